@@ -1,1 +1,34 @@
+//! The log: record batches, durable before they are acknowledged, read from a position.
+//!
+//! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`postgres`] (append and read over
+//! PostgreSQL), [`appender`] (group commit across concurrent small requests), [`claim`] (the value that dedup keeps in
+//! Redis: the position of a first occurrence).
+//!
+//! The journal knows nothing of what an event means: it takes encoded bytes, a partition, a source and a minute.
 
+pub mod appender;
+pub mod block;
+pub mod claim;
+mod error;
+pub mod postgres;
+
+pub use appender::{Appender, AppenderSettings};
+pub use block::{Block, BlockBuilder, BlockHeader, SourceMinuteCount};
+pub use error::{AppendError, BlockError, JournalError};
+pub use postgres::{PostgresJournal, ReceivedBlock};
+
+/// Migrations of schema `journal`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// One encoded event on its way into the journal.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Partition of the visitor.
+    pub partition: tracklayer_ids::Partition,
+    /// Source, for the counts in the header.
+    pub source: tracklayer_ids::SourceId,
+    /// Minute of receipt since the Unix epoch, for the counts in the header.
+    pub minute: i64,
+    /// The encoded `event.v1.Event`.
+    pub bytes: bytes::Bytes,
+}

@@ -1,0 +1,141 @@
+//! The claim that dedup keeps in Redis for a message_id: the position of its first occurrence.
+//!
+//! An event is a duplicate if and only if the key holds *another* position. Whoever handles an event again after a crash
+//! finds its own position and goes on, so a crash can never turn a claim into a loss.
+
+use tracklayer_ids::{Position, SourceId, WorkspaceId};
+
+/// Bytes of an encoded claim.
+const ENCODED_BYTES: usize = 42;
+const FORMAT: u8 = 1;
+
+/// What a claim says about the first occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it stands.
+    pub position: Position,
+    /// Its source.
+    pub source: SourceId,
+    /// Its channel, as event.v1 numbers them.
+    pub channel: u8,
+    /// Hash of type and name, case and spaces folded: the same id under another name is no duplicate.
+    pub fingerprint: u64,
+    /// Hash of its consent signals and identifiers: a repeat with other signals must be stored.
+    pub signals: u64,
+}
+
+/// Redis key of a message_id: a prefix and a 16-byte hash.
+#[must_use]
+pub fn claim_key(workspace: WorkspaceId, message_id: &str) -> Vec<u8> {
+    hashed_key(&[&workspace.0.to_be_bytes(), message_id.as_bytes()])
+}
+
+/// Redis key of a message_id that was used for two different events: claimed per source and fingerprint.
+#[must_use]
+pub fn claim_key_per_source(workspace: WorkspaceId, source: SourceId, fingerprint: u64, message_id: &str) -> Vec<u8> {
+    hashed_key(&[
+        &workspace.0.to_be_bytes(),
+        b"\x00source",
+        &source.0.to_be_bytes(),
+        &fingerprint.to_be_bytes(),
+        message_id.as_bytes(),
+    ])
+}
+
+fn hashed_key(parts: &[&[u8]]) -> Vec<u8> {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let mut key = b"tl:c:".to_vec();
+    key.extend_from_slice(&hasher.digest128().to_be_bytes());
+    key
+}
+
+/// Hash of an event's type and name, case and spaces folded.
+#[must_use]
+pub fn fingerprint(event_type: i32, name: &str) -> u64 {
+    let mut folded = String::with_capacity(name.len() + 4);
+    folded.push_str(&event_type.to_string());
+    folded.push('\u{1f}');
+    for word in name.split_whitespace() {
+        folded.extend(word.chars().flat_map(char::to_lowercase));
+    }
+    xxhash_rust::xxh3::xxh3_64(folded.as_bytes())
+}
+
+impl Claim {
+    /// As bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ENCODED_BYTES);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&self.position.generation.0.to_be_bytes());
+        bytes.extend_from_slice(&self.position.partition.0.to_be_bytes());
+        bytes.extend_from_slice(&self.position.offset.0.to_be_bytes());
+        bytes.extend_from_slice(&self.source.0.to_be_bytes());
+        bytes.push(self.channel);
+        bytes.extend_from_slice(&self.fingerprint.to_be_bytes());
+        bytes.extend_from_slice(&self.signals.to_be_bytes());
+        bytes
+    }
+
+    /// From bytes; `None` if they are not a claim of a known format.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+            let (head, rest) = bytes.split_first_chunk::<N>()?;
+            *bytes = rest;
+            Some(*head)
+        }
+        let mut rest = bytes;
+        if take::<1>(&mut rest)? != [FORMAT] {
+            return None;
+        }
+        let position = Position::new(
+            u32::from_be_bytes(take(&mut rest)?),
+            u32::from_be_bytes(take(&mut rest)?),
+            u64::from_be_bytes(take(&mut rest)?),
+        );
+        Some(Self {
+            position,
+            source: SourceId(i64::from_be_bytes(take(&mut rest)?)),
+            channel: take::<1>(&mut rest)?[0],
+            fingerprint: u64::from_be_bytes(take(&mut rest)?),
+            signals: u64::from_be_bytes(take(&mut rest)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_survives_its_encoding_and_nothing_else_decodes() {
+        let claim = Claim {
+            position: Position::new(1, 3, 99),
+            source: SourceId(7),
+            channel: 1,
+            fingerprint: 5,
+            signals: 6,
+        };
+        assert_eq!(Claim::decode(&claim.encode()), Some(claim));
+        assert_eq!(Claim::decode(b"1"), None);
+        assert_eq!(Claim::decode(&[2; 42]), None);
+    }
+
+    #[test]
+    fn case_and_spaces_do_not_make_another_event() {
+        assert_eq!(fingerprint(1, "Order Completed"), fingerprint(1, " order  completed"));
+        assert_ne!(fingerprint(1, "Order Completed"), fingerprint(1, "Order Refunded"));
+        assert_ne!(fingerprint(1, ""), fingerprint(2, ""));
+    }
+
+    #[test]
+    fn equal_ids_of_two_workspaces_are_two_claims() {
+        assert_ne!(claim_key(WorkspaceId(1), "m"), claim_key(WorkspaceId(2), "m"));
+        assert_eq!(claim_key(WorkspaceId(1), "m").len(), 21);
+    }
+}

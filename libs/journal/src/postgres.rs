@@ -1,0 +1,174 @@
+//! The journal over PostgreSQL: append is one call of `journal.append`, read is one indexed range.
+
+use bytes::Bytes;
+use sqlx::{PgPool, Row};
+use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
+
+use crate::block::{Block, BlockHeader};
+use crate::error::JournalError;
+
+/// Most events in one block: what an appender never exceeds, and how far before a cursor a reader has to look.
+pub const MAX_BLOCK_EVENTS: i64 = 8_192;
+
+/// A block as read.
+#[derive(Debug, Clone)]
+pub struct ReceivedBlock {
+    /// Position of its first event.
+    pub first: Position,
+    /// Decoded header.
+    pub header: BlockHeader,
+    /// Payload as stored.
+    pub payload: Vec<u8>,
+}
+
+/// Where a partition ends: the next offset that will be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Its partition.
+    pub partition: Partition,
+    /// Generation that is being written.
+    pub generation: Generation,
+    /// Next offset of it.
+    pub next: Offset,
+}
+
+/// Reads and appends. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PostgresJournal {
+    pool: PgPool,
+}
+
+impl ReceivedBlock {
+    /// The offset after its last event.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.first.offset.0 + u64::from(self.header.event_count))
+    }
+
+    /// Its events, checked against the header.
+    ///
+    /// # Errors
+    /// [`JournalError::Block`]: the stored bytes are not what was written.
+    pub fn events(&self) -> Result<Vec<Bytes>, JournalError> {
+        self.header
+            .events(&self.payload)
+            .map_err(|source| JournalError::Block { position: self.first, source })
+    }
+}
+
+impl PostgresJournal {
+    /// Over a pool whose database has the `journal` schema.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Makes the time partitions of today and the coming days. Safe to repeat.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn ensure_partitions(&self, days_ahead: i32) -> Result<(), JournalError> {
+        sqlx::query("select journal.ensure_partitions($1)")
+            .bind(days_ahead)
+            .execute(&self.pool)
+            .await
+            .map_err(|source| JournalError::Database { what: "make the journal's time partitions", source })?;
+        Ok(())
+    }
+
+    /// Appends one block per (workspace, partition), all or nothing, and answers when they are durable: the position of
+    /// each block's first event, in the order given. Not idempotent: after an error the blocks may be stored.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn append(
+        &self,
+        blocks: &[(WorkspaceId, Partition, Block)],
+    ) -> Result<Vec<Position>, sqlx::Error> {
+        let workspaces: Vec<i64> = blocks.iter().map(|b| b.0.0).collect();
+        let partitions: Vec<i32> = blocks.iter().map(|b| b.1.0.cast_signed()).collect();
+        let counts: Vec<i32> = blocks.iter().map(|b| b.2.header.event_count.cast_signed()).collect();
+        let headers: Vec<&[u8]> = blocks.iter().map(|b| b.2.header_bytes.as_slice()).collect();
+        let payloads: Vec<&[u8]> = blocks.iter().map(|b| b.2.payload.as_slice()).collect();
+        let rows =
+            sqlx::query("select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)")
+                .bind(workspaces)
+                .bind(partitions)
+                .bind(counts)
+                .bind(headers)
+                .bind(payloads)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut positions = vec![Position::new(0, 0, 0); blocks.len()];
+        for row in rows {
+            let index = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
+            let (generation, base): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
+            if let (Some(position), Some(block)) = (positions.get_mut(index), blocks.get(index)) {
+                *position = Position::new(generation.cast_unsigned(), block.1.0, base.cast_unsigned());
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Reads whole blocks from the one that holds `from`, in order, until about `max_events` or `max_blocks`.
+    ///
+    /// # Errors
+    /// The database, or a header that cannot be read.
+    pub async fn read(
+        &self,
+        workspace: WorkspaceId,
+        from: Position,
+        max_blocks: i64,
+    ) -> Result<Vec<ReceivedBlock>, JournalError> {
+        let rows = sqlx::query(
+            "select base_offset, header, payload from journal.received
+             where workspace_id = $1 and partition = $2 and generation = $3
+               and base_offset > $4 - $6 and base_offset + event_count > $4
+             order by base_offset limit $5",
+        )
+        .bind(workspace.0)
+        .bind(from.partition.0.cast_signed())
+        .bind(from.generation.0.cast_signed())
+        .bind(from.offset.0.cast_signed())
+        .bind(max_blocks)
+        .bind(MAX_BLOCK_EVENTS)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "read the journal", source })?;
+        rows.into_iter()
+            .map(|row| {
+                let read = |source| JournalError::Database { what: "read the journal", source };
+                let base: i64 = row.try_get(0).map_err(read)?;
+                let header: &[u8] = row.try_get(1).map_err(read)?;
+                let first = Position { offset: Offset(base.cast_unsigned()), ..from };
+                let header = BlockHeader::read(header)
+                    .map_err(|source| JournalError::Block { position: first, source })?;
+                let payload = row.try_get(2).map_err(read)?;
+                Ok(ReceivedBlock { first, header, payload })
+            })
+            .collect()
+    }
+
+    /// The heads of every partition that was ever written.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn heads(&self) -> Result<Vec<Head>, JournalError> {
+        let rows: Vec<(i64, i32, i32, i64)> =
+            sqlx::query_as("select workspace_id, partition, generation, next_offset from journal.head")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|source| JournalError::Database { what: "read the journal's heads", source })?;
+        Ok(rows
+            .into_iter()
+            .map(|(workspace, partition, generation, next)| Head {
+                workspace: WorkspaceId(workspace),
+                partition: Partition(partition.cast_unsigned()),
+                generation: Generation(generation.cast_unsigned()),
+                next: Offset(next.cast_unsigned()),
+            })
+            .collect())
+    }
+}

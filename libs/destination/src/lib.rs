@@ -1,1 +1,28 @@
+//! Destinations: what each ad platform wants to receive and what its answers mean. Pure: no I/O, no clock, no async; the
+//! time is passed as a value. Delivery's lanes send what is built here, control validates connection documents with it, and
+//! `preview` shows the very requests that a lane would send, because there is only this one way to build them.
+//!
+//! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
+//! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`request`] (what goes
+//! on the wire, and its masked form), [`destination`] (the trait), [`mapping`] (which events, under which name).
+//!
+//! A new destination adds a folder and one line in [`registry`].
 
+pub mod deliverable;
+pub mod destination;
+pub mod document;
+pub mod mapping;
+pub mod network;
+pub mod outcome;
+pub mod registry;
+pub mod request;
+
+pub use deliverable::{Consent, Deliverable, OrderState};
+pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
+pub use network::is_private;
+pub use outcome::{
+    Answer, HoldKind, Item, ItemOutcome, Note, NoteKind, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,
+};
+pub use registry::{open, schema, secret_paths};
+pub use request::{HeaderText, HttpRequest};

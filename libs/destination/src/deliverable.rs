@@ -1,0 +1,217 @@
+//! An event with everything that resolve found out about it, its JSON parsed once for all connections.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde_json::Value;
+use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
+
+/// What the consent firewall decided for this event and this connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consent {
+    /// Send.
+    Allow,
+    /// Send, but state nothing about consent, since nothing is known. Only `preview` asks for it; the firewall never
+    /// answers so.
+    AllowUnstated,
+    /// Send only with the platform's restriction stated.
+    Restricted {
+        /// The place that decided, "US-CA".
+        place: String,
+        /// What a payload must state as denied (`ad_user_data`, `ad_personalization`, or purposes of the firewall).
+        denied_purposes: Vec<String>,
+    },
+    /// Do not send.
+    Deny {
+        /// The firewall's reason.
+        reason: String,
+    },
+}
+
+impl Consent {
+    /// From the firewall's answer. An outcome that this version does not know is a denial.
+    #[must_use]
+    pub fn from_decision(decision: &ConnectionDecision) -> Self {
+        match decision.outcome {
+            1 if decision.denied_purposes.is_empty() => Self::Allow,
+            1 | 2 => Self::Restricted {
+                place: decision.place.clone(),
+                denied_purposes: decision.denied_purposes.clone(),
+            },
+            _ => Self::Deny { reason: decision.reason.clone() },
+        }
+    }
+
+    /// Whether the use of personal data for ads (Google's `ad_user_data`) is denied.
+    #[must_use]
+    pub fn denies_user_data(&self) -> bool {
+        self.denies(&["ad_user_data", "ad_measurement", "sale_share"])
+    }
+
+    /// Whether personalised ads (Google's `ad_personalization`) are denied. Everything that denies user data denies it too.
+    #[must_use]
+    pub fn denies_personalization(&self) -> bool {
+        self.denies_user_data() || self.denies(&["ad_personalization", "ad_targeting"])
+    }
+
+    fn denies(&self, names: &[&str]) -> bool {
+        match self {
+            Self::Allow | Self::AllowUnstated => false,
+            Self::Restricted { denied_purposes, .. } => {
+                denied_purposes.iter().any(|purpose| names.contains(&purpose.as_str()))
+            }
+            Self::Deny { .. } => true,
+        }
+    }
+}
+
+/// What delivery keeps per (connection, order_id).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OrderState {
+    /// The value that was sent for the purchase.
+    pub value: Option<Decimal>,
+    /// What the customer paid, if it was known; refunds are measured against it. None: the value is the total.
+    pub total: Option<Decimal>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// The purchase's time, as sent.
+    pub at: Option<Timestamp>,
+    /// All refunds so far, positive, without the event at hand.
+    pub refunded: Decimal,
+}
+
+/// An event ready for [`crate::Destination::build`]. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Deliverable {
+    /// The event as ingest accepted it.
+    pub event: Arc<Event>,
+    /// `properties`, an object or null.
+    pub properties: Arc<Value>,
+    /// `traits`, an object or null.
+    pub traits: Arc<Value>,
+    /// `context`, an object or null.
+    pub context: Arc<Value>,
+    /// `integrations`, an object or null.
+    pub integrations: Arc<Value>,
+    /// Ids known for the person or device from earlier events.
+    pub known_click_ids: Arc<ClickIds>,
+    /// The profile's canonical key, hex; empty if unknown.
+    pub canonical_key_hex: Arc<str>,
+    /// Consent's decision for the connection at hand.
+    pub decision: Consent,
+    /// The order's state at the connection at hand.
+    pub order_state: Option<OrderState>,
+}
+
+impl Deliverable {
+    /// Parses the event's JSON once. Text that is not JSON counts as absent: ingest has validated it, and a builder must not
+    /// fail on what it cannot read.
+    #[must_use]
+    pub fn new(
+        event: Event,
+        known_click_ids: ClickIds,
+        canonical_key_hex: &str,
+        decision: Consent,
+        order_state: Option<OrderState>,
+    ) -> Self {
+        let parse = |bytes: &[u8]| Arc::new(serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null));
+        Self {
+            properties: parse(&event.properties_json),
+            traits: parse(&event.traits_json),
+            context: parse(&event.context_json),
+            integrations: parse(&event.integrations_json),
+            event: Arc::new(event),
+            known_click_ids: Arc::new(known_click_ids),
+            canonical_key_hex: canonical_key_hex.into(),
+            decision,
+            order_state,
+        }
+    }
+
+    /// The same event for another connection: the parsed JSON is shared.
+    #[must_use]
+    pub fn for_connection(&self, decision: Consent, order_state: Option<OrderState>) -> Self {
+        Self { decision, order_state, ..self.clone() }
+    }
+
+    /// When it happened (skew-corrected); receipt if the event has no usable time.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        let read = |t: &Option<_>| t.as_ref().and_then(instant);
+        read(&self.event.timestamp).or_else(|| read(&self.event.received_at)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// A value by its path from the top of the Segment event: `properties.order_id`, `context.traits.email`, `userId`,
+    /// `messageId`. Empty texts and nulls count as absent.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let text = |s: &str| (!s.is_empty()).then(|| Value::String(s.to_owned()));
+        let (head, rest) = path.split_once('.').unwrap_or((path, ""));
+        let root: &Value = match head {
+            "properties" => &self.properties,
+            "traits" => &self.traits,
+            "context" => &self.context,
+            "integrations" => &self.integrations,
+            "messageId" | "message_id" => return text(&self.event.message_id),
+            "userId" | "user_id" => return text(&self.event.user_id),
+            "anonymousId" | "anonymous_id" => return text(&self.event.anonymous_id),
+            "groupId" | "group_id" => return text(&self.event.group_id),
+            "previousId" | "previous_id" => return text(&self.event.previous_id),
+            "event" | "name" => return text(&self.event.name),
+            "canonical_key" => return text(&self.canonical_key_hex),
+            _ => return None,
+        };
+        lookup(root, rest).cloned()
+    }
+
+    /// A value of `properties` by its dotted path.
+    #[must_use]
+    pub fn property(&self, path: &str) -> Option<&Value> {
+        lookup(&self.properties, path)
+    }
+
+    /// A value of `context` by its dotted path.
+    #[must_use]
+    pub fn context(&self, path: &str) -> Option<&Value> {
+        lookup(&self.context, path)
+    }
+}
+
+/// The instant of a proto timestamp, if it is one.
+#[must_use]
+pub fn instant(t: &prost_types::Timestamp) -> Option<Timestamp> {
+    Timestamp::new(t.seconds, t.nanos).ok()
+}
+
+/// Walks a dotted path through objects (and lists by number). Null and blank text count as absent.
+#[must_use]
+pub fn lookup<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
+    let mut at = root;
+    for step in path.split('.').filter(|s| !s.is_empty()) {
+        at = match at {
+            Value::Object(map) => map.get(step)?,
+            Value::Array(list) => list.get(step.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    match at {
+        Value::Null => None,
+        Value::String(s) if s.trim().is_empty() => None,
+        other => Some(other),
+    }
+}
+
+/// A value as text: text trimmed, whole numbers and booleans written out. Lists and objects are no text.
+#[must_use]
+pub fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(s) => {
+            let s = s.trim();
+            (!s.is_empty()).then(|| s.to_owned())
+        }
+        Value::Number(n) => Some(n.to_string()),
+        Value::Bool(b) => Some(b.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! The trait that every kind of connection implements, and the limits that a lane must know.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracklayer_ids::Secret;
+
+use crate::deliverable::Deliverable;
+use crate::document::{ConsentCap, Kind, Mode};
+use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
+use crate::request::HttpRequest;
+
+/// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most events of a request.
+    pub max_events: usize,
+    /// Most bytes of a body.
+    pub max_body_bytes: usize,
+    /// How long the platform recognises a repeated event id; none: it never does, and an unknown outcome is dead as
+    /// `outcome_unknown`.
+    pub dedup_window: Option<Duration>,
+    /// Most requests a minute for the whole connection; none: no published limit.
+    pub requests_per_minute: Option<u32>,
+    /// Most requests of a connection at the same time.
+    pub max_concurrent: usize,
+    /// How long a request may take before its outcome is unknown.
+    pub timeout: Duration,
+}
+
+/// What the consent firewall is asked for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsentQuery {
+    /// The kind's name: fixes the floor of purposes.
+    pub kind: &'static str,
+    /// Purposes that the connection declares beyond the floor.
+    pub extra_purposes: Vec<String>,
+    /// The most that the connection wants.
+    pub cap: Option<ConsentCap>,
+}
+
+/// How to get an access token from a refresh token.
+#[derive(Debug, Clone)]
+pub struct OAuthSettings {
+    /// Where.
+    pub token_url: String,
+    /// The application.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret<String>,
+    /// The user's grant.
+    pub refresh_token: Secret<String>,
+    /// What the token must be good for.
+    pub scope: &'static str,
+}
+
+/// One connection, opened: knows how to build, assemble and read. Every method is pure and may be called any number of
+/// times with the same result.
+pub trait Destination: Send + Sync {
+    /// The kind of connection.
+    fn kind(&self) -> Kind;
+
+    /// Off, shadow or live.
+    fn mode(&self) -> Mode;
+
+    /// The platform's limits.
+    fn limits(&self) -> &Limits;
+
+    /// The oldest this event may be, from its time to our request; none: no limit. An older one fails its whole request at
+    /// some platforms, so it is told apart before batching.
+    fn max_event_age(&self, event: &Deliverable) -> Option<Duration>;
+
+    /// What to ask the consent firewall.
+    fn consent_query(&self) -> ConsentQuery;
+
+    /// The order whose state the lane must look up and put into the deliverable before `build`; none: no order matters.
+    fn order_key(&self, event: &Deliverable) -> Option<String> {
+        let _ = event;
+        None
+    }
+
+    /// Whether the connection wants the event at all.
+    ///
+    /// # Errors
+    /// It does not: the ledger's state is *filtered*.
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip>;
+
+    /// Builds the event's part of a request. The caller has asked consent: a denied event must never come here, and is
+    /// refused if it does.
+    ///
+    /// # Errors
+    /// The event can never be sent as it is (or no longer, at this `now`).
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal>;
+
+    /// Puts items of one group into one request. `access_token` is the one that [`Destination::oauth`] led to.
+    fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest;
+
+    /// Where access tokens come from, for kinds that need them.
+    fn oauth(&self) -> Option<&OAuthSettings> {
+        None
+    }
+
+    /// Reads an answer: one outcome per item that was sent, in the order of `sent`.
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome>;
+}

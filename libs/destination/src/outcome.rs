@@ -1,0 +1,377 @@
+//! What building and sending an event can end in: an [`Item`], a [`Skip`], a [`Refusal`]; and per item of a finished request
+//! an [`ItemOutcome`].
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+/// Why an event cannot be sent: the closed list of `DESIGN.md` (Refusals), the same for every platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefusalCode {
+    /// Older than the platform takes.
+    EventTooOld,
+    /// Later than now, beyond the margin for skewed clocks.
+    EventInFuture,
+    /// The connection has no mapping for the event and sends no others.
+    EventNotMapped,
+    /// The platform has nothing for this event (Meta: a refund).
+    EventNotSupported,
+    /// The platform keeps the name for itself.
+    EventNameReserved,
+    /// A purchase without a value.
+    MissingValue,
+    /// A purchase without a currency.
+    MissingCurrency,
+    /// A website event without user agent, where the connection insists.
+    MissingClientUserAgent,
+    /// A GA4 web event without a client id.
+    NoClientId,
+    /// Nothing that the platform could match a person by.
+    NoMatchKey,
+    /// The order id looks like an e-mail address or a phone number.
+    OrderIdContainsPii,
+    /// Consent allows a restricted send only, and the platform cannot state the restriction.
+    RestrictionNotExpressible,
+    /// What would be sent breaks a rule of the platform.
+    InvalidPayload,
+}
+
+impl RefusalCode {
+    /// Every code.
+    pub const ALL: [Self; 13] = [
+        Self::EventTooOld,
+        Self::EventInFuture,
+        Self::EventNotMapped,
+        Self::EventNotSupported,
+        Self::EventNameReserved,
+        Self::MissingValue,
+        Self::MissingCurrency,
+        Self::MissingClientUserAgent,
+        Self::NoClientId,
+        Self::NoMatchKey,
+        Self::OrderIdContainsPii,
+        Self::RestrictionNotExpressible,
+        Self::InvalidPayload,
+    ];
+
+    /// The code as it stands in ledger, preview and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EventTooOld => "event_too_old",
+            Self::EventInFuture => "event_in_future",
+            Self::EventNotMapped => "event_not_mapped",
+            Self::EventNotSupported => "event_not_supported",
+            Self::EventNameReserved => "event_name_reserved",
+            Self::MissingValue => "missing_value",
+            Self::MissingCurrency => "missing_currency",
+            Self::MissingClientUserAgent => "missing_client_user_agent",
+            Self::NoClientId => "no_client_id",
+            Self::NoMatchKey => "no_match_key",
+            Self::OrderIdContainsPii => "order_id_contains_pii",
+            Self::RestrictionNotExpressible => "restriction_not_expressible",
+            Self::InvalidPayload => "invalid_payload",
+        }
+    }
+}
+
+impl std::fmt::Display for RefusalCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event that cannot be sent: dead for this connection, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// From the closed list.
+    pub code: RefusalCode,
+    /// The field to blame, `properties.currency`, if one is.
+    pub field: Option<String>,
+    /// For people; no personal data.
+    pub reason: String,
+    /// What the platform itself would have called it, where it has a name.
+    pub platform_code: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A refusal without a field to blame.
+    pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
+        Self { code, field: None, reason: reason.into(), platform_code: None }
+    }
+
+    /// Names the field to blame.
+    #[must_use]
+    pub fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Names the platform's own code.
+    #[must_use]
+    pub const fn as_platform(mut self, code: &'static str) -> Self {
+        self.platform_code = Some(code);
+        self
+    }
+}
+
+/// Why a connection does not want an event: the ledger's state is *filtered*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// `event_filter` of the connection leaves it out.
+    Filter,
+    /// The event's `integrations` object turned this destination off.
+    Integrations,
+    /// `event_map` maps it to null.
+    Unmapped,
+    /// A test order.
+    TestOrder,
+    /// A call that this kind has no use for (identify at an ad platform).
+    EventType,
+    /// A consent event, which feeds the signal store and is never sent.
+    ConsentEvent,
+}
+
+impl SkipReason {
+    /// The reason as it stands in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Integrations => "integrations",
+            Self::Unmapped => "unmapped",
+            Self::TestOrder => "test_order",
+            Self::EventType => "event_type",
+            Self::ConsentEvent => "consent_event",
+        }
+    }
+}
+
+/// An event that the connection does not want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// From the closed list.
+    pub reason: SkipReason,
+    /// For people.
+    pub detail: String,
+}
+
+/// What became of one field that does not go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoteKind {
+    /// Nothing was there.
+    Omitted,
+    /// Something wrong was there.
+    Rejected,
+    /// The field went out, but a person should know (a website event without a user agent).
+    Warned,
+}
+
+impl NoteKind {
+    /// The kind as it stands in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Omitted => "omitted",
+            Self::Rejected => "rejected",
+            Self::Warned => "warned",
+        }
+    }
+}
+
+/// A remark about one field of an event that goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What became of it.
+    pub kind: NoteKind,
+    /// The platform's field, `user_data.ph`.
+    pub field: String,
+    /// Why, from a small set of words; no personal data.
+    pub reason: String,
+}
+
+/// What a sent item does to the state that delivery keeps per (connection, order_id).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderEffect {
+    /// A purchase: this value went out for it.
+    Sold {
+        /// The order.
+        order_id: String,
+        /// The value that goes out.
+        value: Option<Decimal>,
+        /// What the customer paid, where the event says it (`total`): refunds are measured against it.
+        total: Option<Decimal>,
+        /// ISO 4217.
+        currency: Option<String>,
+        /// The event's time.
+        at: Timestamp,
+    },
+    /// A refund.
+    Refunded {
+        /// The order.
+        order_id: String,
+        /// This refund's amount, positive; none means everything that is left.
+        amount: Option<Decimal>,
+        /// The event's time.
+        at: Timestamp,
+    },
+}
+
+/// One event as it stands in a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The element of the request's list (or the whole body, where a platform takes single events).
+    pub body: Value,
+    /// Fields left out, and why.
+    pub notes: Vec<Note>,
+    /// Items of different groups may not share a request (another Google action, a TikTok test code, an API method).
+    pub group: String,
+    /// Two items of one key may not share a request although their group is the same (Google: one order id twice).
+    pub exclusive: Option<String>,
+    /// The event's id at the platform.
+    pub event_id: String,
+    /// The platform's name of the event, for ledger and metrics.
+    pub name: String,
+    /// What the lane must remember about the order once the item is delivered.
+    pub order: Option<OrderEffect>,
+}
+
+/// What came back, before it means anything.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: http::HeaderMap,
+    /// Body as received, possibly cut by the lane's own limit.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer without headers, for tests and the sandbox.
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: http::HeaderMap::new(), body: body.into() }
+    }
+
+    /// The body as JSON; none if it is not JSON.
+    #[must_use]
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// A header's text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// `Retry-After` in seconds, where the platform gave one as a number.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+    }
+}
+
+/// Why a whole lane holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HoldKind {
+    /// Too many requests.
+    Throttled,
+    /// The platform is in trouble.
+    Transient,
+    /// The credential does not work: somebody must act.
+    Auth,
+    /// A setting is wrong: somebody must act.
+    Configuration,
+}
+
+impl HoldKind {
+    /// The word in health and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Transient => "transient",
+            Self::Auth => "auth",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// What became of one item of a request: the truth per event. `classify` gives one per item, in the request's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// Taken.
+    Delivered {
+        /// A warning of the platform, or how to ask later (Data Manager's request id, marked unconfirmed).
+        note: Option<String>,
+    },
+    /// The platform had it already.
+    DeliveredBefore {
+        /// The platform's code.
+        code: String,
+    },
+    /// This event only; its neighbours have their own outcomes.
+    Retry {
+        /// Not before; none: the lane's own backoff. Zero: at once, alone.
+        after: Option<Duration>,
+        /// How many attempts in all make sense; then the event is dead with this code. None: until its deadline.
+        attempts: Option<u32>,
+        /// The platform's code.
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// Never acceptable as it is.
+    Dead {
+        /// The platform's code, or one of [`RefusalCode`].
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// The request failed, not the event: the lane holds, the events are kept.
+    HoldLane {
+        /// Not before; none: the lane's own backoff.
+        after: Option<Duration>,
+        /// How many attempts in all make sense; then the lane treats the answer as [`ItemOutcome::Isolate`]. None: for ever.
+        attempts: Option<u32>,
+        /// What is wrong.
+        kind: HoldKind,
+        /// The platform's code.
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// The request was refused because of one event that the answer does not name: the lane bisects. Of a single event it
+    /// means dead, with this code.
+    Isolate {
+        /// The platform's code.
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// The access token is not accepted (any more): refresh it once and send the same again; a second time in a row is a
+    /// hold of kind [`HoldKind::Auth`].
+    RefreshToken {
+        /// The platform's code.
+        code: String,
+        /// For people.
+        detail: String,
+    },
+    /// This item was not judged: its neighbour failed the request. Send again without that one.
+    ResendRest,
+    /// This item must go out once more without its identifiers (Google: terms not signed, but a click id is there).
+    ResendReduced {
+        /// The platform's code.
+        code: String,
+        /// The item to send instead.
+        body: Value,
+    },
+}
+
+impl ItemOutcome {
+    /// Delivered, nothing to say.
+    pub const DELIVERED: Self = Self::Delivered { note: None };
+}

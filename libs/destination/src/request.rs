@@ -1,0 +1,136 @@
+//! What goes on the wire. Secrets are wrapped, so that nothing printed, previewed or dead-lettered carries one.
+
+use serde_json::{Map, Value, json};
+use tracklayer_ids::Secret;
+
+/// What stands in place of a secret.
+pub const MASK: &str = "***";
+
+/// A header's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderText {
+    /// May be shown.
+    Plain(String),
+    /// A credential: `prefix` may be shown ("Bearer "), the rest may not.
+    Secret {
+        /// Shown.
+        prefix: &'static str,
+        /// Never shown.
+        value: Secret<String>,
+    },
+}
+
+impl HeaderText {
+    /// As sent.
+    #[must_use]
+    pub fn expose(&self) -> String {
+        match self {
+            Self::Plain(text) => text.clone(),
+            Self::Secret { prefix, value } => format!("{prefix}{}", value.expose()),
+        }
+    }
+
+    /// As shown.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        match self {
+            Self::Plain(text) => text.clone(),
+            Self::Secret { prefix, .. } => format!("{prefix}{MASK}"),
+        }
+    }
+}
+
+/// One HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `POST`.
+    pub method: &'static str,
+    /// Without secret query parameters.
+    pub url: String,
+    /// Query parameters that are secrets (GA4's `api_secret`): appended to `url` when sending.
+    pub secret_query: Vec<(&'static str, Secret<String>)>,
+    /// Names in lower case.
+    pub headers: Vec<(String, HeaderText)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl HttpRequest {
+    /// A JSON `POST`.
+    #[must_use]
+    pub fn post_json(url: String, body: &Value) -> Self {
+        Self {
+            method: "POST",
+            url,
+            secret_query: Vec::new(),
+            headers: vec![("content-type".to_owned(), HeaderText::Plain("application/json".to_owned()))],
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    /// Adds a header that may be shown.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), HeaderText::Plain(value.into())));
+        self
+    }
+
+    /// Adds a credential.
+    #[must_use]
+    pub fn secret_header(mut self, name: &str, prefix: &'static str, value: &Secret<String>) -> Self {
+        self.headers.push((name.to_owned(), HeaderText::Secret { prefix, value: value.clone() }));
+        self
+    }
+
+    /// The address as sent, secrets included. Never log it.
+    #[must_use]
+    pub fn full_url(&self) -> String {
+        let mut url = self.url.clone();
+        for (name, value) in &self.secret_query {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.extend(url::form_urlencoded::byte_serialize(value.expose().as_bytes()));
+        }
+        url
+    }
+
+    /// The request as a person may see it: `{"method","url","headers","body"}`, secrets as `***`, the body as JSON.
+    #[must_use]
+    pub fn masked(&self) -> Value {
+        let mut url = self.url.clone();
+        for (name, _) in &self.secret_query {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(name);
+            url.push('=');
+            url.push_str(MASK);
+        }
+        let headers: Map<String, Value> =
+            self.headers.iter().map(|(name, value)| (name.clone(), Value::String(value.masked()))).collect();
+        let body = serde_json::from_slice::<Value>(&self.body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.body).into_owned()));
+        json!({ "method": self.method, "url": url, "headers": headers, "body": body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masked_request_shows_no_secret_and_the_sent_one_has_them() {
+        let token = Secret::new("t0ken".to_owned());
+        let mut request = HttpRequest::post_json("https://example.com/e?a=1".to_owned(), &json!({"b": 1}))
+            .secret_header("authorization", "Bearer ", &token);
+        request.secret_query.push(("api_secret", Secret::new("s&cret".to_owned())));
+
+        assert_eq!(request.full_url(), "https://example.com/e?a=1&api_secret=s%26cret");
+        assert_eq!(request.headers[1].1.expose(), "Bearer t0ken");
+        let shown = request.masked();
+        assert_eq!(shown["url"], "https://example.com/e?a=1&api_secret=***");
+        assert_eq!(shown["headers"]["authorization"], "Bearer ***");
+        assert_eq!(shown["body"]["b"], 1);
+        let everything = format!("{shown} {request:?}");
+        assert!(!everything.contains("t0ken") && !everything.contains("s&cret"), "{everything}");
+    }
+}

@@ -32,7 +32,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventIdentifier {
     /// Registered type: "user_id" or the source's own, "anonymous_id", "email", "phone", "device_id".
-    pub identifier_type: String,
+    pub r#type: String,
     /// Normalised value. Personal data.
     pub value: String,
     /// What it stands for.
@@ -89,8 +89,8 @@ fn shape(id: &str) -> String {
 
 fn add(found: &mut Vec<EventIdentifier>, identifier_type: &str, value: Option<String>, level: Level) {
     let Some(value) = value else { return };
-    if !found.iter().any(|f| f.identifier_type == identifier_type && f.value == value) {
-        found.push(EventIdentifier { identifier_type: identifier_type.to_owned(), value, level });
+    if !found.iter().any(|f| f.r#type == identifier_type && f.value == value) {
+        found.push(EventIdentifier { r#type: identifier_type.to_owned(), value, level });
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     fn kinds(event: &Event) -> Vec<(String, String)> {
         identifiers_of(event, "shopify_customer_id")
             .into_iter()
-            .map(|i| (i.identifier_type, i.value))
+            .map(|i| (i.r#type, i.value))
             .collect()
     }
 

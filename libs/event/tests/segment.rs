@@ -326,7 +326,7 @@ fn render(event: &Event) -> String {
     };
     let json = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     let identifiers: Vec<_> =
-        identifiers_of(event, "").into_iter().map(|i| format!("{}={}", i.identifier_type, i.value)).collect();
+        identifiers_of(event, "").into_iter().map(|i| format!("{}={}", i.r#type, i.value)).collect();
     let fields = [
         ("message_id", event.message_id.clone()),
         ("type", event.r#type().as_str_name().to_owned()),

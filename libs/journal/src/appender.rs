@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 
+use crate::Draft;
 use crate::block::BlockBuilder;
 use crate::error::AppendError;
 use crate::postgres::{MAX_BLOCK_EVENTS, PostgresJournal};
-use crate::Draft;
 
 /// How the appender gathers.
 #[derive(Debug, Clone)]
@@ -85,12 +85,7 @@ impl Appender {
             })
             .collect();
         tasks.close();
-        Self {
-            shards: Arc::new(shards),
-            waiting_bytes,
-            limit_bytes: settings.max_waiting_bytes,
-            tasks,
-        }
+        Self { shards: Arc::new(shards), waiting_bytes, limit_bytes: settings.max_waiting_bytes, tasks }
     }
 
     /// Appends events of one workspace and answers when all of them are durable, with the position of each, in order.

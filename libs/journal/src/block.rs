@@ -193,10 +193,13 @@ mod tests {
     fn events_come_back_as_they_went_in() {
         let block = sample();
         let header = BlockHeader::read(&block.header_bytes).unwrap();
-        assert_eq!(header.counts, vec![
-            SourceMinuteCount { source_id: 1, minute: 10, count: 2 },
-            SourceMinuteCount { source_id: 2, minute: 10, count: 1 },
-        ]);
+        assert_eq!(
+            header.counts,
+            vec![
+                SourceMinuteCount { source_id: 1, minute: 10, count: 2 },
+                SourceMinuteCount { source_id: 2, minute: 10, count: 1 },
+            ]
+        );
         let events = header.events(&block.payload).unwrap();
         assert_eq!(events, vec![Bytes::from_static(b"first"), Bytes::new(), Bytes::from_static(b"third")]);
     }

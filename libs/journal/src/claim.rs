@@ -4,6 +4,7 @@
 //! finds its own position and goes on, so a crash can never turn a claim into a loss.
 
 use tracklayer_ids::{Position, SourceId, WorkspaceId};
+use tracklayer_proto::event::v1::Event;
 
 /// Bytes of an encoded claim.
 const ENCODED_BYTES: usize = 42;
@@ -32,7 +33,12 @@ pub fn claim_key(workspace: WorkspaceId, message_id: &str) -> Vec<u8> {
 
 /// Redis key of a message_id that was used for two different events: claimed per source and fingerprint.
 #[must_use]
-pub fn claim_key_per_source(workspace: WorkspaceId, source: SourceId, fingerprint: u64, message_id: &str) -> Vec<u8> {
+pub fn claim_key_per_source(
+    workspace: WorkspaceId,
+    source: SourceId,
+    fingerprint: u64,
+    message_id: &str,
+) -> Vec<u8> {
     hashed_key(&[
         &workspace.0.to_be_bytes(),
         b"\x00source",
@@ -65,7 +71,41 @@ pub fn fingerprint(event_type: i32, name: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(folded.as_bytes())
 }
 
+/// Hash of what a repeat may add: consent signals, identifiers and traits. A repeat with another hash is stored, so that
+/// resolve can record what it brings. Times, retry counts and traces are left out: a client's honest repeat changes them.
+#[must_use]
+pub fn signals_hash(event: &Event) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let consent = event.consent.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+    let parts: [&[u8]; 7] = [
+        &consent,
+        event.anonymous_id.as_bytes(),
+        event.user_id.as_bytes(),
+        event.previous_id.as_bytes(),
+        event.group_id.as_bytes(),
+        &event.traits_json,
+        &event.context_json,
+    ];
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.digest()
+}
+
 impl Claim {
+    /// The claim of an event at a position.
+    #[must_use]
+    pub fn of(event: &Event, position: Position) -> Self {
+        Self {
+            position,
+            source: SourceId(event.source_id),
+            channel: u8::try_from(event.channel).unwrap_or(0),
+            fingerprint: fingerprint(event.r#type, &event.name),
+            signals: signals_hash(event),
+        }
+    }
+
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -4,7 +4,8 @@
 //! PostgreSQL), [`appender`] (group commit across concurrent small requests), [`claim`] (the value that dedup keeps in
 //! Redis: the position of a first occurrence).
 //!
-//! The journal knows nothing of what an event means: it takes encoded bytes, a partition, a source and a minute.
+//! Append and read know nothing of what an event means: they take encoded bytes, a partition, a source and a minute. Only
+//! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
 
 pub mod appender;
 pub mod block;

@@ -74,7 +74,10 @@ impl PostgresJournal {
             .bind(days_ahead)
             .execute(&self.pool)
             .await
-            .map_err(|source| JournalError::Database { what: "make the journal's time partitions", source })?;
+            .map_err(|source| JournalError::Database {
+                what: "make the journal's time partitions",
+                source,
+            })?;
         Ok(())
     }
 
@@ -92,15 +95,16 @@ impl PostgresJournal {
         let counts: Vec<i32> = blocks.iter().map(|b| b.2.header.event_count.cast_signed()).collect();
         let headers: Vec<&[u8]> = blocks.iter().map(|b| b.2.header_bytes.as_slice()).collect();
         let payloads: Vec<&[u8]> = blocks.iter().map(|b| b.2.payload.as_slice()).collect();
-        let rows =
-            sqlx::query("select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)")
-                .bind(workspaces)
-                .bind(partitions)
-                .bind(counts)
-                .bind(headers)
-                .bind(payloads)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)",
+        )
+        .bind(workspaces)
+        .bind(partitions)
+        .bind(counts)
+        .bind(headers)
+        .bind(payloads)
+        .fetch_all(&self.pool)
+        .await?;
         let mut positions = vec![Position::new(0, 0, 0); blocks.len()];
         for row in rows {
             let index = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);

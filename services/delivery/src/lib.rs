@@ -1,1 +1,36 @@
+//! Delivery: resolves what was received, and brings it to each destination exactly as often as it should.
+//!
+//! Modules in reading order: [`config`]; [`lease`] (who reads what) and [`progress`] (what there is to read); [`resolve`] with
+//! [`dedup`], [`subjects`] and [`connections`] (received → resolved); [`entry`] (a resolved position as lanes see it);
+//! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`http`] and [`oauth`]; [`ledger`] (the states of the
+//! conservation law); [`balance`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
+//!
+//! Delivery writes schema `delivery` only. It reads the journal's `received`; everything else it asks over gRPC.
 
+pub mod backoff;
+pub mod balance;
+pub mod clients;
+pub mod config;
+pub mod connections;
+pub mod dedup;
+pub mod entry;
+pub mod grpc;
+pub mod http;
+pub mod lane;
+pub mod lease;
+pub mod ledger;
+pub mod narrowing;
+pub mod oauth;
+pub mod preview;
+pub mod progress;
+pub mod resolve;
+mod run;
+pub mod store;
+pub mod story;
+pub mod subjects;
+
+pub use config::Config;
+pub use run::{RunError, run};
+
+/// Migrations of schema `delivery`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");

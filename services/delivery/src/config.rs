@@ -1,0 +1,56 @@
+//! Settings of delivery.
+
+use serde::Deserialize;
+use tracklayer_ids::{MasterKey, Secret};
+
+/// Everything that delivery can be told at start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// PostgreSQL, `postgres://user:password@host/database`. The primary.
+    pub database_url: Secret<String>,
+    /// Redis, `redis://host:port`. Holds the claims; must run with `maxmemory-policy noeviction`.
+    pub redis_url: Secret<String>,
+    /// Where control answers, `http://host:port`.
+    pub control_address: String,
+    /// Where identity answers.
+    pub identity_address: String,
+    /// Where consent answers.
+    pub consent_address: String,
+    /// The installation's master key; filled in from its file.
+    #[serde(skip, default = "no_key")]
+    pub master_key: MasterKey,
+    /// How long a lease holds without a renewal, milliseconds, 500 to 60,000. A process that is gone is replaced after this.
+    pub lease_ms: u64,
+    /// How often heads and cursors are looked at, milliseconds, 1 to 1,000.
+    pub poll_ms: u64,
+    /// Memory for decoded events that lanes share, bytes.
+    pub entry_cache_bytes: u64,
+    /// Connections to PostgreSQL, 4 to 200.
+    pub database_connections: u32,
+    /// Whether webhook connections may go to private addresses: an operator's word for the whole installation.
+    pub allow_private_webhooks: bool,
+}
+
+fn no_key() -> MasterKey {
+    MasterKey::new([0; 32])
+}
+
+impl Config {
+    /// What is wrong with the settings, each with what to do.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(500..=60_000).contains(&self.lease_ms) {
+            problems.push(format!("lease_ms is {}, allowed are 500 to 60000 milliseconds", self.lease_ms));
+        }
+        if !(1..=1_000).contains(&self.poll_ms) {
+            problems.push(format!("poll_ms is {}, allowed are 1 to 1000 milliseconds", self.poll_ms));
+        }
+        if !(4..=200).contains(&self.database_connections) {
+            problems
+                .push(format!("database_connections is {}, allowed are 4 to 200", self.database_connections));
+        }
+        problems
+    }
+}

@@ -1,0 +1,216 @@
+//! A position of the resolved journal as lanes see it, decoded once per process and shared by all lanes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tracklayer_destination::{Consent, Deliverable};
+use tracklayer_ids::{ConnectionId, Offset, Position, SourceId, SubjectKey, WorkspaceId};
+use tracklayer_journal::ReceivedBlock;
+use tracklayer_proto::event::v1::{ConnectionDecision, Event, ResolvedEvent};
+
+use crate::store::StoreError;
+use crate::store::resolved::ResolvedStore;
+
+/// One position.
+#[derive(Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// Its id.
+    pub message_id: String,
+    /// Its source.
+    pub source: SourceId,
+    /// Receipt, milliseconds since the Unix epoch.
+    pub received_ms: i64,
+    /// The first occurrence, if this is not it.
+    pub duplicate_of: Option<Position>,
+    /// Why the event cannot be handled at all.
+    pub poisoned: Option<String>,
+    /// Whom a narrowing entry may name.
+    pub subject_keys: Vec<SubjectKey>,
+    /// Newest narrowing that the decisions saw.
+    pub narrowing_seq: i64,
+    /// Consent's decisions at resolve.
+    pub decisions: Vec<ConnectionDecision>,
+    /// The event, its JSON parsed; none for duplicates and poisoned events.
+    pub deliverable: Option<Deliverable>,
+    /// Events with one order key keep their order.
+    pub order_key: u64,
+    /// The stored bytes, for retries and dead letters.
+    pub raw: Bytes,
+}
+
+impl Entry {
+    /// Decodes a stored position. Bytes that are no `ResolvedEvent` are a poisoned entry, so that one event never stops a lane.
+    #[must_use]
+    pub fn decode(position: Position, raw: Bytes) -> Self {
+        let Ok(resolved) = ResolvedEvent::decode(raw.clone()) else {
+            return Self::poisoned(position, raw, "the resolved event cannot be decoded");
+        };
+        let received_ms = resolved.received_at.as_ref().map_or(0, millis_of);
+        let mut entry = Self {
+            position,
+            message_id: resolved.message_id,
+            source: SourceId(resolved.source_id),
+            received_ms,
+            duplicate_of: resolved.duplicate.map(|d| Position::new(d.generation, d.partition, d.offset)),
+            poisoned: (!resolved.poisoned.is_empty()).then_some(resolved.poisoned),
+            subject_keys: resolved.subject_keys.iter().filter_map(|k| SubjectKey::from_slice(k)).collect(),
+            narrowing_seq: resolved.narrowing_seq,
+            decisions: resolved.decisions,
+            deliverable: None,
+            order_key: 0,
+            raw,
+        };
+        if entry.duplicate_of.is_some() || entry.poisoned.is_some() {
+            return entry;
+        }
+        let Ok(event) = Event::decode(resolved.event) else {
+            entry.poisoned = Some("the event cannot be decoded".to_owned());
+            return entry;
+        };
+        let key = if event.anonymous_id.is_empty() { &event.user_id } else { &event.anonymous_id };
+        entry.order_key = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
+        entry.deliverable = Some(Deliverable::new(
+            event,
+            resolved.known_click_ids.unwrap_or_default(),
+            &hex::encode(&resolved.canonical_key),
+            Consent::Deny { reason: "no_decision".to_owned() },
+            None,
+        ));
+        entry
+    }
+
+    fn poisoned(position: Position, raw: Bytes, why: &str) -> Self {
+        Self {
+            position,
+            message_id: String::new(),
+            source: SourceId(0),
+            received_ms: 0,
+            duplicate_of: None,
+            poisoned: Some(why.to_owned()),
+            subject_keys: Vec::new(),
+            narrowing_seq: 0,
+            decisions: Vec::new(),
+            deliverable: None,
+            order_key: 0,
+            raw,
+        }
+    }
+
+    /// What consent said for a connection at resolve; none if the connection was not known then.
+    #[must_use]
+    pub fn decision(&self, connection: ConnectionId) -> Option<&ConnectionDecision> {
+        self.decisions.iter().find(|d| d.connection_id == connection.0)
+    }
+
+    /// The event's trace.
+    #[must_use]
+    pub fn traceparent(&self) -> &str {
+        self.deliverable.as_ref().map_or("", |d| d.event.traceparent.as_str())
+    }
+}
+
+fn millis_of(time: &prost_types::Timestamp) -> i64 {
+    time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000
+}
+
+/// A resolved block, decoded.
+#[derive(Debug)]
+pub struct EntryBlock {
+    /// Position of the first.
+    pub first: Position,
+    /// All of them, in order.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+impl EntryBlock {
+    /// Decodes a stored block.
+    ///
+    /// # Errors
+    /// The block's bytes are not what was written.
+    pub fn decode(block: &ReceivedBlock) -> Result<Self, StoreError> {
+        let events = block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
+        let entries = events
+            .into_iter()
+            .enumerate()
+            .map(|(step, raw)| {
+                let position = Position { offset: Offset(block.first.offset.0 + step as u64), ..block.first };
+                // The block's allocation is shared by its events: a copy lets it go when only a few are kept.
+                Arc::new(Entry::decode(position, Bytes::copy_from_slice(&raw)))
+            })
+            .collect();
+        Ok(Self { first: block.first, entries })
+    }
+
+    /// The offset after the last entry.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first.offset.0 + self.entries.len() as u64
+    }
+}
+
+type CacheKey = (WorkspaceId, Position);
+
+/// Decoded blocks, bounded by bytes: the lanes of all connections read the same block within a moment of each other, so it
+/// is inflated and parsed once.
+#[derive(Clone)]
+pub struct EntryReader {
+    store: ResolvedStore,
+    cache: moka::sync::Cache<CacheKey, Arc<EntryBlock>>,
+}
+
+impl EntryReader {
+    /// Reads through a cache of about that many bytes.
+    #[must_use]
+    pub fn new(store: ResolvedStore, cache_bytes: u64) -> Self {
+        let weigh = |_: &CacheKey, block: &Arc<EntryBlock>| {
+            // Parsed JSON takes about four times its text.
+            let bytes: usize = block.entries.iter().map(|e| 512 + e.raw.len() * 5).sum();
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let cache = moka::sync::Cache::builder()
+            .max_capacity(cache_bytes)
+            .weigher(weigh)
+            .time_to_live(std::time::Duration::from_secs(60))
+            .build();
+        Self { store, cache }
+    }
+
+    /// Puts a block into the cache, right after its commit.
+    pub fn remember(&self, workspace: WorkspaceId, block: EntryBlock) {
+        self.cache.insert((workspace, block.first), Arc::new(block));
+    }
+
+    /// The entries from a position on: at most `limit`, at least one block's rest if there is any.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn from(
+        &self,
+        workspace: WorkspaceId,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Entry>>, StoreError> {
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let mut next = from;
+        while entries.len() < limit {
+            let block = match self.cache.get(&(workspace, next)) {
+                Some(block) => block,
+                None => match self.store.read(workspace, next, 1).await?.first() {
+                    None => break,
+                    Some(read) => {
+                        let block = Arc::new(EntryBlock::decode(read)?);
+                        self.cache.insert((workspace, block.first), Arc::clone(&block));
+                        block
+                    }
+                },
+            };
+            let skip = usize::try_from(next.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
+            entries.extend(block.entries.iter().skip(skip).take(limit - entries.len()).cloned());
+            next.offset = Offset(block.end());
+        }
+        Ok(entries)
+    }
+}

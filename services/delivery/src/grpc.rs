@@ -1,0 +1,319 @@
+//! `delivery.v1`: parse, ask the domain, answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tonic::{Request, Response, Status};
+use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
+use tracklayer_journal::PostgresJournal;
+use tracklayer_proto::control::v1::ListWorkspacesRequest;
+use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
+use tracklayer_proto::delivery::v1 as pb;
+use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService;
+use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_rpc::{Code, RpcError};
+
+use crate::balance::balance;
+use crate::connections::Connections;
+use crate::ledger::{State, bucket_ceiling_ms};
+use crate::store::StoreError;
+use crate::store::cursors::CursorStore;
+use crate::store::lanes::LaneStore;
+use crate::store::ledger::LedgerStore;
+use crate::store::resolved::ResolvedStore;
+use crate::store::retries::RetryStore;
+use crate::store::stats::StatsStore;
+use crate::story::{Stories, StoryError, proto_position};
+use crate::subjects::proto_time;
+
+/// The service.
+pub struct DeliveryGrpc {
+    stats: StatsStore,
+    retries: RetryStore,
+    lanes: LaneStore,
+    stories: Stories,
+    connections: Connections,
+    config: ConfigWatch,
+    control_address: String,
+    service_token: String,
+    known_keys: moka::sync::Cache<([u8; 32], i64), bool>,
+}
+
+/// What a caller of `delivery.v1` can get wrong, or we.
+#[derive(Debug, thiserror::Error)]
+enum ApiError {
+    #[error("no or a wrong key: send `authorization: Bearer <admin key>`")]
+    Unauthenticated,
+    #[error("the key does not open workspace {0}")]
+    OtherWorkspace(i64),
+    #[error("workspace {0} does not exist")]
+    NoWorkspace(i64),
+    #[error("no event with this message_id was accepted in the workspace")]
+    NoEvent,
+    #[error("control could not say whose the key is")]
+    ControlAway(#[source] Box<Status>),
+    #[error("the books could not be read")]
+    Store(#[from] StoreError),
+    #[error("the story could not be told")]
+    Story(#[from] StoryError),
+    #[error("`{field}` {why}")]
+    Invalid { field: &'static str, why: String },
+}
+
+impl RpcError for ApiError {
+    fn describe(&self) -> (Code, &'static str) {
+        match self {
+            Self::Unauthenticated => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::OtherWorkspace(_) => (Code::PermissionDenied, "OTHER_WORKSPACE"),
+            Self::NoWorkspace(_) => (Code::NotFound, "NO_WORKSPACE"),
+            Self::NoEvent => (Code::NotFound, "NO_EVENT"),
+            Self::ControlAway(_) => (Code::Unavailable, "CONTROL_AWAY"),
+            Self::Store(_) | Self::Story(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
+        }
+    }
+
+    fn field(&self) -> Option<(String, String)> {
+        match self {
+            Self::Invalid { field, why } => Some(((*field).to_owned(), why.clone())),
+            _ => None,
+        }
+    }
+}
+
+fn refuse(error: &ApiError) -> Status {
+    tracklayer_rpc::status(error)
+}
+
+impl DeliveryGrpc {
+    /// Over the service's pool.
+    #[must_use]
+    pub fn new(
+        pool: PgPool,
+        connections: Connections,
+        config: ConfigWatch,
+        control_address: String,
+        master_key: &MasterKey,
+    ) -> Self {
+        Self {
+            stats: StatsStore::new(pool.clone()),
+            retries: RetryStore::new(pool.clone()),
+            lanes: LaneStore::new(pool.clone()),
+            stories: Stories {
+                journal: PostgresJournal::new(pool.clone()),
+                resolved: ResolvedStore::new(pool.clone()),
+                cursors: CursorStore::new(pool.clone()),
+                ledger: LedgerStore::new(pool),
+            },
+            connections,
+            config,
+            control_address,
+            service_token: master_key.service_token(),
+            known_keys: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(Duration::from_secs(10))
+                .build(),
+        }
+    }
+
+    /// The service token opens every workspace; an admin key opens what control says.
+    async fn authorise<T>(&self, request: &Request<T>, workspace: i64) -> Result<WorkspaceId, ApiError> {
+        use sha2::Digest as _;
+        let token = tracklayer_rpc::bearer(request.metadata()).ok_or(ApiError::Unauthenticated)?;
+        let given: [u8; 32] = sha2::Sha256::digest(token.as_bytes()).into();
+        let ours: [u8; 32] = sha2::Sha256::digest(self.service_token.as_bytes()).into();
+        // Hashes of secrets are compared, so that the time tells nothing about the secret.
+        if given == ours {
+            return Ok(WorkspaceId(workspace));
+        }
+        if let Some(opens) = self.known_keys.get(&(given, workspace)) {
+            return if opens { Ok(WorkspaceId(workspace)) } else { Err(ApiError::OtherWorkspace(workspace)) };
+        }
+        let channel = tracklayer_rpc::connect_lazy(&self.control_address, Secret::new(token))
+            .map_err(|e| ApiError::ControlAway(Box::new(Status::unavailable(e.to_string()))))?;
+        let seen = ControlServiceClient::new(channel)
+            .list_workspaces(ListWorkspacesRequest {})
+            .await
+            .map_err(|status| match status.code() {
+                tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => ApiError::Unauthenticated,
+                _ => ApiError::ControlAway(Box::new(status)),
+            })?
+            .into_inner();
+        let opens = seen.workspaces.iter().any(|w| w.workspace_id == workspace);
+        self.known_keys.insert((given, workspace), opens);
+        if opens { Ok(WorkspaceId(workspace)) } else { Err(ApiError::OtherWorkspace(workspace)) }
+    }
+
+    fn partitions(&self, workspace: WorkspaceId) -> Result<u32, ApiError> {
+        let snapshot = self.config.snapshot();
+        let found = snapshot.as_ref().and_then(|s| s.workspaces.get(&workspace));
+        found.map(|w| w.partitions.max(1)).ok_or(ApiError::NoWorkspace(workspace.0))
+    }
+
+    async fn stats(&self, workspace: WorkspaceId) -> Result<pb::GetStatsResponse, ApiError> {
+        let accepted = self.stats.accepted(workspace).await?;
+        let states = self.stats.states(workspace).await?;
+        let latencies = self.stats.latencies(workspace).await?;
+        let requests = self.stats.requests(workspace).await?;
+        let waiting = self.stats.waiting(workspace).await?;
+        let holds: BTreeMap<i64, String> = self.lanes.holds(workspace).await?.into_iter().collect();
+        let connections = waiting
+            .into_iter()
+            .map(|(connection, waiting)| {
+                let counts = states.iter().filter(|row| row.0 == connection);
+                let buckets: Vec<(i32, i64)> =
+                    latencies.iter().filter(|row| row.0 == connection).map(|row| (row.1, row.2)).collect();
+                pb::ConnectionStats {
+                    connection_id: connection,
+                    counts: counts
+                        .map(|(_, source, state, reason, events)| pb::SourceStateCount {
+                            source_id: *source,
+                            state: State::from_number(*state).map_or("", State::as_str).to_owned(),
+                            reason: reason.clone(),
+                            count: events.cast_unsigned(),
+                        })
+                        .collect(),
+                    p50_ms: percentile(&buckets, 0.50),
+                    p95_ms: percentile(&buckets, 0.95),
+                    p99_ms: percentile(&buckets, 0.99),
+                    requests: requests.get(&connection).copied().unwrap_or(0),
+                    waiting,
+                    health: holds.get(&connection).cloned().unwrap_or_else(|| "open".to_owned()),
+                }
+            })
+            .collect();
+        let sources = accepted
+            .into_iter()
+            .map(|(source_id, accepted)| pb::SourceCount { source_id, accepted })
+            .collect();
+        Ok(pb::GetStatsResponse { sources, connections })
+    }
+}
+
+/// A percentile from buckets in ascending order: the ceiling of the bucket that holds it.
+fn percentile(buckets: &[(i32, i64)], share: f64) -> u32 {
+    let total: i64 = buckets.iter().map(|b| b.1).sum();
+    let rank = (total as f64 * share).ceil() as i64;
+    let mut seen = 0;
+    for (bucket, events) in buckets {
+        seen += events;
+        if seen >= rank {
+            return bucket_ceiling_ms(*bucket);
+        }
+    }
+    0
+}
+
+#[tonic::async_trait]
+impl DeliveryService for DeliveryGrpc {
+    async fn preview(
+        &self,
+        request: Request<pb::PreviewRequest>,
+    ) -> Result<Response<pb::PreviewResponse>, Status> {
+        // No workspace is touched: whoever has any valid key may preview.
+        tracklayer_rpc::bearer(request.metadata()).ok_or_else(|| refuse(&ApiError::Unauthenticated))?;
+        let request = request.into_inner();
+        let now = request
+            .now
+            .and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok())
+            .unwrap_or_else(jiff::Timestamp::now);
+        let answers = crate::preview::answer(&request.connection_json, &request.lines, now, &request.consent)
+            .map_err(|why| refuse(&ApiError::Invalid { field: "connection_json", why }))?;
+        Ok(Response::new(pb::PreviewResponse { answers }))
+    }
+
+    async fn show_event(
+        &self,
+        request: Request<pb::ShowEventRequest>,
+    ) -> Result<Response<pb::ShowEventResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let partitions = self.partitions(workspace).map_err(|e| refuse(&e))?;
+        let message_id = request.into_inner().message_id;
+        let occurrences =
+            self.stories.of(workspace, &message_id, partitions).await.map_err(|e| refuse(&e.into()))?;
+        if occurrences.is_empty() {
+            return Err(refuse(&ApiError::NoEvent));
+        }
+        Ok(Response::new(pb::ShowEventResponse { occurrences }))
+    }
+
+    async fn balance_ledger(
+        &self,
+        request: Request<pb::BalanceLedgerRequest>,
+    ) -> Result<Response<pb::BalanceLedgerResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let books = self.stats.books(workspace).await.map_err(|e| refuse(&e.into()))?;
+        let names = self.connections.of(workspace);
+        let connections: Vec<pb::ConnectionBalance> = balance(&books)
+            .into_iter()
+            .map(|(connection_id, balance)| pb::ConnectionBalance {
+                connection_id,
+                name: names
+                    .iter()
+                    .find(|c| c.id.0 == connection_id)
+                    .map(|c| c.name.clone())
+                    .unwrap_or_default(),
+                accepted: balance.accepted,
+                difference: balance.difference(),
+                states: balance
+                    .states
+                    .into_iter()
+                    .map(|((state, reason), count)| pb::StateCount {
+                        state: state.as_str().to_owned(),
+                        reason,
+                        count,
+                    })
+                    .collect(),
+                faults: balance.faults,
+            })
+            .collect();
+        let clean = connections.iter().all(|c| c.difference == 0 && c.faults.is_empty());
+        let received = books.received.iter().map(|(_, count)| u64::from(*count)).sum();
+        Ok(Response::new(pb::BalanceLedgerResponse { connections, clean, received }))
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<pb::GetStatsRequest>,
+    ) -> Result<Response<pb::GetStatsResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.stats(workspace).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<pb::ListDeadLettersRequest>,
+    ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let request = request.into_inner();
+        if request.limit > 1_000 {
+            let why = format!("is {}, allowed are 1 to 1000", request.limit);
+            return Err(refuse(&ApiError::Invalid { field: "limit", why }));
+        }
+        let limit = if request.limit == 0 { 100 } else { i64::from(request.limit) };
+        let letters = self
+            .retries
+            .dead_letters(workspace, request.connection_id, limit)
+            .await
+            .map_err(|e| refuse(&e.into()))?
+            .into_iter()
+            .map(|listed| pb::DeadLetter {
+                connection_id: listed.connection,
+                position: Some(proto_position(listed.letter.position)),
+                message_id: listed.letter.message_id,
+                code: listed.letter.code,
+                field: listed.letter.field,
+                detail: listed.letter.detail,
+                at: Some(proto_time(listed.died_at)),
+                request: listed.letter.request,
+                answer: listed.letter.answer,
+            })
+            .collect();
+        Ok(Response::new(pb::ListDeadLettersResponse { letters }))
+    }
+}

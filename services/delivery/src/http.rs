@@ -1,0 +1,136 @@
+//! The one HTTP client of all lanes: what goes to the real platform and what goes to a sandbox differ in the address only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tracklayer_destination::{Answer, HttpRequest};
+
+/// Most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// What became of a request on the wire.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nothing was written: the platform surely has not seen it.
+    NotSent(String),
+    /// Written at least in part, and no whole answer came: the outcome is unknown.
+    Unknown(String),
+}
+
+/// Sends requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    open: reqwest::Client,
+    guarded: reqwest::Client,
+    allow_private: bool,
+}
+
+/// The client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("could not set the HTTP client up")]
+pub struct ClientError(#[from] reqwest::Error);
+
+/// Refuses names that lead to private addresses, at the moment of connecting, so that a name which changes its address
+/// between the check and the request gains nothing.
+#[derive(Debug)]
+struct PublicOnly;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if found.iter().any(|address| tracklayer_destination::is_private(&address.ip().to_string())) {
+                return Err("the name leads to a private address, which an operator has to allow".into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl Sender {
+    /// `allow_private`: whether webhooks may go to private addresses (an operator's word, never a workspace's).
+    ///
+    /// # Errors
+    /// The TLS set-up is not usable.
+    pub fn new(allow_private: bool) -> Result<Self, ClientError> {
+        let base = || {
+            reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(5))
+                .pool_idle_timeout(Duration::from_secs(60))
+                .tcp_nodelay(true)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("TrackLayer/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self {
+            open: base().build()?,
+            guarded: base().dns_resolver(Arc::new(PublicOnly)).build()?,
+            allow_private,
+        })
+    }
+
+    /// Sends a request to an ad platform's address.
+    ///
+    /// # Errors
+    /// See [`SendError`]: only `NotSent` is a certain failure.
+    pub async fn send(&self, request: &HttpRequest, timeout: Duration) -> Result<Answer, SendError> {
+        run(&self.open, request, timeout).await
+    }
+
+    /// Sends a request to an address that a customer chose: private ones are refused.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send_guarded(&self, request: &HttpRequest, timeout: Duration) -> Result<Answer, SendError> {
+        if self.allow_private {
+            return self.send(request, timeout).await;
+        }
+        let url =
+            url::Url::parse(&request.url).map_err(|e| SendError::NotSent(format!("no address: {e}")))?;
+        let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if literal.is_some_and(|ip| tracklayer_destination::is_private(&ip.to_string())) {
+            return Err(SendError::NotSent("private addresses have to be allowed by an operator".to_owned()));
+        }
+        run(&self.guarded, request, timeout).await
+    }
+}
+
+async fn run(
+    client: &reqwest::Client,
+    request: &HttpRequest,
+    timeout: Duration,
+) -> Result<Answer, SendError> {
+    let method = reqwest::Method::from_bytes(request.method.as_bytes()).unwrap_or(reqwest::Method::POST);
+    let mut builder = client.request(method, request.full_url()).timeout(timeout).body(request.body.clone());
+    for (name, value) in &request.headers {
+        builder = builder.header(name.as_str(), value.expose());
+    }
+    let response = builder.send().await.map_err(|error| {
+        let connecting = error.is_connect() || error.is_builder();
+        // The address may carry a token: only the kind of failure is told.
+        let text = crate::resolve::error_chain(&error.without_url());
+        if connecting { SendError::NotSent(text) } else { SendError::Unknown(text) }
+    })?;
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    let body = read_body(response).await?;
+    Ok(Answer { status, headers, body })
+}
+
+async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, SendError> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let room = MAX_ANSWER_BYTES - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if chunk.len() > room {
+                    return Ok(body);
+                }
+            }
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(SendError::Unknown(crate::resolve::error_chain(&error.without_url()))),
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! The lane of one connection in one partition: resolved → plan → intent → request → ledger.
+//!
+//! A lane has its own cursor, so that a platform which is down holds up nobody else. It takes a range, settles what needs no
+//! request, sends the rest in order, and commits the settled prefix of the range in one fenced transaction. A failure of the
+//! platform holds the lane where it stands; a transient failure of one event makes a retry of it, and later events of its key
+//! wait behind it.
+
+mod plan;
+mod send;
+mod slot;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracklayer_destination::{Consent, Destination};
+use tracklayer_ids::{Offset, Position};
+use tracklayer_proto::event::v1::Event;
+use tracklayer_proto::identity::v1::ResolvedIdentity;
+
+use self::slot::Slot;
+use crate::clients::Clients;
+use crate::connections::{Connections, OpenConnection};
+use crate::entry::{Entry, EntryReader};
+use crate::http::Sender;
+use crate::lease::Lease;
+use crate::ledger::State;
+use crate::narrowing::{NarrowingTail, TailUnreadable};
+use crate::oauth::Tokens;
+use crate::progress::Progress;
+use crate::resolve::error_chain;
+use crate::store::StoreError;
+use crate::store::cursors::CursorStore;
+use crate::store::lanes::LaneStore;
+use crate::store::ledger::{LaneCommit, LedgerStore};
+use crate::store::orders::OrderStore;
+use crate::store::retries::RetryStore;
+use crate::subjects::{self, ServiceUnavailable};
+
+/// Longest wait between attempts of a held lane.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+/// Longest wait between attempts of one event.
+const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
+/// Attempts of one event before it is dead.
+const MAX_RETRIES: u32 = 12;
+/// Retries taken in one round.
+const RETRY_BATCH: i64 = 500;
+
+/// What lanes work with, shared by all lanes of the process.
+pub struct LaneContext {
+    /// Connections.
+    pub connections: Connections,
+    /// Sources.
+    pub config: tracklayer_rpc::follow::ConfigWatch,
+    /// Resolved events.
+    pub entries: EntryReader,
+    /// Wake-ups.
+    pub progress: Progress,
+    /// Cursors.
+    pub cursors: CursorStore,
+    /// Intents and holds.
+    pub lanes: LaneStore,
+    /// Commits.
+    pub ledger: LedgerStore,
+    /// Retries.
+    pub retries: RetryStore,
+    /// Orders.
+    pub orders: OrderStore,
+    /// Identity and consent, to ask again.
+    pub clients: Clients,
+    /// The narrowing log.
+    pub narrowing: NarrowingTail,
+    /// Requests.
+    pub sender: Sender,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Subject keys.
+    pub master_key: tracklayer_ids::MasterKey,
+}
+
+/// Why a round of a lane ended early. Nothing is lost: the cursor stands where the last commit put it.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Own tables.
+    #[error("could not keep the lane's books")]
+    Store(#[from] StoreError),
+    /// Identity or consent could not be asked again.
+    #[error("could not decide again")]
+    Service(#[from] ServiceUnavailable),
+    /// The narrowing log.
+    #[error("could not make sure that nobody was narrowed")]
+    Narrowing(#[from] TailUnreadable),
+    /// The connection's document cannot be opened.
+    #[error("the connection cannot be opened: {0}")]
+    Broken(String),
+    /// No configuration, or the connection is gone from it.
+    #[error("the connection is not in the configuration")]
+    NoConnection,
+    /// The lease does not surely hold long enough for a request.
+    #[error("the lease does not surely hold")]
+    LeaseUnsure,
+    /// The platform holds the lane.
+    #[error("{kind}: {detail}")]
+    Held {
+        /// throttled, transient, auth, configuration.
+        kind: &'static str,
+        /// What the platform said.
+        detail: String,
+        /// Not before; none: the lane's own backoff.
+        after: Option<Duration>,
+    },
+}
+
+/// One lane.
+pub struct Lane {
+    context: Arc<LaneContext>,
+    lease: Lease,
+    cursor: Option<Position>,
+    /// Events of earlier holders whose request has no known outcome, with the time of that request.
+    unknown: HashMap<Position, Timestamp>,
+    /// Open intents and their events; settled with the commit that covers the last of them.
+    intents: Vec<(uuid::Uuid, Vec<Position>)>,
+    /// Order keys that have a retry waiting.
+    waiting_keys: HashSet<u64>,
+    next_retry: Option<Timestamp>,
+    holds: u32,
+    requests: u64,
+    /// The range under work survives a hold, so that what was delivered before it is not sent again.
+    range: Vec<Slot>,
+}
+
+impl Lane {
+    /// A lane that begins where its cursor stands.
+    #[must_use]
+    pub fn new(context: Arc<LaneContext>, lease: Lease) -> Self {
+        Self {
+            context,
+            lease,
+            cursor: None,
+            unknown: HashMap::new(),
+            intents: Vec::new(),
+            waiting_keys: HashSet::new(),
+            next_retry: None,
+            holds: 0,
+            requests: 0,
+            range: Vec::new(),
+        }
+    }
+
+    /// Runs until the lease is lost or `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let duty = self.lease.duty;
+        let progress = self.context.progress.partition(duty.workspace, duty.partition);
+        let mut resolved = progress.resolved.subscribe();
+        while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
+            resolved.borrow_and_update();
+            let wait = match self.round().await {
+                Ok(true) => {
+                    self.moved().await;
+                    continue;
+                }
+                Ok(false) => {
+                    self.moved().await;
+                    self.idle_wait()
+                }
+                Err(LaneError::Store(StoreError::Fenced)) => {
+                    self.lease.give_up();
+                    return;
+                }
+                Err(error) => self.held(&error).await,
+            };
+            let idle = self.holds == 0;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = resolved.changed(), if idle => {}
+                () = self.lease.lost().cancelled() => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    fn idle_wait(&self) -> Duration {
+        let until_retry = self.next_retry.map(|at| {
+            let ms = at.as_millisecond() - Timestamp::now().as_millisecond();
+            Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
+        });
+        until_retry.unwrap_or(LONGEST_HOLD).min(Duration::from_secs(5))
+    }
+
+    /// Remembers and tells why the lane waits, and for how long.
+    async fn held(&mut self, error: &LaneError) -> Duration {
+        self.holds += 1;
+        let (kind, after, longest) = match error {
+            LaneError::Held { kind, after, .. } => (*kind, *after, LONGEST_HOLD),
+            LaneError::Broken(_) => ("configuration", None, Duration::from_secs(5)),
+            LaneError::Store(_) => ("database", None, Duration::from_secs(2)),
+            LaneError::Service(_) | LaneError::Narrowing(_) => {
+                ("consent_unknown", None, Duration::from_secs(2))
+            }
+            LaneError::NoConnection | LaneError::LeaseUnsure => ("waiting", None, Duration::from_secs(1)),
+        };
+        if matches!(error, LaneError::Store(_)) {
+            // What the database holds is not known: begin again from the cursor. Sent events go out under the same id.
+            self.forget_range();
+        }
+        let wait = after
+            .unwrap_or_else(|| crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest))
+            .min(Duration::from_secs(300));
+        let detail = error_chain(error);
+        metrics::counter!("tracklayer_delivery_holds_total", "kind" => kind).increment(1);
+        let duty = self.lease.duty;
+        tracing::warn!(workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0, kind, error = %detail, "lane holds");
+        let next_at = Timestamp::now() + wait;
+        if let Err(error) = self.context.lanes.hold(duty, kind, &detail, self.holds, next_at).await {
+            tracing::debug!(error = %error, "the hold could not be told");
+        }
+        wait
+    }
+
+    async fn moved(&mut self) {
+        if self.holds > 0 {
+            self.holds = 0;
+            if let Err(error) = self.context.lanes.release(self.lease.duty).await {
+                tracing::debug!(error = %error, "the end of a hold could not be told");
+            }
+        }
+    }
+
+    fn forget_range(&mut self) {
+        self.cursor = None;
+        self.range.clear();
+        self.intents.clear();
+    }
+
+    /// One round: due retries, then a range. `false`: there was nothing to do.
+    async fn round(&mut self) -> Result<bool, LaneError> {
+        let duty = self.lease.duty;
+        let connection =
+            self.context.connections.one(duty.workspace, duty.connection).ok_or(LaneError::NoConnection)?;
+        let destination = match &connection.destination {
+            Ok(destination) => destination.as_ref(),
+            Err(why) => return Err(LaneError::Broken(why.clone())),
+        };
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self.begin().await?,
+        };
+        if self.next_retry.is_some_and(|at| at <= Timestamp::now()) && self.range.is_empty() {
+            self.retry_round(&connection, destination).await?;
+            return Ok(true);
+        }
+        if self.range.is_empty() {
+            let limit = destination.limits().max_events.clamp(100, 2_000);
+            let entries = self.context.entries.from(duty.workspace, cursor, limit).await?;
+            if entries.is_empty() {
+                return self.step_to_next_generation(cursor);
+            }
+            self.range = entries.into_iter().map(Slot::new).collect();
+            self.plan_range(&connection, destination).await?;
+        }
+        let mut range = std::mem::take(&mut self.range);
+        let sent = self.send_open(&mut range, &connection, destination).await;
+        self.range = range;
+        self.commit_prefix().await?;
+        sent?;
+        Ok(true)
+    }
+
+    fn step_to_next_generation(&mut self, cursor: Position) -> Result<bool, LaneError> {
+        let duty = self.lease.duty;
+        let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
+        if resolved.generation > cursor.generation {
+            self.cursor = Some(Position::new(cursor.generation.0 + 1, cursor.partition.0, 0));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Reads the cursor, the intents that an earlier holder left, and who waits.
+    async fn begin(&mut self) -> Result<Position, LaneError> {
+        let duty = self.lease.duty;
+        let cursor = self.context.cursors.lane(duty).await?.ok_or(LaneError::NoConnection)?;
+        self.unknown.clear();
+        self.intents.clear();
+        for intent in self.context.lanes.open_intents(duty).await? {
+            let positions: Vec<Position> = intent
+                .offsets
+                .iter()
+                .map(|offset| Position {
+                    generation: intent.generation,
+                    partition: duty.partition,
+                    offset: Offset(*offset),
+                })
+                .collect();
+            for position in &positions {
+                self.unknown.entry(*position).or_insert(intent.started_at);
+            }
+            self.intents.push((intent.id, positions));
+        }
+        self.read_waiting().await?;
+        self.cursor = Some(cursor.next);
+        Ok(cursor.next)
+    }
+
+    async fn read_waiting(&mut self) -> Result<(), LaneError> {
+        let waiting = self.context.retries.waiting_keys(self.lease.duty).await?;
+        self.next_retry = waiting.iter().map(|(_, at)| *at).min();
+        self.waiting_keys = waiting.into_iter().map(|(key, _)| key).collect();
+        Ok(())
+    }
+
+    /// Gives each slot its decision and order, and plans it.
+    async fn plan_range(
+        &mut self,
+        connection: &OpenConnection,
+        destination: &dyn Destination,
+    ) -> Result<(), LaneError> {
+        let mut range = std::mem::take(&mut self.range);
+        let planned = self.plan_slots(&mut range, connection, destination).await;
+        if planned.is_ok() {
+            self.range = range;
+        }
+        planned
+    }
+
+    async fn plan_slots(
+        &mut self,
+        slots: &mut [Slot],
+        connection: &OpenConnection,
+        destination: &dyn Destination,
+    ) -> Result<(), LaneError> {
+        let undecided: Vec<usize> = (0..slots.len())
+            .filter(|i| {
+                slots[*i].entry.deliverable.is_some() && slots[*i].entry.decision(connection.id).is_none()
+            })
+            .collect();
+        for slot in slots.iter_mut() {
+            let decision = slot.entry.decision(connection.id).map(Consent::from_decision);
+            slot.deliverable = slot.entry.deliverable.as_ref().map(|deliverable| {
+                let denied = Consent::Deny { reason: "no_decision".to_owned() };
+                deliverable.for_connection(decision.unwrap_or(denied), None)
+            });
+        }
+        self.decide_again(slots, &undecided, connection).await?;
+        self.read_orders(slots, destination).await?;
+
+        let now = Timestamp::now();
+        let window = destination.limits().dedup_window;
+        for slot in slots.iter_mut() {
+            plan::plan(slot, destination, now);
+            if slot.item.is_none() {
+                continue;
+            }
+            slot.unknown_since =
+                slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
+            if slot.unknown_since.is_some_and(|since| !plan::may_repeat(since, window, now)) {
+                slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_orders(&self, slots: &mut [Slot], destination: &dyn Destination) -> Result<(), LaneError> {
+        let keys: Vec<Option<String>> = slots
+            .iter()
+            .map(|slot| slot.deliverable.as_ref().and_then(|deliverable| destination.order_key(deliverable)))
+            .collect();
+        let wanted: Vec<String> = keys.iter().flatten().cloned().collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let states = self.context.orders.states(self.lease.duty, &wanted).await?;
+        for (slot, key) in slots.iter_mut().zip(keys) {
+            if let (Some(deliverable), Some(state)) =
+                (&mut slot.deliverable, key.and_then(|k| states.get(&k)))
+            {
+                deliverable.order_state = Some(state.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks identity and consent afresh for some slots and puts the answers into their deliverables.
+    async fn decide_again(
+        &self,
+        slots: &mut [Slot],
+        which: &[usize],
+        connection: &OpenConnection,
+    ) -> Result<(), LaneError> {
+        let Some(query) = connection.consent_query().filter(|_| !which.is_empty()) else { return Ok(()) };
+        let workspace = self.lease.duty.workspace;
+        let snapshot = self.context.config.snapshot().ok_or(LaneError::NoConnection)?;
+        let events: Vec<Arc<Event>> = which
+            .iter()
+            .filter_map(|i| slots[*i].deliverable.as_ref().map(|d| Arc::clone(&d.event)))
+            .collect();
+        let borrowed: Vec<&Event> = events.iter().map(AsRef::as_ref).collect();
+        let identities = subjects::resolve(&self.context.clients, workspace, &snapshot, &borrowed).await?;
+        let pairs: Vec<(&Event, &ResolvedIdentity)> = borrowed.iter().copied().zip(&identities).collect();
+        let key = self.context.master_key.workspace(workspace);
+        let answer =
+            subjects::decide(&self.context.clients, workspace, &key, &snapshot, &pairs, &[query], false)
+                .await?;
+        for (index, decision) in which.iter().zip(answer.decisions) {
+            let slot = &mut slots[*index];
+            slot.decided_at = answer.narrowing_seq;
+            if let (Some(deliverable), Some(decision)) =
+                (&mut slot.deliverable, decision.destinations.first())
+            {
+                deliverable.decision = Consent::from_decision(decision);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the settled beginning of the range.
+    async fn commit_prefix(&mut self) -> Result<(), LaneError> {
+        let settled = self.range.iter().take_while(|slot| slot.verdict.is_some()).count();
+        if settled == 0 {
+            return Ok(());
+        }
+        let done: Vec<Slot> = self.range.drain(..settled).collect();
+        let first = done[0].entry.position;
+        let commit = self.commit_of(&done);
+        let started = SystemTime::now();
+        self.context.ledger.commit_range(&self.lease, first, &commit).await?;
+        self.after_commit(&commit, &done, started);
+        self.cursor = Some(Position { offset: Offset(first.offset.0 + done.len() as u64), ..first });
+        if !commit.retries.is_empty() {
+            self.read_waiting().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes due retries, sends them, commits.
+    async fn retry_round(
+        &mut self,
+        connection: &OpenConnection,
+        destination: &dyn Destination,
+    ) -> Result<(), LaneError> {
+        let due = self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH).await?;
+        let mut slots: Vec<Slot> = due
+            .into_iter()
+            .map(|row| {
+                let entry = Entry::decode(row.position, row.resolved.into());
+                let mut slot = Slot::new(Arc::new(entry));
+                slot.is_retry = true;
+                slot.attempts = row.attempts;
+                slot.unknown_since = row.first_sent_at;
+                slot
+            })
+            .collect();
+        if slots.is_empty() {
+            return self.read_waiting().await;
+        }
+        self.plan_slots(&mut slots, connection, destination).await?;
+        let sent = self.send_open(&mut slots, connection, destination).await;
+        let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
+        if !done.is_empty() {
+            let commit = self.commit_of(&done);
+            let started = SystemTime::now();
+            self.context.ledger.commit_retries(&self.lease, &commit).await?;
+            self.after_commit(&commit, &done, started);
+        }
+        self.read_waiting().await?;
+        sent
+    }
+
+    fn commit_of(&mut self, done: &[Slot]) -> LaneCommit {
+        let covered: HashSet<Position> = done.iter().map(|slot| slot.entry.position).collect();
+        for (_, positions) in &mut self.intents {
+            positions.retain(|position| !covered.contains(position));
+        }
+        let intents =
+            self.intents.iter().filter(|(_, positions)| positions.is_empty()).map(|(id, _)| *id).collect();
+        self.intents.retain(|(_, positions)| !positions.is_empty());
+        LaneCommit {
+            settled: done.iter().filter_map(Slot::settled).collect(),
+            retries: done.iter().filter_map(Slot::retry_row).collect(),
+            dead: done.iter().filter_map(Slot::dead_row).collect(),
+            intents,
+            requests: std::mem::take(&mut self.requests),
+            orders: done.iter().filter_map(Slot::order_effect).collect(),
+        }
+    }
+
+    fn after_commit(&mut self, commit: &LaneCommit, done: &[Slot], started: SystemTime) {
+        let connection = self.lease.duty.connection;
+        let ended = SystemTime::now();
+        for (slot, settled) in done.iter().zip(&commit.settled) {
+            self.unknown.remove(&settled.position);
+            let verdict = &settled.verdict;
+            let labels = [("state", verdict.state.as_str())];
+            metrics::counter!("tracklayer_delivery_events_total", &labels).increment(1);
+            if verdict.state == State::Delivered {
+                metrics::histogram!("tracklayer_delivery_latency_seconds")
+                    .record(f64::from(verdict.latency_ms) / 1_000.0);
+            }
+            let attributes = [
+                ("connection_id", connection.to_string()),
+                ("state", verdict.state.as_str().to_owned()),
+                ("reason", verdict.reason.clone()),
+                ("attempts", verdict.attempts.to_string()),
+            ];
+            let begun = slot.sent_at.unwrap_or(started);
+            tracklayer_telemetry::event_span("deliver", slot.entry.traceparent(), begun, ended, &attributes);
+        }
+    }
+}
+
+const OUTCOME_UNKNOWN: &str = "a request that carried this event ended without an answer, and the platform does not recognise a \
+                               repeat any more: look it up at the platform, then replay or close it";

@@ -1,0 +1,157 @@
+//! What a lane does with each event before any request: a pure function of the event, its decision and the connection.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracklayer_destination::{Consent, Destination, ItemOutcome, Mode, RefusalCode};
+
+use super::slot::Slot;
+use crate::ledger::State;
+
+/// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
+/// connection's decision.
+pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
+    if let Some(why) = &slot.entry.poisoned {
+        let why = why.clone();
+        slot.settle(State::Dead, "poisoned", &why, now);
+        return;
+    }
+    if let Some(first) = slot.entry.duplicate_of {
+        slot.settle(State::Duplicate, "", &format!("of {first}"), now);
+        return;
+    }
+    if destination.mode() == Mode::Off {
+        slot.settle(State::Filtered, "mode_off", "", now);
+        return;
+    }
+    let Some(deliverable) = &slot.deliverable else {
+        slot.settle(State::Dead, "poisoned", "there is no event", now);
+        return;
+    };
+    if let Err(skip) = destination.wants(deliverable) {
+        slot.settle(State::Filtered, skip.reason.as_str(), &skip.detail, now);
+        return;
+    }
+    if let Consent::Deny { reason } = &deliverable.decision {
+        let reason = reason.clone();
+        slot.settle(State::Blocked, reason, "", now);
+        return;
+    }
+    match destination.build(deliverable, now) {
+        Ok(item) if destination.mode() == Mode::Shadow => {
+            let name = item.name.clone();
+            slot.settle(State::Shadowed, "", &name, now);
+        }
+        Ok(item) => {
+            for note in &item.notes {
+                metrics::counter!("tracklayer_delivery_fields_total", "kind" => note.kind.as_str())
+                    .increment(1);
+            }
+            slot.item = Some(item);
+        }
+        Err(refusal) => {
+            slot.field = refusal.field.clone().unwrap_or_default();
+            let state = match refusal.code {
+                // The connection has no use for such an event: nothing went wrong, and nobody needs to act.
+                RefusalCode::EventNotMapped | RefusalCode::EventNotSupported => State::Filtered,
+                RefusalCode::RestrictionNotExpressible => State::Blocked,
+                RefusalCode::EventTooOld
+                | RefusalCode::EventInFuture
+                | RefusalCode::EventNameReserved
+                | RefusalCode::MissingValue
+                | RefusalCode::MissingCurrency
+                | RefusalCode::MissingClientUserAgent
+                | RefusalCode::NoClientId
+                | RefusalCode::NoMatchKey
+                | RefusalCode::OrderIdContainsPii
+                | RefusalCode::InvalidPayload => State::Dead,
+            };
+            slot.settle(state, refusal.code.as_str(), &refusal.reason, now);
+        }
+    }
+}
+
+/// Whether an event whose outcome stayed unknown may go out again: only while the platform still recognises its id.
+#[must_use]
+pub fn may_repeat(unknown_since: Timestamp, window: Option<Duration>, now: Timestamp) -> bool {
+    let Some(window) = window else { return false };
+    let age = now.as_millisecond().saturating_sub(unknown_since.as_millisecond());
+    // A tenth is kept back: clocks differ, and the request takes its time.
+    u128::try_from(age).unwrap_or(0) < window.as_millis() * 9 / 10
+}
+
+/// Puts open slots into requests: at most the platform's events and bytes, one group each, exclusive items apart. Requests are
+/// sent in order, and an event never stands in an earlier request than one of its key before it.
+#[must_use]
+pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -> Vec<Vec<usize>> {
+    struct Open {
+        group: String,
+        members: Vec<usize>,
+        bytes: usize,
+        exclusive: HashSet<String>,
+    }
+    let limits = destination.limits();
+    let mut requests: Vec<Open> = Vec::new();
+    let mut newest_of_group: HashMap<String, usize> = HashMap::new();
+    let mut newest_of_key: HashMap<u64, usize> = HashMap::new();
+    for &index in open {
+        let slot = &slots[index];
+        let Some(item) = &slot.item else { continue };
+        let bytes = item.body.to_string().len() + 1;
+        let candidate = newest_of_group.get(&item.group).copied().filter(|&at| {
+            let request = &requests[at];
+            let later_than_key = newest_of_key.get(&slot.entry.order_key).is_none_or(|&key_at| key_at <= at);
+            let distinct = item.exclusive.as_ref().is_none_or(|e| !request.exclusive.contains(e));
+            later_than_key
+                && distinct
+                && request.members.len() < limits.max_events
+                && request.bytes + bytes <= limits.max_body_bytes.saturating_sub(512)
+        });
+        let at = candidate.unwrap_or_else(|| {
+            requests.push(Open {
+                group: item.group.clone(),
+                members: Vec::new(),
+                bytes: 0,
+                exclusive: HashSet::new(),
+            });
+            newest_of_group.insert(item.group.clone(), requests.len() - 1);
+            requests.len() - 1
+        });
+        debug_assert_eq!(requests[at].group, item.group);
+        requests[at].members.push(index);
+        requests[at].bytes += bytes;
+        requests[at].exclusive.extend(item.exclusive.clone());
+        newest_of_key.insert(slot.entry.order_key, at);
+    }
+    requests.into_iter().map(|request| request.members).collect()
+}
+
+/// Outcomes that hold the lane only for a number of attempts: past it the request is taken apart instead.
+#[must_use]
+pub fn give_up_holding(outcomes: Vec<ItemOutcome>, tried: u32) -> Vec<ItemOutcome> {
+    outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            ItemOutcome::HoldLane { attempts: Some(most), code, detail, .. } if tried >= most => {
+                ItemOutcome::Isolate { code, detail }
+            }
+            other => other,
+        })
+        .collect()
+}
+
+/// The platform's code, if it refused the access token.
+#[must_use]
+pub fn refused_token(outcomes: &[ItemOutcome]) -> Option<String> {
+    outcomes.iter().find_map(|outcome| match outcome {
+        ItemOutcome::RefreshToken { code, .. } => Some(code.clone()),
+        _ => None,
+    })
+}
+
+/// The part of a set of outcomes that holds the whole lane, if any does.
+#[must_use]
+pub fn hold_of(outcomes: &[ItemOutcome]) -> Option<&ItemOutcome> {
+    outcomes.iter().find(|outcome| matches!(outcome, ItemOutcome::HoldLane { .. }))
+}

@@ -1,0 +1,146 @@
+//! One event in the hands of a lane, from its plan to its verdict.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracklayer_destination::{Consent, Deliverable, Item, OrderEffect};
+
+use crate::entry::Entry;
+use crate::ledger::{State, Verdict};
+use crate::store::ledger::{DeadRow, RetryRow, Settled};
+
+/// Most characters of what a platform said that the ledger keeps.
+const MAX_DETAIL_CHARS: usize = 500;
+
+/// An event and how far the lane has come with it.
+pub struct Slot {
+    /// The event.
+    pub entry: Arc<Entry>,
+    /// The event with this connection's decision and order.
+    pub deliverable: Option<Deliverable>,
+    /// What would go into a request.
+    pub item: Option<Item>,
+    /// Newest narrowing that the decision saw.
+    pub decided_at: i64,
+    /// Requests that carried it.
+    pub attempts: u32,
+    /// When a request first carried it and its outcome stayed unknown.
+    pub unknown_since: Option<Timestamp>,
+    /// What became of it; none while the lane works on it.
+    pub verdict: Option<Verdict>,
+    /// Not before, for a retry.
+    pub retry_at: Option<Timestamp>,
+    /// Request and answer of a dead letter.
+    pub evidence: Option<Evidence>,
+    /// Field to blame for a refusal.
+    pub field: String,
+    /// Whether it comes from a retry row, not from the range.
+    pub is_retry: bool,
+    /// When its last request was begun, for the trace.
+    pub sent_at: Option<std::time::SystemTime>,
+    /// What its delivery does to an order; kept when the item is let go.
+    pub order: Option<OrderEffect>,
+}
+
+/// The last request and its answer, masked and shortened.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The request.
+    pub request: String,
+    /// The answer.
+    pub answer: String,
+}
+
+impl Slot {
+    /// A slot at its beginning.
+    #[must_use]
+    pub fn new(entry: Arc<Entry>) -> Self {
+        Self {
+            decided_at: entry.narrowing_seq,
+            entry,
+            deliverable: None,
+            item: None,
+            attempts: 0,
+            unknown_since: None,
+            verdict: None,
+            retry_at: None,
+            evidence: None,
+            field: String::new(),
+            is_retry: false,
+            sent_at: None,
+            order: None,
+        }
+    }
+
+    /// Closes the slot.
+    pub fn settle(&mut self, state: State, reason: impl Into<String>, detail: &str, now: Timestamp) {
+        let latency = now.as_millisecond().saturating_sub(self.entry.received_ms).max(0);
+        self.verdict = Some(Verdict {
+            state,
+            reason: reason.into(),
+            detail: detail.chars().take(MAX_DETAIL_CHARS).collect(),
+            attempts: self.attempts,
+            latency_ms: u32::try_from(latency).unwrap_or(u32::MAX),
+            consent: self.consent_word(),
+        });
+        self.order = self.item.take().and_then(|item| item.order).filter(|_| state == State::Delivered);
+    }
+
+    /// What its delivery does to an order.
+    #[must_use]
+    pub fn order_effect(&self) -> Option<OrderEffect> {
+        self.order.clone()
+    }
+
+    fn consent_word(&self) -> String {
+        match self.deliverable.as_ref().map(|d| &d.decision) {
+            None => String::new(),
+            Some(Consent::Allow | Consent::AllowUnstated) => "allow".to_owned(),
+            Some(Consent::Restricted { place, .. }) => format!("restricted in {place}"),
+            Some(Consent::Deny { reason }) => format!("deny: {reason}"),
+        }
+    }
+
+    /// As the ledger takes it; none while it has no verdict.
+    #[must_use]
+    pub fn settled(&self) -> Option<Settled> {
+        Some(Settled {
+            position: self.entry.position,
+            source: self.entry.source,
+            minute: self.entry.received_ms.div_euclid(60_000),
+            verdict: self.verdict.clone()?,
+        })
+    }
+
+    /// Its retry row, if it waits.
+    #[must_use]
+    pub fn retry_row(&self) -> Option<RetryRow> {
+        let verdict = self.verdict.as_ref().filter(|v| v.state == State::Held)?;
+        Some(RetryRow {
+            position: self.entry.position,
+            order_key: self.entry.order_key,
+            attempts: self.attempts,
+            next_at: self.retry_at.unwrap_or_default(),
+            first_sent_at: self.unknown_since,
+            reason: verdict.reason.clone(),
+            resolved: self.entry.raw.to_vec(),
+        })
+    }
+
+    /// Its dead letter, if it is dead.
+    #[must_use]
+    pub fn dead_row(&self) -> Option<DeadRow> {
+        let verdict = self.verdict.as_ref().filter(|v| v.state == State::Dead)?;
+        let evidence = self.evidence.clone().unwrap_or_default();
+        Some(DeadRow {
+            position: self.entry.position,
+            message_id: self.entry.message_id.clone(),
+            code: verdict.reason.clone(),
+            field: self.field.clone(),
+            detail: verdict.detail.clone(),
+            request: evidence.request,
+            answer: evidence.answer,
+            resolved: self.entry.raw.to_vec(),
+        })
+    }
+}

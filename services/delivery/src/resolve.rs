@@ -1,0 +1,357 @@
+//! The resolve loop of a partition: received → dedup → identity → consent → resolved.
+//!
+//! A duplicate is dropped from delivery only: its consent signals and identifiers are recorded like everybody's, because the
+//! browser's twin may carry the GPC signal and the link that the server's lacks. The range exists in `resolved` only by the
+//! fenced commit that moves the cursor over it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio_util::sync::CancellationToken;
+use tracklayer_ids::{MasterKey, Offset, Partition, Position, SourceId, WorkspaceId};
+use tracklayer_journal::claim::Claim;
+use tracklayer_journal::{BlockBuilder, JournalError, PostgresJournal, ReceivedBlock};
+use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
+use tracklayer_proto::identity::v1::ResolvedIdentity;
+use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
+
+use crate::clients::Clients;
+use crate::connections::Connections;
+use crate::dedup::{Claimed, Dedup, DedupError, Wanted, tally};
+use crate::entry::{EntryBlock, EntryReader};
+use crate::lease::Lease;
+use crate::progress::Progress;
+use crate::store::StoreError;
+use crate::store::cursors::CursorStore;
+use crate::store::resolved::{ResolvedCommit, ResolvedStore};
+use crate::subjects::{self, ServiceUnavailable};
+
+/// Events that one round takes, if that many wait; a block is never cut.
+const ROUND_EVENTS: usize = 2_000;
+const ROUND_BLOCKS: i64 = 64;
+const DEFAULT_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a round did not end in a commit.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No configuration yet.
+    #[error("there is no configuration yet")]
+    NoConfiguration,
+    /// The journal.
+    #[error("could not read what was received")]
+    Journal(#[from] JournalError),
+    /// Claims.
+    #[error("could not claim")]
+    Dedup(#[from] DedupError),
+    /// Identity or consent.
+    #[error("could not resolve")]
+    Service(#[from] ServiceUnavailable),
+    /// The commit.
+    #[error("could not commit")]
+    Store(#[from] StoreError),
+}
+
+/// What a resolve loop works with.
+pub struct Resolver {
+    /// Received events.
+    pub journal: PostgresJournal,
+    /// Resolved ones.
+    pub resolved: ResolvedStore,
+    /// Cursors.
+    pub cursors: CursorStore,
+    /// Claims.
+    pub dedup: Dedup,
+    /// Identity and consent.
+    pub clients: Clients,
+    /// Sources and workspaces.
+    pub config: ConfigWatch,
+    /// Who is asked about at consent.
+    pub connections: Connections,
+    /// Whom to wake.
+    pub progress: Progress,
+    /// Lanes read through it.
+    pub entries: EntryReader,
+    /// Subject keys.
+    pub master_key: MasterKey,
+}
+
+struct Received {
+    position: Position,
+    bytes: Bytes,
+    event: Result<Event, String>,
+}
+
+impl Resolver {
+    /// Runs until the lease is lost or `shutdown`.
+    pub async fn run(self: Arc<Self>, lease: Lease, shutdown: CancellationToken) {
+        let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
+        let progress = self.progress.partition(workspace, partition);
+        let mut received = progress.received.subscribe();
+        let mut cursor = None;
+        let mut failures = 0u32;
+        while !shutdown.is_cancelled() && !lease.lost().is_cancelled() {
+            let wait = match self.round(&lease, &mut cursor).await {
+                Ok(true) => {
+                    failures = 0;
+                    continue;
+                }
+                Ok(false) => {
+                    failures = 0;
+                    // Nothing there: sleep until the head moves; the long stop is only for a missed wake-up.
+                    Duration::from_secs(5)
+                }
+                Err(ResolveError::Store(StoreError::Fenced)) => {
+                    lease.give_up();
+                    return;
+                }
+                Err(error) => {
+                    cursor = None;
+                    failures += 1;
+                    metrics::counter!("tracklayer_resolve_failures_total").increment(1);
+                    if failures > 1 || !matches!(error, ResolveError::Dedup(DedupError::HistoryChanged)) {
+                        let error = error_chain(&error);
+                        tracing::warn!(workspace = workspace.0, partition = partition.0, error = %error, "resolve waits");
+                    }
+                    if let ResolveError::Journal(JournalError::Block { .. }) = error {
+                        // Another process may be able to read it; meanwhile nothing behind it moves.
+                        lease.give_up();
+                    }
+                    crate::backoff::full_jitter(failures, Duration::from_millis(50), Duration::from_secs(2))
+                }
+            };
+            let seen = *received.borrow_and_update();
+            if failures == 0
+                && cursor.is_some_and(|c: Position| (seen.generation, seen.offset) > (c.generation, c.offset))
+            {
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = received.changed(), if failures == 0 => {}
+                () = lease.lost().cancelled() => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// Resolves one range; `false`: nothing was there.
+    ///
+    /// # Errors
+    /// See [`ResolveError`]; nothing was committed then.
+    pub async fn round(&self, lease: &Lease, cursor: &mut Option<Position>) -> Result<bool, ResolveError> {
+        let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
+        let at = match *cursor {
+            Some(at) => at,
+            None => self.cursors.resolve(workspace, partition).await?,
+        };
+        *cursor = Some(at);
+        let snapshot = self.config.snapshot().ok_or(ResolveError::NoConfiguration)?;
+        let started = SystemTime::now();
+        let blocks = self.next_blocks(workspace, at).await?;
+        if blocks.is_empty() {
+            if let Some(next) = self.next_generation(workspace, partition, at).await? {
+                *cursor = Some(next);
+                return Ok(true);
+            }
+            return Ok(false);
+        }
+        let received = decode(&blocks)?;
+        let resolved = self.resolve(workspace, &snapshot, &received).await?;
+
+        let mut builder = BlockBuilder::default();
+        let mut hashes = Vec::with_capacity(received.len());
+        for (received, resolved) in received.iter().zip(&resolved.events) {
+            let minute = resolved.received_at.as_ref().map_or(0, |t| t.seconds.div_euclid(60));
+            builder.push(SourceId(resolved.source_id), minute, &resolved.encode_to_vec());
+            hashes.push(message_hash(&resolved.message_id));
+            debug_assert_eq!(received.position.partition, partition);
+        }
+        let block = builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
+        let first = blocks[0].first;
+        let commit = ResolvedCommit {
+            first,
+            block: &block,
+            message_hashes: hashes,
+            dedup_generation: resolved.dedup_generation,
+        };
+        self.resolved.commit(lease, &commit).await?;
+        let end = Position { offset: Offset(first.offset.0 + received.len() as u64), ..first };
+        *cursor = Some(end);
+
+        let stored = ReceivedBlock { first, header: block.header, payload: block.payload };
+        if let Ok(entries) = EntryBlock::decode(&stored) {
+            self.entries.remember(workspace, entries);
+        }
+        Progress::raise(&self.progress.partition(workspace, partition).resolved, end);
+        metrics::counter!("tracklayer_resolve_events_total").increment(received.len() as u64);
+        metrics::histogram!("tracklayer_resolve_round_seconds")
+            .record(started.elapsed().unwrap_or_default().as_secs_f64());
+        trace_events(&received, &resolved.events, started);
+        Ok(true)
+    }
+
+    /// Whole blocks from the cursor: about [`ROUND_EVENTS`] events, at least one block.
+    async fn next_blocks(
+        &self,
+        workspace: WorkspaceId,
+        at: Position,
+    ) -> Result<Vec<ReceivedBlock>, JournalError> {
+        let mut blocks = self.journal.read(workspace, at, ROUND_BLOCKS).await?;
+        let mut events = 0;
+        let keep = blocks
+            .iter()
+            .take_while(|block| {
+                let fits = events == 0 || events + block.header.event_count as usize <= ROUND_EVENTS;
+                events += block.header.event_count as usize;
+                fits
+            })
+            .count();
+        blocks.truncate(keep);
+        Ok(blocks)
+    }
+
+    /// The beginning of the next generation, once this one is drained.
+    async fn next_generation(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+        at: Position,
+    ) -> Result<Option<Position>, ResolveError> {
+        let head = *self.progress.partition(workspace, partition).received.borrow();
+        Ok((head.generation > at.generation).then(|| Position::new(at.generation.0 + 1, partition.0, 0)))
+    }
+
+    async fn resolve(
+        &self,
+        workspace: WorkspaceId,
+        snapshot: &Snapshot,
+        received: &[Received],
+    ) -> Result<Resolved, ResolveError> {
+        let good: Vec<(usize, &Event, Position)> = received
+            .iter()
+            .enumerate()
+            .filter_map(|(index, r)| Some((index, r.event.as_ref().ok()?, r.position)))
+            .collect();
+        let ttl_of = |source: i64| {
+            let seconds = snapshot.source(workspace, SourceId(source)).map_or(0, |s| s.dedup_ttl_seconds);
+            if seconds == 0 { DEFAULT_TTL } else { Duration::from_secs(u64::from(seconds)) }
+        };
+        let longest_ttl = snapshot
+            .workspaces
+            .values()
+            .flat_map(|w| &w.sources)
+            .map(|s| Duration::from_secs(u64::from(s.dedup_ttl_seconds)))
+            .max()
+            .unwrap_or(DEFAULT_TTL)
+            .max(DEFAULT_TTL);
+        let wanted: Vec<Wanted<'_>> = good
+            .iter()
+            .map(|(_, event, position)| Wanted {
+                message_id: &event.message_id,
+                claim: Claim::of(event, *position),
+                ttl: ttl_of(event.source_id),
+            })
+            .collect();
+        let (dedup_generation, claimed) = self.dedup.claim(workspace, &wanted, longest_ttl).await?;
+        for (answer, count) in tally(&claimed) {
+            metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
+        }
+
+        let events: Vec<&Event> = good.iter().map(|(_, event, _)| *event).collect();
+        let identities = subjects::resolve(&self.clients, workspace, snapshot, &events).await?;
+        let destinations: Vec<_> =
+            self.connections.of(workspace).iter().filter_map(|c| c.consent_query()).collect();
+        let pairs: Vec<(&Event, &ResolvedIdentity)> = events.iter().copied().zip(&identities).collect();
+        let key = self.master_key.workspace(workspace);
+        let decided =
+            subjects::decide(&self.clients, workspace, &key, snapshot, &pairs, &destinations, true).await?;
+
+        let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
+        let parts = good.iter().zip(claimed).zip(identities).zip(decided.decisions);
+        for ((((index, event, _), claimed), identity), decision) in parts {
+            let duplicate = match claimed {
+                Claimed::DuplicateOf(first) => Some(Duplicate {
+                    generation: first.generation.0,
+                    partition: first.partition.0,
+                    offset: first.offset.0,
+                }),
+                Claimed::Winner | Claimed::WinnerOfReusedId => None,
+            };
+            let winner = duplicate.is_none();
+            resolved[*index] = ResolvedEvent {
+                event: if winner { received[*index].bytes.clone() } else { Bytes::new() },
+                duplicate,
+                canonical_key: Bytes::from(identity.canonical_key),
+                subject_keys: identity.subject_keys.into_iter().map(Bytes::from).collect(),
+                known_click_ids: identity.click_ids.filter(|_| winner),
+                decisions: if winner { decision.destinations } else { Vec::new() },
+                narrowing_seq: decided.narrowing_seq,
+                poisoned: String::new(),
+                message_id: event.message_id.clone(),
+                source_id: event.source_id,
+                channel: event.channel,
+                received_at: event.received_at,
+                reused_id: claimed == Claimed::WinnerOfReusedId,
+            };
+        }
+        Ok(Resolved { dedup_generation, events: resolved })
+    }
+}
+
+struct Resolved {
+    dedup_generation: i64,
+    events: Vec<ResolvedEvent>,
+}
+
+/// What stands at a position whose event cannot be read: its bytes as they came, dead for every connection.
+fn poisoned(received: &Received) -> ResolvedEvent {
+    ResolvedEvent {
+        event: received.bytes.clone(),
+        poisoned: received.event.as_ref().err().cloned().unwrap_or_default(),
+        channel: Channel::Unspecified.into(),
+        ..ResolvedEvent::default()
+    }
+}
+
+fn decode(blocks: &[ReceivedBlock]) -> Result<Vec<Received>, JournalError> {
+    let mut received = Vec::new();
+    for block in blocks {
+        for (step, bytes) in block.events()?.into_iter().enumerate() {
+            let position = Position { offset: Offset(block.first.offset.0 + step as u64), ..block.first };
+            let event = Event::decode(bytes.clone()).map_err(|e| format!("the event cannot be decoded: {e}"));
+            received.push(Received { position, bytes, event });
+        }
+    }
+    Ok(received)
+}
+
+/// Hash under which a message_id is indexed.
+#[must_use]
+pub fn message_hash(message_id: &str) -> i64 {
+    xxhash_rust::xxh3::xxh3_64(message_id.as_bytes()).cast_signed()
+}
+
+fn trace_events(received: &[Received], resolved: &[ResolvedEvent], started: SystemTime) {
+    let ended = SystemTime::now();
+    for (received, resolved) in received.iter().zip(resolved) {
+        let Ok(event) = &received.event else { continue };
+        let outcome = if resolved.duplicate.is_some() { "duplicate" } else { "winner" };
+        let attributes = [("position", received.position.to_string()), ("dedup", outcome.to_owned())];
+        tracklayer_telemetry::event_span("resolve", &event.traceparent, started, ended, &attributes);
+    }
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,266 @@
+//! Starts the service: one supervisor that keeps the leases and runs a task for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracklayer_ids::{Partition, Secret};
+use tracklayer_journal::PostgresJournal;
+use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
+use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
+
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::connections::Connections;
+use crate::dedup::Dedup;
+use crate::entry::EntryReader;
+use crate::grpc::DeliveryGrpc;
+use crate::http::Sender;
+use crate::lane::{Lane, LaneContext};
+use crate::lease::{Duty, Lease, LeaseKeeper};
+use crate::narrowing::NarrowingTail;
+use crate::oauth::Tokens;
+use crate::progress::Progress;
+use crate::resolve::{Resolver, error_chain};
+use crate::store::cursors::CursorStore;
+use crate::store::dedup_generation::DedupGenerationStore;
+use crate::store::lanes::LaneStore;
+use crate::store::leases::LeaseStore;
+use crate::store::ledger::LedgerStore;
+use crate::store::orders::OrderStore;
+use crate::store::resolved::ResolvedStore;
+use crate::store::retries::RetryStore;
+
+/// Why the service could not start or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Settings.
+    #[error("delivery's settings cannot be used: {0}")]
+    Config(String),
+    /// PostgreSQL.
+    #[error("could not connect delivery to its database")]
+    Postgres(#[from] tracklayer_postgres::PostgresError),
+    /// Redis.
+    #[error("could not connect delivery to Redis")]
+    Redis(#[from] redis::RedisError),
+    /// Addresses of the others.
+    #[error("could not use the address of another service")]
+    Connect(#[from] tracklayer_rpc::ConnectError),
+    /// HTTP client.
+    #[error(transparent)]
+    Client(#[from] crate::http::ClientError),
+    /// Serving.
+    #[error("could not serve delivery")]
+    Serve(#[from] tracklayer_rpc::ServeError),
+}
+
+/// Runs delivery until `shutdown`: tasks are ended, leases given back, then it returns.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> Result<(), RunError> {
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(RunError::Config(problems.join("; ")));
+    }
+    let pool = tracklayer_postgres::connect(&config.database_url, config.database_connections).await?;
+    let redis = connect_redis(&config.redis_url).await?;
+    let token = Secret::new(config.master_key.service_token());
+    let control = tracklayer_rpc::connect_lazy(&config.control_address, token.clone())?;
+    let identity = tracklayer_rpc::connect_lazy(&config.identity_address, token.clone())?;
+    let consent = tracklayer_rpc::connect_lazy(&config.consent_address, token.clone())?;
+
+    let watch = ConfigWatch::start(control, shutdown.clone());
+    let connections = Connections::new(watch.clone(), config.master_key.clone());
+    let clients = Clients::new(identity, consent);
+    let journal = PostgresJournal::new(pool.clone());
+    let resolved = ResolvedStore::new(pool.clone());
+    let cursors = CursorStore::new(pool.clone());
+    let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
+    let progress = Progress::default();
+    let sender = Sender::new(config.allow_private_webhooks)?;
+
+    let resolver = Arc::new(Resolver {
+        journal: journal.clone(),
+        resolved: resolved.clone(),
+        cursors: cursors.clone(),
+        dedup: Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone()),
+        clients: clients.clone(),
+        config: watch.clone(),
+        connections: connections.clone(),
+        progress: progress.clone(),
+        entries: entries.clone(),
+        master_key: config.master_key.clone(),
+    });
+    let lanes = Arc::new(LaneContext {
+        connections: connections.clone(),
+        config: watch.clone(),
+        entries,
+        progress: progress.clone(),
+        cursors: cursors.clone(),
+        lanes: LaneStore::new(pool.clone()),
+        ledger: LedgerStore::new(pool.clone()),
+        retries: RetryStore::new(pool.clone()),
+        orders: OrderStore::new(pool.clone()),
+        clients: clients.clone(),
+        narrowing: NarrowingTail::new(clients.consent.clone()),
+        sender: sender.clone(),
+        tokens: Tokens::new(sender),
+        master_key: config.master_key.clone(),
+    });
+
+    let readiness = Readiness::default();
+    readiness.set(false, "no configuration yet");
+    let grpc = DeliveryGrpc::new(
+        pool.clone(),
+        connections.clone(),
+        watch.clone(),
+        config.control_address.clone(),
+        &config.master_key,
+    );
+    let server = GrpcServer::new("delivery").add(DeliveryServiceServer::new(grpc));
+    let serving = tokio::spawn(server.serve(listeners.grpc, shutdown.clone()));
+    let ops = tokio::spawn(tracklayer_rpc::serve_http(
+        listeners.ops,
+        tracklayer_rpc::ops_router(readiness.clone()),
+        shutdown.clone(),
+    ));
+    let poll = tokio::spawn(progress.poll(
+        journal,
+        cursors.clone(),
+        Duration::from_millis(config.poll_ms),
+        shutdown.clone(),
+    ));
+
+    let ttl = Duration::from_millis(config.lease_ms);
+    let supervisor = Supervisor {
+        keeper: LeaseKeeper::new(LeaseStore::new(pool), ttl),
+        ttl,
+        cursors,
+        connections,
+        watch,
+        resolver,
+        lanes,
+        readiness,
+        tasks: BTreeMap::new(),
+    };
+    supervisor.run(shutdown).await;
+    let _ = poll.await;
+    flatten(serving.await)?;
+    flatten(ops.await)
+}
+
+fn flatten(
+    joined: Result<Result<(), tracklayer_rpc::ServeError>, tokio::task::JoinError>,
+) -> Result<(), RunError> {
+    match joined {
+        Ok(result) => Ok(result?),
+        Err(panic) => {
+            tracing::error!(error = %panic, "a server task ended by itself");
+            Ok(())
+        }
+    }
+}
+
+async fn connect_redis(url: &Secret<String>) -> Result<ConnectionManager, redis::RedisError> {
+    let client = redis::Client::open(url.expose().as_str())?;
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_response_timeout(Some(Duration::from_secs(5)));
+    ConnectionManager::new_with_config(client, config).await
+}
+
+struct Supervisor {
+    keeper: LeaseKeeper,
+    ttl: Duration,
+    cursors: CursorStore,
+    connections: Connections,
+    watch: ConfigWatch,
+    resolver: Arc<Resolver>,
+    lanes: Arc<LaneContext>,
+    readiness: Readiness,
+    tasks: BTreeMap<Duty, JoinHandle<()>>,
+}
+
+impl Supervisor {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let mut begun: BTreeSet<Duty> = BTreeSet::new();
+        // A third of the lease: two renewals may fail before it runs out.
+        let mut ticks = tokio::time::interval((self.ttl / 3).min(Duration::from_secs(1)));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut config = self.watch.clone();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = config.changed() => {}
+                () = shutdown.cancelled() => break,
+            }
+            if let Err(error) = self.round(&mut begun, &shutdown).await {
+                self.readiness.set(false, "the database is away");
+                tracing::warn!(error = %error_chain(&error), "leases could not be kept");
+            }
+        }
+        self.readiness.set(false, "shutting down");
+        for (_, task) in std::mem::take(&mut self.tasks) {
+            let _ = task.await;
+        }
+        self.keeper.release_all().await;
+    }
+
+    async fn round(
+        &mut self,
+        begun: &mut BTreeSet<Duty>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), crate::store::StoreError> {
+        let Some(wanted) = self.wanted() else { return Ok(()) };
+        let new: Vec<Duty> =
+            wanted.iter().filter(|d| !d.is_resolve() && !begun.contains(*d)).copied().collect();
+        if !new.is_empty() {
+            self.cursors.begin_lanes(&new).await?;
+            begun.extend(new);
+        }
+        self.tasks.retain(|_, task| !task.is_finished());
+        // A duty whose task still winds down is not taken again before it has ended.
+        let free: BTreeSet<Duty> = wanted;
+        let changes = self.keeper.round(&free).await?;
+        for lease in changes.taken {
+            if let Some(earlier) = self.tasks.remove(&lease.duty) {
+                let _ = earlier.await;
+            }
+            self.start(lease, shutdown);
+        }
+        self.readiness.set(true, "");
+        Ok(())
+    }
+
+    /// Every resolve loop and lane that the configuration asks for; none before there is one.
+    fn wanted(&self) -> Option<BTreeSet<Duty>> {
+        let snapshot = self.watch.snapshot()?;
+        let all = self.connections.all()?;
+        let mut wanted = BTreeSet::new();
+        for (workspace, config) in &snapshot.workspaces {
+            for partition in (0..config.partitions.max(1)).map(Partition) {
+                wanted.insert(Duty::resolve(*workspace, partition));
+                for connection in all.get(workspace).into_iter().flatten() {
+                    wanted.insert(Duty { workspace: *workspace, connection: connection.id, partition });
+                }
+            }
+        }
+        Some(wanted)
+    }
+
+    fn start(&mut self, lease: Lease, shutdown: &CancellationToken) {
+        let duty = lease.duty;
+        let shutdown = shutdown.clone();
+        let task = if duty.is_resolve() {
+            tokio::spawn(Arc::clone(&self.resolver).run(lease, shutdown))
+        } else {
+            tokio::spawn(Lane::new(Arc::clone(&self.lanes), lease).run(shutdown))
+        };
+        self.tasks.insert(duty, task);
+    }
+}

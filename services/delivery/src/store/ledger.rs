@@ -1,0 +1,410 @@
+//! The fenced commits of a lane: a range settled, or retries settled. Each is one transaction.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use sqlx::{PgConnection, PgPool};
+use tracklayer_ids::{Position, SourceId, WorkspaceId};
+use uuid::Uuid;
+
+use super::{StoreError, attempting, fence};
+use crate::lease::Lease;
+use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
+
+/// Statements on the ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerStore {
+    pool: PgPool,
+}
+
+/// One settled event.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// Where it stands.
+    pub position: Position,
+    /// Its source.
+    pub source: SourceId,
+    /// Minute of receipt.
+    pub minute: i64,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// An event that waits for another try.
+#[derive(Debug, Clone)]
+pub struct RetryRow {
+    /// Where it stands.
+    pub position: Position,
+    /// Its order key.
+    pub order_key: u64,
+    /// Requests so far.
+    pub attempts: u32,
+    /// Not before.
+    pub next_at: jiff::Timestamp,
+    /// When a request first carried it.
+    pub first_sent_at: Option<jiff::Timestamp>,
+    /// Why it waits.
+    pub reason: String,
+    /// Its copy.
+    pub resolved: Vec<u8>,
+}
+
+/// An event that will not be delivered.
+#[derive(Debug, Clone)]
+pub struct DeadRow {
+    /// Where it stands.
+    pub position: Position,
+    /// Its id.
+    pub message_id: String,
+    /// From the closed list, or the platform's.
+    pub code: String,
+    /// Field to blame.
+    pub field: String,
+    /// For people.
+    pub detail: String,
+    /// The request, masked.
+    pub request: String,
+    /// The answer, shortened.
+    pub answer: String,
+    /// Its copy.
+    pub resolved: Vec<u8>,
+}
+
+/// What one commit of a lane writes.
+#[derive(Debug, Default)]
+pub struct LaneCommit {
+    /// Events that were settled, in order of position; for a range they follow each other without a hole.
+    pub settled: Vec<Settled>,
+    /// Those of them that wait.
+    pub retries: Vec<RetryRow>,
+    /// Those of them that are dead.
+    pub dead: Vec<DeadRow>,
+    /// Intents whose outcome is known now.
+    pub intents: Vec<Uuid>,
+    /// Requests that were sent.
+    pub requests: u64,
+    /// Changes to orders.
+    pub orders: Vec<super::orders::OrderChange>,
+}
+
+impl LedgerStore {
+    /// Over the service's pool.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Commits a range from `first`: ledger block, late rows, retries, dead letters, rollups, cursor. All or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], [`StoreError::CursorMoved`], or the database.
+    pub async fn commit_range(
+        &self,
+        lease: &Lease,
+        first: Position,
+        commit: &LaneCommit,
+    ) -> Result<(), StoreError> {
+        let what = attempting("commit a lane's range");
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        fence(&mut tx, lease).await?;
+        let duty = lease.duty;
+        let count = i64::try_from(commit.settled.len()).unwrap_or(i64::MAX);
+        let base = first.offset.0.cast_signed();
+        let generation = first.generation.0.cast_signed();
+        let moved = sqlx::query(
+            "update delivery.lane_cursor set generation = $4, next_offset = $5 + $6
+             where workspace_id = $1 and connection_id = $2 and partition = $3
+               and ((generation = $4 and next_offset = $5) or (generation < $4 and $5 = 0))",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(generation)
+        .bind(base)
+        .bind(count)
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::CursorMoved);
+        }
+        let entries = LedgerEntries::pack(commit.settled.iter().map(|s| &s.verdict)).encode_to_vec();
+        sqlx::query(
+            "insert into delivery.ledger_block
+                 (workspace_id, connection_id, partition, generation, base_offset, event_count, epoch, entries)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(generation)
+        .bind(base)
+        .bind(i32::try_from(count).unwrap_or(i32::MAX))
+        .bind(lease.epoch)
+        .bind(entries)
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
+        let mut deltas = BTreeMap::new();
+        for settled in &commit.settled {
+            *deltas.entry(rollup_key(settled)).or_insert(0i64) += 1;
+        }
+        write_common(&mut tx, lease, commit, deltas, true).await?;
+        tx.commit().await.map_err(&what)
+    }
+
+    /// Commits the outcome of retries: their rows go or move, the late rows say what became of them, rollups follow.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] or the database.
+    pub async fn commit_retries(&self, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
+        let what = attempting("commit a lane's retries");
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        fence(&mut tx, lease).await?;
+        let duty = lease.duty;
+        let generations: Vec<i32> =
+            commit.settled.iter().map(|s| s.position.generation.0.cast_signed()).collect();
+        let offsets: Vec<i64> = commit.settled.iter().map(|s| s.position.offset.0.cast_signed()).collect();
+        let before: Vec<(i32, i64, i64, i16, String)> = sqlx::query_as(
+            "delete from delivery.ledger_late l using unnest($4::integer[], $5::bigint[]) as u (g, o)
+             where l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3
+               and l.generation = u.g and l.event_offset = u.o
+             returning l.generation, l.event_offset, l.source_id, l.state, l.reason",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(&generations)
+        .bind(&offsets)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(&what)?;
+        sqlx::query(
+            "delete from delivery.retry r using unnest($4::integer[], $5::bigint[]) as u (g, o)
+             where r.workspace_id = $1 and r.connection_id = $2 and r.partition = $3
+               and r.generation = u.g and r.event_offset = u.o",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(&generations)
+        .bind(&offsets)
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
+        let mut deltas = BTreeMap::new();
+        for settled in &commit.settled {
+            let position = settled.position;
+            let was = before.iter().find(|(g, o, ..)| {
+                g.cast_unsigned() == position.generation.0 && o.cast_unsigned() == position.offset.0
+            });
+            let Some((_, _, _, state, reason)) = was else { return Err(StoreError::CursorMoved) };
+            *deltas.entry((settled.minute, settled.source.0, *state, reason.clone())).or_insert(0) -= 1;
+            *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
+        }
+        write_common(&mut tx, lease, commit, deltas, false).await?;
+        tx.commit().await.map_err(&what)
+    }
+
+    /// One event's verdict at a connection, and when it was committed; none while it waits.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn verdict(
+        &self,
+        workspace: WorkspaceId,
+        connection: i64,
+        position: Position,
+    ) -> Result<Option<(Verdict, jiff::Timestamp)>, StoreError> {
+        let what = attempting("read one event's ledger");
+        let late: Option<(i16, String, String, i32, i32, jiff_sqlx::Timestamp)> = sqlx::query_as(
+            "select state, reason, detail, attempts, latency_ms, changed_at from delivery.ledger_late
+             where workspace_id = $1 and connection_id = $2 and partition = $3
+               and generation = $4 and event_offset = $5",
+        )
+        .bind(workspace.0)
+        .bind(connection)
+        .bind(position.partition.0.cast_signed())
+        .bind(position.generation.0.cast_signed())
+        .bind(position.offset.0.cast_signed())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(&what)?;
+        let block: Option<(i64, Vec<u8>, jiff_sqlx::Timestamp)> = sqlx::query_as(
+            "select base_offset, entries, committed_at from delivery.ledger_block
+             where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = $4
+               and base_offset <= $5 and base_offset + event_count > $5
+             order by base_offset desc limit 1",
+        )
+        .bind(workspace.0)
+        .bind(connection)
+        .bind(position.partition.0.cast_signed())
+        .bind(position.generation.0.cast_signed())
+        .bind(position.offset.0.cast_signed())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(&what)?;
+        let Some((base, bytes, committed_at)) = block else { return Ok(None) };
+        let entries = LedgerEntries::decode(bytes.as_slice())
+            .map_err(|_| StoreError::Corrupt { what: "a ledger block" })?;
+        let step = usize::try_from(position.offset.0 - base.cast_unsigned()).unwrap_or(usize::MAX);
+        let Some(mut verdict) = entries.verdict(step) else { return Ok(None) };
+        let Some((state, reason, detail, attempts, latency_ms, changed_at)) = late else {
+            return Ok(Some((verdict, committed_at.to_jiff())));
+        };
+        verdict.state = State::from_number(state).ok_or(StoreError::Corrupt { what: "a late row" })?;
+        (verdict.reason, verdict.detail) = (reason, detail);
+        (verdict.attempts, verdict.latency_ms) = (attempts.cast_unsigned(), latency_ms.cast_unsigned());
+        Ok(Some((verdict, changed_at.to_jiff())))
+    }
+}
+
+type RollupKey = (i64, i64, i16, String);
+
+fn rollup_key(settled: &Settled) -> RollupKey {
+    (settled.minute, settled.source.0, settled.verdict.state.number(), settled.verdict.reason.clone())
+}
+
+async fn write_common(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    commit: &LaneCommit,
+    deltas: BTreeMap<RollupKey, i64>,
+    in_range: bool,
+) -> Result<(), StoreError> {
+    // In a range only what waits gets a row of its own; a retry always has one.
+    let late: Vec<&Settled> =
+        commit.settled.iter().filter(|s| !in_range || s.verdict.state == State::Held).collect();
+    write_late(tx, lease, &late).await?;
+    super::retries::write(tx, lease, &commit.retries).await?;
+    super::retries::bury(tx, lease, &commit.dead).await?;
+    super::orders::apply(tx, lease, &commit.orders).await?;
+    write_rollups(tx, lease, deltas).await?;
+    write_latencies(tx, lease, commit).await?;
+    settle_intents(tx, lease, commit).await
+}
+
+async fn write_late(tx: &mut PgConnection, lease: &Lease, late: &[&Settled]) -> Result<(), StoreError> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let duty = lease.duty;
+    sqlx::query(
+        "insert into delivery.ledger_late
+             (workspace_id, connection_id, partition, generation, event_offset, source_id, state, reason, detail,
+              attempts, latency_ms)
+         select $1, $2, $3, u.g, u.o, u.src, u.st, u.r, u.d, u.a, u.l
+         from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[],
+                     $10::integer[], $11::integer[]) as u (g, o, src, st, r, d, a, l)
+         on conflict on constraint ledger_late_pkey do update
+         set state = excluded.state, reason = excluded.reason, detail = excluded.detail,
+             attempts = excluded.attempts, latency_ms = excluded.latency_ms, changed_at = now()",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(late.iter().map(|s| s.position.generation.0.cast_signed()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.position.offset.0.cast_signed()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.source.0).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.verdict.state.number()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.verdict.reason.as_str()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.verdict.detail.as_str()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.verdict.attempts.cast_signed()).collect::<Vec<_>>())
+    .bind(late.iter().map(|s| s.verdict.latency_ms.cast_signed()).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(attempting("write late rows"))?;
+    Ok(())
+}
+
+async fn write_rollups(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    deltas: BTreeMap<RollupKey, i64>,
+) -> Result<(), StoreError> {
+    let deltas: Vec<(RollupKey, i64)> = deltas.into_iter().filter(|(_, delta)| *delta != 0).collect();
+    if deltas.is_empty() {
+        return Ok(());
+    }
+    let duty = lease.duty;
+    sqlx::query(
+        "insert into delivery.rollup as r
+             (workspace_id, connection_id, partition, minute, source_id, state, reason, events)
+         select $1, $2, $3, u.m, u.src, u.st, u.r, u.n
+         from unnest($4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[]) as u (m, src, st, r, n)
+         on conflict on constraint rollup_pkey do update set events = r.events + excluded.events",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(deltas.iter().map(|d| d.0.0).collect::<Vec<_>>())
+    .bind(deltas.iter().map(|d| d.0.1).collect::<Vec<_>>())
+    .bind(deltas.iter().map(|d| d.0.2).collect::<Vec<_>>())
+    .bind(deltas.iter().map(|d| d.0.3.as_str()).collect::<Vec<_>>())
+    .bind(deltas.iter().map(|d| d.1).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(attempting("write rollups"))?;
+    Ok(())
+}
+
+async fn write_latencies(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    commit: &LaneCommit,
+) -> Result<(), StoreError> {
+    let duty = lease.duty;
+    let mut buckets: BTreeMap<i32, i64> = BTreeMap::new();
+    for settled in commit.settled.iter().filter(|s| s.verdict.state == State::Delivered) {
+        *buckets.entry(latency_bucket(settled.verdict.latency_ms)).or_default() += 1;
+    }
+    if !buckets.is_empty() {
+        sqlx::query(
+            "insert into delivery.latency as l (workspace_id, connection_id, partition, bucket, events)
+             select $1, $2, $3, u.b, u.n from unnest($4::integer[], $5::bigint[]) as u (b, n)
+             on conflict on constraint latency_pkey do update set events = l.events + excluded.events",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(buckets.keys().copied().collect::<Vec<_>>())
+        .bind(buckets.values().copied().collect::<Vec<_>>())
+        .execute(&mut *tx)
+        .await
+        .map_err(attempting("write latencies"))?;
+    }
+    if commit.requests > 0 {
+        sqlx::query(
+            "insert into delivery.request_count as c (workspace_id, connection_id, partition, requests)
+             values ($1, $2, $3, $4)
+             on conflict on constraint request_count_pkey do update set requests = c.requests + excluded.requests",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(commit.requests.cast_signed())
+        .execute(&mut *tx)
+        .await
+        .map_err(attempting("count requests"))?;
+    }
+    Ok(())
+}
+
+async fn settle_intents(tx: &mut PgConnection, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
+    if commit.intents.is_empty() {
+        return Ok(());
+    }
+    let duty = lease.duty;
+    sqlx::query(
+        "delete from delivery.intent
+         where workspace_id = $1 and connection_id = $2 and partition = $3 and intent_id = any($4)",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(&commit.intents)
+    .execute(tx)
+    .await
+    .map_err(attempting("settle intents"))?;
+    Ok(())
+}

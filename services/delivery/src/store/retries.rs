@@ -1,0 +1,214 @@
+//! Retries and dead letters: rows of their own, with their own copy of the event.
+
+use sqlx::{PgConnection, PgPool};
+use tracklayer_ids::{Position, WorkspaceId};
+
+use super::ledger::{DeadRow, RetryRow};
+use super::{StoreError, attempting};
+use crate::lease::{Duty, Lease};
+
+/// Reads of retries and dead letters.
+#[derive(Debug, Clone)]
+pub struct RetryStore {
+    pool: PgPool,
+}
+
+/// A dead letter as listed.
+#[derive(Debug, Clone)]
+pub struct ListedLetter {
+    /// The connection.
+    pub connection: i64,
+    /// The letter.
+    pub letter: DeadRow,
+    /// When it died.
+    pub died_at: jiff::Timestamp,
+}
+
+pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let duty = lease.duty;
+    let first_sent: Vec<Option<jiff_sqlx::Timestamp>> =
+        rows.iter().map(|r| r.first_sent_at.map(Into::into)).collect();
+    let next_at: Vec<jiff_sqlx::Timestamp> = rows.iter().map(|r| r.next_at.into()).collect();
+    sqlx::query(
+        "insert into delivery.retry
+             (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts, next_at,
+              first_sent_at, reason, resolved)
+         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e
+         from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::integer[], $8::timestamptz[],
+                     $9::timestamptz[], $10::text[], $11::bytea[]) as u (g, o, k, a, n, f, r, e)",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(rows.iter().map(|r| r.position.generation.0.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.position.offset.0.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.order_key.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.attempts.cast_signed()).collect::<Vec<_>>())
+    .bind(next_at)
+    .bind(first_sent)
+    .bind(rows.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(attempting("write retries"))?;
+    Ok(())
+}
+
+pub(super) async fn bury(tx: &mut PgConnection, lease: &Lease, rows: &[DeadRow]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let duty = lease.duty;
+    sqlx::query(
+        "insert into delivery.dead_letter
+             (workspace_id, connection_id, partition, generation, event_offset, message_id, code, field, detail,
+              request, answer, resolved)
+         select $1, $2, $3, u.g, u.o, u.m, u.c, u.f, u.d, u.q, u.a, u.e
+         from unnest($4::integer[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                     $11::text[], $12::bytea[]) as u (g, o, m, c, f, d, q, a, e)
+         on conflict on constraint dead_letter_pkey do nothing",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(rows.iter().map(|r| r.position.generation.0.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.position.offset.0.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.message_id.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.code.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.field.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.detail.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.request.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.answer.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(attempting("write dead letters"))?;
+    Ok(())
+}
+
+impl RetryStore {
+    /// Over the service's pool.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Retries that are due and have no earlier one of their key before them, in order; and the order keys of all that wait.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn due(
+        &self,
+        duty: Duty,
+        now: jiff::Timestamp,
+        limit: i64,
+    ) -> Result<Vec<RetryRow>, StoreError> {
+        type Row = (i32, i64, i64, i32, jiff_sqlx::Timestamp, Option<jiff_sqlx::Timestamp>, String, Vec<u8>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "select generation, event_offset, order_key, attempts, next_at, first_sent_at, reason, resolved
+             from (
+                 select distinct on (order_key) * from delivery.retry
+                 where workspace_id = $1 and connection_id = $2 and partition = $3
+                 order by order_key, generation, event_offset
+             ) earliest
+             where next_at <= $4 order by generation, event_offset limit $5",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(jiff_sqlx::Timestamp::from(now))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read due retries"))?;
+        Ok(rows
+            .into_iter()
+            .map(|(g, o, key, attempts, next_at, first_sent_at, reason, resolved)| RetryRow {
+                position: Position::new(g.cast_unsigned(), duty.partition.0, o.cast_unsigned()),
+                order_key: key.cast_unsigned(),
+                attempts: attempts.cast_unsigned(),
+                next_at: next_at.to_jiff(),
+                first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
+                reason,
+                resolved,
+            })
+            .collect())
+    }
+
+    /// The order keys that have something waiting, and when the next is due.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn waiting_keys(&self, duty: Duty) -> Result<Vec<(u64, jiff::Timestamp)>, StoreError> {
+        let rows: Vec<(i64, jiff_sqlx::Timestamp)> = sqlx::query_as(
+            "select order_key, min(next_at) from delivery.retry
+             where workspace_id = $1 and connection_id = $2 and partition = $3 group by order_key",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read the keys that wait"))?;
+        Ok(rows.into_iter().map(|(key, at)| (key.cast_unsigned(), at.to_jiff())).collect())
+    }
+
+    /// Dead letters, newest first; of one connection or (0) all.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn dead_letters(
+        &self,
+        workspace: WorkspaceId,
+        connection: i64,
+        limit: i64,
+    ) -> Result<Vec<ListedLetter>, StoreError> {
+        use sqlx::Row as _;
+        let what = attempting("list dead letters");
+        let rows = sqlx::query(
+            "select connection_id, partition, generation, event_offset, message_id, code, field, detail, request,
+                    answer, died_at
+             from delivery.dead_letter
+             where workspace_id = $1 and ($2 = 0 or connection_id = $2) order by died_at desc limit $3",
+        )
+        .bind(workspace.0)
+        .bind(connection)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(&what)?;
+        rows.iter()
+            .map(|row| {
+                let (partition, generation, offset): (i32, i32, i64) = (
+                    row.try_get(1).map_err(&what)?,
+                    row.try_get(2).map_err(&what)?,
+                    row.try_get(3).map_err(&what)?,
+                );
+                let position = Position::new(
+                    generation.cast_unsigned(),
+                    partition.cast_unsigned(),
+                    offset.cast_unsigned(),
+                );
+                let letter = DeadRow {
+                    position,
+                    message_id: row.try_get(4).map_err(&what)?,
+                    code: row.try_get(5).map_err(&what)?,
+                    field: row.try_get(6).map_err(&what)?,
+                    detail: row.try_get(7).map_err(&what)?,
+                    request: row.try_get(8).map_err(&what)?,
+                    answer: row.try_get(9).map_err(&what)?,
+                    resolved: Vec::new(),
+                };
+                let died_at: jiff_sqlx::Timestamp = row.try_get(10).map_err(&what)?;
+                Ok(ListedLetter {
+                    connection: row.try_get(0).map_err(&what)?,
+                    letter,
+                    died_at: died_at.to_jiff(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! The story of one event: where it came from, its twin, profile, consent decision and every delivery.
+
+use prost::Message as _;
+use serde_json::{Value, json};
+use tracklayer_ids::{Partition, Position, WorkspaceId};
+use tracklayer_journal::PostgresJournal;
+use tracklayer_proto::delivery::v1 as pb;
+use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
+
+use crate::ledger::State;
+use crate::resolve::message_hash;
+use crate::store::StoreError;
+use crate::store::cursors::{CursorStore, LaneCursor};
+use crate::store::ledger::LedgerStore;
+use crate::store::resolved::ResolvedStore;
+use crate::subjects::proto_time;
+
+/// Blocks beyond resolve's cursor that are searched per partition.
+const MAX_UNRESOLVED_BLOCKS: i64 = 64;
+
+/// Why a story could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum StoryError {
+    /// Own tables.
+    #[error("could not read the ledger")]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error("could not read the journal")]
+    Journal(#[from] tracklayer_journal::JournalError),
+}
+
+/// Tells stories.
+#[derive(Clone)]
+pub struct Stories {
+    /// Received events.
+    pub journal: PostgresJournal,
+    /// Resolved ones.
+    pub resolved: ResolvedStore,
+    /// Cursors.
+    pub cursors: CursorStore,
+    /// Verdicts.
+    pub ledger: LedgerStore,
+}
+
+impl Stories {
+    /// Every occurrence of a message_id; empty if it was never accepted.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn of(
+        &self,
+        workspace: WorkspaceId,
+        message_id: &str,
+        partitions: u32,
+    ) -> Result<Vec<pb::EventStory>, StoryError> {
+        let lanes = self.cursors.lanes_of(workspace).await?;
+        let mut found: Vec<(Position, Event)> = Vec::new();
+        for position in self.resolved.positions_of(workspace, message_hash(message_id)).await? {
+            found.extend(self.received_at(workspace, position).await?.map(|event| (position, event)));
+        }
+        for partition in (0..partitions).map(Partition) {
+            found.extend(self.unresolved(workspace, partition, message_id).await?);
+        }
+        found.retain(|(_, event)| event.message_id == message_id);
+        found.sort_by_key(|(_, event)| event.received_at.map(|t| (t.seconds, t.nanos)));
+
+        let mut stories = Vec::with_capacity(found.len());
+        for (position, event) in found {
+            stories.push(self.story(workspace, position, &event, &lanes).await?);
+        }
+        // The winner first, then its duplicates.
+        stories.sort_by_key(|story| story.duplicate_of.is_some());
+        Ok(stories)
+    }
+
+    async fn received_at(
+        &self,
+        workspace: WorkspaceId,
+        position: Position,
+    ) -> Result<Option<Event>, StoryError> {
+        let blocks = self.journal.read(workspace, position, 1).await?;
+        let Some(block) = blocks.first() else { return Ok(None) };
+        let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
+        Ok(block.events()?.get(step).and_then(|bytes| Event::decode(bytes.clone()).ok()))
+    }
+
+    async fn unresolved(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+        message_id: &str,
+    ) -> Result<Vec<(Position, Event)>, StoryError> {
+        let cursor = self.cursors.resolve(workspace, partition).await?;
+        let mut found = Vec::new();
+        for block in self.journal.read(workspace, cursor, MAX_UNRESOLVED_BLOCKS).await? {
+            for (step, bytes) in block.events()?.into_iter().enumerate() {
+                let event = Event::decode(bytes).ok().filter(|event| event.message_id == message_id);
+                let offset = tracklayer_ids::Offset(block.first.offset.0 + step as u64);
+                found.extend(event.map(|event| (Position { offset, ..block.first }, event)));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn story(
+        &self,
+        workspace: WorkspaceId,
+        position: Position,
+        event: &Event,
+        lanes: &[LaneCursor],
+    ) -> Result<pb::EventStory, StoryError> {
+        let resolved = self.resolved_at(workspace, position).await?;
+        let mut deliveries = Vec::new();
+        for lane in lanes.iter().filter(|lane| lane.duty.partition == position.partition) {
+            if (position.generation, position.offset) < (lane.start.generation, lane.start.offset) {
+                continue;
+            }
+            let connection = lane.duty.connection.0;
+            let verdict = self.ledger.verdict(workspace, connection, position).await?;
+            let decision = resolved
+                .as_ref()
+                .and_then(|r| r.decisions.iter().find(|d| d.connection_id == connection))
+                .map(|d| match d.outcome {
+                    1 => format!("allow ({})", d.place),
+                    2 => format!("restricted: {} ({})", d.reason, d.place),
+                    _ => format!("deny: {} ({})", d.reason, d.place),
+                });
+            deliveries.push(match verdict {
+                None => pb::DeliveryStory {
+                    connection_id: connection,
+                    state: State::Waiting.as_str().to_owned(),
+                    consent: decision.unwrap_or_default(),
+                    ..pb::DeliveryStory::default()
+                },
+                Some((verdict, at)) => pb::DeliveryStory {
+                    connection_id: connection,
+                    state: verdict.state.as_str().to_owned(),
+                    reason: verdict.reason,
+                    consent: decision.unwrap_or(verdict.consent),
+                    attempts: verdict.attempts,
+                    latency_ms: verdict.latency_ms,
+                    detail: verdict.detail,
+                    at: Some(proto_time(at)),
+                },
+            });
+        }
+        Ok(pb::EventStory {
+            position: Some(proto_position(position)),
+            event_json: shown(event).to_string(),
+            source_id: event.source_id,
+            received_at: event.received_at,
+            duplicate_of: resolved.as_ref().and_then(|r| r.duplicate.as_ref()).map(|d| pb::Position {
+                generation: d.generation,
+                partition: d.partition,
+                offset: d.offset,
+            }),
+            canonical_key: resolved.as_ref().map(|r| hex::encode(&r.canonical_key)).unwrap_or_default(),
+            resolved: resolved.is_some(),
+            deliveries,
+        })
+    }
+
+    async fn resolved_at(
+        &self,
+        workspace: WorkspaceId,
+        position: Position,
+    ) -> Result<Option<ResolvedEvent>, StoryError> {
+        let blocks = self.resolved.read(workspace, position, 1).await?;
+        let Some(block) = blocks.first() else { return Ok(None) };
+        let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
+        Ok(block.events()?.get(step).and_then(|bytes| ResolvedEvent::decode(bytes.clone()).ok()))
+    }
+}
+
+/// A position on the wire.
+#[must_use]
+pub fn proto_position(position: Position) -> pb::Position {
+    pb::Position {
+        generation: position.generation.0,
+        partition: position.partition.0,
+        offset: position.offset.0,
+    }
+}
+
+/// An event as a person may see it: what it was, never whose.
+fn shown(event: &Event) -> Value {
+    let consent = event.consent.clone().unwrap_or_default();
+    let names = |json: &[u8]| -> Vec<String> {
+        serde_json::from_slice::<serde_json::Map<String, Value>>(json)
+            .map(|map| map.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    let strings: Vec<&str> =
+        [("tcf", &consent.tc_string), ("gpp", &consent.gpp_string), ("usp", &consent.us_privacy)]
+            .into_iter()
+            .filter(|(_, string)| !string.is_empty())
+            .map(|(name, _)| name)
+            .collect();
+    let time = |t: &Option<prost_types::Timestamp>| {
+        t.as_ref().and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok()).map(|t| t.to_string())
+    };
+    json!({
+        "message_id": event.message_id,
+        "type": type_name(event.r#type),
+        "name": event.name,
+        "anonymous_id": masked(&event.anonymous_id),
+        "user_id": masked(&event.user_id),
+        "timestamp": time(&event.timestamp),
+        "received_at": time(&event.received_at),
+        "channel": format!("{:?}", event.channel()).to_lowercase(),
+        "library": event.library,
+        "client_retry": event.client_retry,
+        "warnings": event.warnings,
+        "consent": {
+            "gpc": consent.gpc,
+            "gpc_provenance": consent.gpc_provenance,
+            "categories": consent.categories.iter().map(|c| json!({ c.category.clone(): c.allowed })).collect::<Vec<_>>(),
+            "strings": strings,
+            "unreadable": consent.unreadable,
+        },
+        "properties": names(&event.properties_json),
+        "traits": names(&event.traits_json),
+    })
+}
+
+fn type_name(number: i32) -> &'static str {
+    match EventType::try_from(number).unwrap_or_default() {
+        EventType::Unspecified => "unknown",
+        EventType::Track => "track",
+        EventType::Page => "page",
+        EventType::Screen => "screen",
+        EventType::Identify => "identify",
+        EventType::Group => "group",
+        EventType::Alias => "alias",
+    }
+}
+
+fn masked(id: &str) -> String {
+    if id.is_empty() {
+        return String::new();
+    }
+    let start: String = id.chars().take(3).collect();
+    format!("{start}… ({} characters)", id.chars().count())
+}

@@ -62,7 +62,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Names under which an event's `integrations` object may switch this kind off, compared without case.
+    /// Names under which an event's `integrations` object may switch this kind off.
     #[must_use]
     pub const fn integration_names(self) -> &'static [&'static str] {
         match self {

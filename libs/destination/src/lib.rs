@@ -4,18 +4,34 @@
 //!
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`request`] (what goes
-//! on the wire, and its masked form), [`destination`] (the trait), [`mapping`] (which events, under which name).
+//! on the wire, and its masked form), [`destination`] (the trait); the readings of a Segment event that all platforms share:
+//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; one folder per platform
+//! ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
+pub mod clicks;
+pub mod commerce;
+pub mod connection;
 pub mod deliverable;
 pub mod destination;
 pub mod document;
 pub mod mapping;
 pub mod network;
 pub mod outcome;
+pub mod person;
+pub mod preview;
 pub mod registry;
 pub mod request;
+pub mod timing;
+
+pub mod data_manager;
+pub mod ga4;
+pub mod google;
+pub mod google_ads;
+pub mod meta;
+pub mod tiktok;
+pub mod webhook;
 
 pub use deliverable::{Consent, Deliverable, OrderState};
 pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings};

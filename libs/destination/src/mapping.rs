@@ -91,6 +91,12 @@ impl EventMap {
         self.0.get(&folded(map_name(event)))
     }
 
+    /// What the map says about a folded name.
+    #[must_use]
+    pub fn get(&self, folded_name: &str) -> Option<&MapTarget> {
+        self.0.get(folded_name)
+    }
+
     /// Whether the map has nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -145,14 +151,15 @@ pub fn is_true(value: &Value) -> bool {
     }
 }
 
-/// Segment's `integrations`: `All: false` leaves out what is not named; a name with false leaves that one out.
+/// Segment's `integrations`: `All: false` leaves out what is not named; a name with false leaves that one out. Names are
+/// case-sensitive, unknown ones say nothing. Source: Segment, "Filtering with the Integrations object"; 2026-11.
 fn switched_off(kind: Kind, integrations: &Value) -> bool {
     let Some(map) = integrations.as_object() else { return false };
     let own = kind.integration_names();
     let mut named_on = false;
     let mut named_off = false;
     for (name, value) in map {
-        if own.iter().any(|n| n.eq_ignore_ascii_case(name.trim())) {
+        if own.contains(&name.as_str()) {
             match value {
                 Value::Bool(false) => named_off = true,
                 Value::Null => {}
@@ -160,7 +167,6 @@ fn switched_off(kind: Kind, integrations: &Value) -> bool {
             }
         }
     }
-    let all_off =
-        map.iter().any(|(name, v)| name.eq_ignore_ascii_case("all") && matches!(v, Value::Bool(false)));
+    let all_off = matches!(map.get("All"), Some(Value::Bool(false)));
     named_off || (all_off && !named_on)
 }

@@ -208,6 +208,15 @@ pub enum OrderEffect {
         /// The event's time.
         at: Timestamp,
     },
+    /// The order is worth something else now; refunds so far are part of it.
+    Restated {
+        /// The order.
+        order_id: String,
+        /// The value that goes out; none: nothing.
+        value: Option<Decimal>,
+        /// What the customer pays now, where the event says it.
+        total: Option<Decimal>,
+    },
     /// A refund.
     Refunded {
         /// The order.
@@ -232,10 +241,15 @@ pub struct Item {
     pub exclusive: Option<String>,
     /// The event's id at the platform.
     pub event_id: String,
+    /// Whether the platform recognises a repeat of this very item inside [`crate::Limits::dedup_window`]. If not, an unknown
+    /// outcome must not be repeated.
+    pub repeatable: bool,
     /// The platform's name of the event, for ledger and metrics.
     pub name: String,
     /// What the lane must remember about the order once the item is delivered.
     pub order: Option<OrderEffect>,
+    /// The `now` that it was built with. A signed request (webhook) carries it: build anew before every attempt.
+    pub built_at: Timestamp,
 }
 
 /// What came back, before it means anything.

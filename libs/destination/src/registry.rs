@@ -2,17 +2,32 @@
 
 use serde_json::Value;
 
+use crate::data_manager::DataManager;
 use crate::destination::Destination;
 use crate::document::{Kind, SettingsErrors, WorkspaceDefaults, schema_of};
+use crate::ga4::Ga4;
+use crate::google_ads::GoogleAds;
+use crate::meta::Meta;
+use crate::tiktok::TikTok;
+use crate::webhook::Webhook;
 
 /// Opens a connection document.
 ///
 /// # Errors
 /// Everything that is wrong with the document, each with its path.
 pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Box<dyn Destination>, SettingsErrors> {
-    let kind = kind_of(document)?;
-    let _ = workspace;
-    Err(SettingsErrors::one("kind", format!("{kind} is not available in this version")))
+    Ok(match kind_of(document)? {
+        Kind::MetaCapi => Box::new(Meta::open(document, workspace)?),
+        Kind::GoogleDataManager => Box::new(DataManager::open(document, workspace)?),
+        Kind::GoogleAds => Box::new(GoogleAds::open(document, workspace)?),
+        Kind::TiktokEvents => Box::new(TikTok::open(document, workspace)?),
+        Kind::Ga4Mp => Box::new(Ga4::open(document, workspace)?),
+        Kind::Webhook => Box::new(Webhook::open(document, workspace)?),
+        Kind::Warehouse => {
+            let why = "warehouse connections are not available in this version; use webhook";
+            return Err(SettingsErrors::one("kind", why));
+        }
+    })
 }
 
 fn kind_of(document: &Value) -> Result<Kind, SettingsErrors> {
@@ -26,7 +41,15 @@ fn kind_of(document: &Value) -> Result<Kind, SettingsErrors> {
 /// JSON Schema of a document of that kind. Secret settings have `"writeOnly": true`.
 #[must_use]
 pub fn schema(kind: Kind) -> Value {
-    schema_of::<Value>(kind)
+    match kind {
+        Kind::MetaCapi => schema_of::<crate::meta::settings::Settings>(kind),
+        Kind::GoogleDataManager => schema_of::<crate::data_manager::settings::Settings>(kind),
+        Kind::GoogleAds => schema_of::<crate::google_ads::settings::Settings>(kind),
+        Kind::TiktokEvents => schema_of::<crate::tiktok::settings::Settings>(kind),
+        Kind::Ga4Mp => schema_of::<crate::ga4::settings::Settings>(kind),
+        Kind::Webhook => schema_of::<crate::webhook::settings::Settings>(kind),
+        Kind::Warehouse => schema_of::<Value>(kind),
+    }
 }
 
 /// Paths of the secret settings of a kind, "settings.access_token".

@@ -41,7 +41,7 @@ impl HeaderText {
 }
 
 /// One HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
     /// `POST`.
     pub method: &'static str,
@@ -53,6 +53,8 @@ pub struct HttpRequest {
     pub headers: Vec<(String, HeaderText)>,
     /// The body.
     pub body: Vec<u8>,
+    /// Whether the body itself is a secret (a token request): never shown.
+    pub body_is_secret: bool,
 }
 
 impl HttpRequest {
@@ -65,6 +67,38 @@ impl HttpRequest {
             secret_query: Vec::new(),
             headers: vec![("content-type".to_owned(), HeaderText::Plain("application/json".to_owned()))],
             body: body.to_string().into_bytes(),
+            body_is_secret: false,
+        }
+    }
+
+    /// A form `POST` whose fields are secrets.
+    #[must_use]
+    pub fn post_secret_form(url: String, fields: &[(&str, &str)]) -> Self {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in fields {
+            form.append_pair(name, value);
+        }
+        let content_type = HeaderText::Plain("application/x-www-form-urlencoded".to_owned());
+        Self {
+            method: "POST",
+            url,
+            secret_query: Vec::new(),
+            headers: vec![("content-type".to_owned(), content_type)],
+            body: form.finish().into_bytes(),
+            body_is_secret: true,
+        }
+    }
+
+    /// A `GET`.
+    #[must_use]
+    pub const fn get(url: String) -> Self {
+        Self {
+            method: "GET",
+            url,
+            secret_query: Vec::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            body_is_secret: false,
         }
     }
 
@@ -107,9 +141,24 @@ impl HttpRequest {
         }
         let headers: Map<String, Value> =
             self.headers.iter().map(|(name, value)| (name.clone(), Value::String(value.masked()))).collect();
-        let body = serde_json::from_slice::<Value>(&self.body)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.body).into_owned()));
+        let body = if self.body_is_secret {
+            Value::String(MASK.to_owned())
+        } else {
+            serde_json::from_slice::<Value>(&self.body)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.body).into_owned()))
+        };
         json!({ "method": self.method, "url": url, "headers": headers, "body": body })
+    }
+}
+
+/// Shows no header value and no body: a request carries personal data, which no log line may have.
+impl std::fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

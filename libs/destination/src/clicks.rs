@@ -1,0 +1,55 @@
+//! Click and browser ids: from the event itself, from its page's query, else those known for the person or device.
+
+use tracklayer_normalise::click;
+use tracklayer_proto::event::v1::ClickIds;
+
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+
+/// Longer than any click id seen; more is an attack or a mistake.
+const MAX_BYTES: usize = 2_048;
+
+/// A query parameter of an address, percent-decoded once, case kept.
+#[must_use]
+pub fn from_query(address: &str, name: &str) -> Option<String> {
+    usable(&click::from_url(address, name)?)
+}
+
+/// A click id as it may be sent: trimmed, not empty, in one piece, no template that nobody filled in.
+#[must_use]
+pub fn usable(value: &str) -> Option<String> {
+    let value = value.trim();
+    let broken = value.chars().any(|c| c.is_whitespace() || c.is_control());
+    (!value.is_empty() && !broken && value.len() <= MAX_BYTES && !click::is_macro(value))
+        .then(|| value.to_owned())
+}
+
+/// Finds one id: the document's own path, properties, the page's query, context, what ingest saw, what identity knows.
+#[must_use]
+pub fn find(
+    connection: &Connection,
+    event: &Deliverable,
+    name: &str,
+    page: Option<&str>,
+    of: fn(&ClickIds) -> &str,
+) -> Option<String> {
+    of_event(connection, event, name, page, of).or_else(|| usable(of(&event.known_click_ids)))
+}
+
+/// The same from the event alone.
+#[must_use]
+pub fn of_event(
+    connection: &Connection,
+    event: &Deliverable,
+    name: &str,
+    page: Option<&str>,
+    of: fn(&ClickIds) -> &str,
+) -> Option<String> {
+    let context = format!("context.{name}");
+    connection
+        .text(event, name, &[&format!("properties.{name}")])
+        .and_then(|text| usable(&text))
+        .or_else(|| page.and_then(|url| from_query(url, name)))
+        .or_else(|| connection.text(event, name, &[&context]).and_then(|text| usable(&text)))
+        .or_else(|| event.event.click_ids.as_ref().and_then(|ids| usable(of(ids))))
+}

@@ -1,0 +1,328 @@
+//! Money, orders and products as Segment's e-commerce spec (v2) writes them, read once for every platform. Amounts are
+//! decimals until the moment they become JSON.
+
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde_json::{Number, Value};
+
+use crate::connection::Connection;
+use crate::deliverable::{Deliverable, lookup, text_of};
+use crate::outcome::{Refusal, RefusalCode};
+
+/// What a purchase is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worth {
+    /// Properties, the first with an amount wins.
+    pub value_from: Vec<String>,
+    /// Whether the products' sum stands in for a purchase without a value.
+    pub from_products: bool,
+}
+
+impl Worth {
+    /// The amount of the first property that has one.
+    #[must_use]
+    pub fn stated(&self, event: &Deliverable) -> Option<Decimal> {
+        self.value_from.iter().find_map(|path| {
+            let path = path.strip_prefix("properties.").unwrap_or(path);
+            decimal_of(event.property(path)?)
+        })
+    }
+
+    /// What a purchase is worth.
+    ///
+    /// # Errors
+    /// None of `value_from` is there, or the amount is negative.
+    pub fn of_purchase(&self, event: &Deliverable, products: &[Product]) -> Result<Decimal, Refusal> {
+        let value = self
+            .stated(event)
+            .or_else(|| self.from_products.then(|| sum_of(products)).flatten())
+            .ok_or_else(|| {
+                let names = self.value_from.join(", ");
+                Refusal::new(
+                    RefusalCode::MissingValue,
+                    format!("a purchase needs an amount in one of: {names}"),
+                )
+                .at(format!("properties.{}", self.value_from.first().map_or("revenue", String::as_str)))
+            })?;
+        if value.is_sign_negative() && !value.is_zero() {
+            return Err(Refusal::new(
+                RefusalCode::InvalidPayload,
+                "a purchase cannot be worth less than nothing",
+            )
+            .at("properties.revenue"));
+        }
+        Ok(value)
+    }
+
+    /// What another event is worth: a stated amount, else the products' sum.
+    #[must_use]
+    pub fn of_other(&self, event: &Deliverable, products: &[Product]) -> Option<Decimal> {
+        self.stated(event)
+            .or_else(|| sum_of(products))
+            .filter(|value| !value.is_sign_negative() || value.is_zero())
+    }
+}
+
+/// A product of an event.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Product {
+    /// Its id, by the connection's `content_id_from`.
+    pub id: Option<String>,
+    /// Name.
+    pub name: Option<String>,
+    /// Brand.
+    pub brand: Option<String>,
+    /// Category; a list is joined by commas.
+    pub category: Option<String>,
+    /// Variant.
+    pub variant: Option<String>,
+    /// Coupon of this line.
+    pub coupon: Option<String>,
+    /// Price of one piece.
+    pub price: Option<Decimal>,
+    /// Pieces, at least 1.
+    pub quantity: u32,
+    /// Place in a list.
+    pub position: Option<u32>,
+    /// Affiliation of this line.
+    pub affiliation: Option<String>,
+}
+
+/// Where product ids come from unless the connection says otherwise.
+pub const CONTENT_ID_FROM: [&str; 2] = ["product_id", "sku"];
+
+/// The products of an event: its `products`, else the event itself if it names one.
+#[must_use]
+pub fn products(event: &Deliverable, id_from: &[String]) -> Vec<Product> {
+    match event.property("products") {
+        Some(Value::Array(list)) => {
+            list.iter().filter(|v| v.is_object()).map(|v| product(v, id_from)).collect()
+        }
+        _ => {
+            let single = product(&event.properties, id_from);
+            if single.id.is_some() { vec![single] } else { Vec::new() }
+        }
+    }
+}
+
+/// Whether the event carries a list of products.
+#[must_use]
+pub fn has_product_list(event: &Deliverable) -> bool {
+    matches!(event.property("products"), Some(Value::Array(list)) if !list.is_empty())
+}
+
+fn product(value: &Value, id_from: &[String]) -> Product {
+    let text = |key: &str| lookup(value, key).and_then(text_of);
+    Product {
+        id: id_from.iter().find_map(|key| text(key)),
+        name: text("name"),
+        brand: text("brand"),
+        category: lookup(value, "category").and_then(joined),
+        variant: text("variant"),
+        coupon: text("coupon"),
+        price: lookup(value, "price").and_then(decimal_of).filter(|p| !p.is_sign_negative() || p.is_zero()),
+        quantity: lookup(value, "quantity").and_then(decimal_of).map_or(1, at_least_one),
+        position: lookup(value, "position").and_then(decimal_of).and_then(|d| d.to_u32()),
+        affiliation: text("affiliation"),
+    }
+}
+
+fn at_least_one(quantity: Decimal) -> u32 {
+    quantity.trunc().to_u32().unwrap_or(1).max(1)
+}
+
+/// A text, or a list of texts joined by commas.
+#[must_use]
+pub fn joined(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(list) => {
+            let parts: Vec<String> = list.iter().filter_map(text_of).collect();
+            (!parts.is_empty()).then(|| parts.join(","))
+        }
+        other => text_of(other),
+    }
+}
+
+/// Σ price × quantity of the products that have a price; none if none has.
+#[must_use]
+pub fn sum_of(products: &[Product]) -> Option<Decimal> {
+    products
+        .iter()
+        .filter_map(|p| p.price?.checked_mul(Decimal::from(p.quantity)))
+        .try_fold((Decimal::ZERO, false), |(sum, _), line| Some((sum.checked_add(line)?, true)))
+        .and_then(|(sum, any)| any.then_some(sum))
+}
+
+/// Σ quantity.
+#[must_use]
+pub fn pieces(products: &[Product]) -> u64 {
+    products.iter().map(|p| u64::from(p.quantity)).sum()
+}
+
+/// An amount: a JSON number, or text that is a plain decimal number.
+#[must_use]
+pub fn decimal_of(value: &Value) -> Option<Decimal> {
+    let read = |s: &str| Decimal::from_str(s).or_else(|_| Decimal::from_scientific(s)).ok();
+    match value {
+        Value::Number(n) => read(&n.to_string()),
+        Value::String(s) => read(s.trim()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+    .map(|d| d.normalize())
+}
+
+/// An amount as a JSON number: whole ones without a fraction, others in the shortest form that reads back the same.
+#[must_use]
+pub fn number(amount: Decimal) -> Value {
+    let amount = amount.normalize();
+    if amount.scale() == 0
+        && let Some(whole) = amount.to_i64()
+    {
+        return Value::from(whole);
+    }
+    amount.to_string().parse::<f64>().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+}
+
+/// What stands in `currency`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Currency {
+    /// An ISO 4217 code in upper case.
+    Code(String),
+    /// Nothing there.
+    Absent,
+    /// Something that is no currency.
+    Wrong,
+}
+
+impl Currency {
+    /// Reads the event's currency.
+    #[must_use]
+    pub fn of(connection: &Connection, event: &Deliverable) -> Self {
+        match connection.find(event, "currency", &["properties.currency"]) {
+            None => Self::Absent,
+            Some(value) => text_of(&value)
+                .map(|text| text.to_ascii_uppercase())
+                .filter(|code| iso_currency::Currency::from_code(code).is_some())
+                .map_or(Self::Wrong, Self::Code),
+        }
+    }
+
+    /// The code, if there is one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// The code of a purchase.
+    ///
+    /// # Errors
+    /// There is none. It is never guessed: a wrong currency corrupts the reported revenue.
+    pub fn required(&self) -> Result<&str, Refusal> {
+        let why = match self {
+            Self::Code(code) => return Ok(code),
+            Self::Absent => "a purchase needs a currency (ISO 4217)",
+            Self::Wrong => "what stands in currency is no ISO 4217 code",
+        };
+        Err(Refusal::new(RefusalCode::MissingCurrency, why).at("properties.currency"))
+    }
+}
+
+/// The order's id.
+#[must_use]
+pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> {
+    connection.text(event, "order_id", &["properties.order_id", "properties.orderId"])
+}
+
+/// The refunded amount of a refund event, positive; none: everything that is left.
+#[must_use]
+pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
+    ["total", "amount", "refund", "revenue", "value"]
+        .iter()
+        .find_map(|key| decimal_of(event.property(key)?))
+        .or_else(|| connection.worth.stated(event))
+        .map(|amount| amount.abs())
+}
+
+/// What is left of an order after all refunds, in the terms in which its value was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remainder {
+    /// Nothing: the whole order was refunded.
+    Nothing,
+    /// This much, of what was sent.
+    Left(Decimal),
+    /// The order's value is not known here.
+    Unknown,
+}
+
+/// What is left after this refund. Refunds are amounts of what the customer paid; where the value sent was another figure
+/// (without tax, say), what is left is scaled by refund/total.
+#[must_use]
+pub fn remainder(state: Option<&crate::deliverable::OrderState>, refund: Option<Decimal>) -> Remainder {
+    let Some(refund) = refund else { return Remainder::Nothing };
+    let Some(value) = state.and_then(|s| s.value) else { return Remainder::Unknown };
+    let total = state.and_then(|s| s.total).filter(|t| *t > Decimal::ZERO).unwrap_or(value);
+    let before = state.map_or(Decimal::ZERO, |s| s.refunded.abs());
+    let Some(refunded) = before.checked_add(refund) else { return Remainder::Nothing };
+    if refunded >= total || value <= Decimal::ZERO {
+        return Remainder::Nothing;
+    }
+    let left = if total == value {
+        value.checked_sub(refunded)
+    } else {
+        refunded
+            .checked_div(total)
+            .and_then(|share| value.checked_mul(Decimal::ONE - share))
+            .map(|d| d.round_dp(2))
+    };
+    left.map_or(Remainder::Unknown, |left| {
+        if left > Decimal::ZERO { Remainder::Left(left) } else { Remainder::Nothing }
+    })
+}
+
+/// Whether an order id holds an e-mail address or a phone number, which Google forbids and nobody should send.
+#[must_use]
+pub fn order_id_is_personal(order_id: &str) -> bool {
+    crate::connection::looks_personal(&Value::String(order_id.to_owned()))
+        || order_id.contains('@')
+        || order_id.to_ascii_lowercase().contains("%40")
+}
+
+/// What an event says about its order, for the state that delivery keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderFacts {
+    /// The order.
+    pub order_id: Option<String>,
+    /// What the customer paid.
+    pub total: Option<Decimal>,
+}
+
+impl OrderFacts {
+    /// Reads the event.
+    #[must_use]
+    pub fn of(connection: &Connection, event: &Deliverable) -> Self {
+        Self { order_id: order_id(connection, event), total: event.property("total").and_then(decimal_of) }
+    }
+
+    /// A purchase that goes out with this value.
+    #[must_use]
+    pub fn sold(
+        self,
+        value: Option<Decimal>,
+        currency: Option<&str>,
+        at: jiff::Timestamp,
+    ) -> Option<crate::outcome::OrderEffect> {
+        let Self { order_id, total } = self;
+        Some(crate::outcome::OrderEffect::Sold {
+            order_id: order_id?,
+            value,
+            total,
+            currency: currency.map(str::to_owned),
+            at,
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! What every kind needs of its document, made ready once: filter, maps, ids, money.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::commerce::Worth;
+use crate::deliverable::{Consent, Deliverable, lookup, text_of};
+use crate::destination::ConsentQuery;
+use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
+use crate::mapping::{EventFilter, EventMap, wants};
+use crate::outcome::{Refusal, RefusalCode, Skip};
+
+/// Fields of people, browsers and orders that `field_map` and `constants` may name, for every kind.
+pub const FIELDS: [&str; 36] = [
+    "email",
+    "phone",
+    "first_name",
+    "last_name",
+    "gender",
+    "birth_date",
+    "street",
+    "city",
+    "state",
+    "postal_code",
+    "country",
+    "ip",
+    "user_agent",
+    "page_url",
+    "referrer",
+    "locale",
+    "order_id",
+    "currency",
+    "coupon",
+    "query",
+    "discount",
+    "tax",
+    "shipping",
+    "affiliation",
+    "action_source",
+    "gclid",
+    "gbraid",
+    "wbraid",
+    "ttclid",
+    "ttp",
+    "fbclid",
+    "fbc",
+    "fbp",
+    "client_id",
+    "session_id",
+    "lead_id",
+];
+
+/// The common part of an opened connection.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The kind.
+    pub kind: Kind,
+    /// The mode.
+    pub mode: Mode,
+    /// Which events.
+    pub filter: EventFilter,
+    /// Under which names.
+    pub map: EventMap,
+    /// What a purchase is worth.
+    pub worth: Worth,
+    field_map: BTreeMap<String, Paths>,
+    constants: BTreeMap<String, Value>,
+    event_id_from: Vec<String>,
+    external_id_from: Vec<String>,
+    extra_purposes: Vec<String>,
+    cap: Option<ConsentCap>,
+}
+
+impl Connection {
+    /// Takes the common part out of a document. `custom_prefix` is what custom fields of this kind start with
+    /// ("custom_data."); none: the kind has none. Problems are added to `errors`.
+    pub fn new<S>(
+        document: &Document<S>,
+        workspace: &WorkspaceDefaults,
+        custom_prefix: Option<&str>,
+        errors: &mut Vec<SettingsError>,
+    ) -> Self {
+        let keys = document.field_map.keys().map(|k| ("field_map", k));
+        for (map, key) in keys.chain(document.constants.keys().map(|k| ("constants", k))) {
+            let custom =
+                custom_prefix.is_some_and(|prefix| key.len() > prefix.len() && key.starts_with(prefix));
+            if !custom && !FIELDS.contains(&key.as_str()) {
+                let custom = custom_prefix.map(|p| format!(", or custom ones `{p}…`")).unwrap_or_default();
+                errors.push(SettingsError::new(
+                    format!("{map}.{key}"),
+                    format!("is not a field; fields are {}{custom}", FIELDS.join(", ")),
+                ));
+            }
+        }
+        let paths = |given: &Option<Vec<String>>, default: &[&str]| {
+            given.clone().unwrap_or_else(|| default.iter().map(|p| (*p).to_owned()).collect())
+        };
+        Self {
+            kind: document.kind,
+            mode: document.mode,
+            filter: document.event_filter.clone(),
+            map: EventMap::new(&document.event_map),
+            worth: Worth {
+                value_from: document.value_from.clone().unwrap_or_else(|| workspace.value_from.clone()),
+                from_products: document.value_fallback.is_some()
+                    || workspace.value_fallback.as_deref() == Some("products"),
+            },
+            field_map: document.field_map.clone(),
+            constants: document.constants.clone(),
+            event_id_from: paths(&document.event_id_from, &["properties.event_id", "messageId"]),
+            external_id_from: paths(&document.external_id_from, &["userId", "anonymousId"]),
+            extra_purposes: document.purposes.iter().map(|p| p.as_str().to_owned()).collect(),
+            cap: document.consent_cap,
+        }
+    }
+
+    /// What to ask the firewall.
+    #[must_use]
+    pub fn consent_query(&self) -> ConsentQuery {
+        ConsentQuery { kind: self.kind.as_str(), extra_purposes: self.extra_purposes.clone(), cap: self.cap }
+    }
+
+    /// The part of `wants` that all kinds share.
+    ///
+    /// # Errors
+    /// The connection does not want the event.
+    pub fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        wants(self.kind, &self.filter, &self.map, event)
+    }
+
+    /// Refuses what must never have come here: an event that consent denies. The lane has asked before; this is the last
+    /// gate.
+    ///
+    /// # Errors
+    /// Consent says no.
+    pub fn check_consent(&self, event: &Deliverable) -> Result<(), Refusal> {
+        match &event.decision {
+            Consent::Deny { reason } => Err(Refusal::new(
+                RefusalCode::RestrictionNotExpressible,
+                format!("consent denies this event ({reason}); it must not be built"),
+            )),
+            Consent::Allow | Consent::AllowUnstated | Consent::Restricted { .. } => Ok(()),
+        }
+    }
+
+    /// The event's name at the platform, where the map gives one.
+    #[must_use]
+    pub fn mapped_name(&self, event: &Deliverable) -> Option<String> {
+        match self.map.target(event)? {
+            MapTarget::Name(name) => Some(name.clone()),
+            MapTarget::Detail(detail) => detail.get("name").and_then(Value::as_str).map(str::to_owned),
+            MapTarget::Off(()) => None,
+        }
+    }
+
+    /// A field's value: the document's own paths first, then `defaults`, then its constant.
+    #[must_use]
+    pub fn find(&self, event: &Deliverable, field: &str, defaults: &[&str]) -> Option<Value> {
+        self.field_map
+            .get(field)
+            .and_then(|paths| paths.iter().find_map(|path| event.get(path)))
+            .or_else(|| defaults.iter().find_map(|path| event.get(path)))
+            .or_else(|| self.constants.get(field).filter(|v| !v.is_null()).cloned())
+    }
+
+    /// The same as text.
+    #[must_use]
+    pub fn text(&self, event: &Deliverable, field: &str, defaults: &[&str]) -> Option<String> {
+        text_of(&self.find(event, field, defaults)?)
+    }
+
+    /// The event's id at the platform: never empty, since ingest gives every event a message_id.
+    #[must_use]
+    pub fn event_id(&self, event: &Deliverable) -> String {
+        self.event_id_from
+            .iter()
+            .find_map(|path| text_of(&event.get(path)?))
+            .unwrap_or_else(|| event.event.message_id.clone())
+    }
+
+    /// The person's id at the platform, before normalisation.
+    #[must_use]
+    pub fn external_id(&self, event: &Deliverable) -> Option<String> {
+        self.external_id_from.iter().find_map(|path| text_of(&event.get(path)?))
+    }
+
+    /// Custom fields with this prefix, prefix cut off: maps first, constants where nothing is there.
+    #[must_use]
+    pub fn custom_fields(&self, event: &Deliverable, prefix: &str) -> Map<String, Value> {
+        let mut fields = Map::new();
+        for (key, paths) in &self.field_map {
+            if let (Some(name), Some(value)) =
+                (key.strip_prefix(prefix), paths.iter().find_map(|path| event.get(path)))
+            {
+                fields.insert(name.to_owned(), value);
+            }
+        }
+        for (key, value) in &self.constants {
+            if let Some(name) = key.strip_prefix(prefix) {
+                fields.entry(name.to_owned()).or_insert_with(|| value.clone());
+            }
+        }
+        fields
+    }
+}
+
+/// Other properties that may go along as custom ones: plain values whose key names nothing personal and is not in `taken`.
+#[must_use]
+pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, Value> {
+    let Some(properties) = event.properties.as_object() else { return Map::new() };
+    properties
+        .iter()
+        .filter(|(key, value)| {
+            matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
+                && lookup(value, "").is_some()
+                && !taken.contains(&key.as_str())
+                && !names_a_person(key)
+                && !looks_personal(value)
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether a property's key names something about a person, in any spelling.
+fn names_a_person(key: &str) -> bool {
+    const WORDS: [&str; 34] = [
+        "email",
+        "mail",
+        "phone",
+        "mobile",
+        "firstname",
+        "lastname",
+        "fullname",
+        "surname",
+        "givenname",
+        "familyname",
+        "username",
+        "address",
+        "street",
+        "city",
+        "zip",
+        "zipcode",
+        "postalcode",
+        "postcode",
+        "birthday",
+        "birthdate",
+        "dob",
+        "dateofbirth",
+        "gender",
+        "ip",
+        "useragent",
+        "ssn",
+        "passport",
+        "password",
+        "token",
+        "customername",
+        "traits",
+        "user",
+        "customer",
+        "contact",
+    ];
+    let folded: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    WORDS.contains(&folded.as_str())
+        || ["email", "phone", "firstname", "lastname", "address", "birth", "password"]
+            .iter()
+            .any(|w| folded.contains(w))
+}
+
+/// Whether a text looks like an e-mail address or an international phone number.
+#[must_use]
+pub fn looks_personal(value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return false };
+    let text = text.trim();
+    let mail = text
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.') && !text.contains("://"));
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    let phone = text.starts_with('+')
+        && (7..=15).contains(&digits)
+        && text[1..].chars().all(|c| c.is_ascii_digit() || " -().".contains(c));
+    mail || phone
+}

@@ -1,0 +1,153 @@
+//! What the Data Manager API's answers mean. It fails fast: one bad event, and nothing of the request was processed. A
+//! success only says "accepted"; the verdict comes half an hour later, per request and in counts.
+//!
+//! Sources: D/concepts/understand-errors, D/diagnostics; `google-ads-datamanager` 0.9.4 `ErrorReason`; 2026-11.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::google::error::Envelope;
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
+
+/// Before this the status of a request says nothing. Source: D/diagnostics; 2026-11.
+pub const FIRST_STATUS: Duration = Duration::from_secs(30 * 60);
+
+const UNCONFIRMED: &str = "unconfirmed: request ";
+
+/// The request id in the note of a delivered item, to ask for its verdict.
+#[must_use]
+pub fn request_id(note: &str) -> Option<&str> {
+    note.strip_prefix(UNCONFIRMED)?.split(';').next().map(str::trim)
+}
+
+/// One outcome per sent item.
+#[must_use]
+pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+    let all = |outcome: ItemOutcome| vec![outcome; sent.len()];
+    if (200..=299).contains(&answer.status) {
+        let json = answer.json().unwrap_or_default();
+        let Some(id) = json.get("requestId").and_then(Value::as_str) else {
+            return all(ItemOutcome::HoldLane {
+                after: None,
+                attempts: None,
+                kind: HoldKind::Transient,
+                code: format!("HTTP_{}", answer.status),
+                detail: "a success without a request id".to_owned(),
+            });
+        };
+        let warnings = json.get("fieldWarnings").and_then(Value::as_array).map_or(0, Vec::len);
+        let warned = if warnings > 0 { format!("; {warnings} field warnings") } else { String::new() };
+        return all(ItemOutcome::Delivered { note: Some(format!("{UNCONFIRMED}{id}{warned}")) });
+    }
+    let envelope = Envelope::of(answer);
+    envelope.for_all(answer.status).map_or_else(|| bad_request(&envelope, sent.len()), all)
+}
+
+fn bad_request(envelope: &Envelope, count: usize) -> Vec<ItemOutcome> {
+    let code = |reason: &Option<String>| reason.clone().unwrap_or_else(|| envelope.status.clone());
+    let mut dead: BTreeMap<usize, (String, String)> = BTreeMap::new();
+    for violation in &envelope.violations {
+        let reason = code(&violation.reason);
+        match violation.index(&["events"]).filter(|index| *index < count) {
+            Some(index) if !is_of_connection(&reason) => {
+                dead.entry(index).or_insert((reason, violation.field.clone()));
+            }
+            // Outside the events, or a reason of the connection: no event is to blame.
+            Some(_) | None => return vec![hold(reason, violation.field.clone()); count],
+        }
+    }
+    if !dead.is_empty() {
+        return (0..count)
+            .map(|index| match dead.get(&index) {
+                Some((code, detail)) => ItemOutcome::Dead { code: code.clone(), detail: detail.clone() },
+                None => ItemOutcome::ResendRest,
+            })
+            .collect();
+    }
+    let reason = code(&envelope.reason);
+    if is_of_connection(&reason) {
+        return vec![hold(reason, envelope.message.clone()); count];
+    }
+    vec![ItemOutcome::Isolate { code: reason, detail: envelope.message.clone() }; count]
+}
+
+fn hold(code: String, detail: String) -> ItemOutcome {
+    let kind = if code == "PERMISSION_DENIED" { HoldKind::Auth } else { HoldKind::Configuration };
+    ItemOutcome::HoldLane { after: None, attempts: None, kind, code, detail }
+}
+
+fn is_of_connection(reason: &str) -> bool {
+    matches!(
+        reason,
+        "INVALID_DESTINATION"
+            | "INVALID_CONVERSION_ACTION_ID"
+            | "INVALID_CONVERSION_ACTION_TYPE"
+            | "TERMS_AND_CONDITIONS_NOT_SIGNED"
+            | "NOT_ALLOWLISTED"
+            | "MISMATCHED_ACCOUNT_TYPE"
+            | "PERMISSION_DENIED"
+    ) || reason.starts_with("DESTINATION_ACCOUNT_")
+}
+
+/// The verdict about one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet; ask again after this.
+    Processing(Duration),
+    /// Told.
+    Told {
+        /// `SUCCESS`, `PARTIAL_SUCCESS`, `FAILED`; the worst of the destinations.
+        status: String,
+        /// Events that failed.
+        failed: u64,
+        /// Events of the request.
+        total: u64,
+        /// How many failed for which reason.
+        codes: BTreeMap<String, u64>,
+    },
+    /// The status could not be read.
+    Unreadable,
+}
+
+/// Reads the answer of `requestStatus:retrieve`. Counts only: no index says which event failed.
+#[must_use]
+pub fn read_status(answer: &Answer) -> Verdict {
+    let json = answer.json().unwrap_or_default();
+    let Some(rows) =
+        json.get("requestStatusPerDestination").and_then(Value::as_array).filter(|r| !r.is_empty())
+    else {
+        return Verdict::Unreadable;
+    };
+    let status_of =
+        |row: &Value| row.get("requestStatus").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let statuses: Vec<String> = rows.iter().map(status_of).collect();
+    if answer.status != 200 {
+        return Verdict::Unreadable;
+    }
+    if statuses.iter().any(|s| s == "PROCESSING") {
+        return Verdict::Processing(FIRST_STATUS);
+    }
+    // int64 is a JSON string.
+    let count = |value: Option<&Value>| {
+        value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse::<u64>().ok())).unwrap_or(0)
+    };
+    let mut codes: BTreeMap<String, u64> = BTreeMap::new();
+    for error in rows.iter().filter_map(|r| r.pointer("/errorInfo/errorCounts")?.as_array()).flatten() {
+        let reason = error.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
+        let sum = codes.entry(reason).or_default();
+        *sum = sum.saturating_add(count(error.get("recordCount")));
+    }
+    let rank = |status: &String| match status.as_str() {
+        "SUCCESS" => 0,
+        "PARTIAL_SUCCESS" => 1,
+        _ => 2,
+    };
+    Verdict::Told {
+        status: statuses.into_iter().max_by_key(rank).unwrap_or_default(),
+        failed: codes.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
+        total: rows.iter().map(|r| count(r.pointer("/eventsIngestionStatus/recordCount"))).max().unwrap_or(0),
+        codes,
+    }
+}

@@ -1,0 +1,165 @@
+//! Google Data Manager API: the way to Google Ads for everybody who starts now. An adjustment is the same transaction once
+//! more; a repeat is harmless.
+
+mod answer;
+mod payload;
+pub mod settings;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracklayer_ids::Secret;
+use tracklayer_proto::event::v1::EventType;
+
+pub use answer::{FIRST_STATUS, Verdict, read_status, request_id};
+
+use crate::commerce::order_id;
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
+use crate::google::action;
+use crate::google::oauth::DATA_MANAGER;
+use crate::google::order::Act;
+use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::request::HttpRequest;
+use settings::{Account, Settings};
+
+/// How far in the future an event may be; up to that it goes out as now.
+pub const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// Google's limits; the number of events is a setting below this one.
+pub const LIMITS: Limits = Limits {
+    // Source: developers.google.com/data-manager/api/limits: 2,000 events; 2026-11.
+    max_events: 2_000,
+    max_body_bytes: 4_000_000,
+    // The same transaction once more overwrites, for as long as the conversion can be adjusted. Source:
+    // D/events/google-ads/conversion-adjustments; 2026-11.
+    dedup_window: Some(Duration::from_secs(54 * 24 * 3600)),
+    // Source: developers.google.com/data-manager/api/limits: 300 requests a minute per project; 2026-11.
+    requests_per_minute: Some(300),
+    max_concurrent: 2,
+    timeout: Duration::from_secs(60),
+};
+
+/// An opened `google_data_manager` connection.
+#[derive(Debug)]
+pub struct DataManager {
+    connection: Connection,
+    settings: Settings,
+    oauth: OAuthSettings,
+    limits: Limits,
+}
+
+impl DataManager {
+    /// Opens a document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
+        let document: Document<Settings> = crate::document::read(Kind::GoogleDataManager, document)?;
+        let mut errors = Vec::new();
+        let connection = Connection::new(&document, workspace, Some("custom_variables."), &mut errors);
+        action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
+        let settings = document.settings;
+        let oauth = settings.oauth.settings(DATA_MANAGER);
+        let limits = Limits { max_events: usize::from(settings.batch_size), ..LIMITS };
+        if errors.is_empty() {
+            Ok(Self { connection, settings, oauth, limits })
+        } else {
+            Err(SettingsErrors(errors))
+        }
+    }
+
+    /// The request for the verdict about an earlier one.
+    #[must_use]
+    pub fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> HttpRequest {
+        let base = self.settings.base_url.trim_end_matches('/');
+        let id: String = url::form_urlencoded::byte_serialize(request_id.as_bytes()).collect();
+        HttpRequest::get(format!("{base}/v1/requestStatus:retrieve?requestId={id}")).secret_header(
+            "authorization",
+            "Bearer ",
+            access_token,
+        )
+    }
+}
+
+fn account(account: &Account) -> Value {
+    let id: String = account.account_id.chars().filter(char::is_ascii_digit).collect();
+    json!({ "accountType": account.account_type, "accountId": id })
+}
+
+impl Destination for DataManager {
+    fn kind(&self) -> Kind {
+        Kind::GoogleDataManager
+    }
+
+    fn mode(&self) -> Mode {
+        self.connection.mode
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn max_event_age(&self, _: &Deliverable) -> Option<Duration> {
+        None
+    }
+
+    fn consent_query(&self) -> ConsentQuery {
+        self.connection.consent_query()
+    }
+
+    fn order_key(&self, event: &Deliverable) -> Option<String> {
+        Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
+    }
+
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        self.connection.wants(event)?;
+        let mapped =
+            matches!(self.connection.map.target(event), Some(MapTarget::Name(_) | MapTarget::Detail(_)));
+        if mapped || event.event.r#type() == EventType::Track {
+            return Ok(());
+        }
+        Err(Skip { reason: SkipReason::EventType, detail: "Google takes conversions only".to_owned() })
+    }
+
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+        self.connection.check_consent(event)?;
+        payload::build(&self.connection, &self.settings, event, now)
+    }
+
+    fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest {
+        let settings = &self.settings;
+        let mut destination = Map::new();
+        destination.insert("operatingAccount".to_owned(), account(&settings.operating_account));
+        if let Some(login) = &settings.login_account {
+            destination.insert("loginAccount".to_owned(), account(login));
+        }
+        if let Some(linked) = &settings.linked_account {
+            destination.insert("linkedAccount".to_owned(), account(linked));
+        }
+        if let Some(item) = items.first() {
+            destination.insert("productDestinationId".to_owned(), json!(item.group));
+        }
+        let events: Vec<&Value> = items.iter().map(|item| &item.body).collect();
+        // An encoding without user data does no harm, user data without one is refused.
+        let body = json!({ "destinations": [destination], "encoding": "HEX", "validateOnly": false, "events": events });
+        let url = format!("{}/v1/events:ingest", settings.base_url.trim_end_matches('/'));
+        let no_token = Secret::new(String::new());
+        HttpRequest::post_json(url, &body).secret_header(
+            "authorization",
+            "Bearer ",
+            access_token.unwrap_or(&no_token),
+        )
+    }
+
+    fn oauth(&self) -> Option<&OAuthSettings> {
+        Some(&self.oauth)
+    }
+
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+        answer::classify(answer, sent)
+    }
+}

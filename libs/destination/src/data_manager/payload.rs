@@ -1,0 +1,273 @@
+//! Resolved event + settings → one element of `events`.
+//!
+//! Source: `google-ads-datamanager` 0.9.4 (datamanager_v1 types), developers.google.com/data-manager/api; 2026-11.
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value, json};
+use tracklayer_proto::event::v1::Channel;
+
+use super::MAX_SKEW;
+use super::settings::{EventSource, Settings};
+use crate::commerce::{Currency, OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::connection::{Connection, looks_personal};
+use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::google::action;
+use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
+use crate::google::time::rfc3339;
+use crate::google::user::{Clicks, Identifiers};
+use crate::outcome::{Item, Note, NoteKind, OrderEffect, Refusal, RefusalCode};
+use crate::timing;
+
+/// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
+const MAX_IDENTIFIERS: usize = 10;
+
+/// Builds the event's element of `events`.
+pub fn build(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+) -> Result<Item, Refusal> {
+    let act = Act::of(event);
+    let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
+    let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
+    let order_id = order_id(connection, event);
+    if let Some(id) = &order_id {
+        check_order_id(id)?;
+    }
+    let mut notes = Vec::new();
+    let event_id = connection.event_id(event);
+    let transaction = transaction_id(settings, order_id.as_deref(), &event_id)?;
+    let all = products(event, &settings.content_id_from);
+
+    let mut body = Map::new();
+    body.insert("transactionId".to_owned(), json!(transaction));
+    let (at, worth) = if act.is_adjustment() {
+        restated(connection, event, act, order_id.as_deref(), time)?
+    } else {
+        (time, money(connection, event, act, &all, &mut notes)?)
+    };
+    body.insert("eventTimestamp".to_owned(), json!(rfc3339(at)));
+    if let Some((value, currency)) = &worth {
+        body.insert("conversionValue".to_owned(), number(*value));
+        body.insert("currency".to_owned(), json!(currency));
+    }
+    body.insert("eventSource".to_owned(), json!(source_of(settings, connection, event).as_str()));
+    if let Some(consent) = consent(&event.decision) {
+        body.insert("consent".to_owned(), consent);
+    }
+    insert_user(&mut body, connection, settings, event, &mut notes)?;
+    let is_braid =
+        body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
+    if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
+        insert_cart(&mut body, settings, event, &all);
+    }
+    let variables = variables(connection, event, &mut notes);
+    if !variables.is_empty() {
+        body.insert("customVariables".to_owned(), Value::Array(variables));
+    }
+    let order = effect(connection, event, act, worth.as_ref(), order_id, time);
+    Ok(Item {
+        body: Value::Object(body),
+        notes,
+        group: action.clone(),
+        exclusive: Some(transaction),
+        event_id,
+        repeatable: true,
+        name: action,
+        order,
+        built_at: now,
+    })
+}
+
+/// The order's id, else the event's: with a transaction id a repeat adjusts what is there instead of counting twice.
+fn transaction_id(settings: &Settings, order_id: Option<&str>, event_id: &str) -> Result<String, Refusal> {
+    let id = format!("{}{}", settings.transaction_id_prefix, order_id.unwrap_or(event_id));
+    // Seen refused in a live test although validateOnly takes it, and one refused event fails its whole request.
+    // Source: superdesigndev/treg#151; 2026.
+    if id.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Refusal::new(
+            RefusalCode::InvalidPayload,
+            "Google refuses purely numeric transaction ids: set transaction_id_prefix",
+        )
+        .at("properties.order_id"));
+    }
+    Ok(id)
+}
+
+/// An adjustment is the same transaction once more with what is left; a retraction does not exist, so it is restated to 0.
+/// Source: D/events/google-ads/conversion-adjustments; 2026-11.
+fn restated(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    order_id: Option<&str>,
+    time: Timestamp,
+) -> Result<(Timestamp, Option<(Decimal, String)>), Refusal> {
+    if order_id.is_none() {
+        return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
+            .at("properties.order_id"));
+    }
+    let state = state_of(event);
+    let left = match adjusted(connection, event, act)? {
+        Adjusted::Void => Decimal::ZERO,
+        Adjusted::Worth(value) => value,
+    };
+    let currency = Currency::of(connection, event);
+    let code = match (currency.code(), state.currency) {
+        (Some(code), _) => code.to_owned(),
+        (None, Some(code)) => code,
+        (None, None) => currency.required()?.to_owned(),
+    };
+    Ok((state.at.unwrap_or(time), Some((left, code))))
+}
+
+fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) -> EventSource {
+    let stated = connection.text(event, "action_source", &["properties.action_source"]);
+    match stated.as_deref() {
+        Some("website") => EventSource::Web,
+        Some("app") => EventSource::App,
+        Some("physical_store") => EventSource::InStore,
+        Some("phone_call") => EventSource::Phone,
+        Some("chat" | "business_messaging") => EventSource::Message,
+        _ if event.event.channel() == Channel::Mobile => EventSource::App,
+        _ => settings.event_source,
+    }
+}
+
+/// Both fields of the consent, or nothing where nothing is known: never UNSPECIFIED.
+fn consent(decision: &Consent) -> Option<Value> {
+    let word = |denied: bool| if denied { "CONSENT_DENIED" } else { "CONSENT_GRANTED" };
+    match decision {
+        Consent::AllowUnstated => None,
+        Consent::Allow => Some(json!({ "adUserData": word(false), "adPersonalization": word(false) })),
+        // A restriction that names nothing still restricts: personalisation is the least that is denied.
+        Consent::Restricted { .. } | Consent::Deny { .. } => {
+            Some(json!({ "adUserData": word(decision.denies_user_data()), "adPersonalization": word(true) }))
+        }
+    }
+}
+
+/// With user data denied only the click id remains: no identifiers, no cart.
+fn insert_user(
+    body: &mut Map<String, Value>,
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    notes: &mut Vec<Note>,
+) -> Result<(), Refusal> {
+    let clicks = Clicks::of(connection, event);
+    let ids = if event.decision.denies_user_data() {
+        Identifiers::default()
+    } else {
+        Identifiers::of(connection, event, settings.default_country.as_deref(), true, notes)
+    };
+    if clicks.is_empty() && ids.is_empty() {
+        return Err(Refusal::new(
+            RefusalCode::NoMatchKey,
+            "neither a click id nor an e-mail, phone or whole address",
+        )
+        .at("context.traits.email")
+        .as_platform("NO_IDENTIFIERS_PROVIDED"));
+    }
+    if !clicks.is_empty() {
+        body.insert("adIdentifiers".to_owned(), Value::Object(clicks.members()));
+    }
+    if !ids.is_empty() {
+        body.insert("userData".to_owned(), json!({ "userIdentifiers": identifiers(&ids) }));
+    }
+    Ok(())
+}
+
+fn identifiers(ids: &Identifiers) -> Value {
+    let mut list: Vec<Value> = ids.emails.iter().map(|hash| json!({ "emailAddress": hash })).collect();
+    list.extend(ids.phones.iter().map(|hash| json!({ "phoneNumber": hash })));
+    list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
+    if let Some(address) = &ids.address {
+        // Street, city and state are for Analytics only.
+        list.push(json!({ "address": {
+            "givenName": address.first_name,
+            "familyName": address.last_name,
+            "regionCode": address.country,
+            "postalCode": address.postal_code,
+        }}));
+    }
+    Value::Array(list)
+}
+
+fn insert_cart(body: &mut Map<String, Value>, settings: &Settings, event: &Deliverable, all: &[Product]) {
+    let Some(merchant) = &settings.merchant_id else { return };
+    let items: Vec<Value> = all
+        .iter()
+        .filter_map(|p| {
+            // int64 is a JSON string.
+            let mut item = json!({ "merchantProductId": p.id.as_ref()?, "quantity": p.quantity.to_string() });
+            if let Some(price) = p.price {
+                item["unitPrice"] = number(price);
+            }
+            Some(item)
+        })
+        .collect();
+    if items.is_empty() {
+        return;
+    }
+    let mut cart = json!({ "merchantId": merchant });
+    let feed =
+        [("merchantFeedLabel", &settings.feed_label), ("merchantFeedLanguageCode", &settings.feed_language)];
+    for (key, value) in feed {
+        if let Some(value) = value {
+            cart[key] = json!(value);
+        }
+    }
+    if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
+    {
+        cart["transactionDiscount"] = number(discount);
+    }
+    cart["items"] = Value::Array(items);
+    body.insert("cartData".to_owned(), cart);
+}
+
+fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Value> {
+    let mut list = Vec::new();
+    for (variable, value) in connection.custom_fields(event, "custom_variables.") {
+        let Some(text) = text_of(&value) else { continue };
+        if looks_personal(&json!(text)) {
+            let field = format!("customVariables.{variable}");
+            notes.push(Note {
+                kind: NoteKind::Rejected,
+                field,
+                reason: "looks like personal data".to_owned(),
+            });
+        } else {
+            list.push(json!({ "variable": variable, "value": text }));
+        }
+    }
+    list
+}
+
+fn effect(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    worth: Option<&(Decimal, String)>,
+    order_id: Option<String>,
+    at: Timestamp,
+) -> Option<OrderEffect> {
+    let value = worth.map(|(value, _)| *value);
+    match act {
+        Act::Purchase => {
+            OrderFacts::of(connection, event).sold(value, worth.map(|(_, code)| code.as_str()), at)
+        }
+        Act::Refund => {
+            Some(OrderEffect::Refunded { order_id: order_id?, amount: refund_amount(connection, event), at })
+        }
+        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at }),
+        Act::Update => Some(OrderEffect::Restated {
+            order_id: order_id?,
+            value,
+            total: event.property("total").and_then(decimal_of),
+        }),
+        Act::Conversion => None,
+    }
+}

@@ -1,0 +1,163 @@
+//! GA4 Measurement Protocol. It answers 2xx whatever it is sent, so everything is validated here; and it knows no event ids,
+//! so a request whose outcome is unknown must not be repeated.
+
+mod names;
+mod payload;
+pub mod settings;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tracklayer_ids::Secret;
+use tracklayer_proto::event::v1::EventType;
+
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+use crate::destination::{ConsentQuery, Destination, Limits};
+use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::request::HttpRequest;
+use settings::Settings;
+
+/// Oldest event: later ones are moved or dropped without a word. Source: GA4 Measurement Protocol, "timestamp_micros": 72
+/// hours; 2026-11.
+pub const MAX_EVENT_AGE: Duration = Duration::from_secs(72 * 3600);
+/// How far in the future an event may be; up to that it goes out as now.
+pub const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// GA4's limits.
+pub const LIMITS: Limits = Limits {
+    // 25 events fit a request, but only of one client: one event a request is the rule that always holds.
+    max_events: 1,
+    // Source: GA4 Measurement Protocol, "Limitations": below 130 kB; 2026-11.
+    max_body_bytes: 130_000,
+    dedup_window: None,
+    requests_per_minute: None,
+    max_concurrent: 8,
+    timeout: Duration::from_secs(10),
+};
+
+/// An opened `ga4_mp` connection.
+#[derive(Debug)]
+pub struct Ga4 {
+    connection: Connection,
+    settings: Settings,
+}
+
+impl Ga4 {
+    /// Opens a document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
+        let document: Document<Settings> = crate::document::read(Kind::Ga4Mp, document)?;
+        let mut errors = Vec::new();
+        let connection = Connection::new(&document, workspace, Some("params."), &mut errors);
+        let settings = document.settings;
+        if settings.measurement_id.is_some() == settings.firebase_app_id.is_some() {
+            let why = "give either measurement_id (web) or firebase_app_id (app)";
+            errors.push(SettingsError::new("settings.measurement_id", why));
+        }
+        if errors.is_empty() { Ok(Self { connection, settings }) } else { Err(SettingsErrors(errors)) }
+    }
+}
+
+impl Destination for Ga4 {
+    fn kind(&self) -> Kind {
+        Kind::Ga4Mp
+    }
+
+    fn mode(&self) -> Mode {
+        self.connection.mode
+    }
+
+    fn limits(&self) -> &Limits {
+        &LIMITS
+    }
+
+    fn max_event_age(&self, _: &Deliverable) -> Option<Duration> {
+        Some(MAX_EVENT_AGE)
+    }
+
+    fn consent_query(&self) -> ConsentQuery {
+        self.connection.consent_query()
+    }
+
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        self.connection.wants(event)?;
+        let mapped =
+            matches!(self.connection.map.target(event), Some(MapTarget::Name(_) | MapTarget::Detail(_)));
+        match event.event.r#type() {
+            EventType::Track | EventType::Page => Ok(()),
+            _ if mapped => Ok(()),
+            _ => Err(Skip { reason: SkipReason::EventType, detail: "GA4 takes events only".to_owned() }),
+        }
+    }
+
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+        self.connection.check_consent(event)?;
+        payload::build(&self.connection, &self.settings, event, now)
+    }
+
+    fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
+        let settings = &self.settings;
+        let body = items.first().map_or(Value::Null, |item| item.body.clone());
+        let stream = match (&settings.measurement_id, &settings.firebase_app_id) {
+            (Some(id), _) => ("measurement_id", id.as_str()),
+            (None, Some(id)) => ("firebase_app_id", id.as_str()),
+            (None, None) => ("measurement_id", ""),
+        };
+        let query: String =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair(stream.0, stream.1).finish();
+        let base = settings.base_url.trim_end_matches('/');
+        let mut request = HttpRequest::post_json(format!("{base}/mp/collect?{query}"), &body);
+        request.secret_query.push(("api_secret", settings.api_secret.clone()));
+        request
+    }
+
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+        vec![read(answer); sent.len()]
+    }
+}
+
+/// A success says only that the request arrived; anything else is trouble on the way.
+fn read(answer: &Answer) -> ItemOutcome {
+    let code = format!("HTTP_{}", answer.status);
+    let detail = "GA4 answers 2xx to everything that arrives".to_owned();
+    match answer.status {
+        200..=299 => ItemOutcome::DELIVERED,
+        413 => ItemOutcome::Isolate { code, detail },
+        429 => ItemOutcome::HoldLane {
+            after: answer.retry_after(),
+            attempts: None,
+            kind: HoldKind::Throttled,
+            code,
+            detail,
+        },
+        _ => ItemOutcome::HoldLane {
+            after: answer.retry_after(),
+            attempts: None,
+            kind: HoldKind::Transient,
+            code,
+            detail,
+        },
+    }
+}
+
+/// Reads the answer of `/debug/mp/collect` to one event: an empty list is good. The secret is not checked there.
+#[must_use]
+pub fn read_validation(answer: &Answer) -> ItemOutcome {
+    let json = answer.json().unwrap_or_default();
+    match json.get("validationMessages").and_then(Value::as_array).map(|list| list.first()) {
+        Some(None) => ItemOutcome::DELIVERED,
+        Some(Some(message)) => {
+            let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            ItemOutcome::Dead {
+                code: text("validationCode"),
+                detail: crate::google::error::short(&text("description")),
+            }
+        }
+        None => read(&Answer { status: 502, ..answer.clone() }),
+    }
+}

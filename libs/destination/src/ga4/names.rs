@@ -1,0 +1,114 @@
+//! Event names: Segment's to GA4's recommended ones, and the rules for others.
+//!
+//! Sources: developers.google.com/analytics/devguides/collection/protocol/ga4 (reference, validating events); reserved names
+//! as in rudder-transformer's ga4/utils.js; 2026-11.
+
+use tracklayer_proto::event::v1::EventType;
+
+use super::settings::Settings;
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+use crate::mapping::{folded, map_name};
+use crate::outcome::{Refusal, RefusalCode};
+
+/// Longest name of an event or a parameter.
+pub const MAX_NAME: usize = 40;
+
+const RECOMMENDED: [(&str, &str); 19] = [
+    ("order completed", "purchase"),
+    ("order refunded", "refund"),
+    ("product added", "add_to_cart"),
+    ("product removed", "remove_from_cart"),
+    ("product added to wishlist", "add_to_wishlist"),
+    ("product viewed", "view_item"),
+    ("product clicked", "select_item"),
+    ("cart viewed", "view_cart"),
+    ("checkout started", "begin_checkout"),
+    ("checkout step completed", "add_shipping_info"),
+    ("payment info entered", "add_payment_info"),
+    ("product list viewed", "view_item_list"),
+    ("promotion viewed", "view_promotion"),
+    ("promotion clicked", "select_promotion"),
+    ("products searched", "search"),
+    ("signed up", "sign_up"),
+    ("signed in", "login"),
+    ("lead generated", "generate_lead"),
+    ("product shared", "share"),
+];
+
+const RESERVED: [&str; 27] = [
+    "ad_activeview",
+    "ad_click",
+    "ad_exposure",
+    "ad_impression",
+    "ad_query",
+    "ad_reward",
+    "adunit_exposure",
+    "app_background",
+    "app_clear_data",
+    "app_exception",
+    "app_install",
+    "app_remove",
+    "app_update",
+    "app_upgrade",
+    "error",
+    "first_open",
+    "first_visit",
+    "in_app_purchase",
+    "os_update",
+    "screen_view",
+    "session_start",
+    "user_engagement",
+    "app_store_refund",
+    "app_store_subscription_cancel",
+    "app_store_subscription_convert",
+    "app_store_subscription_renew",
+    "dynamic_link_app_open",
+];
+
+const RESERVED_PREFIXES: [&str; 8] =
+    ["_", "firebase_", "ga_", "google_", "gtag.", "app_store_", "dynamic_link_", "notification_"];
+
+/// GA4's name for an event.
+///
+/// # Errors
+/// GA4 keeps the name for itself, or there is none.
+pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<String, Refusal> {
+    let own = folded(map_name(event));
+    let recommended =
+        RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
+    let name = match (connection.mapped_name(event), event.event.r#type(), recommended) {
+        (Some(name), _, _) => name,
+        (None, EventType::Page, _) => return Ok("page_view".to_owned()),
+        (None, EventType::Track, Some(name)) => return Ok(name),
+        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.clone(),
+        (None, _, _) => {
+            return Err(Refusal::new(RefusalCode::EventNotMapped, "no mapping for this event").at("event"));
+        }
+    };
+    let raw = name.trim().to_lowercase();
+    if RESERVED.contains(&raw.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| raw.starts_with(prefix)) {
+        return Err(Refusal::new(RefusalCode::EventNameReserved, "GA4 keeps this name for itself")
+            .at("event")
+            .as_platform("NAME_RESERVED"));
+    }
+    sanitised(&name).ok_or_else(|| {
+        Refusal::new(RefusalCode::InvalidPayload, "nothing of the name is left that GA4 takes").at("event")
+    })
+}
+
+/// A name with runs of other characters as one underscore, trimmed, a letter first, at most 40; case kept.
+#[must_use]
+pub fn sanitised(name: &str) -> Option<String> {
+    let mut text = String::new();
+    for c in name.chars() {
+        let c = if c.is_ascii_alphanumeric() { c } else { '_' };
+        if !(c == '_' && text.ends_with('_')) {
+            text.push(c);
+        }
+    }
+    let text: String =
+        text.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).chars().take(MAX_NAME).collect();
+    let text = text.trim_end_matches('_');
+    (!text.is_empty()).then(|| text.to_owned())
+}

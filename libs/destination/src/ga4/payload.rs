@@ -1,0 +1,349 @@
+//! Resolved event + settings → the body of one request.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracklayer_normalise::{Field, Hints, Platform};
+
+use super::names::{name_of, sanitised};
+use super::settings::Settings;
+use super::{MAX_EVENT_AGE, MAX_SKEW};
+use crate::clicks;
+use crate::commerce::{Currency, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::connection::{Connection, harmless_properties, looks_personal};
+use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::person::{self, Keys, Person};
+use crate::timing;
+
+/// Most parameters of an event. Source: GA4 Measurement Protocol, "Limitations"; 2026-11.
+const MAX_PARAMS: usize = 25;
+/// Most items of an event.
+const MAX_ITEMS: usize = 200;
+/// Longest text of a parameter; some have their own length.
+const MAX_TEXT: usize = 100;
+
+const INTEGRATION: &str = "Google Analytics 4";
+
+/// Builds the body.
+pub fn build(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+) -> Result<Item, Refusal> {
+    let name = name_of(connection, settings, event)?;
+    let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
+    let mut notes = Vec::new();
+    let mut body = Map::new();
+    let (key, client) = client_id(connection, settings, event)?;
+    body.insert(key.to_owned(), json!(client));
+    match event.event.user_id.trim() {
+        "" => {}
+        id if looks_personal(&json!(id)) => notes.push(Note {
+            kind: NoteKind::Rejected,
+            field: "user_id".to_owned(),
+            reason: "looks like personal data".to_owned(),
+        }),
+        id => {
+            body.insert("user_id".to_owned(), json!(id));
+        }
+    }
+    body.insert("timestamp_micros".to_owned(), json!(time.as_microsecond()));
+    if let Some(consent) = consent(&event.decision) {
+        body.insert("consent".to_owned(), consent);
+    }
+    if settings.send_user_data && !event.decision.denies_user_data() {
+        let user = user_data(connection, settings, event, &mut notes);
+        if !user.is_empty() {
+            body.insert("user_data".to_owned(), Value::Object(user));
+        }
+    }
+    let params = params(connection, settings, event, &name, &mut notes)?;
+    body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
+    Ok(Item {
+        body: Value::Object(body),
+        notes,
+        group: String::new(),
+        exclusive: None,
+        event_id: connection.event_id(event),
+        // GA4 knows no event ids: a repeat counts again.
+        repeatable: false,
+        name,
+        order: None,
+        built_at: now,
+    })
+}
+
+/// A client id is taken from the browser, never invented: an invented one is a new visitor.
+fn client_id(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+) -> Result<(&'static str, String), Refusal> {
+    let option = |key: &str| event.integrations.get(INTEGRATION).and_then(|i| i.get(key)).and_then(text_of);
+    let (key, found) = if settings.firebase_app_id.is_some() {
+        let found = option("firebaseAppInstanceId")
+            .or_else(|| connection.text(event, "client_id", &["properties.app_instance_id"]));
+        ("app_instance_id", found)
+    } else {
+        let found = option("clientId")
+            .or_else(|| clicks::find(connection, event, "client_id", None, |ids| &ids.ga_client_id));
+        ("client_id", found)
+    };
+    found.map(|id| (key, id)).ok_or_else(|| {
+        Refusal::new(RefusalCode::NoClientId, format!("no {key}: the event cannot be joined to a visitor"))
+            .at(format!("integrations.{INTEGRATION}.clientId"))
+            .as_platform("NO_CLIENT_ID")
+    })
+}
+
+fn consent(decision: &Consent) -> Option<Value> {
+    let word = |denied: bool| if denied { "DENIED" } else { "GRANTED" };
+    match decision {
+        Consent::AllowUnstated => None,
+        Consent::Allow => Some(json!({ "ad_user_data": word(false), "ad_personalization": word(false) })),
+        Consent::Restricted { .. } | Consent::Deny { .. } => Some(
+            json!({ "ad_user_data": word(decision.denies_user_data()), "ad_personalization": word(true) }),
+        ),
+    }
+}
+
+fn user_data(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    notes: &mut Vec<Note>,
+) -> Map<String, Value> {
+    let person = Person::of(connection, event);
+    let country = person.country.as_deref().or(settings.default_country.as_deref());
+    let mut keys = Keys::new(Platform::Ga4, Hints { country, ..Hints::default() }, notes);
+    let mut user = Map::new();
+    let lists = [
+        ("sha256_email_address", Field::Email, &person.emails),
+        ("sha256_phone_number", Field::Phone, &person.phones),
+    ];
+    for (key, field, inputs) in lists {
+        let hashes = keys.list(&format!("user_data.{key}"), field, inputs);
+        if !hashes.is_empty() {
+            user.insert(key.to_owned(), json!(hashes));
+        }
+    }
+    user
+}
+
+fn params(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    name: &str,
+    notes: &mut Vec<Note>,
+) -> Result<Map<String, Value>, Refusal> {
+    let mut params = Map::new();
+    let all = products(event, &settings.content_id_from);
+    insert_money(&mut params, connection, event, name, &all, notes)?;
+    match name {
+        "search" => insert_text(
+            &mut params,
+            "search_term",
+            connection.text(event, "query", &["properties.query"]),
+            MAX_TEXT,
+        ),
+        "page_view" => insert_page(&mut params, connection, event),
+        "view_item_list" => {
+            insert_text(&mut params, "item_list_id", event.property("list_id").and_then(text_of), MAX_TEXT);
+            insert_text(
+                &mut params,
+                "item_list_name",
+                event.property("category").and_then(text_of),
+                MAX_TEXT,
+            );
+        }
+        _ => {}
+    }
+    let items: Vec<Value> = all.iter().filter_map(item).take(MAX_ITEMS).collect();
+    if !items.is_empty() {
+        params.insert("items".to_owned(), Value::Array(items));
+    }
+    if !is_recommended(name) {
+        for (key, value) in harmless_properties(event, &TAKEN) {
+            if let Some(key) = sanitised(&key).filter(|key| !is_reserved_param(key)) {
+                params.entry(key).or_insert_with(|| cut(value));
+            }
+        }
+    }
+    for (key, value) in connection.custom_fields(event, "params.") {
+        if let Some(key) = sanitised(&key) {
+            params.insert(key, cut(value));
+        }
+    }
+    let session = event
+        .integrations
+        .get(INTEGRATION)
+        .and_then(|i| i.get("sessionId"))
+        .and_then(text_of)
+        .or_else(|| connection.text(event, "session_id", &["properties.ga_session_id"]))
+        .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+    let room = MAX_PARAMS - 2;
+    if params.len() > room {
+        notes.push(Note {
+            kind: NoteKind::Omitted,
+            field: "params".to_owned(),
+            reason: "more than 25 parameters".to_owned(),
+        });
+        params = params.into_iter().take(room).collect();
+    }
+    insert_text(&mut params, "session_id", session, MAX_TEXT);
+    params.insert("engagement_time_msec".to_owned(), json!(settings.engagement_time_msec));
+    Ok(params)
+}
+
+const TAKEN: [&str; 10] = [
+    "products",
+    "event_id",
+    "value",
+    "revenue",
+    "total",
+    "currency",
+    "client_id",
+    "ga_session_id",
+    "test",
+    "items",
+];
+
+fn is_recommended(name: &str) -> bool {
+    matches!(
+        name,
+        "purchase"
+            | "refund"
+            | "add_to_cart"
+            | "remove_from_cart"
+            | "add_to_wishlist"
+            | "view_item"
+            | "select_item"
+            | "view_cart"
+            | "begin_checkout"
+            | "add_shipping_info"
+            | "add_payment_info"
+            | "view_item_list"
+            | "search"
+            | "page_view"
+    )
+}
+
+fn is_reserved_param(key: &str) -> bool {
+    ["firebase_", "ga_", "google_", "gtag"].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Purchases and refunds need their transaction; a value needs its currency.
+fn insert_money(
+    params: &mut Map<String, Value>,
+    connection: &Connection,
+    event: &Deliverable,
+    name: &str,
+    all: &[Product],
+    notes: &mut Vec<Note>,
+) -> Result<(), Refusal> {
+    let is_order = name == "purchase" || name == "refund";
+    if is_order {
+        let id = order_id(connection, event).ok_or_else(|| {
+            Refusal::new(RefusalCode::InvalidPayload, "a purchase or refund needs the order id")
+                .at("properties.order_id")
+        })?;
+        params.insert("transaction_id".to_owned(), json!(id));
+    }
+    let currency = Currency::of(connection, event);
+    let value = match name {
+        "purchase" => {
+            let value = connection.worth.of_purchase(event, all)?;
+            currency.required()?;
+            Some(value)
+        }
+        "refund" => refund_amount(connection, event),
+        _ => connection.worth.of_other(event, all),
+    };
+    match (value, currency.code()) {
+        (Some(value), Some(code)) => {
+            params.insert("value".to_owned(), number(value));
+            params.insert("currency".to_owned(), json!(code));
+        }
+        (Some(_), None) => notes.push(Note {
+            kind: NoteKind::Rejected,
+            field: "params.value".to_owned(),
+            reason: "a value without a currency".to_owned(),
+        }),
+        (None, _) => {}
+    }
+    if is_order {
+        for key in ["tax", "shipping"] {
+            if let Some(amount) =
+                connection.find(event, key, &[&format!("properties.{key}")]).as_ref().and_then(decimal_of)
+            {
+                params.insert(key.to_owned(), number(amount));
+            }
+        }
+        for key in ["coupon", "affiliation"] {
+            insert_text(params, key, connection.text(event, key, &[&format!("properties.{key}")]), MAX_TEXT);
+        }
+    }
+    Ok(())
+}
+
+fn insert_page(params: &mut Map<String, Value>, connection: &Connection, event: &Deliverable) {
+    insert_text(params, "page_location", person::page_url(connection, event), 1_000);
+    insert_text(params, "page_referrer", person::referrer(connection, event), 420);
+    let title = event.property("title").or_else(|| event.context("page.title")).and_then(text_of);
+    insert_text(params, "page_title", title, 300);
+}
+
+fn insert_text(params: &mut Map<String, Value>, key: &str, text: Option<String>, most: usize) {
+    if let Some(text) = text {
+        params.insert(key.to_owned(), json!(text.chars().take(most).collect::<String>()));
+    }
+}
+
+fn cut(value: Value) -> Value {
+    match value {
+        Value::String(text) => json!(text.chars().take(MAX_TEXT).collect::<String>()),
+        other => other,
+    }
+}
+
+fn item(product: &Product) -> Option<Value> {
+    let mut item = Map::new();
+    let texts = [("item_id", &product.id), ("item_name", &product.name)];
+    for (key, text) in texts {
+        insert_text(&mut item, key, text.clone(), MAX_TEXT);
+    }
+    if item.is_empty() {
+        return None;
+    }
+    if let Some(price) = product.price {
+        item.insert("price".to_owned(), number(price));
+    }
+    item.insert("quantity".to_owned(), json!(product.quantity));
+    let texts = [
+        ("item_brand", &product.brand),
+        ("item_category", &product.category),
+        ("item_variant", &product.variant),
+        ("coupon", &product.coupon),
+        ("affiliation", &product.affiliation),
+    ];
+    for (key, text) in texts {
+        insert_text(&mut item, key, text.clone(), MAX_TEXT);
+    }
+    if let Some(position) = product.position {
+        item.insert("index".to_owned(), json!(position));
+    }
+    Some(Value::Object(item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_without_id_and_name_is_no_item() {
+        let priced = Product { price: decimal_of(&json!(3)), ..Product::default() };
+        assert_eq!(item(&priced), None);
+    }
+}

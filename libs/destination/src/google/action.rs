@@ -1,0 +1,74 @@
+//! Which conversion action an event belongs to: `event_map` names it, else the connection's own.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+use crate::document::{MapTarget, SettingsError};
+use crate::google::order::Act;
+use crate::mapping::{EventMap, folded};
+use crate::outcome::{Refusal, RefusalCode};
+
+/// Checks that every target of the map is an action's id, and that there is an action at all.
+pub fn check(map: &BTreeMap<String, MapTarget>, own: Option<&str>, errors: &mut Vec<SettingsError>) {
+    let mut any = own.is_some();
+    for (name, target) in map {
+        match target {
+            MapTarget::Off(()) => continue,
+            MapTarget::Name(_) | MapTarget::Detail(_) => {}
+        }
+        match id_of(target) {
+            Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => any = true,
+            Some(_) | None => errors.push(SettingsError::new(
+                format!("event_map.{name}"),
+                "must be the id of a conversion action (digits), {\"conversion_action_id\": …} or null",
+            )),
+        }
+    }
+    if !any {
+        errors.push(SettingsError::new(
+            "settings.conversion_action_id",
+            "is required, unless event_map names an action for each event",
+        ));
+    }
+}
+
+fn id_of(target: &MapTarget) -> Option<&str> {
+    match target {
+        MapTarget::Name(id) => Some(id.trim()),
+        MapTarget::Detail(detail) => {
+            detail.get("conversion_action_id").and_then(Value::as_str).map(str::trim)
+        }
+        MapTarget::Off(()) => None,
+    }
+}
+
+/// The action of an event. Changes of an order go to the action of the order, unless mapped apart; other events only go
+/// where the map says.
+///
+/// # Errors
+/// There is none.
+pub fn of(
+    connection: &Connection,
+    own: Option<&str>,
+    event: &Deliverable,
+    act: Act,
+) -> Result<String, Refusal> {
+    let mapped = connection.map.target(event).and_then(id_of).map(str::to_owned);
+    let of_orders = || order_action(&connection.map).or(own).map(str::to_owned);
+    let action = match act {
+        Act::Purchase => mapped.or_else(|| own.map(str::to_owned)),
+        Act::Refund | Act::Cancel | Act::Update => mapped.or_else(of_orders),
+        Act::Conversion => mapped,
+    };
+    action.ok_or_else(|| {
+        Refusal::new(RefusalCode::EventNotMapped, "no conversion action for this event; event_map names one")
+            .at("event")
+    })
+}
+
+fn order_action(map: &EventMap) -> Option<&str> {
+    map.get(&folded("Order Completed")).and_then(id_of)
+}

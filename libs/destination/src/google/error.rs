@@ -1,0 +1,294 @@
+//! The error envelope of both APIs, and what each code means for an event.
+//!
+//! Sources: googleads v26 error enums (PyPI `google-ads` 34.0.0), `google-ads-datamanager` 0.9.4 `ErrorReason`,
+//! developers.google.com/google-ads/api/docs/best-practices/understand-api-errors; 2026-11. The classes are ours.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::outcome::{Answer, HoldKind, ItemOutcome};
+
+const HOURS: u64 = 3600;
+
+/// What a code means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Google had it.
+    Before,
+    /// Once more, alone or in a smaller request.
+    AtOnce,
+    /// Not before this long; this many attempts in all.
+    After(Duration, Option<u32>),
+    /// By backoff.
+    Backoff,
+    /// Throttled.
+    Throttled,
+    /// This event never.
+    Event,
+    /// The connection is set up wrongly.
+    Connection,
+    /// The credential.
+    Auth,
+    /// The access token only.
+    Token,
+}
+
+/// One error out of `GoogleAdsFailure`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdsError {
+    /// `conversionUploadError`.
+    pub family: String,
+    /// `CLICK_NOT_FOUND`.
+    pub code: String,
+    /// Index of the item, where the error is about one. An index that was left out is zero.
+    pub index: Option<usize>,
+    /// The field below the item, snake case.
+    pub field: Option<String>,
+    /// `quotaErrorDetails.retryDelay`.
+    pub retry_delay: Option<Duration>,
+    /// For people.
+    pub message: String,
+}
+
+impl AdsError {
+    /// What it means.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        class_of(&self.family, &self.code)
+    }
+}
+
+/// Every error of every `GoogleAdsFailure` among `details`.
+#[must_use]
+pub fn ads_errors(details: Option<&Value>) -> Vec<AdsError> {
+    let failures = details.and_then(Value::as_array).into_iter().flatten();
+    failures.filter_map(|d| d.get("errors")?.as_array()).flatten().map(ads_error).collect()
+}
+
+fn ads_error(error: &Value) -> AdsError {
+    let (family, code) = error
+        .get("errorCode")
+        .and_then(Value::as_object)
+        .and_then(|map| map.iter().next())
+        .map(|(family, code)| (family.clone(), code.as_str().unwrap_or_default().to_owned()))
+        .unwrap_or_default();
+    let unpublished = error.pointer("/details/unpublishedErrorCode").and_then(Value::as_str);
+    let path = error.pointer("/location/fieldPathElements").and_then(Value::as_array);
+    let name =
+        |element: &Value| element.get("fieldName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let at = path
+        .and_then(|p| p.iter().position(|e| matches!(&*name(e), "conversions" | "conversion_adjustments")));
+    let index = at.and_then(|at| {
+        let index = path?.get(at)?.get("index").map_or(Some(0), Value::as_u64)?;
+        usize::try_from(index).ok()
+    });
+    let field = at.and_then(|at| path?.get(at + 1).map(name));
+    AdsError {
+        family,
+        code: unpublished.map_or(code, str::to_owned),
+        index,
+        field,
+        retry_delay: error
+            .pointer("/details/quotaErrorDetails/retryDelay")
+            .and_then(Value::as_str)
+            .and_then(duration_of),
+        message: short(error.get("message").and_then(Value::as_str).unwrap_or_default()),
+    }
+}
+
+/// "12s", "1.5s".
+#[must_use]
+pub fn duration_of(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.trim().strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// At most 200 characters.
+#[must_use]
+pub fn short(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+/// What an Ads API code means. An unknown code of a known family is permanent for the event, which is kept for replay.
+#[must_use]
+pub fn class_of(family: &str, code: &str) -> Class {
+    match code {
+        "CLICK_CONVERSION_ALREADY_EXISTS"
+        | "ORDER_ID_ALREADY_IN_USE"
+        | "CONVERSION_ALREADY_ENHANCED"
+        | "CONVERSION_ALREADY_RETRACTED"
+        | "RESTATEMENT_ALREADY_EXISTS"
+        | "MORE_RECENT_RESTATEMENT_FOUND" => {
+            return Class::Before;
+        }
+        "DUPLICATE_ORDER_ID"
+        | "DUPLICATE_CLICK_CONVERSION_IN_REQUEST"
+        | "DUPLICATE_ADJUSTMENT_IN_REQUEST"
+        | "DUPLICATE_ENHANCEMENT_IN_REQUEST" => return Class::AtOnce,
+        "TOO_RECENT_EVENT" | "TOO_RECENT_CONVERSION_ACTION" | "TOO_RECENT_CALL" => {
+            return Class::After(Duration::from_secs(6 * HOURS), None);
+        }
+        "TOO_RECENT_CONVERSION" => return Class::After(Duration::from_secs(24 * HOURS), None),
+        // A tag's hit may come late: once more, then it is not there.
+        "CONVERSION_NOT_FOUND" => return Class::After(Duration::from_secs(24 * HOURS), Some(2)),
+        "NO_CONVERSION_ACTION_FOUND"
+        | "INVALID_CONVERSION_ACTION_TYPE"
+        | "CUSTOM_VARIABLE_NOT_ENABLED"
+        | "CUSTOMER_NOT_ACCEPTED_CUSTOMER_DATA_TERMS"
+        | "CUSTOMER_NOT_ENABLED_ENHANCED_CONVERSIONS_FOR_LEADS"
+        | "CONVERSION_ACTION_NOT_ELIGIBLE_FOR_ENHANCEMENT"
+        | "INVALID_JOB_ID"
+        | "ACCESS_PROHIBITED" => {
+            return Class::Connection;
+        }
+        "CUSTOMER_NOT_ENABLED" => return Class::Auth,
+        _ => {}
+    }
+    if code.starts_with("ONE_PER_CLICK_")
+        || code.starts_with("CUSTOMER_DATA_POLICY_PROHIBITS_")
+        || code.starts_with("CANNOT_RESTATE_")
+        || code.starts_with("ORDER_ID_NOT_PERMITTED_")
+    {
+        return Class::Connection;
+    }
+    if code.starts_with("TOO_MANY_") && code.ends_with("_IN_REQUEST") {
+        return Class::AtOnce;
+    }
+    match family {
+        "internalError" | "databaseError" => Class::Backoff,
+        "quotaError" => Class::Throttled,
+        "authenticationError" => match code {
+            "OAUTH_TOKEN_EXPIRED" | "OAUTH_TOKEN_INVALID" => Class::Token,
+            _ => Class::Auth,
+        },
+        "authorizationError" => match code {
+            "CUSTOMER_NOT_ALLOWLISTED_FOR_THIS_FEATURE" => Class::Connection,
+            _ => Class::Auth,
+        },
+        "headerError" => Class::Auth,
+        "partialFailureError" | "notAllowlistedError" | "requestError" => Class::Connection,
+        _ => Class::Event,
+    }
+}
+
+/// An outcome for one item by what its code means.
+#[must_use]
+pub fn outcome_of(class: Class, code: &str, detail: &str, wait: Option<Duration>) -> ItemOutcome {
+    let (code, detail) = (code.to_owned(), detail.to_owned());
+    let hold = |kind, code, detail| ItemOutcome::HoldLane { after: None, attempts: None, kind, code, detail };
+    match class {
+        Class::Before => ItemOutcome::DeliveredBefore { code },
+        Class::AtOnce => ItemOutcome::Retry { after: Some(Duration::ZERO), attempts: None, code, detail },
+        Class::After(after, attempts) => ItemOutcome::Retry { after: Some(after), attempts, code, detail },
+        Class::Backoff => ItemOutcome::Retry { after: wait, attempts: None, code, detail },
+        Class::Throttled => {
+            ItemOutcome::HoldLane { after: wait, attempts: None, kind: HoldKind::Throttled, code, detail }
+        }
+        Class::Event => ItemOutcome::Dead { code, detail },
+        Class::Connection => hold(HoldKind::Configuration, code, detail),
+        Class::Auth => hold(HoldKind::Auth, code, detail),
+        Class::Token => ItemOutcome::RefreshToken { code, detail },
+    }
+}
+
+/// The `error` of a failed request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// `INVALID_ARGUMENT`; `HTTP_502` where the answer is not JSON.
+    pub status: String,
+    /// For people.
+    pub message: String,
+    /// `ErrorInfo.reason`.
+    pub reason: Option<String>,
+    /// `RetryInfo.retryDelay`, else the `Retry-After` header.
+    pub wait: Option<Duration>,
+    /// `BadRequest.fieldViolations`.
+    pub violations: Vec<Violation>,
+    /// Errors of the Ads API.
+    pub ads: Vec<AdsError>,
+}
+
+/// One entry of `fieldViolations`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// "events.events[0].event_source".
+    pub field: String,
+    /// For people.
+    pub description: String,
+    /// `REQUIRED_FIELD_MISSING`, where given.
+    pub reason: Option<String>,
+}
+
+impl Violation {
+    /// The index behind one of these list names, in the field or, for JSON errors, in the description.
+    #[must_use]
+    pub fn index(&self, lists: &[&str]) -> Option<usize> {
+        [&self.field, &self.description].into_iter().find_map(|text| {
+            lists.iter().find_map(|list| {
+                let opening = format!("{list}[");
+                let rest = &text[text.find(&opening)? + opening.len()..];
+                rest[..rest.find(']')?].parse().ok()
+            })
+        })
+    }
+}
+
+impl Envelope {
+    /// Reads an answer that is not a success.
+    #[must_use]
+    pub fn of(answer: &Answer) -> Self {
+        let json = answer.json().unwrap_or_default();
+        let error = json.get("error").cloned().unwrap_or_default();
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let details: Vec<&Value> =
+            error.get("details").and_then(Value::as_array).into_iter().flatten().collect();
+        let of_type = |name: &str| {
+            details.iter().find(|d| text(d, "@type").is_some_and(|kind| kind.ends_with(name))).copied()
+        };
+        let violations = of_type("BadRequest")
+            .and_then(|bad| bad.get("fieldViolations")?.as_array())
+            .into_iter()
+            .flatten()
+            .map(|v| Violation {
+                field: text(v, "field").unwrap_or_default(),
+                description: text(v, "description").unwrap_or_default(),
+                reason: text(v, "reason"),
+            })
+            .collect();
+        Self {
+            status: text(&error, "status").unwrap_or_else(|| format!("HTTP_{}", answer.status)),
+            message: short(&text(&error, "message").unwrap_or_default()),
+            reason: of_type("ErrorInfo").and_then(|info| text(info, "reason")),
+            wait: of_type("RetryInfo")
+                .and_then(|info| duration_of(&text(info, "retryDelay")?))
+                .or_else(|| answer.retry_after()),
+            violations,
+            ads: ads_errors(error.get("details")),
+        }
+    }
+
+    /// The part of a failed request that does not depend on the API: one outcome for all items, or none if the body has to
+    /// say more (400).
+    #[must_use]
+    pub fn for_all(&self, status: u16) -> Option<ItemOutcome> {
+        let detail = self.message.clone();
+        let hold = |kind, after, code: String| ItemOutcome::HoldLane {
+            after,
+            attempts: None,
+            kind,
+            code,
+            detail: detail.clone(),
+        };
+        let named = self.reason.clone().unwrap_or_else(|| self.status.clone());
+        match status {
+            401 => Some(ItemOutcome::RefreshToken { code: named, detail }),
+            403 => Some(hold(HoldKind::Auth, None, named)),
+            404 => Some(hold(HoldKind::Configuration, None, self.status.clone())),
+            413 => Some(ItemOutcome::Isolate { code: self.status.clone(), detail }),
+            429 => Some(hold(HoldKind::Throttled, self.wait, self.status.clone())),
+            400 => None,
+            _ => Some(hold(HoldKind::Transient, self.wait, self.status.clone())),
+        }
+    }
+}

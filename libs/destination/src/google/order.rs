@@ -1,0 +1,139 @@
+//! Which order event is what at Google, and what is left of an order.
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+
+use crate::commerce::{Remainder, decimal_of, refund_amount, remainder};
+use crate::connection::Connection;
+use crate::deliverable::{Deliverable, OrderState, text_of};
+use crate::mapping::{folded, map_name};
+use crate::outcome::{Refusal, RefusalCode};
+
+/// What an event does to a conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// A purchase: value and currency required.
+    Purchase,
+    /// Another conversion.
+    Conversion,
+    /// A refund of all or part.
+    Refund,
+    /// The whole order is void.
+    Cancel,
+    /// The order is worth something else now.
+    Update,
+}
+
+impl Act {
+    /// By the event's name.
+    #[must_use]
+    pub fn of(event: &Deliverable) -> Self {
+        match folded(map_name(event)).as_str() {
+            "order completed" => Self::Purchase,
+            "order refunded" => Self::Refund,
+            "order cancelled" => Self::Cancel,
+            "order updated" => Self::Update,
+            _ => Self::Conversion,
+        }
+    }
+
+    /// Whether it changes an earlier conversion.
+    #[must_use]
+    pub const fn is_adjustment(self) -> bool {
+        matches!(self, Self::Refund | Self::Cancel | Self::Update)
+    }
+}
+
+/// What an adjustment leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adjusted {
+    /// Nothing: retraction.
+    Void,
+    /// A new total: restatement.
+    Worth(Decimal),
+}
+
+/// The order's state: the lane's, else what the event itself says about the original.
+#[must_use]
+pub fn state_of(event: &Deliverable) -> OrderState {
+    let mut state = event.order_state.clone().unwrap_or_default();
+    state.value = state.value.or_else(|| event.property("original_value").and_then(decimal_of));
+    state.at = state
+        .at
+        .or_else(|| event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok());
+    state
+}
+
+/// What is left after this event.
+///
+/// # Errors
+/// A part was refunded, and what was sent for the order is not known.
+pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Result<Adjusted, Refusal> {
+    let missing =
+        |why: &str| Err(Refusal::new(RefusalCode::MissingValue, why.to_owned()).at("properties.total"));
+    match act {
+        Act::Cancel => Ok(Adjusted::Void),
+        Act::Update => match connection.worth.stated(event) {
+            Some(value) if value.is_zero() => Ok(Adjusted::Void),
+            Some(value) if value > Decimal::ZERO => Ok(Adjusted::Worth(value)),
+            _ => missing("an updated order needs its new value"),
+        },
+        Act::Purchase | Act::Conversion | Act::Refund => {
+            match remainder(Some(&state_of(event)), refund_amount(connection, event)) {
+                Remainder::Nothing => Ok(Adjusted::Void),
+                Remainder::Left(value) => Ok(Adjusted::Worth(value)),
+                Remainder::Unknown => {
+                    missing("part of an order was refunded, but the value sent for it is not known")
+                }
+            }
+        }
+    }
+}
+
+/// A negative or absent amount is no money; a purchase's is required, others' is optional. Value and currency go out as a
+/// pair or not at all.
+///
+/// # Errors
+/// A purchase without value or currency.
+pub fn money(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    products: &[crate::commerce::Product],
+    notes: &mut Vec<crate::outcome::Note>,
+) -> Result<Option<(Decimal, String)>, Refusal> {
+    let currency = crate::commerce::Currency::of(connection, event);
+    if act == Act::Purchase {
+        let value = connection.worth.of_purchase(event, products)?;
+        return Ok(Some((value, currency.required()?.to_owned())));
+    }
+    let value = connection.worth.of_other(event, products);
+    match (value, currency.code()) {
+        (Some(value), Some(code)) => Ok(Some((value, code.to_owned()))),
+        (Some(_), None) => {
+            notes.push(crate::outcome::Note {
+                kind: crate::outcome::NoteKind::Rejected,
+                field: "conversionValue".to_owned(),
+                reason: "a value without a currency".to_owned(),
+            });
+            Ok(None)
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+/// Refuses an order id that holds an e-mail address or a phone number.
+///
+/// # Errors
+/// It does.
+pub fn check_order_id(order_id: &str) -> Result<(), Refusal> {
+    if crate::commerce::order_id_is_personal(order_id) {
+        return Err(Refusal::new(
+            RefusalCode::OrderIdContainsPii,
+            "the order id holds an e-mail address or phone number",
+        )
+        .at("properties.order_id")
+        .as_platform("ORDER_ID_CONTAINS_PII"));
+    }
+    Ok(())
+}

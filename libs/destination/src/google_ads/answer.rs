@@ -1,0 +1,143 @@
+//! What the Ads API's answers mean. A partial failure is HTTP 200: the truth is per item, matched by `location`, never by
+//! position or by the message, which tells only the first error.
+//!
+//! Sources: developers.google.com/google-ads/api/docs/best-practices/partial-failures; recorded answers in
+//! segmentio/action-destinations#4016, googleads/google-ads-dotnet#473; 2026-11.
+
+use serde_json::Value;
+
+use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of, short};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
+
+/// How often an item is tried whose failure has no cause.
+const FEW: u32 = 5;
+
+/// One outcome per sent item.
+#[must_use]
+pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+    if (200..=299).contains(&answer.status) {
+        return match answer.json() {
+            Some(json) => accepted(&json, sent),
+            None => {
+                let code = format!("HTTP_{}", answer.status);
+                let detail = "an answer that is not JSON".to_owned();
+                vec![hold(HoldKind::Transient, answer.retry_after(), code, detail); sent.len()]
+            }
+        };
+    }
+    refused(answer, sent)
+}
+
+fn accepted(json: &Value, sent: &[&Item]) -> Vec<ItemOutcome> {
+    let results = json.get("results").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let failure = json.get("partialFailureError");
+    let errors = ads_errors(failure.and_then(|f| f.get("details")));
+    let message = failure.and_then(|f| f.get("message")).and_then(Value::as_str).unwrap_or_default();
+    let unplaced: Vec<&AdsError> = errors.iter().filter(|e| e.index.is_none()).collect();
+
+    sent.iter()
+        .enumerate()
+        .map(|(index, item)| {
+            let own: Vec<&AdsError> = errors.iter().filter(|e| e.index == Some(index)).collect();
+            let has_result = results.get(index).and_then(Value::as_object).is_some_and(|r| !r.is_empty());
+            if own.is_empty() && has_result {
+                return ItemOutcome::DELIVERED;
+            }
+            match telling(&own).or_else(|| telling(&unplaced)) {
+                Some(error) => of_item(error, item),
+                // Neither taken nor blamed: never "delivered".
+                None => ItemOutcome::Retry {
+                    after: None,
+                    attempts: Some(FEW),
+                    code: "UNATTRIBUTED".to_owned(),
+                    detail: short(message),
+                },
+            }
+        })
+        .collect()
+}
+
+/// Of several errors of one item: the first that will not pass by itself, else the first.
+fn telling<'e>(errors: &[&'e AdsError]) -> Option<&'e AdsError> {
+    let lasting = |e: &&&AdsError| matches!(e.class(), Class::Event | Class::Connection | Class::Auth);
+    errors.iter().find(lasting).or_else(|| errors.first()).copied()
+}
+
+fn of_item(error: &AdsError, item: &Item) -> ItemOutcome {
+    if hits_identifiers_only(error)
+        && let Some(body) = without_identifiers(&item.body)
+    {
+        return ItemOutcome::ResendReduced { code: error.code.clone(), body };
+    }
+    outcome_of(error.class(), &error.code, &error.message, error.retry_delay)
+}
+
+/// Terms, or settings of enhanced conversions for leads, only matter where there are identifiers; an older guide refuses
+/// them beside a braid.
+fn hits_identifiers_only(error: &AdsError) -> bool {
+    matches!(
+        error.code.as_str(),
+        "CUSTOMER_NOT_ACCEPTED_CUSTOMER_DATA_TERMS" | "CUSTOMER_NOT_ENABLED_ENHANCED_CONVERSIONS_FOR_LEADS"
+    ) || (error.code == "VALUE_MUST_BE_UNSET" && error.field.as_deref() == Some("user_identifiers"))
+}
+
+/// The item by its click id alone; none if it has no click id, or nothing to leave out.
+fn without_identifiers(body: &Value) -> Option<Value> {
+    let mut reduced = body.as_object()?.clone();
+    let has_click = ["gclid", "gbraid", "wbraid"].iter().any(|key| reduced.contains_key(*key));
+    reduced.remove("userIdentifiers")?;
+    has_click.then_some(Value::Object(reduced))
+}
+
+fn hold(kind: HoldKind, after: Option<std::time::Duration>, code: String, detail: String) -> ItemOutcome {
+    ItemOutcome::HoldLane { after, attempts: None, kind, code, detail }
+}
+
+/// The whole request was refused.
+fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+    let envelope = Envelope::of(answer);
+    let all = |outcome: ItemOutcome| vec![outcome; sent.len()];
+    if let Some(error) = telling(&envelope.ads.iter().collect::<Vec<_>>()) {
+        let wait = error.retry_delay.or(envelope.wait);
+        let (code, detail) = (error.code.clone(), error.message.clone());
+        return all(match error.class() {
+            // A refusal of the whole request because of one event, or of its size.
+            Class::Event | Class::AtOnce => match error.index.filter(|index| *index < sent.len()) {
+                Some(bad) => return one_dead(bad, sent.len(), &code, &detail),
+                None => ItemOutcome::Isolate { code, detail },
+            },
+            Class::Backoff => hold(HoldKind::Transient, wait, code, detail),
+            class @ (Class::Before
+            | Class::After(..)
+            | Class::Throttled
+            | Class::Connection
+            | Class::Auth
+            | Class::Token) => outcome_of(class, &code, &detail, wait),
+        });
+    }
+    if let Some(outcome) = envelope.for_all(answer.status) {
+        return all(outcome);
+    }
+    let bad = envelope
+        .violations
+        .iter()
+        .find_map(|v| v.index(&["conversions", "conversion_adjustments", "conversionAdjustments"]))
+        .filter(|index| *index < sent.len());
+    match bad {
+        Some(bad) => one_dead(bad, sent.len(), &envelope.status, &envelope.message),
+        // A violation outside the list is about the request that we build, which no bisection mends.
+        None if !envelope.violations.is_empty() => {
+            all(hold(HoldKind::Configuration, None, envelope.status, envelope.message))
+        }
+        None => all(ItemOutcome::Isolate { code: envelope.status, detail: envelope.message }),
+    }
+}
+
+fn one_dead(bad: usize, count: usize, code: &str, detail: &str) -> Vec<ItemOutcome> {
+    (0..count)
+        .map(|index| match index == bad {
+            true => ItemOutcome::Dead { code: code.to_owned(), detail: detail.to_owned() },
+            false => ItemOutcome::ResendRest,
+        })
+        .collect()
+}

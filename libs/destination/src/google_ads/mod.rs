@@ -1,0 +1,158 @@
+//! Google Ads API: click conversions and their adjustments, for accounts that may still upload them (closed to newcomers
+//! since June 2026; everybody else takes `google_data_manager`).
+
+mod answer;
+mod payload;
+pub mod settings;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tracklayer_ids::Secret;
+use tracklayer_proto::event::v1::EventType;
+
+use crate::commerce::order_id;
+use crate::connection::Connection;
+use crate::deliverable::Deliverable;
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
+use crate::google::action;
+use crate::google::oauth::ADWORDS;
+use crate::google::order::Act;
+use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::request::HttpRequest;
+use settings::{Settings, UploadMode};
+
+/// Group of items for `uploadClickConversions`.
+pub const CONVERSIONS: &str = "conversions";
+/// Group of items for `uploadConversionAdjustments`.
+pub const ADJUSTMENTS: &str = "conversionAdjustments";
+
+/// Oldest conversion that can be adjusted. Source: googleads v26 `CONVERSION_EXPIRED`: 54 days; guides say 55; 2026-11.
+pub const MAX_ADJUSTMENT_AGE: SignedDuration = SignedDuration::from_hours(54 * 24);
+/// Oldest conversion that can be enhanced. Source: "enhanced conversions for web", 24 hours; 2026-11.
+pub const MAX_ENHANCEMENT_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How far in the future an event may be; up to that it goes out as now.
+pub const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// Google's limits.
+pub const LIMITS: Limits = Limits {
+    // Source: googleads v26 `TOO_MANY_CONVERSIONS_IN_REQUEST`: 2,000; 2026-11.
+    max_events: 2_000,
+    max_body_bytes: 4_000_000,
+    // An order id is taken once per action for as long as the conversion lives; click and time likewise.
+    dedup_window: Some(Duration::from_secs(54 * 24 * 3600)),
+    requests_per_minute: None,
+    max_concurrent: 1,
+    timeout: Duration::from_secs(60),
+};
+
+/// An opened `google_ads` connection.
+#[derive(Debug)]
+pub struct GoogleAds {
+    connection: Connection,
+    settings: Settings,
+    oauth: OAuthSettings,
+}
+
+impl GoogleAds {
+    /// Opens a document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
+        let document: Document<Settings> = crate::document::read(Kind::GoogleAds, document)?;
+        let mut errors = Vec::new();
+        let connection = Connection::new(&document, workspace, Some("custom_variables."), &mut errors);
+        action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
+        let settings = document.settings;
+        let oauth = settings.oauth.settings(ADWORDS);
+        if errors.is_empty() { Ok(Self { connection, settings, oauth }) } else { Err(SettingsErrors(errors)) }
+    }
+}
+
+/// "123-456-7890" → "1234567890".
+fn digits(id: &str) -> String {
+    id.chars().filter(char::is_ascii_digit).collect()
+}
+
+impl Destination for GoogleAds {
+    fn kind(&self) -> Kind {
+        Kind::GoogleAds
+    }
+
+    fn mode(&self) -> Mode {
+        self.connection.mode
+    }
+
+    fn limits(&self) -> &Limits {
+        &LIMITS
+    }
+
+    fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
+        let enhances = self.settings.mode == UploadMode::Enhancement && !Act::of(event).is_adjustment();
+        enhances.then_some(MAX_ENHANCEMENT_AGE)
+    }
+
+    fn consent_query(&self) -> ConsentQuery {
+        self.connection.consent_query()
+    }
+
+    fn order_key(&self, event: &Deliverable) -> Option<String> {
+        Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
+    }
+
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        self.connection.wants(event)?;
+        let mapped =
+            matches!(self.connection.map.target(event), Some(MapTarget::Name(_) | MapTarget::Detail(_)));
+        if mapped || event.event.r#type() == EventType::Track {
+            return Ok(());
+        }
+        Err(Skip { reason: SkipReason::EventType, detail: "Google Ads takes conversions only".to_owned() })
+    }
+
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+        self.connection.check_consent(event)?;
+        payload::build(&self.connection, &self.settings, event, now)
+    }
+
+    fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest {
+        let settings = &self.settings;
+        let group = items.first().map_or(CONVERSIONS, |item| item.group.as_str());
+        let method =
+            if group == ADJUSTMENTS { "uploadConversionAdjustments" } else { "uploadClickConversions" };
+        let list = if group == ADJUSTMENTS { ADJUSTMENTS } else { CONVERSIONS };
+        let bodies: Vec<&Value> = items.iter().map(|item| &item.body).collect();
+        // Without partialFailure one bad item fails them all, and Google insists on it.
+        let body = json!({ list: bodies, "partialFailure": true, "validateOnly": false });
+        let base = settings.base_url.trim_end_matches('/');
+        let url =
+            format!("{base}/{}/customers/{}:{method}", settings.api_version, digits(&settings.customer_id));
+        let no_token = Secret::new(String::new());
+        let mut request = HttpRequest::post_json(url, &body).secret_header(
+            "authorization",
+            "Bearer ",
+            access_token.unwrap_or(&no_token),
+        );
+        if let Some(id) = &settings.login_customer_id {
+            request = request.header("login-customer-id", digits(id));
+        }
+        if let Some(id) = &settings.linked_customer_id {
+            request = request.header("linked-customer-id", digits(id));
+        }
+        if let Some(token) = &settings.developer_token {
+            request = request.secret_header("developer-token", "", token);
+        }
+        request
+    }
+
+    fn oauth(&self) -> Option<&OAuthSettings> {
+        Some(&self.oauth)
+    }
+
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+        answer::classify(answer, sent)
+    }
+}

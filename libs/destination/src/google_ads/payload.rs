@@ -1,0 +1,349 @@
+//! Resolved event + settings → one `ClickConversion` or `ConversionAdjustment`.
+//!
+//! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracklayer_proto::event::v1::Channel;
+
+use super::settings::{Settings, UploadMode};
+use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, MAX_SKEW};
+use crate::commerce::{OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::connection::{Connection, looks_personal};
+use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::google::action;
+use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
+use crate::google::time::conversion_date_time;
+use crate::google::user::{Clicks, Identifiers};
+use crate::outcome::{Item, Note, NoteKind, OrderEffect, Refusal, RefusalCode};
+use crate::person;
+use crate::timing;
+
+/// Most identifiers of one item.
+const MAX_IDENTIFIERS: usize = 5;
+
+/// Builds the event's item.
+pub fn build(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+) -> Result<Item, Refusal> {
+    let act = Act::of(event);
+    let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
+    let customer = super::digits(&settings.customer_id);
+    let resource = format!("customers/{customer}/conversionActions/{action}");
+    check_expressible(&event.decision)?;
+    let order_id = order_id(connection, event);
+    if let Some(id) = &order_id {
+        check_order_id(id)?;
+    }
+    let mut notes = Vec::new();
+    let (body, time, group) = if act.is_adjustment() {
+        let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
+        (change(connection, event, act, resource, order_id.as_deref(), time, now)?, time, ADJUSTMENTS)
+    } else if settings.mode == UploadMode::Enhancement {
+        let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
+        (
+            enhancement(connection, settings, event, resource, order_id.as_deref(), &mut notes)?,
+            time,
+            ADJUSTMENTS,
+        )
+    } else {
+        let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
+        let body =
+            conversion(connection, settings, event, act, resource, order_id.as_deref(), time, &mut notes)?;
+        (body, time, CONVERSIONS)
+    };
+    let exclusive = order_id
+        .clone()
+        .or_else(|| body.get("gclid").or_else(|| body.pointer("/gclidDateTimePair/gclid")).and_then(text_of))
+        .map(|key| format!("{action}/{key}"));
+    let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
+    Ok(Item {
+        order: order_effect(connection, event, act, settings.mode, &body, order_id, time),
+        notes,
+        group: group.to_owned(),
+        exclusive,
+        event_id: connection.event_id(event),
+        repeatable,
+        name: action,
+        body,
+        built_at: now,
+    })
+}
+
+/// The Ads API takes `adUserData` only: a decision that personalisation is denied cannot be stated, so nothing is sent.
+/// Source: googleads v26 `Consent`: "ad_personalization can only be set for customer match and store sales"; 2026-11.
+fn check_expressible(decision: &Consent) -> Result<(), Refusal> {
+    match decision {
+        Consent::Allow | Consent::AllowUnstated => Ok(()),
+        Consent::Restricted { .. } | Consent::Deny { .. } => Err(Refusal::new(
+            RefusalCode::RestrictionNotExpressible,
+            "this API cannot state that ad_personalization is denied; google_data_manager can",
+        )
+        .at("consent")),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "one place where all that makes a conversion comes together")]
+fn conversion(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    act: Act,
+    resource: String,
+    order_id: Option<&str>,
+    time: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Value, Refusal> {
+    let all = products(event, &settings.content_id_from);
+    let mut body = Map::new();
+    body.insert("conversionAction".to_owned(), json!(resource));
+    body.insert("conversionDateTime".to_owned(), json!(date_time(time, event)));
+    if let Some((value, currency)) = money(connection, event, act, &all, notes)? {
+        body.insert("conversionValue".to_owned(), number(value));
+        body.insert("currencyCode".to_owned(), json!(currency));
+    }
+    if let Some(id) = order_id {
+        body.insert("orderId".to_owned(), json!(id));
+    }
+    let environment = if event.event.channel() == Channel::Mobile { "APP" } else { "WEB" };
+    body.insert("conversionEnvironment".to_owned(), json!(environment));
+    if event.decision == Consent::Allow {
+        body.insert("consent".to_owned(), json!({ "adUserData": "GRANTED" }));
+    }
+    let clicks = Clicks::of(connection, event);
+    // `addressInfo` is refused here (UNSUPPORTED_USER_IDENTIFIER).
+    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), false, notes);
+    if clicks.is_empty() && ids.is_empty() {
+        return Err(Refusal::new(RefusalCode::NoMatchKey, "neither a click id nor an e-mail or phone")
+            .at("context.traits.email")
+            .as_platform("NO_IDENTIFIER"));
+    }
+    body.append(&mut clicks.members());
+    if !ids.is_empty() {
+        body.insert("userIdentifiers".to_owned(), identifiers(&ids));
+    }
+    if let Some(cart) = cart(settings, event, &all) {
+        body.insert("cartData".to_owned(), cart);
+    }
+    let customer = super::digits(&settings.customer_id);
+    let variables = variables(connection, event, &customer, notes);
+    if !variables.is_empty() {
+        body.insert("customVariables".to_owned(), Value::Array(variables));
+    }
+    Ok(Value::Object(body))
+}
+
+fn date_time(time: Timestamp, event: &Deliverable) -> String {
+    conversion_date_time(time, event.event.utc_offset_seconds)
+}
+
+fn identifiers(ids: &Identifiers) -> Value {
+    let mut list: Vec<Value> = ids.emails.iter().map(|hash| json!({ "hashedEmail": hash })).collect();
+    list.extend(ids.phones.iter().map(|hash| json!({ "hashedPhoneNumber": hash })));
+    list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
+    if let Some(address) = &ids.address {
+        let mut info = Map::new();
+        info.insert("hashedFirstName".to_owned(), json!(address.first_name));
+        info.insert("hashedLastName".to_owned(), json!(address.last_name));
+        let optional =
+            [("hashedStreetAddress", &address.street), ("city", &address.city), ("state", &address.state)];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                info.insert(key.to_owned(), json!(value));
+            }
+        }
+        info.insert("countryCode".to_owned(), json!(address.country));
+        info.insert("postalCode".to_owned(), json!(address.postal_code));
+        list.push(json!({ "addressInfo": info }));
+    }
+    Value::Array(list)
+}
+
+fn cart(settings: &Settings, event: &Deliverable, all: &[Product]) -> Option<Value> {
+    let merchant = settings.merchant_id.as_ref()?;
+    let items: Vec<Value> = all
+        .iter()
+        .filter_map(|p| {
+            let mut item = json!({ "productId": p.id.as_ref()?, "quantity": p.quantity });
+            if let Some(price) = p.price {
+                item["unitPrice"] = number(price);
+            }
+            Some(item)
+        })
+        .collect();
+    if items.is_empty() {
+        return None;
+    }
+    // int64 is a JSON string.
+    let mut cart = json!({ "merchantId": merchant });
+    for (key, value) in
+        [("feedCountryCode", &settings.feed_country), ("feedLanguageCode", &settings.feed_language)]
+    {
+        if let Some(value) = value {
+            cart[key] = json!(value);
+        }
+    }
+    if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
+    {
+        cart["localTransactionCost"] = number(discount);
+    }
+    cart["items"] = Value::Array(items);
+    Some(cart)
+}
+
+/// Custom variables by id; Google forbids personal data in them.
+fn variables(
+    connection: &Connection,
+    event: &Deliverable,
+    customer: &str,
+    notes: &mut Vec<Note>,
+) -> Vec<Value> {
+    let mut list = Vec::new();
+    for (id, value) in connection.custom_fields(event, "custom_variables.") {
+        let Some(text) = text_of(&value) else { continue };
+        if looks_personal(&json!(text)) {
+            let field = format!("customVariables.{id}");
+            notes.push(Note {
+                kind: NoteKind::Rejected,
+                field,
+                reason: "looks like personal data".to_owned(),
+            });
+            continue;
+        }
+        let variable = format!("customers/{customer}/conversionCustomVariables/{id}");
+        list.push(json!({ "conversionCustomVariable": variable, "value": text }));
+    }
+    list
+}
+
+/// A refund, cancellation or new value: RETRACTION or RESTATEMENT.
+fn change(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    resource: String,
+    order_id: Option<&str>,
+    time: Timestamp,
+    now: Timestamp,
+) -> Result<Value, Refusal> {
+    let state = state_of(event);
+    if let Some(original) = state.at
+        && now.max(time).duration_since(original) > MAX_ADJUSTMENT_AGE
+    {
+        return Err(Refusal::new(RefusalCode::EventTooOld, "the conversion is older than 54 days")
+            .at("timestamp")
+            .as_platform("CONVERSION_EXPIRED"));
+    }
+    let mut body = Map::new();
+    body.insert("conversionAction".to_owned(), json!(resource));
+    body.insert("adjustmentDateTime".to_owned(), json!(date_time(time, event)));
+    match order_id {
+        Some(id) => {
+            body.insert("orderId".to_owned(), json!(id));
+        }
+        // Only for conversions that went out without an order id; the time must be the one uploaded, to the second.
+        None => match (Clicks::of(connection, event).gclid, state.at) {
+            (Some(gclid), Some(at)) => {
+                let pair = json!({ "gclid": gclid, "conversionDateTime": original_time(event, at) });
+                body.insert("gclidDateTimePair".to_owned(), pair);
+            }
+            _ => {
+                return Err(Refusal::new(
+                    RefusalCode::NoMatchKey,
+                    "an adjustment needs the order id, or the gclid and time of the conversion",
+                )
+                .at("properties.order_id"));
+            }
+        },
+    }
+    match adjusted(connection, event, act)? {
+        Adjusted::Void => {
+            body.insert("adjustmentType".to_owned(), json!("RETRACTION"));
+        }
+        Adjusted::Worth(value) => {
+            let currency = crate::commerce::Currency::of(connection, event);
+            let code = match (currency.code(), &state.currency) {
+                (Some(code), _) => code.to_owned(),
+                (None, Some(code)) => code.clone(),
+                (None, None) => currency.required()?.to_owned(),
+            };
+            body.insert("adjustmentType".to_owned(), json!("RESTATEMENT"));
+            let restated = json!({ "adjustedValue": number(value), "currencyCode": code });
+            body.insert("restatementValue".to_owned(), restated);
+        }
+    }
+    Ok(Value::Object(body))
+}
+
+/// The original's time in the offset in which it was written, if the event quotes it.
+fn original_time(event: &Deliverable, at: Timestamp) -> String {
+    let quoted = event.property("original_timestamp").and_then(text_of);
+    let offset = quoted.and_then(|text| {
+        let pieces = jiff::fmt::temporal::Pieces::parse(&text).ok()?.to_numeric_offset()?;
+        Some(pieces.seconds())
+    });
+    conversion_date_time(at, offset.unwrap_or(0))
+}
+
+/// Identifiers for a conversion that the tag reported.
+fn enhancement(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    resource: String,
+    order_id: Option<&str>,
+    notes: &mut Vec<Note>,
+) -> Result<Value, Refusal> {
+    let order_id = order_id.ok_or_else(|| {
+        Refusal::new(RefusalCode::InvalidPayload, "an enhancement needs the order id that the tag reported")
+            .at("properties.order_id")
+    })?;
+    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), true, notes);
+    if ids.is_empty() {
+        return Err(Refusal::new(
+            RefusalCode::NoMatchKey,
+            "an enhancement needs an e-mail, phone or whole address",
+        )
+        .at("context.traits.email"));
+    }
+    let mut body =
+        json!({ "conversionAction": resource, "adjustmentType": "ENHANCEMENT", "orderId": order_id });
+    if let Some(agent) = person::user_agent(connection, event) {
+        body["userAgent"] = json!(agent);
+    }
+    body["userIdentifiers"] = identifiers(&ids);
+    Ok(body)
+}
+
+fn order_effect(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    mode: UploadMode,
+    body: &Value,
+    order_id: Option<String>,
+    time: Timestamp,
+) -> Option<OrderEffect> {
+    match act {
+        Act::Purchase if mode == UploadMode::Conversion => {
+            let value = body.get("conversionValue").and_then(decimal_of);
+            let currency = body.get("currencyCode").and_then(Value::as_str);
+            OrderFacts::of(connection, event).sold(value, currency, time)
+        }
+        Act::Refund => Some(OrderEffect::Refunded {
+            order_id: order_id?,
+            amount: refund_amount(connection, event),
+            at: time,
+        }),
+        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at: time }),
+        Act::Update => Some(OrderEffect::Restated {
+            order_id: order_id?,
+            value: body.pointer("/restatementValue/adjustedValue").and_then(decimal_of),
+            total: event.property("total").and_then(decimal_of),
+        }),
+        Act::Purchase | Act::Conversion => None,
+    }
+}

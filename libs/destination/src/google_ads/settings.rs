@@ -1,0 +1,90 @@
+//! What an operator says about one Google Ads account and action.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tracklayer_ids::Secret;
+
+use crate::commerce::CONTENT_ID_FROM;
+use crate::document::secret_schema;
+use crate::google::oauth::OAuthPart;
+
+/// Settings of a `google_ads` connection.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The account that owns the action: ten digits, hyphens allowed.
+    #[schemars(regex(pattern = r"^[0-9]{3}-?[0-9]{3}-?[0-9]{4}$"))]
+    pub customer_id: String,
+    /// The manager account through which access comes.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{3}-?[0-9]{3}-?[0-9]{4}$"))]
+    pub login_customer_id: Option<String>,
+    /// For partners.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{3}-?[0-9]{3}-?[0-9]{4}$"))]
+    pub linked_customer_id: Option<String>,
+    /// The conversion action of orders; `event_map` may name others.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{1,20}$"))]
+    pub conversion_action_id: Option<String>,
+    /// Where access tokens come from.
+    pub oauth: OAuthPart,
+    /// Developer token. Optional and ignored by Google since September 2026; sent only if given.
+    #[serde(default)]
+    #[schemars(schema_with = "secret_schema")]
+    pub developer_token: Option<Secret<String>>,
+    /// API version.
+    #[serde(default = "default_version")]
+    #[schemars(regex(pattern = r"^v[0-9]{1,3}$"))]
+    pub api_version: String,
+    /// Where the API is. Differs only for the sandbox.
+    #[serde(default = "default_base_url")]
+    #[schemars(regex(pattern = r"^https?://[^/?#]+(/[^?#]*)?$"))]
+    pub base_url: String,
+    /// Upload conversions, or add identifiers to those that the tag reported.
+    #[serde(default)]
+    pub mode: UploadMode,
+    /// Country of phone numbers and addresses that say none (ISO 3166-1 alpha-2).
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Z]{2}$"))]
+    pub default_country: Option<String>,
+    /// Merchant Center id: cart data goes out only with one.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{1,20}$"))]
+    pub merchant_id: Option<String>,
+    /// Country of the Merchant Center feed.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Z]{2}$"))]
+    pub feed_country: Option<String>,
+    /// Language of the Merchant Center feed.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[a-z]{2}$"))]
+    pub feed_language: Option<String>,
+    /// Which property of a product is its id in Merchant Center, in this order.
+    #[serde(default = "default_content_id_from")]
+    pub content_id_from: Vec<String>,
+}
+
+/// What is uploaded for a purchase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadMode {
+    /// Click conversions (`uploadClickConversions`).
+    #[default]
+    Conversion,
+    /// Enhanced conversions for web (`uploadConversionAdjustments`, ENHANCEMENT).
+    Enhancement,
+}
+
+fn default_version() -> String {
+    // Newest in November 2026. Source: ads-developers blog, "Google Ads API v26"; 2026-10.
+    "v26".to_owned()
+}
+
+fn default_base_url() -> String {
+    "https://googleads.googleapis.com".to_owned()
+}
+
+fn default_content_id_from() -> Vec<String> {
+    CONTENT_ID_FROM.map(str::to_owned).to_vec()
+}

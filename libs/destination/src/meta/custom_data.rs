@@ -1,0 +1,114 @@
+//! `custom_data`: money, products and what else the event says.
+//!
+//! Source: Meta, CAPI/parameters/custom-data; 2026-02. Types are repaired where the wrong one would refuse the whole request
+//! (2804008, 2804019).
+
+use serde_json::{Map, Value, json};
+
+use super::payload::{Shape, TAKEN};
+use super::settings::Settings;
+use crate::commerce::{self, Currency, joined, number, order_id, pieces, products};
+use crate::connection::{Connection, harmless_properties};
+use crate::deliverable::{Deliverable, text_of};
+use crate::mapping::{folded, map_name};
+use crate::outcome::{Note, NoteKind, Refusal};
+
+/// Builds `custom_data`; empty if there is nothing to say.
+pub fn custom_data(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    name: &str,
+    shape: Shape,
+    notes: &mut Vec<Note>,
+) -> Result<Map<String, Value>, Refusal> {
+    let mut custom = Map::new();
+    let all = products(event, &settings.content_id_from);
+    let currency = Currency::of(connection, event);
+
+    let value = match shape {
+        Shape::Purchase => {
+            let value = connection.worth.of_purchase(event, &all)?;
+            currency.required()?;
+            Some(value)
+        }
+        Shape::Refund => commerce::refund_amount(connection, event),
+        Shape::Other => connection.worth.of_other(event, &all),
+    };
+    match (value, currency.code()) {
+        (Some(value), Some(code)) => {
+            custom.insert("value".to_owned(), number(value));
+            custom.insert("currency".to_owned(), json!(code));
+        }
+        // A value without currency refuses the whole request (2804023).
+        (Some(_), None) => notes.push(rejected("custom_data.value", "a value without a currency")),
+        (None, _) => {}
+    }
+    if let Some(id) = order_id(connection, event) {
+        custom.insert("order_id".to_owned(), json!(id));
+    }
+    insert_contents(&mut custom, event, &all, notes);
+    let query = connection.text(event, "query", &["properties.query"]);
+    if name == "Search"
+        && let Some(query) = query
+    {
+        custom.insert("search_string".to_owned(), json!(query));
+    }
+    if let Some(ltv) = event.property("predicted_ltv").and_then(commerce::decimal_of) {
+        custom.insert("predicted_ltv".to_owned(), number(ltv));
+    }
+    if settings.custom_data_passthrough {
+        for (key, value) in harmless_properties(event, &TAKEN) {
+            custom.entry(key).or_insert(value);
+        }
+    }
+    for (key, value) in connection.custom_fields(event, "custom_data.") {
+        custom.insert(key, value);
+    }
+    Ok(custom)
+}
+
+fn rejected(field: &str, reason: &str) -> Note {
+    Note { kind: NoteKind::Rejected, field: field.to_owned(), reason: reason.to_owned() }
+}
+
+fn insert_contents(
+    custom: &mut Map<String, Value>,
+    event: &Deliverable,
+    all: &[commerce::Product],
+    notes: &mut Vec<Note>,
+) {
+    let with_id: Vec<_> = all.iter().filter_map(|p| Some((p.id.as_ref()?, p))).collect();
+    if with_id.len() < all.len() {
+        notes.push(rejected("custom_data.contents", "a product without an id"));
+    }
+    if !with_id.is_empty() {
+        let kind = event.property("content_type").and_then(text_of);
+        let kind = kind.filter(|k| k == "product_group").unwrap_or_else(|| "product".to_owned());
+        custom.insert("content_type".to_owned(), json!(kind));
+        custom.insert("content_ids".to_owned(), with_id.iter().map(|(id, _)| json!(id)).collect());
+        let contents = with_id.iter().map(|(id, product)| {
+            let mut content = json!({ "id": id, "quantity": product.quantity });
+            if let Some(price) = product.price {
+                content["item_price"] = number(price);
+            }
+            content
+        });
+        custom.insert("contents".to_owned(), contents.collect());
+    }
+    let own = folded(map_name(event));
+    let has_list = commerce::has_product_list(event);
+    // Published for InitiateCheckout; what is bought has a number of pieces, what is merely listed has none.
+    let is_counted = ["order ", "checkout ", "cart "].iter().any(|start| own.starts_with(start));
+    if has_list && is_counted && !with_id.is_empty() {
+        custom.insert("num_items".to_owned(), json!(pieces(all)));
+    }
+    let single_name = all.first().filter(|_| !has_list).and_then(|product| product.name.as_ref());
+    if let Some(name) = single_name {
+        custom.insert("content_name".to_owned(), json!(name));
+    }
+    let category = event.property("category").and_then(joined);
+    if let Some(category) = category.filter(|_| !has_list || own == "product list viewed") {
+        custom.insert("content_category".to_owned(), json!(category));
+    }
+}

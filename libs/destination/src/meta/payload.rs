@@ -1,0 +1,389 @@
+//! Resolved event + settings → one element of `data`.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracklayer_normalise::{Field, Hints, Platform, fbc};
+use tracklayer_proto::event::v1::{Channel, EventType};
+
+use super::custom_data::custom_data;
+use super::settings::{ActionSource, Refunds, Settings};
+use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
+use crate::clicks;
+use crate::commerce::{OrderFacts, decimal_of};
+use crate::connection::Connection;
+use crate::deliverable::{Deliverable, text_of};
+use crate::mapping::{folded, is_true};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::person::{self, Keys, Person};
+use crate::timing;
+
+/// Longest custom event name. Source: Meta, docs/meta-pixel/implementation/conversion-tracking; 2026-11.
+const MAX_NAME: usize = 50;
+
+/// Segment's e-commerce events (v2) by Meta's standard names.
+const STANDARD: [(&str, &str); 14] = [
+    ("order completed", PURCHASE),
+    ("product added", "AddToCart"),
+    ("checkout started", "InitiateCheckout"),
+    ("payment info entered", "AddPaymentInfo"),
+    ("product added to wishlist", "AddToWishlist"),
+    ("product viewed", "ViewContent"),
+    ("product list viewed", "ViewContent"),
+    ("products searched", "Search"),
+    ("signed up", "CompleteRegistration"),
+    ("lead generated", "Lead"),
+    ("lead", "Lead"),
+    ("subscription created", "Subscribe"),
+    ("subscription started", "Subscribe"),
+    ("trial started", "StartTrial"),
+];
+
+/// Meta's name of a purchase.
+pub const PURCHASE: &str = "Purchase";
+
+/// Meta has no retraction: these lower nothing there.
+const REFUNDS: [&str; 2] = ["order refunded", "order cancelled"];
+
+/// How an event goes to Meta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A purchase: value and currency required.
+    Purchase,
+    /// A refund as an event of one's own: absolute amount.
+    Refund,
+    /// Anything else.
+    Other,
+}
+
+/// Builds the event's element of `data`.
+pub fn build(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+) -> Result<Item, Refusal> {
+    let (name, shape) = name_of(connection, settings, event)?;
+    let source = action_source(connection, settings, event);
+    let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
+    let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
+
+    let mut notes = Vec::new();
+    let mut body = Map::new();
+    let event_id = connection.event_id(event);
+    body.insert("event_name".to_owned(), json!(name));
+    body.insert("event_time".to_owned(), json!(timing::floor_seconds(time)));
+    body.insert("event_id".to_owned(), json!(event_id));
+    body.insert("action_source".to_owned(), json!(source.as_str()));
+
+    let page = person::page_url(connection, event);
+    if source == ActionSource::Website {
+        match &page {
+            Some(url) => {
+                body.insert("event_source_url".to_owned(), json!(url));
+            }
+            None => notes.push(warned("event_source_url", "a website event without a page address")),
+        }
+        if let Some(referrer) = person::referrer(connection, event) {
+            body.insert("referrer_url".to_owned(), json!(referrer));
+        }
+    }
+
+    let user = user_data(connection, settings, event, page.as_deref(), &mut notes);
+    if source == ActionSource::Website && !user.contains_key("client_user_agent") {
+        if settings.require_user_agent {
+            return Err(Refusal::new(
+                RefusalCode::MissingClientUserAgent,
+                "a website event needs a user agent",
+            )
+            .at("context.userAgent"));
+        }
+        notes.push(warned("user_data.client_user_agent", "a website event without user agent"));
+    }
+    check_breadth(&user)?;
+    let has_address = user.contains_key("client_ip_address");
+    body.insert("user_data".to_owned(), Value::Object(user));
+
+    let custom = custom_data(connection, settings, event, &name, shape, &mut notes)?;
+    if !custom.is_empty() {
+        body.insert("custom_data".to_owned(), Value::Object(custom));
+    }
+    if source == ActionSource::App {
+        body.insert("app_data".to_owned(), app_data(event)?);
+    }
+    if event.property("opt_out").is_some_and(is_true) {
+        body.insert("opt_out".to_owned(), json!(true));
+    }
+    restriction::write(&mut body, event, settings.ldu, has_address)?;
+
+    let order = if shape == Shape::Purchase {
+        let money = |key: &str| body.get("custom_data").and_then(|custom| custom.get(key));
+        let currency = money("currency").and_then(Value::as_str);
+        OrderFacts::of(connection, event).sold(money("value").and_then(decimal_of), currency, time)
+    } else {
+        None
+    };
+    Ok(Item {
+        body: Value::Object(body),
+        notes,
+        group: String::new(),
+        exclusive: None,
+        event_id,
+        repeatable: true,
+        name,
+        order,
+        built_at: now,
+    })
+}
+
+fn warned(field: &str, reason: &str) -> Note {
+    Note { kind: NoteKind::Warned, field: field.to_owned(), reason: reason.to_owned() }
+}
+
+/// Where the conversion happened.
+pub fn action_source(connection: &Connection, settings: &Settings, event: &Deliverable) -> ActionSource {
+    let stated =
+        connection.text(event, "action_source", &["properties.action_source", "context.action_source"]);
+    stated.as_deref().and_then(ActionSource::parse).unwrap_or_else(|| match event.event.channel() {
+        Channel::Mobile if person::page_url(connection, event).is_none() => ActionSource::App,
+        Channel::Mobile | Channel::Browser | Channel::Server | Channel::Unspecified => {
+            settings.default_action_source
+        }
+    })
+}
+
+fn name_of(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+) -> Result<(String, Shape), Refusal> {
+    let mapped = connection.mapped_name(event);
+    let own = folded(crate::mapping::map_name(event));
+    if REFUNDS.contains(&own.as_str()) {
+        return match (mapped, settings.refunds) {
+            (Some(name), _) => Ok((checked_name(name)?, Shape::Refund)),
+            (None, Refunds::CustomEvent) => Ok((settings.refund_event_name.clone(), Shape::Refund)),
+            (None, Refunds::Skip) => Err(Refusal::new(
+                RefusalCode::EventNotSupported,
+                "Meta has no refund or retraction; set refunds to custom_event to send one of your own",
+            )
+            .at("event")),
+        };
+    }
+    let standard = STANDARD.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
+    let name = match (mapped, event.event.r#type(), standard) {
+        (Some(name), _, _) => name,
+        (None, EventType::Page, _) => "PageView".to_owned(),
+        (None, EventType::Track, Some(name)) => name,
+        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.trim().to_owned(),
+        (None, _, _) => {
+            return Err(Refusal::new(RefusalCode::EventNotMapped, "no mapping for this event").at("event"));
+        }
+    };
+    let shape = if name == PURCHASE { Shape::Purchase } else { Shape::Other };
+    Ok((checked_name(name)?, shape))
+}
+
+fn checked_name(name: String) -> Result<String, Refusal> {
+    if name.is_empty() || name.chars().count() > MAX_NAME {
+        let why = format!("an event name at Meta has 1 to {MAX_NAME} characters");
+        return Err(Refusal::new(RefusalCode::InvalidPayload, why).at("event"));
+    }
+    Ok(name)
+}
+
+fn user_data(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    page: Option<&str>,
+    notes: &mut Vec<Note>,
+) -> Map<String, Value> {
+    let person = Person::of(connection, event);
+    let mut user = Map::new();
+    let country = person.country.as_deref().or(settings.default_country.as_deref());
+    let hints = Hints { country, ..Hints::default() };
+    let mut keys = Keys::new(Platform::Meta, hints, notes);
+    let external = connection.external_id(event);
+    let lists: [(&str, Field, &[String]); 11] = [
+        ("em", Field::Email, &person.emails),
+        ("ph", Field::Phone, &person.phones),
+        ("fn", Field::FirstName, person.first_name.as_slice()),
+        ("ln", Field::LastName, person.last_name.as_slice()),
+        ("ge", Field::Gender, person.gender.as_slice()),
+        ("db", Field::Birthday, person.birth_date.as_slice()),
+        ("ct", Field::City, person.city.as_slice()),
+        ("st", Field::State, person.state.as_slice()),
+        ("zp", Field::PostalCode, person.postal_code.as_slice()),
+        ("country", Field::Country, person.country.as_slice()),
+        ("external_id", Field::ExternalId, external.as_slice()),
+    ];
+    for (key, field, inputs) in lists {
+        let hashes = keys.list(&format!("user_data.{key}"), field, inputs);
+        if !hashes.is_empty() {
+            user.insert(key.to_owned(), json!(hashes));
+        }
+    }
+    let madid = event.context("device.advertisingId").and_then(text_of);
+    if let Some(madid) = keys.one("user_data.madid", Field::MobileAdId, madid.as_deref()) {
+        user.insert("madid".to_owned(), json!(madid));
+    }
+    if let Some(ip) = person::address(connection, event, "user_data.client_ip_address", notes) {
+        user.insert("client_ip_address".to_owned(), json!(ip));
+    }
+    if let Some(agent) = person::user_agent(connection, event) {
+        user.insert("client_user_agent".to_owned(), json!(agent));
+    }
+    if let Some(fbp) = fbp(connection, event, notes) {
+        user.insert("fbp".to_owned(), json!(fbp));
+    }
+    if let Some(fbc) = fbc(connection, event, page, notes) {
+        user.insert("fbc".to_owned(), json!(fbc));
+    }
+    user
+}
+
+fn fbp(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Option<String> {
+    let value = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp)?;
+    if fbc::valid_fbp(&value) {
+        return Some(value);
+    }
+    notes.push(Note {
+        kind: NoteKind::Rejected,
+        field: "user_data.fbp".to_owned(),
+        reason: "malformed".to_owned(),
+    });
+    None
+}
+
+/// The `_fbc` cookie, unless the page's own click id is a newer one; without a cookie it is built from the click id. A
+/// malformed one would refuse the whole request (2804001), so it is left out. Only an event that brings neither takes what
+/// is known of the person's or device's earlier click.
+fn fbc(
+    connection: &Connection,
+    event: &Deliverable,
+    page: Option<&str>,
+    notes: &mut Vec<Note>,
+) -> Option<String> {
+    let event_ms = event.time().as_millisecond();
+    let cookie = clicks::of_event(connection, event, "fbc", None, |ids| &ids.fbc);
+    let fbclid = clicks::of_event(connection, event, "fbclid", page, |ids| &ids.fbclid);
+    let referrer = person::referrer(connection, event);
+    if cookie.as_deref().is_some_and(|cookie| !fbc::valid_fbc(cookie)) {
+        let reason = "malformed".to_owned();
+        notes.push(Note { kind: NoteKind::Rejected, field: "user_data.fbc".to_owned(), reason });
+    }
+    let own = fbc::Click {
+        cookie: cookie.as_deref(),
+        fbclid: fbclid.as_deref(),
+        page_url: page,
+        referrer: referrer.as_deref(),
+        first_seen_ms: event_ms,
+        ..fbc::Click::default()
+    };
+    own.fbc().or_else(|| {
+        let known = &event.known_click_ids;
+        let seen = known.first_seen.as_ref().and_then(crate::deliverable::instant);
+        let seen_ms = seen.map_or(event_ms, |seen| seen.as_millisecond().min(event_ms));
+        fbc::prefer(clicks::usable(&known.fbc).as_deref(), clicks::usable(&known.fbclid).as_deref(), seen_ms)
+    })
+}
+
+/// Keys that Meta finds too broad: only keys of one of these sets, or a subset, and the event fails its request (2804050).
+/// Source: Meta, CAPI/best-practices; 2026-01.
+fn check_breadth(user: &Map<String, Value>) -> Result<(), Refusal> {
+    const TOO_BROAD: [&[&str]; 4] = [
+        &["ct", "country", "st", "zp", "ge", "client_user_agent"],
+        &["db", "client_user_agent"],
+        &["fn", "ge"],
+        &["ln", "ge"],
+    ];
+    if TOO_BROAD.iter().any(|set| user.keys().all(|key| set.contains(&key.as_str()))) {
+        return Err(Refusal::new(
+            RefusalCode::NoMatchKey,
+            "nothing that tells one person from many: an e-mail, phone, id, click id or address is needed",
+        )
+        .at("user_data")
+        .as_platform("2804050"));
+    }
+    Ok(())
+}
+
+/// `app_data`: extinfo is exactly 16 texts, unknown ones empty. Source: Meta, CAPI/parameters/app-data; 2026-02.
+fn app_data(event: &Deliverable) -> Result<Value, Refusal> {
+    let text = |path: &str| event.context(path).and_then(text_of).unwrap_or_default();
+    let system = format!("{} {}", text("os.name"), text("device.type")).to_lowercase();
+    let version = if system.contains("android") {
+        "a2"
+    } else if system.contains("ios") || system.contains("ipados") || system.contains("iphone") {
+        "i2"
+    } else {
+        return Err(Refusal::new(
+            RefusalCode::InvalidPayload,
+            "an app event needs context.os.name iOS or Android",
+        )
+        .at("context.os.name"));
+    };
+    if text("os.version").is_empty() {
+        return Err(Refusal::new(RefusalCode::InvalidPayload, "an app event needs context.os.version")
+            .at("context.os.version"));
+    }
+    let extinfo = [
+        version.to_owned(),
+        text("app.namespace"),
+        text("app.version"),
+        text("app.build"),
+        text("os.version"),
+        text("device.model"),
+        text("locale"),
+        String::new(),
+        text("network.carrier"),
+        text("screen.width"),
+        text("screen.height"),
+        text("screen.density"),
+        String::new(),
+        String::new(),
+        String::new(),
+        text("timezone"),
+    ];
+    let tracking = event.context("device.adTrackingEnabled").is_some_and(is_true);
+    Ok(json!({
+        "advertiser_tracking_enabled": u8::from(tracking),
+        "application_tracking_enabled": 1,
+        "extinfo": extinfo,
+    }))
+}
+
+/// Properties that have their own place in the payload and never go along as custom ones.
+pub const TAKEN: [&str; 31] = [
+    "action_source",
+    "event_id",
+    "fbp",
+    "fbc",
+    "fbclid",
+    "gclid",
+    "gbraid",
+    "wbraid",
+    "ttclid",
+    "ttp",
+    "url",
+    "referrer",
+    "path",
+    "title",
+    "search",
+    "order_id",
+    "orderId",
+    "currency",
+    "value",
+    "revenue",
+    "total",
+    "products",
+    "product_id",
+    "sku",
+    "price",
+    "quantity",
+    "opt_out",
+    "limited_data_use",
+    "data_processing_options",
+    "data_processing_options_country",
+    "data_processing_options_state",
+];

@@ -1,0 +1,100 @@
+//! Limited Data Use: what a payload says about consent. It comes from the decision; settings and event may only add.
+//!
+//! Source: Meta, marketing-api/overview/data-processing-options; 2026-11. LDU exists for US states only: no field carries
+//! European consent, so a restriction of another place cannot be expressed.
+
+use serde_json::{Map, Value, json};
+
+use super::settings::{Ldu, LduPlace, LduWord};
+use crate::deliverable::{Consent, Deliverable};
+use crate::mapping::is_true;
+use crate::outcome::{Refusal, RefusalCode};
+
+/// Meta's numbers of the states in which LDU applies.
+const STATES: [(&str, u16); 14] = [
+    ("US-CA", 1000),
+    ("US-CO", 1001),
+    ("US-CT", 1002),
+    ("US-FL", 1003),
+    ("US-OR", 1004),
+    ("US-TX", 1005),
+    ("US-MT", 1006),
+    ("US-DE", 1007),
+    ("US-NE", 1008),
+    ("US-NH", 1009),
+    ("US-NJ", 1010),
+    ("US-MN", 1011),
+    ("US-MD", 1012),
+    ("US-RI", 1013),
+];
+
+const GEOLOCATE: LduPlace = LduPlace { country: 0, state: 0 };
+
+/// Writes the restriction into the event.
+///
+/// # Errors
+/// The decision is restricted and LDU cannot say so: not a US state of the list, or Meta would have to look where an address
+/// is that is not there.
+pub fn write(
+    body: &mut Map<String, Value>,
+    event: &Deliverable,
+    setting: Option<Ldu>,
+    has_address: bool,
+) -> Result<(), Refusal> {
+    let decided = match &event.decision {
+        Consent::Allow | Consent::AllowUnstated => None,
+        Consent::Restricted { place, .. } => Some(place_of(place)?),
+        Consent::Deny { .. } => {
+            return Err(Refusal::new(RefusalCode::RestrictionNotExpressible, "consent denies this event"));
+        }
+    };
+    let place = decided.or_else(|| asked_by_event(event)).or(match setting {
+        Some(Ldu::Place(place)) => Some(place),
+        Some(Ldu::Word(LduWord::Off)) | None => None,
+    });
+    let Some(place) = place else {
+        if matches!(setting, Some(Ldu::Word(LduWord::Off))) {
+            body.insert("data_processing_options".to_owned(), json!([]));
+        }
+        return Ok(());
+    };
+    if place.state == 0 && !has_address {
+        return Err(Refusal::new(
+            RefusalCode::RestrictionNotExpressible,
+            "limited data use without a state needs the person's public address",
+        )
+        .at("user_data.client_ip_address"));
+    }
+    body.insert("data_processing_options".to_owned(), json!(["LDU"]));
+    body.insert("data_processing_options_country".to_owned(), json!(place.country));
+    body.insert("data_processing_options_state".to_owned(), json!(place.state));
+    Ok(())
+}
+
+fn place_of(place: &str) -> Result<LduPlace, Refusal> {
+    if let Some((_, state)) = STATES.iter().find(|(code, _)| *code == place) {
+        return Ok(LduPlace { country: 1, state: *state });
+    }
+    if place == "US" {
+        return Ok(GEOLOCATE);
+    }
+    Err(Refusal::new(
+        RefusalCode::RestrictionNotExpressible,
+        format!("limited data use does not exist in `{place}`; a restricted event cannot be sent from there"),
+    ))
+}
+
+/// The event itself may ask for the restriction, never for less.
+fn asked_by_event(event: &Deliverable) -> Option<LduPlace> {
+    let listed = event.property("data_processing_options").and_then(Value::as_array);
+    let asked = event.property("limited_data_use").is_some_and(is_true)
+        || listed.is_some_and(|list| list.iter().any(|v| v.as_str() == Some("LDU")));
+    asked.then(|| {
+        let number = |key| event.property(key).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+        let known = |state: u16| state == 0 || STATES.iter().any(|(_, s)| *s == state);
+        match (number("data_processing_options_country"), number("data_processing_options_state")) {
+            (Some(country @ 0..=1), Some(state)) if known(state) => LduPlace { country, state },
+            _ => GEOLOCATE,
+        }
+    })
+}

@@ -1,0 +1,196 @@
+//! The person of an event, as raw texts, and their normalised or hashed form for one platform. What cannot be used is left
+//! out with a note; it never refuses the event.
+
+use serde_json::Value;
+use tracklayer_normalise::{Field, Hints, Outcome, Platform, normalise};
+
+use crate::connection::Connection;
+use crate::deliverable::{Deliverable, text_of};
+use crate::network::public_address;
+use crate::outcome::{Note, NoteKind};
+
+const EMAIL: [&str; 3] = ["properties.email", "context.traits.email", "traits.email"];
+const PHONE: [&str; 6] = [
+    "properties.phone",
+    "context.traits.phone",
+    "traits.phone",
+    "properties.phone_number",
+    "context.traits.phone_number",
+    "traits.phone_number",
+];
+const FIRST_NAME: [&str; 6] = [
+    "properties.firstName",
+    "properties.first_name",
+    "context.traits.firstName",
+    "context.traits.first_name",
+    "traits.firstName",
+    "traits.first_name",
+];
+const LAST_NAME: [&str; 6] = [
+    "properties.lastName",
+    "properties.last_name",
+    "context.traits.lastName",
+    "context.traits.last_name",
+    "traits.lastName",
+    "traits.last_name",
+];
+const GENDER: [&str; 2] = ["context.traits.gender", "traits.gender"];
+const BIRTH_DATE: [&str; 4] =
+    ["context.traits.birthday", "context.traits.birth_date", "traits.birthday", "traits.birth_date"];
+const STREET: [&str; 2] = ["context.traits.address.street", "traits.address.street"];
+const CITY: [&str; 4] =
+    ["context.traits.address.city", "traits.address.city", "context.traits.city", "traits.city"];
+const STATE: [&str; 4] =
+    ["context.traits.address.state", "traits.address.state", "context.traits.state", "traits.state"];
+const POSTAL_CODE: [&str; 6] = [
+    "context.traits.address.postalCode",
+    "context.traits.address.postal_code",
+    "traits.address.postalCode",
+    "traits.address.postal_code",
+    "context.traits.address.zip",
+    "traits.address.zip",
+];
+const COUNTRY: [&str; 4] =
+    ["context.traits.address.country", "traits.address.country", "context.traits.country", "traits.country"];
+
+/// The raw texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Person {
+    /// E-mail addresses, or their hashes.
+    pub emails: Vec<String>,
+    /// Phone numbers, or their hashes.
+    pub phones: Vec<String>,
+    /// Given name.
+    pub first_name: Option<String>,
+    /// Family name.
+    pub last_name: Option<String>,
+    /// Gender.
+    pub gender: Option<String>,
+    /// Date of birth.
+    pub birth_date: Option<String>,
+    /// Street and number.
+    pub street: Option<String>,
+    /// City.
+    pub city: Option<String>,
+    /// State, region.
+    pub state: Option<String>,
+    /// Postal code.
+    pub postal_code: Option<String>,
+    /// Country.
+    pub country: Option<String>,
+}
+
+impl Person {
+    /// Reads the event.
+    #[must_use]
+    pub fn of(connection: &Connection, event: &Deliverable) -> Self {
+        let text = |field, paths: &[&str]| connection.text(event, field, paths);
+        let texts =
+            |field, paths: &[&str]| connection.find(event, field, paths).map(texts_of).unwrap_or_default();
+        Self {
+            emails: texts("email", &EMAIL),
+            phones: texts("phone", &PHONE),
+            first_name: text("first_name", &FIRST_NAME),
+            last_name: text("last_name", &LAST_NAME),
+            gender: text("gender", &GENDER),
+            birth_date: text("birth_date", &BIRTH_DATE),
+            street: text("street", &STREET),
+            city: text("city", &CITY),
+            state: text("state", &STATE),
+            postal_code: text("postal_code", &POSTAL_CODE),
+            country: text("country", &COUNTRY),
+        }
+    }
+}
+
+fn texts_of(value: Value) -> Vec<String> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(text_of).collect(),
+        other => text_of(&other).into_iter().collect(),
+    }
+}
+
+/// The person's public address, canonical; a private or broken one is noted.
+pub fn address(
+    connection: &Connection,
+    event: &Deliverable,
+    target: &str,
+    notes: &mut Vec<Note>,
+) -> Option<String> {
+    let text = match event.event.ip.trim() {
+        "" => connection.text(event, "ip", &["context.ip"])?,
+        ip => ip.to_owned(),
+    };
+    let public = public_address(&text);
+    if public.is_none() {
+        notes.push(Note {
+            kind: NoteKind::Rejected,
+            field: target.to_owned(),
+            reason: "not a public address".to_owned(),
+        });
+    }
+    public
+}
+
+/// The person's user agent.
+#[must_use]
+pub fn user_agent(connection: &Connection, event: &Deliverable) -> Option<String> {
+    match event.event.user_agent.trim() {
+        "" => connection.text(event, "user_agent", &["context.userAgent"]),
+        agent => Some(agent.to_owned()),
+    }
+}
+
+/// The page's address.
+#[must_use]
+pub fn page_url(connection: &Connection, event: &Deliverable) -> Option<String> {
+    connection.text(event, "page_url", &["context.page.url", "properties.url"]).or_else(|| {
+        let url = event.event.page_url.trim();
+        (!url.is_empty()).then(|| url.to_owned())
+    })
+}
+
+/// The page before.
+#[must_use]
+pub fn referrer(connection: &Connection, event: &Deliverable) -> Option<String> {
+    connection.text(event, "referrer", &["context.page.referrer", "properties.referrer"])
+}
+
+/// Normalises for one platform and keeps count of what had to stay behind.
+pub struct Keys<'n> {
+    platform: Platform,
+    hints: Hints<'n>,
+    notes: &'n mut Vec<Note>,
+}
+
+impl<'n> Keys<'n> {
+    /// `hints` are what the person's country and the connection say.
+    pub const fn new(platform: Platform, hints: Hints<'n>, notes: &'n mut Vec<Note>) -> Self {
+        Self { platform, hints, notes }
+    }
+
+    /// The text to send for one field: the hash where the platform wants one.
+    pub fn one(&mut self, target: &str, field: Field, input: Option<&str>) -> Option<String> {
+        let outcome = normalise(self.platform, field, input?, &self.hints);
+        let note = |kind, reason: String| Note { kind, field: target.to_owned(), reason };
+        match &outcome {
+            Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. } => {}
+            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, (*reason).to_owned())),
+            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, (*reason).to_owned())),
+        }
+        outcome.into_wire()
+    }
+
+    /// The same for several values of one field, without repeats.
+    pub fn list(&mut self, target: &str, field: Field, inputs: &[String]) -> Vec<String> {
+        let mut sent: Vec<String> = Vec::new();
+        for input in inputs {
+            if let Some(text) = self.one(target, field, Some(input))
+                && !sent.contains(&text)
+            {
+                sent.push(text);
+            }
+        }
+        sent
+    }
+}

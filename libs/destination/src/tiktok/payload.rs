@@ -1,0 +1,363 @@
+//! Resolved event + settings → one element of `data`.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use tracklayer_normalise::{Field, Hints, Platform};
+
+use super::names::{Name, name_of};
+use super::settings::{EventSource, Settings};
+use super::{MAX_SKEW, max_age};
+use crate::clicks;
+use crate::commerce::{self, Currency, OrderFacts, number, order_id, products};
+use crate::connection::{Connection, harmless_properties};
+use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::mapping::{folded, is_true, map_name};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::person::{self, Keys, Person};
+use crate::timing;
+
+/// Builds the event's element of `data`.
+pub fn build(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+) -> Result<Item, Refusal> {
+    let name = name_of(connection, settings, event)?;
+    let time = timing::checked(event, now, Some(max_age(settings)), MAX_SKEW)?;
+    let source = settings.event_source;
+
+    let mut notes = Vec::new();
+    let page = person::page_url(connection, event);
+    let event_id = connection.event_id(event);
+    let mut body = Map::new();
+    body.insert("event".to_owned(), json!(name.text));
+    body.insert("event_time".to_owned(), json!(timing::floor_seconds(time)));
+    body.insert("event_id".to_owned(), json!(event_id));
+
+    let user = user(connection, settings, event, page.as_deref(), &mut notes);
+    check_match_key(&user, source)?;
+    if is_limited(settings, event, source, user.contains_key("ip"))? {
+        body.insert("limited_data_use".to_owned(), json!(true));
+    }
+    body.insert("user".to_owned(), Value::Object(user));
+
+    match source {
+        EventSource::Web => {
+            let url = page.or_else(|| settings.default_page_url.clone()).ok_or_else(|| {
+                Refusal::new(
+                    RefusalCode::InvalidPayload,
+                    "a web event needs a page address; set default_page_url",
+                )
+                .at("context.page.url")
+            })?;
+            let mut page = json!({ "url": url });
+            if let Some(referrer) = person::referrer(connection, event) {
+                page["referrer"] = json!(referrer);
+            }
+            body.insert("page".to_owned(), page);
+        }
+        EventSource::App => {
+            body.insert("app".to_owned(), app(settings, event)?);
+        }
+        EventSource::Crm => {
+            body.insert("lead".to_owned(), lead(connection, event)?);
+        }
+        EventSource::Offline => {}
+    }
+
+    let properties = properties(connection, settings, event, &name, &mut notes)?;
+    let order = if name.is_purchase {
+        let value = properties.get("value").and_then(commerce::decimal_of);
+        let currency = properties.get("currency").and_then(Value::as_str);
+        OrderFacts::of(connection, event).sold(value, currency, time)
+    } else {
+        None
+    };
+    body.insert("properties".to_owned(), Value::Object(properties));
+    let group = settings.test_event_code.clone().unwrap_or_default();
+    Ok(Item {
+        body: Value::Object(body),
+        notes,
+        group,
+        exclusive: None,
+        event_id,
+        repeatable: true,
+        name: name.text,
+        order,
+        built_at: now,
+    })
+}
+
+fn user(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    page: Option<&str>,
+    notes: &mut Vec<Note>,
+) -> Map<String, Value> {
+    let person = Person::of(connection, event);
+    let mut user = Map::new();
+    if let Some(ip) = person::address(connection, event, "user.ip", notes) {
+        user.insert("ip".to_owned(), json!(ip));
+    }
+    if let Some(agent) = person::user_agent(connection, event) {
+        user.insert("user_agent".to_owned(), json!(agent));
+    }
+    if let Some(locale) = connection.text(event, "locale", &["context.locale"]) {
+        user.insert("locale".to_owned(), json!(locale.replace('_', "-")));
+    }
+    let referrer = person::referrer(connection, event).filter(|r| same_host(r, page));
+    let ttclid = clicks::of_event(connection, event, "ttclid", page, |ids| &ids.ttclid)
+        .or_else(|| referrer.and_then(|r| clicks::from_query(&r, "ttclid")))
+        .or_else(|| clicks::usable(&event.known_click_ids.ttclid));
+    let ttp = clicks::find(connection, event, "ttp", None, |ids| &ids.ttp)
+        .or_else(|| event.property("_ttp").and_then(text_of).and_then(|t| clicks::usable(&t)));
+    for (key, value) in [("ttclid", ttclid), ("ttp", ttp)] {
+        if let Some(value) = value {
+            user.insert(key.to_owned(), json!(value));
+        }
+    }
+    let country = person.country.as_deref().or(settings.default_country.as_deref());
+    let hints = Hints { country, lower_external_id: settings.external_id_lower_case, ..Hints::default() };
+    let mut keys = Keys::new(Platform::Tiktok, hints, notes);
+    let external = connection.external_id(event);
+    let lists = [
+        ("email", Field::Email, person.emails.clone()),
+        ("phone", Field::Phone, person.phones.clone()),
+        ("external_id", Field::ExternalId, external.into_iter().collect()),
+    ];
+    for (key, field, inputs) in lists {
+        let hashes = keys.list(&format!("user.{key}"), field, &inputs);
+        if !hashes.is_empty() {
+            user.insert(key.to_owned(), json!(hashes));
+        }
+    }
+    let singles = [
+        ("first_name", Field::FirstName, &person.first_name),
+        ("last_name", Field::LastName, &person.last_name),
+        ("city", Field::City, &person.city),
+        ("state", Field::State, &person.state),
+        ("zip_code", Field::PostalCode, &person.postal_code),
+        ("country", Field::Country, &person.country),
+    ];
+    for (key, field, input) in singles {
+        if let Some(text) = keys.one(&format!("user.{key}"), field, input.as_deref()) {
+            user.insert(key.to_owned(), json!(text));
+        }
+    }
+    let device = event.context("device.advertisingId").and_then(text_of);
+    let android =
+        event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
+    let key = if android { "gaid" } else { "idfa" };
+    if let Some(id) = keys.one(&format!("user.{key}"), Field::MobileAdId, device.as_deref()) {
+        user.insert(key.to_owned(), json!(id));
+    }
+    user
+}
+
+fn same_host(referrer: &str, page: Option<&str>) -> bool {
+    let host = |text: &str| url::Url::parse(text).ok().and_then(|u| u.host_str().map(str::to_owned));
+    page.and_then(host).is_some_and(|own| host(referrer).is_some_and(|other| other == own))
+}
+
+/// At least one key that TikTok can match a person by; offline and CRM sources are stricter.
+fn check_match_key(user: &Map<String, Value>, source: EventSource) -> Result<(), Refusal> {
+    let has = |key: &str| user.contains_key(key);
+    let found = match source {
+        EventSource::Web | EventSource::App => {
+            ["email", "phone", "external_id", "ttclid", "ttp", "idfa", "gaid"].iter().any(|key| has(key))
+                || (has("ip") && has("user_agent"))
+        }
+        EventSource::Offline => has("email") || has("phone"),
+        EventSource::Crm => has("email") || has("phone") || has("external_id"),
+    };
+    if found {
+        return Ok(());
+    }
+    let needed = match source {
+        EventSource::Web | EventSource::App => "an e-mail, phone, id, click id, or address with user agent",
+        EventSource::Offline => "an e-mail or phone",
+        EventSource::Crm => "an e-mail, phone or id",
+    };
+    Err(Refusal::new(RefusalCode::NoMatchKey, format!("nothing to match a person by: {needed} is needed"))
+        .at("user"))
+}
+
+/// Whether data use is limited: by the decision, by the event, by the setting. Source: TikTok portal 1771101204435970:
+/// eligible US places, needs the person's address, web and app sources only; 2026-08.
+fn is_limited(
+    settings: &Settings,
+    event: &Deliverable,
+    source: EventSource,
+    has_address: bool,
+) -> Result<bool, Refusal> {
+    let decided = match &event.decision {
+        Consent::Allow | Consent::AllowUnstated => false,
+        Consent::Restricted { place, .. } => {
+            if place != "US" && !place.starts_with("US-") {
+                return Err(not_expressible(format!("limited data use does not exist in `{place}`")));
+            }
+            true
+        }
+        Consent::Deny { .. } => return Err(not_expressible("consent denies this event".to_owned())),
+    };
+    let asked = settings.limited_data_use || event.property("limited_data_use").is_some_and(is_true);
+    if !decided && !asked {
+        return Ok(false);
+    }
+    match source {
+        EventSource::Web | EventSource::App if has_address => Ok(true),
+        EventSource::Web | EventSource::App => {
+            Err(not_expressible("limited data use needs the person's public address".to_owned())
+                .at("user.ip"))
+        }
+        EventSource::Offline | EventSource::Crm => {
+            Err(not_expressible(format!("a source of kind {} has no limited data use", source.as_str())))
+        }
+    }
+}
+
+fn not_expressible(reason: String) -> Refusal {
+    Refusal::new(RefusalCode::RestrictionNotExpressible, reason)
+}
+
+fn app(settings: &Settings, event: &Deliverable) -> Result<Value, Refusal> {
+    let text = |path: &str| event.context(path).and_then(text_of);
+    let id = settings.app_id.clone().or_else(|| text("app.namespace")).ok_or_else(|| {
+        Refusal::new(RefusalCode::InvalidPayload, "an app event needs an app id; set app_id")
+            .at("context.app.namespace")
+    })?;
+    let mut app = json!({ "app_id": id });
+    for (key, path) in [("app_name", "app.name"), ("app_version", "app.version")] {
+        if let Some(value) = text(path) {
+            app[key] = json!(value);
+        }
+    }
+    Ok(app)
+}
+
+fn lead(connection: &Connection, event: &Deliverable) -> Result<Value, Refusal> {
+    let id = connection.text(event, "lead_id", &["properties.lead_id"]).ok_or_else(|| {
+        Refusal::new(RefusalCode::InvalidPayload, "a CRM event needs the lead's id").at("properties.lead_id")
+    })?;
+    let mut lead = json!({ "lead_id": id });
+    if let Some(source) = event.property("lead_event_source").and_then(text_of) {
+        lead["lead_event_source"] = json!(source);
+    }
+    Ok(lead)
+}
+
+/// Properties that have their own place and never go along as custom ones.
+const TAKEN: [&str; 22] = [
+    "event_id",
+    "limited_data_use",
+    "ttclid",
+    "ttp",
+    "_ttp",
+    "fbp",
+    "fbc",
+    "fbclid",
+    "gclid",
+    "gbraid",
+    "wbraid",
+    "url",
+    "referrer",
+    "path",
+    "title",
+    "search",
+    "products",
+    "lead_id",
+    "lead_event_source",
+    "revenue",
+    "total",
+    "action_source",
+];
+
+/// Texts that TikTok names beside money and products.
+const TEXTS: [&str; 4] = ["description", "status", "shop_id", "delivery_category"];
+
+fn properties(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    name: &Name,
+    notes: &mut Vec<Note>,
+) -> Result<Map<String, Value>, Refusal> {
+    let mut map = Map::new();
+    if let Some(id) = order_id(connection, event) {
+        map.insert("order_id".to_owned(), json!(id));
+    }
+    let all = products(event, &settings.content_id_from);
+    let currency = Currency::of(connection, event);
+    let value = if name.is_purchase {
+        let value = connection.worth.of_purchase(event, &all)?;
+        currency.required()?;
+        Some(value)
+    } else {
+        connection.worth.of_other(event, &all)
+    };
+    match (value, currency.code()) {
+        (Some(value), Some(code)) => {
+            map.insert("currency".to_owned(), json!(code));
+            map.insert("value".to_owned(), number(value));
+        }
+        (Some(_), None) => notes.push(rejected("properties.value", "a value without a currency")),
+        (None, _) => {}
+    }
+    let is_list = folded(map_name(event)) == "product list viewed";
+    let kind = if is_list { "product_group" } else { "product" };
+    let contents: Vec<Value> = all.iter().filter_map(|product| content(product, kind)).collect();
+    if contents.len() < all.len() {
+        notes.push(rejected("properties.contents", "a product without an id"));
+    }
+    if !contents.is_empty() {
+        map.insert("content_type".to_owned(), json!(kind));
+        map.insert("contents".to_owned(), Value::Array(contents));
+    }
+    if name.text == "Search"
+        && let Some(query) =
+            connection.text(event, "query", &["properties.query", "properties.search_string"])
+    {
+        map.insert("query".to_owned(), json!(query));
+    }
+    for key in TEXTS {
+        if let Some(text) = event.property(key).and_then(text_of) {
+            map.insert(key.to_owned(), json!(text));
+        }
+    }
+    if name.is_custom {
+        for (key, value) in harmless_properties(event, &TAKEN) {
+            map.entry(key).or_insert(value);
+        }
+        // Money goes out as a pair or not at all, and ids are texts.
+        if !map.contains_key("value") || currency.code().is_none() {
+            map.remove("value");
+            map.remove("currency");
+        }
+    }
+    for (key, value) in connection.custom_fields(event, "properties.") {
+        map.insert(key, value);
+    }
+    Ok(map)
+}
+
+fn rejected(field: &str, reason: &str) -> Note {
+    Note { kind: NoteKind::Rejected, field: field.to_owned(), reason: reason.to_owned() }
+}
+
+fn content(product: &commerce::Product, kind: &str) -> Option<Value> {
+    let mut content = json!({ "content_id": product.id.as_ref()?, "content_type": kind });
+    let texts =
+        [("content_name", &product.name), ("content_category", &product.category), ("brand", &product.brand)];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            content[key] = json!(text);
+        }
+    }
+    if let Some(price) = product.price {
+        content["price"] = number(price);
+    }
+    content["quantity"] = json!(product.quantity);
+    Some(content)
+}

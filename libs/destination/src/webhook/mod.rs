@@ -1,0 +1,229 @@
+//! Any HTTP receiver, one event a request, signed by Standard Webhooks (github.com/standard-webhooks, spec v1; 2026-11).
+//! The receiver knows a repeat by `webhook-id`.
+
+pub mod settings;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+use tracklayer_ids::Secret;
+use tracklayer_proto::event::v1::EventType;
+
+use crate::connection::Connection;
+use crate::deliverable::{Consent, Deliverable, instant};
+use crate::destination::{ConsentQuery, Destination, Limits};
+use crate::document::{Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
+use crate::google::time::rfc3339;
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, RefusalCode, Skip};
+use crate::request::{HeaderText, HttpRequest};
+use settings::Settings;
+
+/// Limits of a receiver that we know nothing about.
+pub const LIMITS: Limits = Limits {
+    max_events: 1,
+    // An accepted event has at most 32 KiB.
+    max_body_bytes: 65_536,
+    // Standard Webhooks asks receivers to remember ids; a day is what they can be expected to.
+    dedup_window: Some(Duration::from_secs(24 * 3600)),
+    requests_per_minute: None,
+    max_concurrent: 4,
+    // Source: Standard Webhooks, "Operational considerations": 15 to 30 seconds.
+    timeout: Duration::from_secs(20),
+};
+
+/// Attempts at a receiver that answers 5xx, until the event and not the receiver is suspected.
+const ATTEMPTS: u32 = 20;
+
+/// An opened `webhook` connection.
+#[derive(Debug)]
+pub struct Webhook {
+    connection: Connection,
+    settings: Settings,
+    key: Secret<Vec<u8>>,
+}
+
+impl Webhook {
+    /// Opens a document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
+        let document: Document<Settings> = crate::document::read(Kind::Webhook, document)?;
+        let mut errors = Vec::new();
+        let connection = Connection::new(&document, workspace, None, &mut errors);
+        let settings = document.settings;
+        if !url::Url::parse(&settings.url)
+            .is_ok_and(|url| url.host_str().is_some() && url.username().is_empty())
+        {
+            errors.push(SettingsError::new(
+                "settings.url",
+                "must be an http or https address without a user name",
+            ));
+        }
+        let secret = settings.secret.expose();
+        let key = match secret.strip_prefix("whsec_") {
+            Some(encoded) => STANDARD.decode(encoded).unwrap_or_else(|_| {
+                errors.push(SettingsError::new("settings.secret", "must be base64 after whsec_"));
+                Vec::new()
+            }),
+            None => secret.clone().into_bytes(),
+        };
+        if errors.is_empty() {
+            Ok(Self { connection, settings, key: Secret::new(key) })
+        } else {
+            Err(SettingsErrors(errors))
+        }
+    }
+
+    /// `v1,<base64 of HMAC-SHA256(id.timestamp.body)>`.
+    fn signature(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        // Every length is a valid key of HMAC.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.expose()) else { return String::new() };
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl Destination for Webhook {
+    fn kind(&self) -> Kind {
+        Kind::Webhook
+    }
+
+    fn mode(&self) -> Mode {
+        self.connection.mode
+    }
+
+    fn limits(&self) -> &Limits {
+        &LIMITS
+    }
+
+    fn max_event_age(&self, _: &Deliverable) -> Option<Duration> {
+        None
+    }
+
+    fn consent_query(&self) -> ConsentQuery {
+        self.connection.consent_query()
+    }
+
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        self.connection.wants(event)
+    }
+
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+        self.connection.check_consent(event)?;
+        if let Consent::Restricted { .. } = event.decision {
+            return Err(Refusal::new(
+                RefusalCode::RestrictionNotExpressible,
+                "an unknown receiver cannot be told to restrict itself",
+            ));
+        }
+        let name = self.connection.mapped_name(event).unwrap_or_else(|| event.event.name.clone());
+        Ok(Item {
+            body: event_json(event, &name),
+            notes: Vec::new(),
+            group: String::new(),
+            exclusive: None,
+            event_id: self.connection.event_id(event),
+            repeatable: true,
+            name,
+            order: None,
+            built_at: now,
+        })
+    }
+
+    fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
+        let (body, id, timestamp) = items.first().map_or((Value::Null, "", 0), |item| {
+            (item.body.clone(), item.event_id.as_str(), item.built_at.as_second())
+        });
+        let mut request = HttpRequest::post_json(self.settings.url.clone(), &body);
+        let signature = self.signature(id, timestamp, &request.body);
+        let id = header_safe(id);
+        request = request.header("webhook-id", id).header("webhook-timestamp", timestamp.to_string());
+        request.headers.push((
+            "webhook-signature".to_owned(),
+            HeaderText::Secret { prefix: "", value: Secret::new(signature) },
+        ));
+        if let Some(authorization) = &self.settings.authorization {
+            request = request.secret_header("authorization", "", authorization);
+        }
+        request
+    }
+
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+        vec![read(answer); sent.len()]
+    }
+}
+
+fn header_safe(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '_' }).collect()
+}
+
+/// The event in Segment's words, with the profile's key.
+fn event_json(event: &Deliverable, name: &str) -> Value {
+    let source = &event.event;
+    let mut map = Map::new();
+    let (call, name_key) = match source.r#type() {
+        EventType::Track => ("track", "event"),
+        EventType::Page => ("page", "name"),
+        EventType::Screen => ("screen", "name"),
+        EventType::Identify => ("identify", ""),
+        EventType::Group => ("group", ""),
+        EventType::Alias => ("alias", ""),
+        EventType::Unspecified => ("", ""),
+    };
+    map.insert("type".to_owned(), json!(call));
+    let texts = [
+        (name_key, name),
+        ("messageId", source.message_id.as_str()),
+        ("userId", source.user_id.as_str()),
+        ("anonymousId", source.anonymous_id.as_str()),
+        ("groupId", source.group_id.as_str()),
+        ("previousId", source.previous_id.as_str()),
+        ("profileKey", &*event.canonical_key_hex),
+    ];
+    for (key, text) in texts {
+        if !key.is_empty() && !text.is_empty() {
+            map.insert(key.to_owned(), json!(text));
+        }
+    }
+    map.insert("timestamp".to_owned(), json!(rfc3339(event.time())));
+    if let Some(received) = source.received_at.as_ref().and_then(instant) {
+        map.insert("receivedAt".to_owned(), json!(rfc3339(received)));
+    }
+    for (key, value) in
+        [("properties", &event.properties), ("traits", &event.traits), ("context", &event.context)]
+    {
+        if !value.is_null() {
+            map.insert(key.to_owned(), Value::clone(value));
+        }
+    }
+    Value::Object(map)
+}
+
+fn read(answer: &Answer) -> ItemOutcome {
+    let code = format!("HTTP_{}", answer.status);
+    let hold = |kind, attempts, detail: &str| ItemOutcome::HoldLane {
+        after: answer.retry_after(),
+        attempts,
+        kind,
+        code: code.clone(),
+        detail: detail.to_owned(),
+    };
+    match answer.status {
+        200..=299 => ItemOutcome::DELIVERED,
+        300..=399 => hold(HoldKind::Configuration, None, "redirects are not followed"),
+        401 | 403 | 407 => hold(HoldKind::Auth, None, "the receiver wants another authorisation"),
+        404 | 405 => hold(HoldKind::Configuration, None, "the receiver knows no such address or method"),
+        410 => hold(HoldKind::Configuration, None, "the receiver is gone for good"),
+        408 | 425 => hold(HoldKind::Transient, None, "the receiver asks to try again"),
+        429 => hold(HoldKind::Throttled, None, "too many requests"),
+        400..=499 => ItemOutcome::Dead { code, detail: "the receiver refuses this event".to_owned() },
+        _ => hold(HoldKind::Transient, Some(ATTEMPTS), "the receiver is in trouble"),
+    }
+}

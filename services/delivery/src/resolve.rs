@@ -339,7 +339,7 @@ fn trace_events(received: &[Received], resolved: &[ResolvedEvent], started: Syst
         let Ok(event) = &received.event else { continue };
         let outcome = if resolved.duplicate.is_some() { "duplicate" } else { "winner" };
         let attributes = [("position", received.position.to_string()), ("dedup", outcome.to_owned())];
-        tracklayer_telemetry::event_span("resolve", &event.traceparent, started, ended, &attributes);
+        let _ = tracklayer_telemetry::event_span("resolve", &event.traceparent, started, ended, &attributes);
     }
 }
 

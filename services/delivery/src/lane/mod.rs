@@ -505,7 +505,7 @@ impl Lane {
                 ("attempts", verdict.attempts.to_string()),
             ];
             let begun = slot.sent_at.unwrap_or(started);
-            tracklayer_telemetry::event_span("deliver", slot.entry.traceparent(), begun, ended, &attributes);
+            let _ = tracklayer_telemetry::event_span("deliver", slot.entry.traceparent(), begun, ended, &attributes);
         }
     }
 }

@@ -1,0 +1,466 @@
+//! What recording a batch changes: rows to write, and narrowings to number.
+//!
+//! Pure: it is given what is stored for every key and works on it, so that the second of two equal items of a batch finds
+//! the first. Afterwards the same value is what the decisions of the batch are made with.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tracklayer_ids::SubjectKey;
+
+use crate::{
+    footprint::Footprint,
+    policy::Policy,
+    signal::{Content, Sections, Signal},
+    statement::{Channel, ContentHash, Statement},
+};
+
+/// A repeat of what already stands moves its time only after this long: an active visitor is not a write for each event. A
+/// refusal is kept fresher than a grant, since a late statement between the two times would replace it.
+const REPEAT_OF_REFUSAL: SignedDuration = SignedDuration::from_secs(5);
+/// The same for a statement that denies nothing.
+const REPEAT_OF_GRANT: SignedDuration = SignedDuration::from_secs(60);
+
+/// A statement as stored under one key.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its channel.
+    pub channel: Channel,
+    /// Its identity within the channel.
+    pub hash: ContentHash,
+    /// A person was known.
+    pub person: bool,
+    /// When it was first made: the start of a GPC period.
+    pub first_at: Timestamp,
+    /// When it was last made: what decides which one is the newest.
+    pub last_at: Timestamp,
+    /// What it says.
+    pub content: Content,
+}
+
+/// Everything that is stored for the keys of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Known(HashMap<SubjectKey, Vec<Stored>>);
+
+/// What one event says, and for whom.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Keys that it is filed under: the event's own.
+    pub own: Vec<SubjectKey>,
+    /// Every key that a narrowing names: the event's own and what is linked to them.
+    pub named: Vec<SubjectKey>,
+    /// A person is among its own keys.
+    pub person: bool,
+    /// Never later than its receipt.
+    pub at: Timestamp,
+    /// Receipt.
+    pub received_at: Timestamp,
+    /// One per channel.
+    pub statements: Vec<Statement>,
+    /// Evidence.
+    pub message_id: String,
+}
+
+/// A row to insert, or to move the times of.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Under which key.
+    pub subject: SubjectKey,
+    /// What.
+    pub statement: Statement,
+    /// See [`Stored::person`].
+    pub person: bool,
+    /// See [`Stored::first_at`].
+    pub first_at: Timestamp,
+    /// See [`Stored::last_at`].
+    pub last_at: Timestamp,
+    /// Not replaced by a newer one.
+    pub current: bool,
+    /// Receipt of its event.
+    pub received_at: Timestamp,
+    /// Its event.
+    pub message_id: String,
+}
+
+/// Why a narrowing was numbered. The order is that of precedence where an item has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// An explicit denial.
+    Withdrawal,
+    /// GPC, first seen.
+    Gpc,
+    /// Something that cannot be read.
+    Unreadable,
+    /// A category turned off, or refused for the first time.
+    Categories,
+    /// A string that denies more than the one before.
+    String,
+    /// Another policy.
+    Policy,
+    /// Two profiles became one.
+    Merge,
+    /// One profile became two.
+    Split,
+    /// A subject was erased.
+    Erasure,
+}
+
+/// A narrowing to number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Who is named; nobody: everybody.
+    pub subjects: Vec<SubjectKey>,
+    /// Why.
+    pub cause: Cause,
+    /// Evidence.
+    pub message_id: String,
+}
+
+/// What a batch changes.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Rows, at most one for each (key, channel, content).
+    pub rows: Vec<Row>,
+    /// Narrowings, in the order of the items.
+    pub narrowings: Vec<Narrowing>,
+}
+
+impl Cause {
+    /// The name in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Withdrawal => "withdrawal",
+            Self::Gpc => "gpc",
+            Self::Unreadable => "unreadable",
+            Self::Categories => "categories",
+            Self::String => "string",
+            Self::Policy => "policy",
+            Self::Merge => "merge",
+            Self::Split => "split",
+            Self::Erasure => "erasure",
+        }
+    }
+
+    fn of(content: &Content) -> Self {
+        match content {
+            Content::Explicit(_) => Self::Withdrawal,
+            Content::Gpc(_) => Self::Gpc,
+            Content::Categories(_) => Self::Categories,
+            Content::ObjectUnreadable | Content::UsPrivacy(Err(_)) | Content::ConsentMode(Err(_)) => {
+                Self::Unreadable
+            }
+            Content::Tcf(reading) if reading.is_err() => Self::Unreadable,
+            Content::Gpp(reading, _) if reading.is_err() => Self::Unreadable,
+            Content::Tcf(_) | Content::Gpp(..) | Content::UsPrivacy(Ok(_)) | Content::ConsentMode(Ok(_)) => {
+                Self::String
+            }
+        }
+    }
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.narrowings.is_empty()
+    }
+}
+
+impl Known {
+    /// Adds what was read.
+    pub fn insert(&mut self, subject: SubjectKey, stored: Stored) {
+        self.0.entry(subject).or_default().push(stored);
+    }
+
+    /// What is stored under a key.
+    #[must_use]
+    pub fn of(&self, subject: SubjectKey) -> &[Stored] {
+        self.0.get(&subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// As signals of a decision. What is stored was made before now, whatever another machine's clock says.
+    pub fn signals(&self, subject: SubjectKey, now: Timestamp) -> impl Iterator<Item = Signal> {
+        self.of(subject).iter().map(move |stored| Signal {
+            subject,
+            person: stored.person,
+            at: if stored.channel == Channel::Gpc { stored.first_at } else { stored.last_at }.min(now),
+            own: false,
+            content: stored.content.clone(),
+        })
+    }
+
+    /// Takes a batch in and says what it changes.
+    pub fn record(&mut self, policy: &Policy, batch: &[Said]) -> Changes {
+        let mut rows: HashMap<(SubjectKey, Channel, ContentHash), Row> = HashMap::new();
+        let mut narrowings = Vec::new();
+        for said in batch {
+            let mut cause: Option<Cause> = None;
+            for statement in &said.statements {
+                for subject in &said.own {
+                    let stored = self.0.entry(*subject).or_default();
+                    let Some(effect) = take_in(policy, stored, statement, said) else { continue };
+                    let row = Row {
+                        subject: *subject,
+                        statement: statement.clone(),
+                        person: said.person,
+                        first_at: said.at,
+                        last_at: said.at,
+                        current: effect.current,
+                        received_at: said.received_at,
+                        message_id: said.message_id.clone(),
+                    };
+                    rows.entry((*subject, statement.channel, statement.hash))
+                        .and_modify(|known| known.merge(&row))
+                        .or_insert(row);
+                    if effect.narrows {
+                        let this = Cause::of(&statement.content);
+                        cause = Some(cause.map_or(this, |known| known.min(this)));
+                    }
+                }
+            }
+            if let Some(cause) = cause {
+                let message_id = said.message_id.clone();
+                narrowings.push(Narrowing { subjects: said.named.clone(), cause, message_id });
+            }
+        }
+        let mut rows: Vec<Row> = rows.into_values().collect();
+        // One order for all writers, and for tests.
+        rows.sort_by_key(|row| (row.subject, row.statement.channel, row.statement.hash));
+        Changes { rows, narrowings }
+    }
+}
+
+impl Row {
+    fn merge(&mut self, other: &Self) {
+        self.first_at = self.first_at.min(other.first_at);
+        self.last_at = self.last_at.max(other.last_at);
+        self.person |= other.person;
+        self.current |= other.current;
+    }
+}
+
+/// What a statement does under one key.
+struct Effect {
+    current: bool,
+    narrows: bool,
+}
+
+/// Takes one statement in under one key; `None`: nothing has to be written.
+fn take_in(policy: &Policy, stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> Option<Effect> {
+    match statement.channel {
+        Channel::Gpc => take_in_gpc(stored, statement, said),
+        Channel::Explicit => take_in_act(stored, statement, said),
+        Channel::Categories
+        | Channel::ObjectUnreadable
+        | Channel::Tcf
+        | Channel::Gpp
+        | Channel::UsPrivacy
+        | Channel::ConsentMode => take_in_replacing(policy, stored, statement, said),
+    }
+}
+
+fn new_stored(statement: &Statement, said: &Said) -> Stored {
+    Stored {
+        channel: statement.channel,
+        hash: statement.hash,
+        person: said.person,
+        first_at: said.at,
+        last_at: said.at,
+        content: statement.content.clone(),
+    }
+}
+
+/// Sticky: new where no earlier signal covers its sections; an earlier time moves the start.
+fn take_in_gpc(stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> Option<Effect> {
+    let sections = statement.content.gpc_sections();
+    let covers = |known: &Stored| match known.content {
+        Content::Gpc(theirs) => theirs.covers(sections),
+        _ => false,
+    };
+    if stored.iter().any(|known| covers(known) && known.first_at <= said.at) {
+        return None;
+    }
+    let narrows = !stored.iter().any(covers);
+    match stored.iter_mut().find(|known| known.channel == Channel::Gpc && known.hash == statement.hash) {
+        Some(same) => same.first_at = same.first_at.min(said.at),
+        None => stored.push(new_stored(statement, said)),
+    }
+    Some(Effect { current: true, narrows: narrows && sections != Sections::NONE })
+}
+
+/// Each act counts by itself: new unless it is the very same.
+fn take_in_act(stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> Option<Effect> {
+    if stored.iter().any(|known| known.channel == Channel::Explicit && known.hash == statement.hash) {
+        return None;
+    }
+    let Content::Explicit(choice) = &statement.content else { return None };
+    let narrows = !choice.denied.is_empty();
+    stored.push(new_stored(statement, said));
+    Some(Effect { current: true, narrows })
+}
+
+/// The newest of the channel stands.
+fn take_in_replacing(
+    policy: &Policy,
+    stored: &mut Vec<Stored>,
+    statement: &Statement,
+    said: &Said,
+) -> Option<Effect> {
+    let channel = statement.channel;
+    let newest = stored.iter().filter(|known| known.channel == channel).map(|known| known.last_at).max();
+    let same = stored.iter().position(|known| known.channel == channel && known.hash == statement.hash);
+    let is_newest = newest.is_none_or(|newest| said.at >= newest);
+    let footprint = Footprint::of(policy, &statement.content);
+    if let Some(same) = same.map(|index| &stored[index]) {
+        let stands = Some(same.last_at) == newest;
+        let fresh_for = if footprint.denies() { REPEAT_OF_REFUSAL } else { REPEAT_OF_GRANT };
+        if said.at <= same.last_at || (stands && said.at.duration_since(same.last_at) < fresh_for) {
+            return None;
+        }
+    }
+    // What stood until now: all that share the newest time.
+    let standing = stored
+        .iter()
+        .filter(|known| known.channel == channel && Some(known.last_at) == newest)
+        .map(|known| Footprint::of(policy, &known.content))
+        .reduce(|all, one| all.and(&one));
+    let narrows = is_newest
+        && match standing {
+            None => footprint.denies(),
+            Some(standing) => footprint.narrows(&standing),
+        };
+    match same {
+        Some(index) => {
+            let same = &mut stored[index];
+            same.last_at = said.at;
+            same.person |= said.person;
+        }
+        None => stored.push(new_stored(statement, said)),
+    }
+    Some(Effect { current: is_newest, narrows })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::statement::{Captured, Decoder};
+
+    const DEVICE: SubjectKey = SubjectKey([1; 16]);
+    const PERSON: SubjectKey = SubjectKey([2; 16]);
+
+    fn decoder() -> Decoder {
+        Decoder::new(Arc::new(Policy::compiled_in().unwrap()), 1 << 20)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).unwrap()
+    }
+
+    fn said(decoder: &Decoder, own: &[SubjectKey], second: i64, captured: &Captured) -> Said {
+        Said {
+            own: own.to_vec(),
+            named: own.to_vec(),
+            person: own.contains(&PERSON),
+            at: at(second),
+            received_at: at(second),
+            statements: decoder.statements(captured, at(second)),
+            message_id: format!("m-{second}"),
+        }
+    }
+
+    fn gpc() -> Captured {
+        Captured { gpc: Some("sec_gpc_header".to_owned()), ..Captured::default() }
+    }
+
+    fn advertising(allowed: bool) -> Captured {
+        let categories = Some(vec![("Advertising".to_owned(), allowed)]);
+        Captured { categories, interaction: true, ..Captured::default() }
+    }
+
+    fn causes(changes: &Changes) -> Vec<Cause> {
+        changes.narrowings.iter().map(|narrowing| narrowing.cause).collect()
+    }
+
+    #[test]
+    fn gpc_narrows_once_for_each_subject_it_is_first_seen_for() {
+        let decoder = decoder();
+        let mut known = Known::default();
+        let mut record = |said: Said| known.record(decoder.policy(), &[said]);
+        let first = record(said(&decoder, &[DEVICE], 0, &gpc()));
+        assert_eq!((causes(&first), first.rows.len()), (vec![Cause::Gpc], 1));
+        assert!(record(said(&decoder, &[DEVICE], 9, &gpc())).is_empty());
+        // The person is new, the device is not: one narrowing that names both.
+        let person = record(said(&decoder, &[DEVICE, PERSON], 10, &gpc()));
+        assert_eq!((causes(&person), person.rows.len()), (vec![Cause::Gpc], 1));
+        assert_eq!(person.narrowings[0].subjects, [DEVICE, PERSON]);
+        // An earlier observation that arrives late moves the start and narrows nothing.
+        let earlier = record(said(&decoder, &[DEVICE], -5, &gpc()));
+        assert_eq!((causes(&earlier), earlier.rows[0].first_at), (vec![], at(-5)));
+    }
+
+    #[test]
+    fn the_second_of_two_equal_items_of_a_batch_changes_nothing() {
+        let decoder = decoder();
+        let item = said(&decoder, &[DEVICE], 0, &advertising(false));
+        let changes = Known::default().record(decoder.policy(), &[item.clone(), item]);
+        assert_eq!((causes(&changes), changes.rows.len()), (vec![Cause::Categories], 1));
+    }
+
+    #[test]
+    fn a_category_turned_off_narrows_again_after_it_was_on() {
+        let decoder = decoder();
+        let mut known = Known::default();
+        let mut record = |second, allowed| {
+            known.record(decoder.policy(), &[said(&decoder, &[DEVICE], second, &advertising(allowed))])
+        };
+        assert_eq!(causes(&record(0, false)), [Cause::Categories]);
+        assert_eq!(causes(&record(1, true)), []);
+        assert_eq!(causes(&record(2, false)), [Cause::Categories]);
+        // A repeat: nothing at once, the time alone after a while.
+        assert!(record(3, false).is_empty());
+        let repeat = record(60, false);
+        assert_eq!((causes(&repeat), repeat.rows.len()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_late_refusal_older_than_what_stands_is_kept_and_narrows_nothing() {
+        let decoder = decoder();
+        let mut known = Known::default();
+        let mut record = |second, allowed| {
+            known.record(decoder.policy(), &[said(&decoder, &[DEVICE], second, &advertising(allowed))])
+        };
+        record(10, true);
+        let late = record(5, false);
+        assert_eq!((causes(&late), late.rows[0].current), (vec![], false));
+        // At the same time as what stands, the refusal counts.
+        let tie = record(10, false);
+        assert_eq!((causes(&tie), tie.rows[0].current), (vec![Cause::Categories], true));
+    }
+
+    #[test]
+    fn an_explicit_denial_is_a_withdrawal_and_the_same_act_counts_once() {
+        use crate::{purpose::Purposes, signal::ExplicitChoice};
+        let decoder = decoder();
+        let choice = ExplicitChoice { denied: Purposes::ADS, ..ExplicitChoice::default() };
+        let captured =
+            Captured { explicit: Some((choice, "privacy_center".to_owned())), ..advertising(false) };
+        let mut known = Known::default();
+        let first = known.record(decoder.policy(), &[said(&decoder, &[PERSON], 0, &captured)]);
+        assert_eq!((causes(&first), first.rows.len()), (vec![Cause::Withdrawal], 2));
+        assert!(known.record(decoder.policy(), &[said(&decoder, &[PERSON], 0, &captured)]).is_empty());
+        let again = known.record(decoder.policy(), &[said(&decoder, &[PERSON], 1, &captured)]);
+        assert_eq!(causes(&again), [Cause::Withdrawal]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_narrows() {
+        let decoder = decoder();
+        let captured =
+            Captured { unreadable: true, gpp_string: "DBABLA~~".to_owned(), ..Captured::default() };
+        let changes = Known::default().record(decoder.policy(), &[said(&decoder, &[DEVICE], 0, &captured)]);
+        assert_eq!((causes(&changes), changes.rows.len()), (vec![Cause::Unreadable], 2));
+    }
+}

@@ -1,0 +1,143 @@
+//! The journal over a real PostgreSQL: order, no holes, group commit, overload.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tracklayer_ids::{Generation, Partition, Position, SourceId, WorkspaceId};
+use tracklayer_journal::{AppendError, Appender, AppenderSettings, Draft, PostgresJournal};
+use tracklayer_testkit::TestDatabase;
+
+const WORKSPACE: WorkspaceId = WorkspaceId(7);
+
+async fn journal() -> (TestDatabase, PostgresJournal) {
+    let database = tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await;
+    let journal = PostgresJournal::new(database.pool.clone());
+    journal.ensure_partitions(2).await.unwrap();
+    (database, journal)
+}
+
+fn draft(partition: u32, text: String) -> Draft {
+    Draft { partition: Partition(partition), source: SourceId(1), minute: 1, bytes: Bytes::from(text) }
+}
+
+async fn all_events(journal: &PostgresJournal, partition: u32) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut at = Position::new(1, partition, 0);
+    loop {
+        let blocks = journal.read(WORKSPACE, at, 10).await.unwrap();
+        let Some(last) = blocks.last() else { return texts };
+        at.offset = last.end();
+        for block in &blocks {
+            texts.extend(block.events().unwrap().iter().map(|b| String::from_utf8(b.to_vec()).unwrap()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_get_positions_without_holes_and_find_their_events_there() {
+    let (_database, journal) = journal().await;
+    let stop = CancellationToken::new();
+    let appender = Appender::start(journal.clone(), AppenderSettings::default(), &stop);
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..40 {
+        let appender = appender.clone();
+        callers.spawn(async move {
+            let mut got = Vec::new();
+            for round in 0..10 {
+                let drafts = (0..3).map(|i| draft(i % 2, format!("{caller}-{round}-{i}"))).collect();
+                for (i, position) in appender.append(WORKSPACE, drafts).await.unwrap().into_iter().enumerate() {
+                    got.push((position, format!("{caller}-{round}-{i}")));
+                }
+            }
+            got
+        });
+    }
+    let mut seen = HashSet::new();
+    let mut expected = Vec::new();
+    while let Some(got) = callers.join_next().await {
+        for (position, text) in got.unwrap() {
+            assert!(seen.insert(position), "{position} was given twice");
+            expected.push((position, text));
+        }
+    }
+    for partition in 0..2 {
+        let stored = all_events(&journal, partition).await;
+        let mine: Vec<_> = expected.iter().filter(|(p, _)| p.partition.0 == partition).collect();
+        assert_eq!(stored.len(), mine.len());
+        for (position, text) in mine {
+            assert_eq!(&stored[position.offset.0 as usize], text);
+        }
+    }
+    let blocks: (i64,) = sqlx::query_as("select count(*) from journal.received").fetch_one(&_database.pool).await.unwrap();
+    assert!(blocks.0 < 600, "1,200 events of 400 small requests must share blocks, there are {}", blocks.0);
+    stop.cancel();
+    appender.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_caller_hands_over_first_gets_the_lower_offset_without_waiting_for_acks() {
+    let (_database, journal) = journal().await;
+    let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
+    let calls: Vec<_> = (0..200).map(|i| appender.append(WORKSPACE, vec![draft(0, format!("{i:03}"))])).collect();
+    futures::future::try_join_all(calls).await.unwrap();
+    let stored = all_events(&journal, 0).await;
+    let mut sorted = stored.clone();
+    sorted.sort();
+    assert_eq!(stored, sorted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_its_limit_the_appender_tells_callers_to_come_back_and_stores_nothing() {
+    let (_database, journal) = journal().await;
+    let settings = AppenderSettings { max_waiting_bytes: 1_000, ..AppenderSettings::default() };
+    let appender = Appender::start(journal.clone(), settings, &CancellationToken::new());
+    let refused = appender.append(WORKSPACE, vec![draft(0, "x".repeat(2_000))]).await;
+    assert!(matches!(refused, Err(AppendError::Overloaded { retry_after, .. }) if retry_after == Duration::from_secs(1)));
+    assert_eq!(appender.waiting_bytes(), 0);
+    assert!(all_events(&journal, 0).await.is_empty());
+    appender.append(WORKSPACE, vec![draft(0, "y".repeat(500))]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_may_start_inside_a_block_and_heads_say_where_it_ends() {
+    let (_database, journal) = journal().await;
+    let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
+    let drafts = (0..5).map(|i| draft(3, format!("{i}"))).collect();
+    appender.append(WORKSPACE, drafts).await.unwrap();
+    let blocks = journal.read(WORKSPACE, Position::new(1, 3, 4), 10).await.unwrap();
+    assert_eq!((blocks.len(), blocks[0].first.offset.0), (1, 0));
+    assert!(journal.read(WORKSPACE, Position::new(1, 3, 5), 10).await.unwrap().is_empty());
+    let heads = journal.heads().await.unwrap();
+    assert_eq!((heads[0].generation, heads[0].next.0), (Generation(1), 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_block_with_a_flipped_bit_is_an_error_with_its_position() {
+    let (database, journal) = journal().await;
+    let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
+    appender.append(WORKSPACE, vec![draft(0, "event".into())]).await.unwrap();
+    sqlx::query("update journal.received set payload = set_byte(payload, 5, get_byte(payload, 5) # 1)")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let error = journal.read(WORKSPACE, Position::new(1, 0, 0), 1).await.unwrap()[0].events().unwrap_err();
+    assert_eq!(error.to_string(), "block at 1/0/0 cannot be read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_gets_its_own_partition_once() {
+    let (database, journal) = journal().await;
+    journal.ensure_partitions(2).await.unwrap();
+    let (days,): (i64,) = sqlx::query_as("select count(*) from pg_inherits where inhparent = 'journal.received'::regclass")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(days, 4, "today, two days ahead, and the default");
+    let appender = Appender::start(journal, AppenderSettings::default(), &CancellationToken::new());
+    appender.append(WORKSPACE, vec![draft(0, "event".into())]).await.unwrap();
+    let (in_default,): (i64,) =
+        sqlx::query_as("select count(*) from only journal.received_default").fetch_one(&database.pool).await.unwrap();
+    assert_eq!(in_default, 0);
+}

@@ -1,0 +1,157 @@
+//! `tracklayer events`.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use tracklayer_proto::control::v1::{ListConnectionsRequest, ListSourcesRequest};
+use tracklayer_proto::delivery::v1::{EventStory, Position, ShowEventRequest};
+use tracklayer_proto::ingest::v1::ListRejectedRequest;
+
+use super::output::{print_rows, table, time};
+use super::{Access, Output};
+
+/// Single events.
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// Tell the story of one event: where it came from, its twin, profile, consent decision, every delivery.
+    Show {
+        /// Its message_id.
+        message_id: String,
+    },
+    /// List events that were rejected at the door, newest first.
+    Rejected {
+        /// 1 to 1,000.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the service answered.
+pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
+    let workspace_id = access.workspace().await?.workspace_id;
+    match command {
+        Events::Show { message_id } => {
+            let request = ShowEventRequest { workspace_id, message_id };
+            let stories = access.delivery()?.show_event(request).await?.into_inner().occurrences;
+            let mut control = access.control()?;
+            let sources = control.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
+            let connections =
+                control.list_connections(ListConnectionsRequest { workspace_id }).await?.into_inner().connections;
+            let names = Names {
+                sources: sources.into_iter().map(|s| (s.source_id, s.name)).collect(),
+                connections: connections.into_iter().map(|c| (c.connection_id, c.name)).collect(),
+            };
+            show(access.output, &stories, &names);
+        }
+        Events::Rejected { limit } => {
+            let request = ListRejectedRequest { workspace_id, limit };
+            let events = access.ingest()?.list_rejected(request).await?.into_inner().events;
+            let document = events
+                .iter()
+                .map(|e| {
+                    let rejected = e.rejected.clone().unwrap_or_default();
+                    json!({
+                        "received_at": time(e.received_at.as_ref()), "source_id": e.source_id,
+                        "message_id": e.message_id, "code": rejected.code, "field": rejected.field,
+                        "reason": rejected.reason, "raw": String::from_utf8_lossy(&e.raw),
+                    })
+                })
+                .collect();
+            let rows: Vec<Vec<String>> = events
+                .into_iter()
+                .map(|e| {
+                    let rejected = e.rejected.unwrap_or_default();
+                    let at = time(e.received_at.as_ref());
+                    vec![at, e.source_id.to_string(), e.message_id, rejected.code, rejected.field, rejected.reason]
+                })
+                .collect();
+            print_rows(access.output, &document, &["received", "source", "message_id", "code", "field", "reason"], &rows);
+        }
+    }
+    Ok(())
+}
+
+struct Names {
+    sources: BTreeMap<i64, String>,
+    connections: BTreeMap<i64, String>,
+}
+
+fn name(names: &BTreeMap<i64, String>, id: i64) -> String {
+    names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+}
+
+fn position(position: Option<&Position>) -> String {
+    position.map(|p| format!("{}/{}/{}", p.generation, p.partition, p.offset)).unwrap_or_default()
+}
+
+fn show(output: Output, stories: &[EventStory], names: &Names) {
+    if output == Output::Json {
+        let document: Vec<Value> = stories.iter().map(|story| document(story, names)).collect();
+        println!("{:#}", json!({ "occurrences": document }));
+        return;
+    }
+    for story in stories {
+        let event: Value = serde_json::from_str(&story.event_json).unwrap_or(Value::Null);
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        println!("{} {:?} from {} ({})", text("type"), text("name"), name(&names.sources, story.source_id), text("channel"));
+        println!("  position   {}", position(story.position.as_ref()));
+        println!("  received   {}   happened {}", time(story.received_at.as_ref()), text("timestamp"));
+        println!("  library    {}", text("library"));
+        println!("  ids        anonymous_id {}   user_id {}", text("anonymous_id"), text("user_id"));
+        println!("  consent    {}", event["consent"]);
+        match (&story.duplicate_of, story.resolved) {
+            (Some(first), _) => println!("  dedup      duplicate of {} (its twin or a repeat)", position(Some(first))),
+            (None, true) => println!("  dedup      first occurrence"),
+            (None, false) => println!("  dedup      not yet resolved"),
+        }
+        if !story.canonical_key.is_empty() {
+            println!("  profile    {}", story.canonical_key);
+        }
+        let rows: Vec<Vec<String>> = story
+            .deliveries
+            .iter()
+            .map(|d| {
+                vec![
+                    name(&names.connections, d.connection_id),
+                    d.state.clone(),
+                    d.reason.clone(),
+                    d.consent.clone(),
+                    d.attempts.to_string(),
+                    d.latency_ms.to_string(),
+                    d.detail.chars().take(60).collect(),
+                ]
+            })
+            .collect();
+        let head = ["connection", "state", "reason", "consent", "attempts", "ms", "detail"];
+        for line in table(&head, &rows).lines() {
+            println!("    {line}");
+        }
+        println!();
+    }
+}
+
+fn document(story: &EventStory, names: &Names) -> Value {
+    let deliveries: Vec<Value> = story
+        .deliveries
+        .iter()
+        .map(|d| {
+            json!({
+                "connection_id": d.connection_id, "connection": name(&names.connections, d.connection_id),
+                "state": d.state, "reason": d.reason, "consent": d.consent, "attempts": d.attempts,
+                "latency_ms": d.latency_ms, "detail": d.detail, "at": time(d.at.as_ref()),
+            })
+        })
+        .collect();
+    json!({
+        "position": position(story.position.as_ref()),
+        "source_id": story.source_id, "source": name(&names.sources, story.source_id),
+        "received_at": time(story.received_at.as_ref()),
+        "event": serde_json::from_str::<Value>(&story.event_json).unwrap_or(Value::Null),
+        "duplicate_of": story.duplicate_of.as_ref().map(|p| position(Some(p))),
+        "canonical_key": story.canonical_key, "resolved": story.resolved, "deliveries": deliveries,
+    })
+}

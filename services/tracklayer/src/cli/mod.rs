@@ -1,0 +1,16 @@
+//! Commands for people, over the same gRPC that the console uses. Each prints a table, or JSON with `--output json`.
+
+pub mod connect;
+pub mod connections;
+pub mod dead_letters;
+pub mod events;
+pub mod ledger;
+pub mod output;
+pub mod pure;
+pub mod send;
+pub mod sources;
+pub mod stats;
+pub mod workspaces;
+
+pub use connect::{Access, AccessOptions};
+pub use output::Output;

@@ -1,0 +1,80 @@
+//! Tables for people, JSON for programs.
+
+use serde_json::Value;
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Output {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+}
+
+/// Prints rows: as JSON the whole document, as a table these columns.
+pub fn print_rows(output: Output, document: &Value, head: &[&str], rows: &[Vec<String>]) {
+    match output {
+        Output::Json => println!("{document:#}"),
+        Output::Table if rows.is_empty() => println!("none"),
+        Output::Table => print!("{}", table(head, rows)),
+    }
+}
+
+/// Columns as wide as their widest cell; numbers to the right.
+#[must_use]
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let numeric = |column: usize| {
+        rows.iter().all(|row| {
+            row.get(column).is_none_or(|cell| cell.chars().all(|c| c.is_ascii_digit() || "-,. ".contains(c)))
+        })
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let mut text = String::new();
+        for (column, cell) in cells.iter().enumerate() {
+            let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+            let last = column + 1 == cells.len();
+            match (numeric(column), last) {
+                (true, _) => text.push_str(&format!("{pad}{cell}")),
+                (false, true) => text.push_str(cell),
+                (false, false) => text.push_str(&format!("{cell}{pad}")),
+            }
+            if !last {
+                text.push_str("  ");
+            }
+        }
+        text.push('\n');
+        text
+    };
+    let mut text = line(head.to_vec());
+    text.push_str(&format!("{}\n", "-".repeat(widths.iter().sum::<usize>() + 2 * (head.len().max(1) - 1))));
+    for row in rows {
+        text.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    text
+}
+
+/// An instant for people and programs: RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn time(stamp: Option<&prost_types::Timestamp>) -> String {
+    stamp
+        .and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok())
+        .map(|t| format!("{t:.3}"))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_to_the_right_and_words_to_the_left() {
+        let rows = vec![vec!["meta".into(), "7".into()], vec!["tiktok".into(), "1234".into()]];
+        assert_eq!(table(&["name", "count"], &rows), "name    count\n-------------\nmeta        7\ntiktok   1234\n");
+    }
+}

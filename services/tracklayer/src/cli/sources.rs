@@ -1,0 +1,77 @@
+//! `tracklayer sources`.
+
+use clap::Subcommand;
+use serde_json::json;
+use tracklayer_proto::control::v1::{CreateSourceRequest, ListSourcesRequest};
+
+use super::Access;
+use super::output::print_rows;
+
+/// Sources and their write keys.
+#[derive(Debug, Subcommand)]
+pub enum Sources {
+    /// List the workspace's.
+    List,
+    /// Make one; its write key is shown only now.
+    Create {
+        /// 1 to 63 characters: a-z, 0-9, hyphen.
+        name: String,
+        /// browser, server or mobile.
+        #[arg(long)]
+        channel: String,
+        /// Place of events that do not say: US-CA, DE. Without one, an event's place is unknown, the strictest.
+        #[arg(long, default_value = "")]
+        default_place: String,
+        /// Which identifier type its userId is.
+        #[arg(long, default_value = "")]
+        user_id_type: String,
+        /// A write key to keep from another system.
+        #[arg(long, default_value = "")]
+        write_key: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the service answered.
+pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
+    let workspace_id = access.workspace().await?.workspace_id;
+    match command {
+        Sources::List => {
+            let sources =
+                access.control()?.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
+            let document = sources
+                .iter()
+                .map(|s| {
+                    json!({
+                        "source_id": s.source_id, "name": s.name, "channel": s.channel,
+                        "default_place": s.default_place, "enabled": s.enabled, "write_key_hint": s.write_key_hint,
+                    })
+                })
+                .collect();
+            let rows: Vec<Vec<String>> = sources
+                .into_iter()
+                .map(|s| vec![s.source_id.to_string(), s.name, s.channel, s.default_place, format!("{}…", s.write_key_hint)])
+                .collect();
+            print_rows(access.output, &document, &["id", "name", "channel", "place", "write key"], &rows);
+        }
+        Sources::Create { name, channel, default_place, user_id_type, write_key } => {
+            let request = CreateSourceRequest {
+                workspace_id,
+                name,
+                channel,
+                default_place,
+                user_id_type,
+                write_key,
+                ..CreateSourceRequest::default()
+            };
+            let made = access.control()?.create_source(request).await?.into_inner();
+            let source = made.source.unwrap_or_default();
+            let document = json!({ "source_id": source.source_id, "name": source.name, "write_key": made.write_key });
+            let row = vec![source.source_id.to_string(), source.name, made.write_key];
+            print_rows(access.output, &document, &["id", "name", "write key (shown only now)"], &[row]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! `tracklayer demo`: everything started, a sample day sent through the public APIs, live progress, and the table at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::connect::DevAddresses;
+use crate::cli::output::table;
+use crate::cli::stats::Counts;
+use crate::cli::{Access, AccessOptions, Output};
+use crate::dev::{DevOptions, Running};
+use crate::sample::people::{self, Day, From, Part};
+use crate::sample::send::{Tally, Target, send};
+
+/// Longest wait for a part of the day to settle.
+const SETTLE: Duration = Duration::from_secs(600);
+
+/// The sample day.
+#[derive(Debug, Clone, Args)]
+pub struct SampleOptions {
+    /// Decides who comes and what they do.
+    #[arg(long, default_value_t = 2026)]
+    pub seed: u64,
+    /// How many visitors come.
+    #[arg(long, default_value_t = 1_500)]
+    pub visitors: usize,
+}
+
+/// The target of a running `dev`.
+///
+/// # Errors
+/// The sample workspace's sources are not there.
+pub fn target(addresses: &DevAddresses) -> anyhow::Result<Target> {
+    let key = |name: &str| {
+        addresses.write_keys.get(name).cloned().ok_or_else(|| anyhow::anyhow!("no source `{name}` in the sample workspace"))
+    };
+    let write_keys = BTreeMap::from([
+        (From::WebUs, key("web-us")?),
+        (From::WebDe, key("web-de")?),
+        (From::ShopServer, key("shop-server")?),
+        (From::Subscriptions, key("subscriptions")?),
+        (From::Wholesale, key("wholesale")?),
+    ]);
+    Ok(Target { http: addresses.ingest_http.clone(), grpc: addresses.ingest.clone(), write_keys })
+}
+
+/// An installation's key and addresses as the command line uses them.
+///
+/// # Errors
+/// There is no key.
+pub fn access(addresses: &DevAddresses, output: Output) -> anyhow::Result<Access> {
+    Access::new(&AccessOptions {
+        control: Some(addresses.control.clone()),
+        delivery: Some(addresses.delivery.clone()),
+        ingest: Some(addresses.ingest.clone()),
+        admin_key: Some(addresses.admin_key.clone()),
+        workspace: Some(addresses.workspace_id.to_string()),
+        data_dir: std::path::PathBuf::new(),
+        output,
+    })
+}
+
+/// Starts everything and shows the day; stays until Ctrl-C unless `once`.
+///
+/// # Errors
+/// Something did not start, or the day did not settle.
+pub async fn run(dev: DevOptions, sample: SampleOptions, once: bool, stop: CancellationToken) -> anyhow::Result<()> {
+    println!("starting the five services, PostgreSQL, Redis and the platforms' sandbox ...");
+    let started = Instant::now();
+    let mut running = Running::start(dev).await?;
+    println!("up after {:.1} s; console {}  (admin key: {})", started.elapsed().as_secs_f64(), running.addresses.console, running.addresses.admin_key);
+    let done = tokio::select! {
+        done = show(&running.addresses.clone(), &sample) => done,
+        error = running.failed() => Err(error),
+        () = stop.cancelled() => Ok(()),
+    };
+    if done.is_ok() && !once && !stop.is_cancelled() {
+        crate::print_addresses(&running.addresses);
+        println!("\nstays up until Ctrl-C");
+        tokio::select! {
+            error = running.failed() => eprintln!("{error:#}"),
+            () = stop.cancelled() => {}
+        }
+    }
+    let stopped = running.stop().await;
+    done?;
+    stopped
+}
+
+/// Sends the day, part by part, and prints the table.
+///
+/// # Errors
+/// A client gave up, or nothing settles.
+pub async fn show(addresses: &DevAddresses, sample: &SampleOptions) -> anyhow::Result<()> {
+    let day = people::day(sample.seed, sample.visitors);
+    let census = day.census();
+    println!(
+        "sample day, seed {}: {} visitors, {} distinct events, {} with twins and repeats",
+        sample.seed, sample.visitors, census.events, census.sent
+    );
+    let access = access(addresses, Output::Table)?;
+    let tally = Arc::new(Tally::default());
+    let target = target(addresses)?;
+    let before = Instant::now();
+    for part in [Part::Day, Part::Evening] {
+        send_part(&access, addresses.workspace_id, &target, &day, part, &tally).await?;
+    }
+    let counts = Counts::read(&access, addresses.workspace_id).await?;
+    println!("\nthe whole day took {:.1} s\n", before.elapsed().as_secs_f64());
+    print!("{}", counts.tables());
+    println!("\n{}", summary(&counts, &tally));
+    Ok(())
+}
+
+async fn send_part(
+    access: &Access,
+    workspace: i64,
+    target: &Target,
+    day: &Day,
+    part: Part,
+    tally: &Arc<Tally>,
+) -> anyhow::Result<()> {
+    let sending = send(target, day, part, Arc::clone(tally));
+    tokio::pin!(sending);
+    let deadline = Instant::now() + SETTLE;
+    let mut sent = false;
+    loop {
+        tokio::select! {
+            result = &mut sending, if !sent => {
+                result?;
+                sent = true;
+            }
+            () = tokio::time::sleep(Duration::from_millis(500)) => {
+                let counts = Counts::read(access, workspace).await?;
+                progress(&counts, tally);
+                if sent && counts.settled() {
+                    return Ok(());
+                }
+                if Instant::now() > deadline {
+                    bail!("the day does not settle: something waits or is held; see `tracklayer stats`");
+                }
+            }
+        }
+    }
+}
+
+fn progress(counts: &Counts, tally: &Tally) {
+    let connections: Vec<String> = counts
+        .connections
+        .iter()
+        .map(|(name, c)| format!("{name} {}+{} waiting", c.in_state("delivered"), c.waiting + c.in_state("held")))
+        .collect();
+    println!(
+        "  sent {:>6}  accepted {:>6}  delivered: {}",
+        tally.events.load(Ordering::Relaxed),
+        counts.received(),
+        connections.join(", ")
+    );
+}
+
+fn summary(counts: &Counts, tally: &Tally) -> String {
+    let duplicates = counts.connections.values().map(|c| c.in_state("duplicate")).max().unwrap_or(0);
+    let rows = vec![
+        vec!["received".to_owned(), counts.received().to_string()],
+        vec!["duplicates".to_owned(), duplicates.to_string()],
+        vec!["rejected".to_owned(), tally.rejected.load(Ordering::Relaxed).to_string()],
+        vec!["requests that clients repeated".to_owned(), tally.retried.load(Ordering::Relaxed).to_string()],
+    ];
+    table(&["the day", "events"], &rows)
+}

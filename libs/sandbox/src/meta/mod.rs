@@ -1,0 +1,194 @@
+//! Meta's Conversions API: `POST /{version}/{dataset}/events`. One invalid event refuses the whole request
+//! and nothing of it is processed. Order of checks: token, path and version, dataset, `data`, then event by
+//! event.
+//!
+//! Source: Meta, Conversions API, "Using the API", "Parameters", "Deduplicate pixel and server events";
+//! 2026-11.
+
+mod answer;
+mod event;
+pub(crate) mod fault;
+mod shape;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::answer::Answer;
+use crate::exchange::{Inbound, World};
+use crate::json::{Items, Json};
+use crate::platform::Platform;
+use crate::store::{Arrival, Key};
+
+use answer::{Refusal, trace_id};
+
+/// Most events of one request. Source: Meta, Conversions API, "Using the API"; 2026-11.
+const MAX_EVENTS: usize = 1_000;
+
+/// Same dataset, name and id within this time: the first wins. Source: Meta, "Deduplicate pixel and server
+/// events"; 2026-11.
+const DEDUP_WINDOW: Duration = Duration::from_secs(48 * 3600);
+
+#[derive(Deserialize, Default)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    data: Option<Items<'a>>,
+    #[serde(borrow, default)]
+    access_token: Option<Json<'a>>,
+    #[serde(borrow, default)]
+    appsecret_proof: Option<Json<'a>>,
+    #[serde(borrow, default)]
+    partner_agent: Option<Json<'a>>,
+}
+
+/// The parameters of a request, from wherever they came.
+struct Parameters<'a> {
+    token: Option<String>,
+    proof: Option<String>,
+    partner_agent: Option<String>,
+    /// None: absent, or no list.
+    data: Option<Vec<Cow<'a, str>>>,
+}
+
+/// Answers a request.
+pub(crate) fn answer(world: &World, inbound: &Inbound<'_>) -> Answer {
+    let form = form_parameters(inbound);
+    let parameters = match &form {
+        Some(form) => parameters_of_form(inbound, form),
+        None => parameters_of_json(inbound),
+    };
+    match accept(world, inbound, &parameters) {
+        Ok(answer) => answer,
+        Err(refusal) => refusal.answer(inbound.localised),
+    }
+}
+
+fn accept(world: &World, inbound: &Inbound<'_>, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+    let options = &world.options.meta;
+    let token = parameters.token.as_deref().unwrap_or("");
+    let datasets = options.tokens.get(token).ok_or_else(Refusal::token)?;
+    let unknown_path = || Refusal::unknown_path(inbound.path);
+    let mut parts = inbound.path.trim_matches('/').split('/');
+    let (version, dataset) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let known = options.versions.iter().any(|known| known == version) && parts.next() == Some("events");
+    if !known || parts.next().is_some() {
+        return Err(unknown_path());
+    }
+    if !datasets.iter().any(|known| known == dataset) || *inbound.method != Method::POST {
+        return Err(Refusal::dataset(dataset));
+    }
+    if let Some(secret) = &options.app_secret {
+        let proof = parameters.proof.as_deref().ok_or_else(Refusal::proof_missing)?;
+        if proof != proof_of(secret, token) {
+            return Err(Refusal::proof_wrong());
+        }
+    }
+    if let Some(agent) = &parameters.partner_agent
+        && (agent.chars().count() >= 23 || agent.chars().filter(char::is_ascii_alphabetic).count() < 2)
+    {
+        return Err(Refusal::parameter("(#100) Param partner_agent is not valid"));
+    }
+    let Some(texts) = &parameters.data else {
+        return Err(Refusal::parameter("(#100) The parameter data is required"));
+    };
+    if texts.is_empty() {
+        return Err(Refusal::parameter("(#100) Param data must be non-empty."));
+    }
+    if texts.len() > MAX_EVENTS {
+        return Err(Refusal::parameter(format!(
+            "(#100) Param data must have at most {MAX_EVENTS} elements, but has {}.",
+            texts.len()
+        )));
+    }
+    let mut warnings = event::Warnings::default();
+    let mut arrivals = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let checked = event::check(index, text, inbound.now, options.require_website_fields, &mut warnings)?;
+        if inbound.failing(index) {
+            continue;
+        }
+        let key = (!checked.id.is_empty()).then(|| Key::of(&[dataset, &checked.name, &checked.id]));
+        arrivals.push(Arrival {
+            key,
+            identity: dataset,
+            name: checked.name,
+            id: checked.id,
+            time: checked.time,
+            value: checked.value,
+            currency: checked.currency,
+            body: text,
+        });
+    }
+    let book = world.book(Platform::Meta);
+    book.accept(&arrivals, inbound.now, DEDUP_WINDOW);
+    let mut pages = book.open();
+    pages.totals.refused_events += (texts.len() - arrivals.len()) as u64;
+    for (kind, times) in warnings.kinds() {
+        pages.warn(kind, times);
+    }
+    let body = json!({ "events_received": arrivals.len(), "messages": [], "fbtrace_id": trace_id() });
+    Ok(Answer::json(200, &body))
+}
+
+/// `appsecret_proof`: hex HMAC-SHA256 of the token under the app's secret. Source: Meta, Graph API, "Secure
+/// calls"; 2026-11.
+fn proof_of(secret: &str, token: &str) -> String {
+    // HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
+    mac.update(token.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+fn form_parameters(inbound: &Inbound<'_>) -> Option<Vec<(String, String)>> {
+    let kind = inbound.header("content-type")?;
+    kind.starts_with("application/x-www-form-urlencoded")
+        .then(|| url::form_urlencoded::parse(inbound.body).into_owned().collect())
+}
+
+fn parameters_of_form<'a>(inbound: &Inbound<'_>, form: &'a [(String, String)]) -> Parameters<'a> {
+    let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let items = get("data").and_then(|data| serde_json::from_str::<Items<'_>>(data).ok());
+    let data = match items {
+        // Here each event may be a JSON text of its own. Source: Meta's business SDKs; 2026-11.
+        Some(Items::List(list)) => Some(
+            list.into_iter()
+                .map(|item| match serde_json::from_str::<String>(item.get()) {
+                    Ok(text) => Cow::Owned(text),
+                    Err(_) => Cow::Borrowed(item.get()),
+                })
+                .collect(),
+        ),
+        Some(Items::Other) | None => None,
+    };
+    Parameters {
+        token: token_beside(inbound).or_else(|| get("access_token").map(str::to_owned)),
+        proof: inbound.parameter("appsecret_proof").or_else(|| get("appsecret_proof").map(str::to_owned)),
+        partner_agent: get("partner_agent").map(str::to_owned),
+        data,
+    }
+}
+
+fn parameters_of_json<'a>(inbound: &Inbound<'a>) -> Parameters<'a> {
+    // A body that cannot be read has no parameters: the token may still be good, and then `data` is missing.
+    let envelope: Envelope<'a> = serde_json::from_slice(inbound.body).unwrap_or_default();
+    let text = |json: Option<Json<'a>>| json.as_ref().and_then(Json::text).map(str::to_owned);
+    let data = match envelope.data {
+        Some(Items::List(list)) => Some(list.into_iter().map(|item| Cow::Borrowed(item.get())).collect()),
+        Some(Items::Other) | None => None,
+    };
+    Parameters {
+        token: token_beside(inbound).or_else(|| text(envelope.access_token)),
+        proof: inbound.parameter("appsecret_proof").or_else(|| text(envelope.appsecret_proof)),
+        partner_agent: text(envelope.partner_agent),
+        data,
+    }
+}
+
+fn token_beside(inbound: &Inbound<'_>) -> Option<String> {
+    inbound.bearer().map(str::to_owned).or_else(|| inbound.parameter("access_token"))
+}

@@ -1,0 +1,15 @@
+//! The sandbox from outside, over HTTP: bad requests and the exact answers, deduplication, faults, and the
+//! reference vectors' payloads, all of which must pass.
+
+mod data_manager;
+mod faults;
+mod ga4;
+mod google_ads;
+mod hostile;
+mod many;
+mod meta;
+mod oauth;
+mod rig;
+mod tiktok;
+mod vectors;
+mod webhook;

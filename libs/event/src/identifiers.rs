@@ -162,10 +162,7 @@ mod tests {
     use bytes::Bytes;
 
     fn kinds(event: &Event) -> Vec<(String, String)> {
-        identifiers_of(event, "shopify_customer_id")
-            .into_iter()
-            .map(|i| (i.r#type, i.value))
-            .collect()
+        identifiers_of(event, "shopify_customer_id").into_iter().map(|i| (i.r#type, i.value)).collect()
     }
 
     #[test]

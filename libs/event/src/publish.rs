@@ -27,9 +27,8 @@ const FIELDS: FieldNames = FieldNames {
 ///
 /// # Errors
 /// The event cannot be accepted as it is; the rejection says why.
-pub fn publish_event(event: PublishEvent, context: &ParseContext<'_>) -> Result<Event, Rejection> {
-    let message_id = event.message_id.clone();
-    build(event, context).map_err(|rejection| rejection.of_message(&message_id))
+pub fn publish_event(event: &PublishEvent, context: &ParseContext<'_>) -> Result<Event, Rejection> {
+    build(event, context).map_err(|rejection| rejection.of_message(&event.message_id))
 }
 
 /// Bytes of the event that count against the limit.
@@ -38,8 +37,8 @@ pub fn published_bytes(event: &PublishEvent) -> usize {
     prost::Message::encoded_len(event)
 }
 
-fn build(event: PublishEvent, context: &ParseContext<'_>) -> Result<Event, Rejection> {
-    let size = published_bytes(&event);
+fn build(event: &PublishEvent, context: &ParseContext<'_>) -> Result<Event, Rejection> {
+    let size = published_bytes(event);
     if size > MAX_EVENT_BYTES {
         let reason = format!("the event has {size} bytes, at most {MAX_EVENT_BYTES} are taken");
         return Err(Rejection::new(RejectCode::EventTooLarge, "", reason));
@@ -80,55 +79,54 @@ fn build(event: PublishEvent, context: &ParseContext<'_>) -> Result<Event, Rejec
     let named = matches!(event_type, EventType::Track | EventType::Page | EventType::Screen);
     let envelope = Envelope {
         event_type,
-        message_id: Cow::Owned(event.message_id),
-        name: Cow::Owned(if named && !event.name.trim().is_empty() { event.name } else { String::new() }),
+        message_id: Cow::Borrowed(&event.message_id),
+        name: if named { present(&event.name) } else { Cow::default() },
         category: Cow::default(),
-        anonymous_id: present(event.anonymous_id),
-        user_id: present(event.user_id),
-        previous_id: present(event.previous_id),
-        group_id: present(event.group_id),
+        anonymous_id: present(&event.anonymous_id),
+        user_id: present(&event.user_id),
+        previous_id: present(&event.previous_id),
+        group_id: present(&event.group_id),
         original,
         sent_at: context.sent_at,
         channel: Channel::try_from(event.channel).ok().filter(|c| *c != Channel::Unspecified),
-        properties: object("properties_json", event.properties_json, &mut warnings)?,
-        traits: object("traits_json", event.traits_json, &mut warnings)?,
-        context: object("context_json", event.context_json, &mut warnings)?,
-        integrations: object("integrations_json", event.integrations_json, &mut warnings)?,
+        properties: object("properties_json", &event.properties_json, &mut warnings)?,
+        traits: object("traits_json", &event.traits_json, &mut warnings)?,
+        context: object("context_json", &event.context_json, &mut warnings)?,
+        integrations: object("integrations_json", &event.integrations_json, &mut warnings)?,
         warnings,
     };
     let mut event_out = complete(envelope, context, &FIELDS)?;
-    event_out.traceparent = event.traceparent;
+    event.traceparent.clone_into(&mut event_out.traceparent);
     Ok(event_out)
 }
 
 /// Blank is absent.
-fn present(id: String) -> Cow<'static, str> {
-    if id.trim().is_empty() { Cow::default() } else { Cow::Owned(id) }
+fn present(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(if text.trim().is_empty() { "" } else { text })
 }
 
-fn object(field: &str, text: String, warnings: &mut Vec<Warning>) -> Result<Cow<'static, str>, Rejection> {
+fn object<'a>(field: &str, text: &'a str, warnings: &mut Vec<Warning>) -> Result<Cow<'a, str>, Rejection> {
     if text.is_empty() {
         return Ok(Cow::default());
     }
-    let scanned = scan(&text).map_err(|mut rejection| {
+    let scanned = scan(text).map_err(|mut rejection| {
         field.clone_into(&mut rejection.field);
         rejection
     })?;
     let text = if scanned.lone_surrogates.is_empty() {
-        text
+        Cow::Borrowed(text)
     } else {
         warnings.push(Warning::LoneSurrogateReplaced);
-        replace_lone_surrogates(&text, &scanned.lone_surrogates)
+        Cow::Owned(replace_lone_surrogates(text, &scanned.lone_surrogates))
     };
     let raw: &RawValue = serde_json::from_str(&text)
         .map_err(|_| Rejection::new(RejectCode::InvalidJson, field, format!("{field} is not JSON")))?;
     match raw.get() {
         "null" => Ok(Cow::default()),
-        object if object.starts_with('{') => Ok(Cow::Owned(text)),
-        _ => Err(Rejection::new(
-            RejectCode::InvalidField,
-            field,
-            format!("{field} must be the text of one JSON object"),
-        )),
+        object if object.starts_with('{') => Ok(text),
+        _ => {
+            let reason = format!("{field} must be the text of one JSON object");
+            Err(Rejection::new(RejectCode::InvalidField, field, reason))
+        }
     }
 }

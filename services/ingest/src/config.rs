@@ -1,0 +1,247 @@
+//! Settings of ingest.
+
+use serde::Deserialize;
+use tracklayer_ids::{MasterKey, Secret};
+
+/// Everything that ingest can be told at start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// PostgreSQL, `postgres://user:password@host/database`. The primary.
+    pub database_url: Secret<String>,
+    /// Redis, `redis://host:port`, for the look at claims. Absent: no look, repeats are stored and found later.
+    #[serde(default)]
+    pub redis_url: Option<Secret<String>>,
+    /// Where control answers, `http://host:port`.
+    pub control_address: String,
+    /// Where consent answers, `http://host:port`.
+    pub consent_address: String,
+    /// The installation's master key; filled in from its file.
+    #[serde(skip, default = "no_key")]
+    pub master_key: MasterKey,
+    /// Connections to PostgreSQL, 2 to 200.
+    #[serde(default = "default_database_connections")]
+    pub database_connections: u32,
+    /// Appends to the journal that may be under way at the same time, 1 to 64; at most `database_connections`.
+    #[serde(default = "default_append_shards")]
+    pub append_shards: u32,
+    /// Longest wait for more events under load before an append, milliseconds, 0 to 100.
+    #[serde(default = "default_max_linger_ms")]
+    pub max_linger_ms: u64,
+    /// Most bytes that may wait for the journal; above it senders are told to come back. At least 1,000,000.
+    #[serde(default = "default_max_waiting_bytes")]
+    pub max_waiting_bytes: u64,
+    /// Most bytes of requests being read and worked on; above it senders are told to come back. At least 4,000,000.
+    #[serde(default = "default_max_in_flight_bytes")]
+    pub max_in_flight_bytes: u64,
+    /// Most requests being worked on at the same time, 1 to 1,000,000.
+    #[serde(default = "default_max_in_flight_requests")]
+    pub max_in_flight_requests: u32,
+    /// Batches of one gRPC stream that may wait for their acks; above it the server stops reading. 1 to 1,024.
+    #[serde(default = "default_stream_window")]
+    pub stream_window: u32,
+    /// Events a second that one source may send to one replica; 0: no limit.
+    #[serde(default)]
+    pub max_events_per_second_per_source: u32,
+    /// Longest time to read one request's body, milliseconds.
+    #[serde(default = "default_body_timeout_ms")]
+    pub body_timeout_ms: u64,
+    /// Longest look at the dedup store, milliseconds, 1 to 100. What is not known by then is stored.
+    #[serde(default = "default_look_timeout_ms")]
+    pub look_timeout_ms: u64,
+    /// Longest wait for the consent log, milliseconds; then the sender is told to come back.
+    #[serde(default = "default_consent_timeout_ms")]
+    pub consent_timeout_ms: u64,
+    /// How long a recorded signal is not recorded again for the same person and device, seconds, 0 to 3,600.
+    #[serde(default = "default_narrowing_cache_seconds")]
+    pub narrowing_cache_seconds: u64,
+    /// Rejected events kept per source and hour; more are only counted.
+    #[serde(default = "default_rejected_per_hour")]
+    pub rejected_per_source_and_hour: u32,
+    /// How long rejected events are kept, hours.
+    #[serde(default = "default_rejected_hours")]
+    pub rejected_retention_hours: u32,
+    /// Share of events that are traced where the sender does not say, 0 to 1.
+    #[serde(default = "default_trace_ratio")]
+    pub trace_sample_ratio: f64,
+    /// Proxies in front that append to `X-Forwarded-For`; the person's address is that many entries from its end. 0: nobody is
+    /// in front, and the header is not believed.
+    #[serde(default)]
+    pub trusted_proxies: u32,
+    /// `http` or `https` for the address that analytics.js is told to send to. Absent: `X-Forwarded-Proto` where a trusted
+    /// proxy is in front, else `http`.
+    #[serde(default)]
+    pub public_protocol: Option<String>,
+}
+
+fn no_key() -> MasterKey {
+    MasterKey::new([0; 32])
+}
+fn default_database_connections() -> u32 {
+    12
+}
+fn default_append_shards() -> u32 {
+    4
+}
+fn default_max_linger_ms() -> u64 {
+    3
+}
+fn default_max_waiting_bytes() -> u64 {
+    48 * 1024 * 1024
+}
+fn default_max_in_flight_bytes() -> u64 {
+    64 * 1024 * 1024
+}
+fn default_max_in_flight_requests() -> u32 {
+    8_192
+}
+fn default_stream_window() -> u32 {
+    32
+}
+fn default_body_timeout_ms() -> u64 {
+    30_000
+}
+fn default_look_timeout_ms() -> u64 {
+    3
+}
+fn default_consent_timeout_ms() -> u64 {
+    2_000
+}
+fn default_narrowing_cache_seconds() -> u64 {
+    60
+}
+fn default_rejected_per_hour() -> u32 {
+    1_000
+}
+fn default_rejected_hours() -> u32 {
+    168
+}
+fn default_trace_ratio() -> f64 {
+    0.01
+}
+
+impl Config {
+    /// The defaults, and what has none.
+    #[must_use]
+    pub fn new(
+        database_url: Secret<String>,
+        control_address: String,
+        consent_address: String,
+        master_key: MasterKey,
+    ) -> Self {
+        Self {
+            database_url,
+            redis_url: None,
+            control_address,
+            consent_address,
+            master_key,
+            database_connections: default_database_connections(),
+            append_shards: default_append_shards(),
+            max_linger_ms: default_max_linger_ms(),
+            max_waiting_bytes: default_max_waiting_bytes(),
+            max_in_flight_bytes: default_max_in_flight_bytes(),
+            max_in_flight_requests: default_max_in_flight_requests(),
+            stream_window: default_stream_window(),
+            max_events_per_second_per_source: 0,
+            body_timeout_ms: default_body_timeout_ms(),
+            look_timeout_ms: default_look_timeout_ms(),
+            consent_timeout_ms: default_consent_timeout_ms(),
+            narrowing_cache_seconds: default_narrowing_cache_seconds(),
+            rejected_per_source_and_hour: default_rejected_per_hour(),
+            rejected_retention_hours: default_rejected_hours(),
+            trace_sample_ratio: default_trace_ratio(),
+            trusted_proxies: 0,
+            public_protocol: None,
+        }
+    }
+
+    /// What is wrong with the settings, each with what is allowed.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut check = |fine: bool, problem: String| {
+            if !fine {
+                problems.push(problem);
+            }
+        };
+        let connections = self.database_connections;
+        check(
+            (2..=200).contains(&connections),
+            format!("database_connections is {connections}, allowed are 2 to 200"),
+        );
+        let shards = self.append_shards;
+        check(
+            (1..=64).contains(&shards) && shards <= connections,
+            format!(
+                "append_shards is {shards}, allowed are 1 to 64 and at most database_connections ({connections})"
+            ),
+        );
+        let linger = self.max_linger_ms;
+        check(linger <= 100, format!("max_linger_ms is {linger}, allowed are 0 to 100"));
+        let waiting = self.max_waiting_bytes;
+        check(waiting >= 1_000_000, format!("max_waiting_bytes is {waiting}, allowed are 1000000 and more"));
+        let in_flight = self.max_in_flight_bytes;
+        check(
+            in_flight >= 4_000_000,
+            format!("max_in_flight_bytes is {in_flight}, allowed are 4000000 and more"),
+        );
+        let requests = self.max_in_flight_requests;
+        check(
+            (1..=1_000_000).contains(&requests),
+            format!("max_in_flight_requests is {requests}, allowed are 1 to 1000000"),
+        );
+        let window = self.stream_window;
+        check((1..=1_024).contains(&window), format!("stream_window is {window}, allowed are 1 to 1024"));
+        let look = self.look_timeout_ms;
+        check((1..=100).contains(&look), format!("look_timeout_ms is {look}, allowed are 1 to 100"));
+        let cache = self.narrowing_cache_seconds;
+        check(cache <= 3_600, format!("narrowing_cache_seconds is {cache}, allowed are 0 to 3600"));
+        let ratio = self.trace_sample_ratio;
+        check((0.0..=1.0).contains(&ratio), format!("trace_sample_ratio is {ratio}, allowed are 0 to 1"));
+        let protocol = self.public_protocol.as_deref();
+        check(
+            matches!(protocol, None | Some("http" | "https")),
+            format!("public_protocol is {}, allowed are http and https", protocol.unwrap_or_default()),
+        );
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(Secret::new("postgres://x".into()), "http://c".into(), "http://d".into(), no_key())
+    }
+
+    #[test]
+    fn the_defaults_are_good_and_every_bad_value_is_named() {
+        assert_eq!(config().problems(), Vec::<String>::new());
+        let bad = Config {
+            database_connections: 1,
+            append_shards: 65,
+            max_linger_ms: 101,
+            max_waiting_bytes: 1,
+            max_in_flight_bytes: 1,
+            max_in_flight_requests: 0,
+            stream_window: 0,
+            look_timeout_ms: 0,
+            narrowing_cache_seconds: 9_999,
+            trace_sample_ratio: f64::NAN,
+            public_protocol: Some("ftp".into()),
+            ..config()
+        };
+        assert_eq!(bad.problems().len(), 11, "{:?}", bad.problems());
+    }
+
+    #[test]
+    fn an_unknown_setting_is_an_error_and_few_are_required() {
+        let minimal =
+            r#"{"database_url":"postgres://x","control_address":"http://c","consent_address":"http://d"}"#;
+        let read: Config = serde_json::from_str(minimal).unwrap();
+        assert_eq!(read.look_timeout_ms, 3);
+        let unknown = minimal.replacen('{', r#"{"databse_url":"x","#, 1);
+        assert!(serde_json::from_str::<Config>(&unknown).is_err());
+    }
+}

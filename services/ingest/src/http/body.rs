@@ -1,0 +1,132 @@
+//! Reading a body: bounded while it arrives, bounded while it is inflated.
+//!
+//! What a body is decides its first bytes, not its headers: SDKs send JSON as `text/plain`, gzip as a form, and proxies
+//! inflate without saying so. JSON never begins like gzip.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, StatusCode};
+use tracklayer_event::batch::MAX_BATCH_BYTES;
+
+use super::answer::Refusal;
+
+/// Most bytes of a single call's body; its event is held to 32,768 afterwards, with its own code.
+pub(super) const MAX_SINGLE_BYTES: usize = 65_536;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Most bytes that a request may come to occupy, judged by its headers.
+pub(super) fn reservation(headers: &HeaderMap, limit: usize) -> usize {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let encoded = headers.contains_key(CONTENT_ENCODING);
+    match declared {
+        Some(length) if !encoded => length.min(limit),
+        _ => limit,
+    }
+}
+
+/// Reads and inflates a body of at most `limit` bytes.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Refusal> {
+    let encoding =
+        headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    if !matches!(encoding.as_deref(), None | Some("" | "identity" | "gzip" | "x-gzip")) {
+        let message = "a body may be encoded with gzip only";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let collected = tokio::time::timeout(patience, axum::body::to_bytes(body, limit)).await;
+    let body = match collected {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if is_length_limit(&error) => return Err(too_large(limit)),
+        Ok(Err(_)) => {
+            let message = "the body ended before it was complete";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "incomplete_body", message));
+        }
+        Err(_) => {
+            let message = "the body did not arrive in time";
+            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+        }
+    };
+    if body.starts_with(&GZIP) { inflate(&body, limit) } else { Ok(body) }
+}
+
+/// Inflates, and stops one byte above the limit: a bomb costs no more than a large request.
+fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
+    let mut inflated = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
+    let mut decoder = MultiGzDecoder::new(body).take(limit as u64 + 1);
+    decoder
+        .read_to_end(&mut inflated)
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", "the body is broken gzip"))?;
+    if inflated.len() > limit {
+        return Err(too_large(limit));
+    }
+    Ok(Bytes::from(inflated))
+}
+
+fn too_large(limit: usize) -> Refusal {
+    let code = if limit >= MAX_BATCH_BYTES { "batch_too_large" } else { "event_too_large" };
+    let message = format!("the body has more than {limit} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_inflated_to_the_limit_and_no_further() {
+        let bomb = gzip(&vec![b' '; 200 * 1_024 * 1_024]);
+        assert!(bomb.len() < 300_000, "the bomb is small: {}", bomb.len());
+        let refused = inflate(&bomb, 512_000).unwrap_err();
+        assert_eq!((refused.status, refused.code), (StatusCode::PAYLOAD_TOO_LARGE, "batch_too_large"));
+    }
+
+    #[test]
+    fn broken_gzip_is_a_bad_request() {
+        let mut broken = gzip(b"{\"a\":1}");
+        assert_eq!(inflate(&broken, 100).unwrap(), Bytes::from_static(b"{\"a\":1}"));
+        broken.truncate(12);
+        assert_eq!(inflate(&broken, 100).unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn room_is_reserved_for_what_may_come_out() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(reservation(&headers, 1_000), 1_000);
+        headers.insert(CONTENT_LENGTH, "10".parse().unwrap());
+        assert_eq!(reservation(&headers, 1_000), 10);
+        headers.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(reservation(&headers, 1_000), 1_000);
+    }
+}

@@ -1,0 +1,163 @@
+//! What every wire does with events once they are parsed: record what narrows, look for repeats, append, answer.
+//!
+//! The order is the promise. Narrowing signals are in the consent log before anything is acknowledged; nothing is called
+//! accepted before the journal has it; and a rejected event stops none of its neighbours.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message as _;
+use tracklayer_ids::{Partition, WorkspaceId};
+use tracklayer_journal::{Appender, Draft};
+use tracklayer_proto::event::v1::Event;
+use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
+
+use crate::admission::Admission;
+use crate::error::IngestError;
+use crate::look::Look;
+use crate::metrics::{self, Wire};
+use crate::narrowing::Narrowing;
+use crate::outcome::{Incoming, Outcome};
+use crate::rate::RateLimit;
+use crate::rejected::RejectedEvents;
+use crate::source::Source;
+use crate::trace;
+
+/// Everything that a wire needs. Shared by all of them.
+#[derive(Debug)]
+pub struct Ingest {
+    /// Sources and keys.
+    pub watch: ConfigWatch,
+    /// What may be in flight.
+    pub admission: Admission,
+    /// What a source may send.
+    pub rate: RateLimit,
+    /// The consent log.
+    pub narrowing: Narrowing,
+    /// The dedup store, if it is looked at.
+    pub look: Option<Look>,
+    /// The journal.
+    pub appender: Appender,
+    /// What could not be accepted.
+    pub rejected: RejectedEvents,
+    /// Share of events that are traced where the sender does not say.
+    pub trace_sample_ratio: f64,
+}
+
+/// One request's events, and what is known about their arrival.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// The wire.
+    pub wire: Wire,
+    /// When the request had been read.
+    pub received_at: Timestamp,
+    /// The same moment on a clock that does not jump.
+    pub started: Instant,
+    /// The request's W3C traceparent; empty if it has none.
+    pub traceparent: &'a str,
+}
+
+impl Ingest {
+    /// The newest configuration.
+    ///
+    /// # Errors
+    /// [`IngestError::NoConfiguration`] before the first.
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, IngestError> {
+        self.watch.snapshot().ok_or(IngestError::NoConfiguration)
+    }
+
+    /// Takes events of one source; answers for each, in order, when all that are accepted are durable.
+    ///
+    /// # Errors
+    /// The request as a whole was not worked on: overloaded, or a store away. Nothing of it may be assumed durable.
+    pub async fn accept(
+        &self,
+        source: &Source,
+        arrival: &Arrival<'_>,
+        incoming: Vec<Incoming>,
+    ) -> Result<Vec<Outcome>, IngestError> {
+        self.rate.take(source.id, incoming.len(), arrival.started)?;
+        let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(incoming.len());
+        let mut events: Vec<(usize, Box<Event>)> = Vec::with_capacity(incoming.len());
+        let mut refused = Vec::new();
+        for (index, incoming) in incoming.into_iter().enumerate() {
+            outcomes.push(None);
+            match incoming {
+                Incoming::Event(event) => events.push((index, event)),
+                Incoming::Rejected { rejection, raw } => refused.push((index, rejection, raw)),
+            }
+        }
+
+        let borrowed: Vec<&Event> = events.iter().map(|(_, event)| event.as_ref()).collect();
+        self.narrowing.record(source, &borrowed).await?;
+        let repeats = match &self.look {
+            Some(look) if !borrowed.is_empty() => look.known_repeats(source.workspace, &borrowed).await,
+            _ => vec![false; borrowed.len()],
+        };
+        let mut fresh = Vec::with_capacity(events.len());
+        for ((index, event), repeat) in events.into_iter().zip(repeats) {
+            if repeat {
+                outcomes[index] = Some(Outcome::Duplicate { message_id: event.message_id });
+            } else {
+                fresh.push((index, event));
+            }
+        }
+        for (index, outcome) in self.append(source, arrival, fresh).await? {
+            outcomes[index] = Some(outcome);
+        }
+
+        if !refused.is_empty() {
+            let kept: Vec<_> = refused.iter().map(|(_, rejection, raw)| (rejection, raw)).collect();
+            self.rejected.keep(source, arrival.received_at, &kept).await;
+            for (index, rejection, _) in refused {
+                outcomes[index] = Some(Outcome::Rejected(rejection));
+            }
+        }
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        metrics::answered(arrival.wire, &outcomes, arrival.started.elapsed());
+        Ok(outcomes)
+    }
+
+    /// Appends events, and says of each that it is durable.
+    async fn append(
+        &self,
+        source: &Source,
+        arrival: &Arrival<'_>,
+        events: Vec<(usize, Box<Event>)>,
+    ) -> Result<Vec<(usize, Outcome)>, IngestError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let minute = arrival.received_at.as_second().div_euclid(60);
+        let mut accepted = Vec::with_capacity(events.len());
+        let mut drafts = Vec::with_capacity(events.len());
+        let mut traced = Vec::new();
+        for (index, mut event) in events {
+            trace::begin(&mut event, arrival, self.trace_sample_ratio);
+            if !event.traceparent.is_empty() {
+                traced.push((event.traceparent.clone(), event.message_id.clone()));
+            }
+            drafts.push(Draft {
+                partition: Partition::of(&event.anonymous_id, &event.user_id, source.partitions),
+                source: source.id,
+                minute,
+                bytes: Bytes::from(event.encode_to_vec()),
+            });
+            let outcome = Outcome::Accepted { message_id: event.message_id, warnings: event.warnings };
+            accepted.push((index, outcome));
+        }
+        let appending = SystemTime::now();
+        self.append_drafts(source.workspace, drafts).await?;
+        for (traceparent, message_id) in traced {
+            trace::appended(&traceparent, &message_id, appending);
+        }
+        Ok(accepted)
+    }
+
+    async fn append_drafts(&self, workspace: WorkspaceId, drafts: Vec<Draft>) -> Result<(), IngestError> {
+        self.appender.append(workspace, drafts).await?;
+        Ok(())
+    }
+}

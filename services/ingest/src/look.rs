@@ -1,0 +1,103 @@
+//! A read-only look at the dedup claims: the cheap answer to a client that repeats itself.
+//!
+//! Only a repeat from the same source and channel, of the same event, with the same signals is a duplicate here; everything
+//! else is stored and decided by delivery. Whatever goes wrong (Redis away, slow, foreign bytes) means "not known".
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tracklayer_event::signals_hash;
+use tracklayer_ids::{Secret, SourceId, WorkspaceId};
+use tracklayer_journal::claim::{Claim, claim_key, fingerprint};
+use tracklayer_proto::event::v1::Event;
+
+use crate::metrics;
+
+/// Looks at claims. Cheap to clone.
+#[derive(Clone)]
+pub struct Look {
+    redis: ConnectionManager,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Look").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Look {
+    /// Over a Redis that is connected to when it is first needed.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn new(url: &Secret<String>, timeout: Duration) -> Result<Self, redis::RedisError> {
+        let client = redis::Client::open(url.expose().as_str())?;
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_connection_timeout(Some(Duration::from_secs(1)))
+            .set_response_timeout(Some(Duration::from_secs(1)));
+        Ok(Self { redis: ConnectionManager::new_lazy_with_config(client, config)?, timeout })
+    }
+
+    /// For each event whether it was accepted before and brings nothing new.
+    pub async fn known_repeats(&self, workspace: WorkspaceId, events: &[&Event]) -> Vec<bool> {
+        let mut pipeline = redis::pipe();
+        for event in events {
+            pipeline.get(claim_key(workspace, &event.message_id));
+        }
+        let mut redis = self.redis.clone();
+        let asked = pipeline.query_async::<Vec<Option<Vec<u8>>>>(&mut redis);
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(Ok(claims)) if claims.len() == events.len() => {
+                events.iter().zip(claims).map(|(event, claim)| is_repeat(event, claim.as_deref())).collect()
+            }
+            Ok(_) | Err(_) => {
+                metrics::look_failed();
+                vec![false; events.len()]
+            }
+        }
+    }
+}
+
+/// Whether the claim is that of an earlier sending of the very same event.
+fn is_repeat(event: &Event, claim: Option<&[u8]>) -> bool {
+    claim.and_then(Claim::decode).is_some_and(|claim| {
+        claim.source == SourceId(event.source_id)
+            && i32::from(claim.channel) == event.channel
+            && claim.fingerprint == fingerprint(event.r#type, &event.name)
+            && claim.signals == signals_hash(event)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracklayer_ids::Position;
+    use tracklayer_proto::event::v1::ConsentSignals;
+
+    #[test]
+    fn only_the_very_same_event_is_a_repeat() {
+        let event =
+            Event { source_id: 7, channel: 1, r#type: 1, name: "Order Completed".into(), ..Event::default() };
+        let claim = Claim {
+            position: Position::new(1, 0, 9),
+            source: SourceId(7),
+            channel: 1,
+            fingerprint: fingerprint(1, "Order Completed"),
+            signals: signals_hash(&event),
+        };
+        let stored = claim.encode();
+        assert!(is_repeat(&event, Some(&stored)));
+        let other_source = Event { source_id: 8, ..event.clone() };
+        let other_channel = Event { channel: 2, ..event.clone() };
+        let other_name = Event { name: "Order Refunded".into(), ..event.clone() };
+        let gpc = ConsentSignals { gpc: true, ..ConsentSignals::default() };
+        let other_signals = Event { consent: Some(gpc), ..event.clone() };
+        for other in [other_source, other_channel, other_name, other_signals] {
+            assert!(!is_repeat(&other, Some(&stored)));
+        }
+        assert!(!is_repeat(&event, None));
+        assert!(!is_repeat(&event, Some(b"1")));
+    }
+}

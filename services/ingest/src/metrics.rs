@@ -1,0 +1,123 @@
+//! Every metric of ingest, named once.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_histogram, histogram};
+
+use crate::outcome::Outcome;
+
+/// The wire a request came on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// The Segment-compatible edge.
+    Http,
+    /// `ingest.v1`.
+    Grpc,
+}
+
+impl Wire {
+    /// As a label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// Says what each metric means; call once at start.
+pub fn describe() {
+    describe_counter!(
+        "tracklayer_ingest_received_events_total",
+        "events in requests that were authenticated"
+    );
+    describe_counter!("tracklayer_ingest_received_bytes_total", "bytes of request bodies, inflated");
+    describe_counter!(
+        "tracklayer_ingest_accepted_events_total",
+        "events that were durable when they were acknowledged"
+    );
+    describe_counter!(
+        "tracklayer_ingest_duplicate_events_total",
+        "repeats that were answered without being stored"
+    );
+    describe_counter!(
+        "tracklayer_ingest_rejected_events_total",
+        "events that could not be accepted, by code"
+    );
+    describe_counter!(
+        "tracklayer_ingest_rejected_dropped_total",
+        "rejected events that were not kept for people"
+    );
+    describe_counter!("tracklayer_ingest_refused_requests_total", "requests refused as a whole, by code");
+    describe_counter!(
+        "tracklayer_ingest_key_mismatches_total",
+        "requests whose header and body name two write keys"
+    );
+    describe_counter!("tracklayer_ingest_warnings_total", "things mended in accepted events, by warning");
+    describe_counter!(
+        "tracklayer_ingest_narrowings_recorded_total",
+        "narrowing signals recorded before an ack"
+    );
+    describe_counter!(
+        "tracklayer_ingest_look_failures_total",
+        "looks at the dedup store that gave no answer in time"
+    );
+    describe_histogram!("tracklayer_ingest_ack_seconds", "from the request read to the answer");
+}
+
+/// A request's content.
+pub fn received(wire: Wire, events: usize, bytes: usize) {
+    counter!("tracklayer_ingest_received_events_total", "wire" => wire.as_str()).increment(events as u64);
+    counter!("tracklayer_ingest_received_bytes_total", "wire" => wire.as_str()).increment(bytes as u64);
+}
+
+/// What became of a request's events, and after how long.
+pub fn answered(wire: Wire, outcomes: &[Outcome], took: Duration) {
+    let mut accepted = 0;
+    let mut duplicates = 0;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Accepted { warnings, .. } => {
+                accepted += 1;
+                for warning in warnings {
+                    counter!("tracklayer_ingest_warnings_total", "warning" => warning.clone()).increment(1);
+                }
+            }
+            Outcome::Duplicate { .. } => duplicates += 1,
+            Outcome::Rejected(rejection) => {
+                counter!("tracklayer_ingest_rejected_events_total", "code" => rejection.code.as_str())
+                    .increment(1);
+            }
+        }
+    }
+    counter!("tracklayer_ingest_accepted_events_total", "wire" => wire.as_str()).increment(accepted);
+    counter!("tracklayer_ingest_duplicate_events_total", "wire" => wire.as_str()).increment(duplicates);
+    histogram!("tracklayer_ingest_ack_seconds", "wire" => wire.as_str()).record(took.as_secs_f64());
+}
+
+/// A request refused as a whole.
+pub fn refused(wire: Wire, code: &'static str) {
+    counter!("tracklayer_ingest_refused_requests_total", "wire" => wire.as_str(), "code" => code)
+        .increment(1);
+}
+
+/// Rejected events that were not kept.
+pub fn rejected_dropped(events: usize) {
+    counter!("tracklayer_ingest_rejected_dropped_total").increment(events as u64);
+}
+
+/// Header and body name two write keys.
+pub fn key_mismatch() {
+    counter!("tracklayer_ingest_key_mismatches_total").increment(1);
+}
+
+/// Signals recorded.
+pub fn narrowings_recorded(items: usize) {
+    counter!("tracklayer_ingest_narrowings_recorded_total").increment(items as u64);
+}
+
+/// A look without an answer.
+pub fn look_failed() {
+    counter!("tracklayer_ingest_look_failures_total").increment(1);
+}

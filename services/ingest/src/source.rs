@@ -1,0 +1,49 @@
+//! Who sends: the source that a write key names, as far as ingest needs it.
+
+use tracklayer_event::context::channel_of;
+use tracklayer_ids::{SourceId, WorkspaceId};
+use tracklayer_proto::event::v1::Channel;
+use tracklayer_rpc::follow::Snapshot;
+
+use crate::error::IngestError;
+
+/// A source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its workspace.
+    pub workspace: WorkspaceId,
+    /// Partitions of the workspace's journal.
+    pub partitions: u32,
+    /// Its id.
+    pub id: SourceId,
+    /// Where its events are made.
+    pub channel: Channel,
+    /// Place of events that do not say.
+    pub default_place: String,
+    /// Which identifier type its user id is.
+    pub user_id_type: String,
+    /// Its banner writes defaults.
+    pub banner_writes_defaults: bool,
+}
+
+impl Source {
+    /// The enabled source of a write key.
+    ///
+    /// # Errors
+    /// [`IngestError::UnknownWriteKey`], also for a disabled source.
+    pub fn of_write_key(snapshot: &Snapshot, write_key: &str) -> Result<Self, IngestError> {
+        let (workspace, source) = snapshot
+            .source_by_write_key(write_key)
+            .filter(|(_, source)| source.enabled)
+            .ok_or(IngestError::UnknownWriteKey)?;
+        Ok(Self {
+            workspace: WorkspaceId(workspace.workspace_id),
+            partitions: workspace.partitions.max(1),
+            id: SourceId(source.source_id),
+            channel: channel_of(&source.channel).unwrap_or(Channel::Unspecified),
+            default_place: source.default_place.clone(),
+            user_id_type: source.user_id_type.clone(),
+            banner_writes_defaults: source.banner_writes_defaults,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! All SQL of ingest. The journal's own statements are in its crate.
+
+pub mod rejected;

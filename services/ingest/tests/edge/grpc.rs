@@ -1,0 +1,258 @@
+//! `ingest.v1` through a real connection.
+
+use std::sync::Arc;
+
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+use tracklayer_ingest::grpc::IngestGrpc;
+use tracklayer_proto::event::v1::EventType;
+use tracklayer_proto::ingest::v1::event_result::Outcome;
+use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
+use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
+use tracklayer_proto::ingest::v1::{
+    EventResult, ListRejectedRequest, PublishEvent, PublishRequest, PublishStreamRequest,
+};
+
+use crate::support::{ADMIN_KEY, Bench, Choices, SERVER_KEY, configuration, master_key};
+
+async fn client(bench: &Bench, shutdown: &CancellationToken) -> IngestServiceClient<Channel> {
+    let listener = tracklayer_testkit::listener().await;
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let service = IngestGrpc::service(Arc::clone(&bench.ingest), 4, &master_key(), shutdown.clone());
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    IngestServiceClient::connect(address).await.unwrap()
+}
+
+fn with_key<T>(message: T, key: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {key}").parse().unwrap();
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+fn event(message_id: &str) -> PublishEvent {
+    PublishEvent {
+        message_id: message_id.to_owned(),
+        r#type: EventType::Track.into(),
+        name: "Order Completed".to_owned(),
+        user_id: "u".to_owned(),
+        properties_json: r#"{"revenue":45.10}"#.to_owned(),
+        ..PublishEvent::default()
+    }
+}
+
+fn batch(events: Vec<PublishEvent>) -> PublishRequest {
+    PublishRequest { events, sent_at: None }
+}
+
+fn codes(results: &[EventResult]) -> Vec<String> {
+    let code = |result: &EventResult| match result.outcome.as_ref().unwrap() {
+        Outcome::Accepted(_) => "accepted".to_owned(),
+        Outcome::Duplicate(_) => "duplicate".to_owned(),
+        Outcome::Rejected(rejected) => format!("{}:{}", rejected.code, rejected.field),
+    };
+    results.iter().map(code).collect()
+}
+
+#[tokio::test]
+async fn each_event_has_its_own_result_in_order_and_ids_are_made() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let bad = |change: fn(&mut PublishEvent)| {
+        let mut bad = event("bad");
+        change(&mut bad);
+        bad
+    };
+    let events = vec![
+        event("good"),
+        bad(|e| e.r#type = 0),
+        bad(|e| e.r#type = 99),
+        bad(|e| e.user_id.clear()),
+        bad(|e| e.name.clear()),
+        bad(|e| e.message_id = "m".repeat(100)),
+        bad(|e| e.properties_json = "{".to_owned()),
+        bad(|e| e.properties_json = "[]".to_owned()),
+        bad(|e| e.context_json = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000))),
+        bad(|e| e.traits_json = r#"{"a":"\u0000"}"#.to_owned()),
+        bad(|e| e.user_id = "a\0b".to_owned()),
+        bad(|e| e.properties_json = format!("{{\"x\":\"{}\"}}", "x".repeat(33 * 1_024))),
+        event(""),
+    ];
+    let answer = client.publish(with_key(batch(events), SERVER_KEY)).await.unwrap().into_inner();
+    let expected = [
+        "accepted",
+        "missing_type:type",
+        "unknown_type:type",
+        "missing_ids:user_id",
+        "missing_event_name:name",
+        "message_id_too_long:message_id",
+        "invalid_json:properties_json",
+        "invalid_field:properties_json",
+        "too_deep:context_json",
+        "contains_nul:traits_json",
+        "contains_nul:user_id",
+        "event_too_large:",
+        "accepted",
+    ];
+    assert_eq!(codes(&answer.results), expected);
+    assert_eq!(answer.results[12].message_id.len(), 36);
+    let stored = bench.journal().await;
+    assert_eq!(stored.len(), 2);
+    assert_eq!(
+        (stored[0].source_id, stored[0].properties_json.as_ref()),
+        (2, br#"{"revenue":45.10}"#.as_slice())
+    );
+    assert_eq!(bench.rejected_codes().await.len(), 11);
+}
+
+#[tokio::test]
+async fn a_time_in_the_future_is_clamped_with_a_warning() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let in_2070 = prost_types::Timestamp { seconds: 3_155_760_000, nanos: 0 };
+    let event = PublishEvent { timestamp: Some(in_2070), ..event("m") };
+    let answer = client.publish(with_key(batch(vec![event]), SERVER_KEY)).await.unwrap().into_inner();
+    let Some(Outcome::Accepted(accepted)) = &answer.results[0].outcome else { panic!("{answer:?}") };
+    assert_eq!(accepted.warnings, ["timestamp_clamped"]);
+    let stored = bench.journal().await.remove(0);
+    assert_eq!((stored.timestamp, stored.original_timestamp), (stored.received_at, Some(in_2070)));
+}
+
+#[tokio::test]
+async fn a_request_as_a_whole_is_refused_with_reason_and_field() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let large = PublishEvent { properties_json: "x".repeat(30_000), ..event("m") };
+    for (request, code, reason) in [
+        (with_key(batch(vec![]), SERVER_KEY), Code::InvalidArgument, "BATCH_EMPTY"),
+        (with_key(batch(vec![event("m"); 2_501]), SERVER_KEY), Code::InvalidArgument, "BATCH_TOO_LARGE"),
+        (with_key(batch(vec![large; 18]), SERVER_KEY), Code::InvalidArgument, "BATCH_TOO_LARGE"),
+        (with_key(batch(vec![event("m")]), "wrong"), Code::Unauthenticated, "UNKNOWN_WRITE_KEY"),
+        (Request::new(batch(vec![event("m")])), Code::Unauthenticated, "MISSING_WRITE_KEY"),
+    ] {
+        let status = client.publish(request).await.unwrap_err();
+        let details = status.get_error_details();
+        assert_eq!((status.code(), details.error_info().unwrap().reason.as_str()), (code, reason));
+        assert_eq!(details.bad_request().is_some(), code == Code::InvalidArgument);
+    }
+    let mut plain = Request::new(batch(vec![event("plain")]));
+    plain.metadata_mut().insert("x-write-key", SERVER_KEY.parse().unwrap());
+    assert_eq!(codes(&client.publish(plain).await.unwrap().into_inner().results), ["accepted"]);
+}
+
+#[tokio::test]
+async fn overload_is_resource_exhausted_with_retry_info_and_no_configuration_is_unavailable() {
+    let choices = Choices { events_per_second: 1, configured: false, ..Choices::default() };
+    let bench = Bench::with(choices).await;
+    let mut client = client(&bench, &bench.stop).await;
+    let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    bench.config.send(configuration());
+    client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap();
+    let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
+}
+
+#[tokio::test]
+async fn a_stream_is_acknowledged_batch_by_batch_and_a_bad_batch_alone_is_refused() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let requests = (0..50).map(|sequence| {
+        let events = if sequence == 7 {
+            vec![]
+        } else {
+            vec![event(&format!("m{sequence}")), event(&format!("n{sequence}"))]
+        };
+        PublishStreamRequest { sequence, batch: Some(batch(events)) }
+    });
+    let requests: Vec<_> = requests.collect();
+    let answers = client.publish_stream(with_key(tokio_stream::iter(requests), SERVER_KEY)).await.unwrap();
+    let mut answers = answers.into_inner();
+    let mut acknowledged = std::collections::BTreeSet::new();
+    while let Some(answer) = answers.next().await {
+        let answer = answer.unwrap();
+        match answer.result.unwrap() {
+            StreamResult::Response(response) => {
+                assert_eq!(codes(&response.results), ["accepted", "accepted"])
+            }
+            StreamResult::Refused(refused) => {
+                assert_eq!(
+                    (answer.sequence, refused.code.as_str(), refused.retry_after_ms),
+                    (7, "batch_empty", 0)
+                );
+            }
+        }
+        assert!(acknowledged.insert(answer.sequence));
+    }
+    assert_eq!(acknowledged.len(), 50);
+    assert_eq!(bench.journal().await.len(), 98);
+}
+
+#[tokio::test]
+async fn a_source_that_is_disabled_meanwhile_ends_its_stream() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let (sender, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = client.publish_stream(with_key(requests, SERVER_KEY)).await.unwrap().into_inner();
+    let request = |sequence| PublishStreamRequest {
+        sequence,
+        batch: Some(batch(vec![event(&format!("m{sequence}"))])),
+    };
+    sender.send(request(1)).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().sequence, 1);
+    let mut disabled = configuration();
+    disabled.workspaces[0].sources[1].enabled = false;
+    bench.config.send(disabled);
+    sender.send(request(2)).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(bench.stored_ids().await, ["m1"]);
+}
+
+#[tokio::test]
+async fn at_shutdown_what_was_read_is_acknowledged_and_the_stream_ends() {
+    let bench = Bench::start().await;
+    let shutdown = CancellationToken::new();
+    let mut client = client(&bench, &shutdown).await;
+    let (sender, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = client.publish_stream(with_key(requests, SERVER_KEY)).await.unwrap().into_inner();
+    sender.send(PublishStreamRequest { sequence: 1, batch: Some(batch(vec![event("m")])) }).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().sequence, 1);
+    shutdown.cancel();
+    assert!(answers.next().await.is_none(), "the stream ends in good order");
+}
+
+#[tokio::test]
+async fn rejected_events_are_listed_for_keys_of_the_workspace_only() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    for id in ["one", "two"] {
+        let bad = PublishEvent { user_id: String::new(), ..event(id) };
+        client.publish(with_key(batch(vec![bad]), SERVER_KEY)).await.unwrap();
+    }
+    let list = |workspace_id, limit| ListRejectedRequest { workspace_id, limit };
+    for key in [ADMIN_KEY.to_owned(), master_key().service_token()] {
+        let listed = client.list_rejected(with_key(list(1, 0), &key)).await.unwrap().into_inner().events;
+        let ids: Vec<&str> = listed.iter().map(|event| event.message_id.as_str()).collect();
+        assert_eq!(ids, ["two", "one"]);
+        assert_eq!(listed[0].rejected.as_ref().unwrap().code, "missing_ids");
+        assert!(!listed[0].raw.is_empty() && listed[0].source_id == 2);
+    }
+    let one = client.list_rejected(with_key(list(1, 1), ADMIN_KEY)).await.unwrap().into_inner().events;
+    assert_eq!(one.len(), 1);
+    for (request, what) in [
+        (with_key(list(2, 0), ADMIN_KEY), "another workspace"),
+        (with_key(list(1, 0), SERVER_KEY), "a write key"),
+        (Request::new(list(1, 0)), "no key"),
+    ] {
+        assert_eq!(client.list_rejected(request).await.unwrap_err().code(), Code::PermissionDenied, "{what}");
+    }
+}

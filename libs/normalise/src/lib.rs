@@ -1,1 +1,36 @@
+//! What a person's or a click's data look like when they leave: the canonical form of each field at each platform,
+//! and its SHA-256 where the platform takes a digest. Pure functions: no I/O, no clock, no configuration.
+//!
+//! Each platform publishes its own form, and one byte of difference is another digest that matches nobody, so a form
+//! is chosen by (platform, field) and nothing else. What cannot be used is left out and counted, never guessed: a
+//! wrong digest may be some other person's.
+//!
+//! Reading order: [`Platform`] and [`Field`] (what is asked for), [`Outcome`] (what comes out), [`normalise`] (the
+//! one entry point, in `rule.rs`), then one file per kind of field: `email`, `phone`, `name`, [`place`], `date`,
+//! `gender`, `ids`. Beside them stand [`fbc`] and [`click`] (click ids), [`google_time`], [`money`], and [`line`] for
+//! the command `tracklayer normalize`.
 
+pub mod click;
+mod date;
+mod digest;
+mod email;
+pub mod fbc;
+mod field;
+mod gender;
+pub mod google_time;
+mod ids;
+pub mod line;
+pub mod money;
+mod name;
+mod outcome;
+mod phone;
+pub mod place;
+mod platform;
+mod rule;
+mod text;
+
+pub use digest::sha256_hex;
+pub use field::{Field, UnknownField};
+pub use outcome::Outcome;
+pub use platform::{Platform, UnknownPlatform};
+pub use rule::{Hints, normalise};

@@ -1,0 +1,98 @@
+//! E-mail addresses.
+//!
+//! All platforms: trim, lower case; no punycode, since no platform publishes one. Google alone rewrites addresses of
+//! Gmail. An address that is none is left out: mending it by guess would hash some other person's.
+
+use crate::rule::{Form, Unusable};
+use crate::{Platform, text};
+
+/// Domains for which Google drops dots and the part from the first plus sign. Exactly these two: sub-domains and
+/// Workspace domains keep both, and googlemail.com is not rewritten to gmail.com.
+/// Source: Google, Data Manager API, "Format user data"; 2026-11.
+const GMAIL: [&str; 2] = ["gmail.com", "googlemail.com"];
+
+/// The address in the platform's form. `text` is tidy.
+///
+/// Sources: Meta, "Customer Information Parameters" (2026-01): trim and lower case, dots and suffix stay. TikTok,
+/// Events API 2.0 (2026-08): the same. Inner white space: Meta's and Google's pages speak of the ends only, and
+/// Google's own helper library raises.
+pub(crate) fn form(platform: Platform, text: &str) -> Form {
+    let address = text::lower(text);
+    let Some((local, domain)) = address.split_once('@') else { return Err(Unusable("no @")) };
+    check(local, domain)?;
+    match platform {
+        Platform::Google | Platform::Ga4 if GMAIL.contains(&domain) => without_gmail_suffix(local, domain),
+        Platform::Google | Platform::Ga4 | Platform::Meta | Platform::Tiktok => Ok(address),
+    }
+}
+
+fn check(local: &str, domain: &str) -> Result<(), Unusable> {
+    if domain.contains('@') {
+        return Err(Unusable("more than one @"));
+    }
+    if local.is_empty() {
+        return Err(Unusable("empty local part"));
+    }
+    if domain.is_empty() {
+        return Err(Unusable("empty domain"));
+    }
+    let of_no_address =
+        |c: char| matches!(c, '<' | '>' | ',' | ';') || c.is_control() || text::is_invisible(c);
+    for part in [local, domain] {
+        if part.contains(char::is_whitespace) {
+            return Err(Unusable("white space inside"));
+        }
+        if part.contains(of_no_address) {
+            return Err(Unusable("not an address alone"));
+        }
+    }
+    if !domain.contains('.') {
+        return Err(Unusable("no dot in the domain"));
+    }
+    if domain.split('.').any(str::is_empty) {
+        return Err(Unusable("empty label in the domain"));
+    }
+    Ok(())
+}
+
+fn without_gmail_suffix(local: &str, domain: &str) -> Form {
+    let mut kept = local.split('+').next().unwrap_or_default().replace('.', "");
+    if kept.is_empty() {
+        return Err(Unusable("empty local part"));
+    }
+    kept.push('@');
+    kept.push_str(domain);
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_google_rewrites_gmail() {
+        let address = "Jane.Doe+x@Gmail.com";
+        assert_eq!(form(Platform::Google, address), Ok("janedoe@gmail.com".into()));
+        assert_eq!(form(Platform::Ga4, address), Ok("janedoe@gmail.com".into()));
+        assert_eq!(form(Platform::Meta, address), Ok("jane.doe+x@gmail.com".into()));
+        assert_eq!(form(Platform::Google, "jane.doe@mail.gmail.com"), Ok("jane.doe@mail.gmail.com".into()));
+    }
+
+    #[test]
+    fn what_is_no_single_address_is_left_out() {
+        for (text, why) in [
+            ("john", "no @"),
+            ("a@b@c.de", "more than one @"),
+            ("@b.de", "empty local part"),
+            ("a@", "empty domain"),
+            ("a b@c.de", "white space inside"),
+            ("Ann<a@b.de>", "not an address alone"),
+            ("a@b.de,c", "not an address alone"),
+            ("root@localhost", "no dot in the domain"),
+            ("a@b..de", "empty label in the domain"),
+            ("a@b.de.", "empty label in the domain"),
+        ] {
+            assert_eq!(form(Platform::Meta, text), Err(Unusable(why)), "{text}");
+        }
+    }
+}

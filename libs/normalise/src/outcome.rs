@@ -1,0 +1,56 @@
+//! What becomes of one value.
+
+/// What to do with one value. Reasons are short, constant and free of personal data, fit for a metric's label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The canonical form, and its digest where the platform takes one.
+    Normalised {
+        /// The canonical form.
+        value: String,
+        /// SHA-256 of `value` as lower-case hex; `None` where the platform takes the value plain.
+        hash: Option<String>,
+    },
+    /// The value was a digest before it came here: it is passed on, never hashed again.
+    AlreadyHashed {
+        /// What goes out: lower-case hex, at Meta perhaps with its own libraries' appendix.
+        hash: String,
+    },
+    /// Nothing was there: the field is left out.
+    Omitted {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Something unusable was there: the field is left out, and somebody should look at the source.
+    Rejected {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Outcome {
+    /// What goes on the wire: the digest, else the plain value; `None` if the field is left out.
+    pub fn wire(&self) -> Option<&str> {
+        match self {
+            Self::Normalised { hash: Some(hash), .. } | Self::AlreadyHashed { hash } => Some(hash),
+            Self::Normalised { value, hash: None } => Some(value),
+            Self::Omitted { .. } | Self::Rejected { .. } => None,
+        }
+    }
+
+    /// Like [`Outcome::wire`], by value.
+    pub fn into_wire(self) -> Option<String> {
+        match self {
+            Self::Normalised { hash: Some(hash), .. } | Self::AlreadyHashed { hash } => Some(hash),
+            Self::Normalised { value, hash: None } => Some(value),
+            Self::Omitted { .. } | Self::Rejected { .. } => None,
+        }
+    }
+
+    /// Why the field is left out, if it is.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Omitted { reason } | Self::Rejected { reason } => Some(reason),
+            Self::Normalised { .. } | Self::AlreadyHashed { .. } => None,
+        }
+    }
+}

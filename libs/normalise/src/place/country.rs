@@ -1,0 +1,128 @@
+//! Countries: ISO 3166-1 alpha-2.
+
+use celes::Country;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+use crate::Platform;
+use crate::rule::{Form, Unusable};
+
+/// The alpha-2 code, in upper case, of a country given as alpha-2, alpha-3 or English name, in any case; `UK` is taken
+/// for `GB`. `None` for everything else, `XX` and names in other languages among them.
+pub fn alpha2(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    let country = match text.len() {
+        2 if text.eq_ignore_ascii_case("uk") => return Some("GB"),
+        2 => Country::from_alpha2(text).ok(),
+        3 => Country::from_alpha3(text).ok().or_else(|| by_name(text)),
+        4..=64 => by_name(text),
+        _ => None,
+    };
+    country.map(|country| country.alpha2)
+}
+
+/// Country in the platform's form. Meta sends names through its own tools, so names and alpha-3 are mapped there
+/// ("Customer Information Parameters", worked example "United States", 2026-01). Google and TikTok want the alpha-2
+/// code and say so: what is longer was never a code and is refused.
+pub(crate) fn form(platform: Platform, text: &str) -> Form {
+    match platform {
+        Platform::Meta => {
+            let code = alpha2(text).ok_or(Unusable("no ISO 3166-1 code and no English name"))?;
+            Ok(code.to_ascii_lowercase())
+        }
+        Platform::Tiktok => Ok(two_letters(text)?.to_ascii_lowercase()),
+        Platform::Google | Platform::Ga4 => Ok(two_letters(text)?.to_owned()),
+    }
+}
+
+fn two_letters(text: &str) -> Result<&'static str, Unusable> {
+    if text.len() == 2 { alpha2(text) } else { None }.ok_or(Unusable("not an ISO 3166-1 alpha-2 code"))
+}
+
+fn by_name(text: &str) -> Option<Country> {
+    let bare: String = text
+        .replace('&', "and")
+        .nfd()
+        .filter(|c| c.is_alphanumeric() && !is_combining_mark(*c))
+        .flat_map(char::to_lowercase)
+        .collect();
+    let known = |name: &str| Country::from_name(name).or_else(|_| Country::from_alias(name)).ok();
+    known(&bare).or_else(|| known(bare.strip_prefix("the")?)).or_else(|| {
+        let code = COMMON_NAMES.iter().find(|(name, _)| *name == bare)?.1;
+        Country::from_alpha2(code).ok()
+    })
+}
+
+/// English names in daily use that the table of official names lacks, without spaces.
+const COMMON_NAMES: [(&str, &str); 8] = [
+    ("wales", "gb"),
+    ("uae", "ae"),
+    ("bolivia", "bo"),
+    ("vietnam", "vn"),
+    ("hongkong", "hk"),
+    ("macau", "mo"),
+    ("reunion", "re"),
+    ("curacao", "cw"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_english_names_are_known() {
+        for (text, code) in [
+            ("us", "US"),
+            ("USA", "US"),
+            ("United States", "US"),
+            ("United States of America", "US"),
+            ("The Netherlands", "NL"),
+            ("UK", "GB"),
+            ("United Kingdom", "GB"),
+            ("Great Britain", "GB"),
+            ("Wales", "GB"),
+            ("Germany", "DE"),
+            ("Côte d'Ivoire", "CI"),
+            ("Ivory Coast", "CI"),
+            ("Türkiye", "TR"),
+            ("Turkey", "TR"),
+            ("South Korea", "KR"),
+            ("Russia", "RU"),
+            ("Czech Republic", "CZ"),
+            ("Vietnam", "VN"),
+            ("Viet Nam", "VN"),
+            ("Bolivia", "BO"),
+            ("Hong Kong", "HK"),
+            ("UAE", "AE"),
+            ("United Arab Emirates", "AE"),
+            ("New Zealand", "NZ"),
+            ("Samoa", "WS"),
+            ("Taiwan", "TW"),
+            ("Trinidad and Tobago", "TT"),
+            ("Bosnia & Herzegovina", "BA"),
+            ("Réunion", "RE"),
+            ("Curaçao", "CW"),
+            ("Iran", "IR"),
+            ("Tanzania", "TZ"),
+            ("Moldova", "MD"),
+        ] {
+            assert_eq!(alpha2(text), Some(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_country_is_none() {
+        for text in ["", "x", "xx", "Deutschland", "EU", "Atlantis", "840", "ü"] {
+            assert_eq!(alpha2(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_platform_has_its_case_and_its_patience() {
+        assert_eq!(form(Platform::Meta, "Germany"), Ok("de".into()));
+        assert_eq!(form(Platform::Tiktok, "DE"), Ok("de".into()));
+        assert_eq!(form(Platform::Google, "de"), Ok("DE".into()));
+        assert_eq!(form(Platform::Google, "uk"), Ok("GB".into()));
+        assert!(form(Platform::Google, "DEU").is_err());
+        assert!(form(Platform::Tiktok, "Germany").is_err());
+    }
+}

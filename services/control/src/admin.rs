@@ -1,0 +1,167 @@
+//! What an administrator can do, whoever asks: the gRPC service, the console, the seed. Each act gets the caller's scope first
+//! and checks it before anything is read.
+
+use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
+
+use crate::connection::{Connection, prepare};
+use crate::error::ControlError;
+use crate::name::{Label, Name};
+use crate::scope::{ADMIN_KEY_PREFIX, KeyHash, KnownKey, Scope};
+use crate::source::{NewSource, Source};
+use crate::store::Store;
+use crate::workspace::{NewWorkspace, Workspace};
+
+/// The administration. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    store: Store,
+    master_key: MasterKey,
+}
+
+impl Admin {
+    /// Over the tables, with the key under which secrets are sealed.
+    #[must_use]
+    pub fn new(store: Store, master_key: MasterKey) -> Self {
+        Self { store, master_key }
+    }
+
+    /// Who presents this key.
+    ///
+    /// # Errors
+    /// [`ControlError::NoKey`], [`ControlError::UnknownKey`]; the database, which is never said to be an unknown key.
+    pub async fn authenticate(&self, presented: Option<&Secret<String>>) -> Result<KnownKey, ControlError> {
+        let hash = KeyHash::of(presented.ok_or(ControlError::NoKey)?);
+        // The table is searched by the hash, which says nothing about the key to who measures the time; the comparison
+        // afterwards takes the same time for every difference.
+        let known = self.store.admin_key_by_hash(hash).await?;
+        known.filter(|known| known.sha256 == hash).ok_or(ControlError::UnknownKey)
+    }
+
+    /// The key with that id, for a session that it opened.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownKey`] if it was deleted since; the database.
+    pub async fn key_of_session(&self, admin_key_id: i64) -> Result<KnownKey, ControlError> {
+        self.store.admin_key_by_id(admin_key_id).await?.ok_or(ControlError::UnknownKey)
+    }
+
+    /// Makes a workspace.
+    ///
+    /// # Errors
+    /// [`ControlError::InstallationOnly`], [`ControlError::NameTaken`], the database.
+    pub async fn create_workspace(
+        &self,
+        scope: Scope,
+        new: &NewWorkspace,
+    ) -> Result<Workspace, ControlError> {
+        scope.check_installation("make a workspace")?;
+        self.store.insert_workspace(new).await
+    }
+
+    /// The workspaces that the caller sees, ascending by id.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_workspaces(&self, scope: Scope) -> Result<Vec<Workspace>, ControlError> {
+        match scope {
+            Scope::Installation => self.store.workspaces().await,
+            Scope::Workspace(own) => Ok(self.store.workspace(own).await?.into_iter().collect()),
+        }
+    }
+
+    /// The workspace of that name, if the caller sees it.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_workspace(&self, scope: Scope, name: &str) -> Result<Option<Workspace>, ControlError> {
+        let found = self.store.workspace_named(name).await?;
+        Ok(found.filter(|workspace| scope.check(workspace.id).is_ok()))
+    }
+
+    /// Makes a source and returns it with its write key, which is kept nowhere.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NameTaken`],
+    /// [`ControlError::WriteKeyTaken`], the database.
+    pub async fn create_source(
+        &self,
+        scope: Scope,
+        new: &NewSource,
+    ) -> Result<(Source, Secret<String>), ControlError> {
+        scope.check(new.workspace)?;
+        let write_key = new.write_key_or_new()?;
+        let source = self.store.insert_source(new, &write_key).await?;
+        Ok((source, write_key))
+    }
+
+    /// A workspace's sources, ascending by id.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], the database.
+    pub async fn list_sources(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<Source>, ControlError> {
+        self.check_exists(scope, workspace).await?;
+        self.store.sources(workspace).await
+    }
+
+    /// Creates or changes the connection of that name. A document that says what is saved already changes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], whatever is wrong with the document, the database.
+    pub async fn put_connection(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        name: &Name,
+        document: serde_json::Value,
+    ) -> Result<Connection, ControlError> {
+        scope.check(workspace)?;
+        let key = self.master_key.secrets();
+        self.store
+            .put_connection(workspace, name, |owner, saved| prepare(&key, document, saved, &owner.defaults()))
+            .await
+    }
+
+    /// A workspace's connections, ascending by id, secrets sealed.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], the database.
+    pub async fn list_connections(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<Connection>, ControlError> {
+        self.check_exists(scope, workspace).await?;
+        self.store.connections(workspace).await
+    }
+
+    /// Makes an admin key for `of` and returns it; it is kept nowhere.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::InstallationOnly`], [`ControlError::NoWorkspace`], the database.
+    pub async fn create_admin_key(
+        &self,
+        scope: Scope,
+        of: Scope,
+        label: &Label,
+    ) -> Result<Secret<String>, ControlError> {
+        match of {
+            Scope::Installation => scope.check_installation("make a key of the installation")?,
+            Scope::Workspace(workspace) => scope.check(workspace)?,
+        }
+        let key = tracklayer_secrets::generate_key(ADMIN_KEY_PREFIX)?;
+        self.store.insert_admin_key(of, KeyHash::of(&key), label).await?;
+        Ok(key)
+    }
+
+    async fn check_exists(&self, scope: Scope, workspace: WorkspaceId) -> Result<(), ControlError> {
+        scope.check(workspace)?;
+        match self.store.workspace(workspace).await? {
+            Some(_) => Ok(()),
+            None => Err(ControlError::NoWorkspace { workspace }),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The web console: pages for people, served by the binary alone. What a page shows is put together by pure functions
+//! ([`live`], [`event`]) from the configuration and delivery's answers; [`pages`] only asks and renders. Templates escape
+//! everything; the policy sent with each answer lets a browser run and load nothing but our own files.
+//!
+//! Modules in reading order: [`pages`], [`sign_in`], [`session`], [`delivery`], [`live`], [`event`], [`counts`], [`words`],
+//! [`format`], [`assets`].
+
+mod assets;
+pub mod counts;
+pub mod delivery;
+pub mod event;
+pub mod format;
+pub mod live;
+mod pages;
+pub mod session;
+mod sign_in;
+pub mod words;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderValue, header};
+
+use self::delivery::Delivery;
+use self::session::CookieKey;
+use crate::admin::Admin;
+
+/// Largest form: a key of 68 characters and an address.
+const MAX_FORM_BYTES: usize = 8 * 1024;
+/// Nothing from elsewhere, no inline script or style, no frame around it, no form to elsewhere.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What the pages work with.
+#[derive(Debug, Clone)]
+pub struct Console {
+    /// The administration.
+    pub admin: Admin,
+    /// Delivery.
+    pub delivery: Delivery,
+    /// Signs cookies.
+    pub cookies: CookieKey,
+    /// Whether cookies are only for HTTPS.
+    pub https_only: bool,
+}
+
+/// The console's routes.
+pub fn router(console: Console) -> Router {
+    Router::new()
+        .route("/", get(pages::home))
+        .route("/login", get(sign_in::form).post(sign_in::sign_in))
+        .route("/logout", post(sign_in::sign_out))
+        .route("/w/{workspace}/live", get(pages::live))
+        .route("/w/{workspace}/live.json", get(pages::live_json))
+        .route("/w/{workspace}/event", get(pages::event))
+        .route("/assets/{version}/{file}", get(assets::serve))
+        .fallback(pages::nothing_here)
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .layer(from_fn(with_safe_headers))
+        .with_state(Arc::new(console))
+}
+
+async fn with_safe_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    // Pages show what is now, and only to who is signed in.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

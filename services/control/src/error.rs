@@ -1,0 +1,121 @@
+//! What can go wrong, one variant per thing that a caller can act on.
+
+use tracklayer_destination::SettingsErrors;
+use tracklayer_ids::WorkspaceId;
+use tracklayer_rpc::{Code, RpcError};
+use tracklayer_secrets::SecretError;
+
+/// An error of the administration.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No key came with the call.
+    #[error("no admin key: send `authorization: Bearer <admin key>`")]
+    NoKey,
+    /// A key came that is not known.
+    #[error("the admin key is not known")]
+    UnknownKey,
+    /// The key is of another workspace. Said for workspaces that do not exist, too.
+    #[error("the admin key may not see workspace {workspace}")]
+    OtherWorkspace {
+        /// The one that was asked for.
+        workspace: WorkspaceId,
+    },
+    /// Only the installation's key may do that.
+    #[error("only an admin key of the installation may {what}")]
+    InstallationOnly {
+        /// A verb and its object.
+        what: &'static str,
+    },
+    /// There is none.
+    #[error("there is no workspace {workspace}")]
+    NoWorkspace {
+        /// The one that was asked for.
+        workspace: WorkspaceId,
+    },
+    /// The name is in use.
+    #[error("the {what} `{name}` exists already")]
+    NameTaken {
+        /// workspace, source.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The write key is in use, here or in another workspace.
+    #[error("the write key is in use already")]
+    WriteKeyTaken,
+    /// A field of the request is not usable.
+    #[error("`{field}` {why}")]
+    Invalid {
+        /// Its path.
+        field: String,
+        /// What is wrong, and what is allowed.
+        why: String,
+    },
+    /// The connection's document is not usable.
+    #[error(transparent)]
+    Document(#[from] SettingsErrors),
+    /// The connection's secrets cannot be sealed, opened or kept.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The database.
+    #[error("the configuration could not be read or written")]
+    Store(#[from] sqlx::Error),
+    /// A row does not say what this version understands.
+    #[error("the saved {what} cannot be read")]
+    Corrupt {
+        /// Which row and column.
+        what: String,
+    },
+}
+
+impl ControlError {
+    /// A field that is not usable.
+    pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), why: why.into() }
+    }
+}
+
+impl RpcError for ControlError {
+    fn describe(&self) -> (Code, &'static str) {
+        match self {
+            Self::NoKey => (Code::Unauthenticated, "NO_ADMIN_KEY"),
+            Self::UnknownKey => (Code::Unauthenticated, "UNKNOWN_ADMIN_KEY"),
+            Self::OtherWorkspace { .. } => (Code::PermissionDenied, "OTHER_WORKSPACE"),
+            Self::InstallationOnly { .. } => (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED"),
+            Self::NoWorkspace { .. } => (Code::NotFound, "NO_SUCH_WORKSPACE"),
+            Self::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
+            Self::WriteKeyTaken => (Code::AlreadyExists, "WRITE_KEY_TAKEN"),
+            Self::Invalid { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
+            Self::Document(_) => (Code::InvalidArgument, "INVALID_CONNECTION"),
+            Self::Secret(SecretError::NotText { .. } | SecretError::NothingToKeep { .. }) => {
+                (Code::InvalidArgument, "INVALID_CONNECTION")
+            }
+            Self::Secret(SecretError::NotSealed { .. } | SecretError::WrongKey { .. }) => {
+                (Code::FailedPrecondition, "SECRET_NOT_READABLE")
+            }
+            Self::Secret(SecretError::NoRandomness) => (Code::Internal, "NO_RANDOMNESS"),
+            Self::Store(source) if tracklayer_postgres::is_unavailable(source) => {
+                (Code::Unavailable, "STORE_UNAVAILABLE")
+            }
+            Self::Store(_) => (Code::Internal, "STORE_FAILED"),
+            Self::Corrupt { .. } => (Code::Internal, "STORE_CORRUPT"),
+        }
+    }
+
+    fn field(&self) -> Option<(String, String)> {
+        match self {
+            Self::Invalid { field, why } => Some((field.clone(), why.clone())),
+            Self::Document(errors) => errors.0.first().map(|error| (error.path.clone(), error.why.clone())),
+            Self::Secret(error) => error.path().map(|path| (path.to_owned(), error.to_string())),
+            Self::NameTaken { .. } => Some(("name".to_owned(), self.to_string())),
+            Self::WriteKeyTaken => Some(("write_key".to_owned(), self.to_string())),
+            Self::NoKey
+            | Self::UnknownKey
+            | Self::OtherWorkspace { .. }
+            | Self::InstallationOnly { .. }
+            | Self::NoWorkspace { .. }
+            | Self::Store(_)
+            | Self::Corrupt { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Workspaces, sources, admin keys.
+
+use tonic::Code;
+use tracklayer_control::{ensure_first_admin_key, recover_admin_key};
+use tracklayer_proto::control::v1::{
+    CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
+    ListWorkspacesRequest,
+};
+
+use crate::harness::{Replica, config, migrated, nowhere, refusal, source, start};
+
+#[tokio::test]
+async fn a_workspace_is_made_with_defaults_and_listed() {
+    let control = start().await;
+    let request =
+        CreateWorkspaceRequest { name: "northline".to_owned(), ..CreateWorkspaceRequest::default() };
+    let made =
+        control.admin().create_workspace(request.clone()).await.unwrap().into_inner().workspace.unwrap();
+    assert_eq!((made.partitions, made.value_fallback.as_str()), (4, ""));
+    assert_eq!(made.value_from, ["revenue", "total", "value"]);
+    assert!(made.created_at.is_some());
+
+    let listed =
+        control.admin().list_workspaces(ListWorkspacesRequest {}).await.unwrap().into_inner().workspaces;
+    assert_eq!(listed, [made]);
+
+    let refused = control.admin().create_workspace(request).await.unwrap_err();
+    assert_eq!(refusal(&refused), (Code::AlreadyExists, "NAME_TAKEN".into(), "name".into()));
+}
+
+#[tokio::test]
+async fn a_bad_field_of_a_source_is_named() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let good = source(workspace, "web");
+    let cases = [
+        (CreateSourceRequest { workspace_id: 0, ..good.clone() }, "workspace_id"),
+        (CreateSourceRequest { name: "Web Shop".into(), ..good.clone() }, "name"),
+        (CreateSourceRequest { channel: "carrier-pigeon".into(), ..good.clone() }, "channel"),
+        (CreateSourceRequest { default_place: "California".into(), ..good.clone() }, "default_place"),
+        (CreateSourceRequest { user_id_type: "User Id".into(), ..good.clone() }, "user_id_type"),
+        (CreateSourceRequest { dedup_ttl_seconds: 59, ..good.clone() }, "dedup_ttl_seconds"),
+        (CreateSourceRequest { write_key: "short".into(), ..good.clone() }, "write_key"),
+    ];
+    for (request, field) in cases {
+        let refused = control.admin().create_source(request).await.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::InvalidArgument, "INVALID_FIELD".into(), field.into()));
+    }
+    let unknown = control.admin().create_source(source(workspace + 1, "web")).await.unwrap_err();
+    assert_eq!(refusal(&unknown).0, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_write_key_is_shown_once_and_kept_only_as_a_hash() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let made = control.admin().create_source(source(workspace, "web")).await.unwrap().into_inner();
+    let hint = made.source.clone().unwrap().write_key_hint;
+    assert!(made.write_key.starts_with("wk_") && made.write_key.len() > 60);
+    assert!(made.write_key.starts_with(&hint) && hint.len() <= made.write_key.len() / 2);
+
+    let listed = control.admin().list_sources(ListSourcesRequest { workspace_id: workspace }).await.unwrap();
+    assert!(!format!("{listed:?}").contains(&made.write_key));
+    let rows: Vec<String> = sqlx::query_scalar("select source::text from control.source")
+        .fetch_all(&control.database.pool)
+        .await
+        .unwrap();
+    assert!(rows.len() == 1 && !rows[0].contains(&made.write_key), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_write_key_can_be_brought_along_but_only_once() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let (other, _) = control.workspace("other").await;
+    let moved = CreateSourceRequest { write_key: "segment-write-key".into(), ..source(workspace, "web") };
+    assert_eq!(
+        control.admin().create_source(moved.clone()).await.unwrap().into_inner().write_key,
+        "segment-write-key"
+    );
+
+    let again = control.admin().create_source(moved.clone()).await.unwrap_err();
+    assert_eq!(refusal(&again), (Code::AlreadyExists, "NAME_TAKEN".into(), "name".into()));
+    for request in [
+        CreateSourceRequest { name: "web-2".into(), ..moved.clone() },
+        CreateSourceRequest { workspace_id: other, ..moved },
+    ] {
+        let refused = control.admin().create_source(request).await.unwrap_err();
+        assert_eq!(refusal(&refused), (Code::AlreadyExists, "WRITE_KEY_TAKEN".into(), "write_key".into()));
+    }
+}
+
+#[tokio::test]
+async fn the_first_admin_key_is_made_once_even_by_replicas_that_start_together() {
+    let database = migrated().await;
+    let (one, two) =
+        tokio::join!(ensure_first_admin_key(&database.pool), ensure_first_admin_key(&database.pool));
+    let made: Vec<String> = [one.unwrap(), two.unwrap()].into_iter().flatten().collect();
+    assert_eq!(made.len(), 1);
+    assert_eq!(ensure_first_admin_key(&database.pool).await.unwrap(), None);
+
+    let kept: Vec<String> = sqlx::query_scalar("select admin_key::text from control.admin_key")
+        .fetch_all(&database.pool)
+        .await
+        .unwrap();
+    assert!(kept.len() == 1 && !kept[0].contains(&made[0]), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_lost_admin_key_is_replaced_by_who_holds_the_database() {
+    let control = start().await;
+    let key = recover_admin_key(&control.database.pool, "after the fire").await.unwrap();
+    let seen = control.replica.client(key.expose()).list_workspaces(ListWorkspacesRequest {}).await;
+    assert!(seen.is_ok());
+}
+
+#[tokio::test]
+async fn a_label_that_is_no_label_is_refused() {
+    let control = start().await;
+    let request = CreateAdminKeyRequest { workspace_id: 0, label: "\n".into() };
+    let refused = control.admin().create_admin_key(request).await.unwrap_err();
+    assert_eq!(refusal(&refused), (Code::InvalidArgument, "INVALID_FIELD".into(), "label".into()));
+}
+
+#[tokio::test]
+async fn a_broken_database_is_not_called_an_unknown_key() {
+    let control = start().await;
+    let mut admin = control.admin();
+    admin.list_workspaces(ListWorkspacesRequest {}).await.unwrap();
+    sqlx::query("alter table control.admin_key rename to gone")
+        .execute(&control.database.pool)
+        .await
+        .unwrap();
+    let refused = admin.list_workspaces(ListWorkspacesRequest {}).await.unwrap_err();
+    assert_eq!(refusal(&refused).0, Code::Internal, "a broken schema is a defect, not a wrong key");
+    assert!(!refused.message().contains("admin_key"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn bad_settings_stop_the_start_with_all_of_them_named() {
+    let database = migrated().await;
+    let mut config = config(&database, &nowhere().await);
+    config.database_connections = 0;
+    config.delivery_address = "delivery".to_owned();
+    let error = Replica::start(config).await.stop().await.unwrap_err().to_string();
+    assert!(error.contains("database_connections is 0") && error.contains("`delivery`"), "{error}");
+}
+
+#[tokio::test]
+async fn it_is_ready_with_a_configuration_and_stops_cleanly_with_a_follower_on_the_line() {
+    let control = start().await;
+    let ready = format!("{}/readyz", control.replica.ops);
+    tracklayer_testkit::eventually("readiness", async || {
+        reqwest::get(&ready).await.ok().filter(|answer| answer.status() == 200)
+    })
+    .await;
+    let mut follower = control.replica.client(&crate::harness::master_key().service_token());
+    let mut stream = follower
+        .watch_config(tracklayer_proto::control::v1::WatchConfigRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    control.replica.stop().await.unwrap();
+}

@@ -1,0 +1,10 @@
+//! Control from the outside: its gRPC service and its console over real sockets, on a real PostgreSQL.
+
+mod admin;
+mod connections;
+mod console;
+mod harness;
+mod isolation;
+mod pages;
+mod seed;
+mod watch;

@@ -2,12 +2,29 @@
 //!
 //! Modules in reading order. Pure: [`policy`] (types, limits, blocked values), [`identifier`] (values become keyed
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
-//! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal).
+//! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
+//! (the newest of each kind), [`difference`] (what a new answer changes in what is stored). Then [`resolve`] (a batch of
+//! events) over [`store`] (all SQL), and around it [`grpc`], [`config`], [`error`] and [`metrics`].
 
+pub mod click_ids;
+pub mod config;
 pub mod decision;
+pub mod difference;
+pub mod error;
 pub mod evidence;
 pub mod graph;
+pub mod grpc;
 pub mod identifier;
 pub mod leader;
+pub mod metrics;
 pub mod policy;
+pub mod resolve;
+mod run;
+pub mod store;
 mod union_find;
+
+pub use config::Config;
+pub use run::{RunError, run};
+
+/// The tables of schema `identity`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");

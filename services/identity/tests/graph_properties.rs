@@ -1,4 +1,5 @@
 //! Properties of the graph over random evidence, checked by other means than the graph's own.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ const TYPE_NAMES: [&str; 6] =
     ["user_id", "shopify_customer_id", "email", "phone", "device_id", "anonymous_id"];
 
 type Seen = Vec<(usize, u8)>;
+type Decided = (u8, (usize, u8), (usize, u8));
 
 fn types() -> Types {
     Types::new(Arc::new(Policy::default()))
@@ -38,12 +40,12 @@ fn sparse_history() -> impl Strategy<Value = Vec<Seen>> {
     prop::collection::vec(prop::collection::vec((0..TYPE_NAMES.len(), 0u8..20), 1..4), 1..12)
 }
 
-fn decisions() -> impl Strategy<Value = Vec<(u8, (usize, u8), (usize, u8))>> {
+fn decisions() -> impl Strategy<Value = Vec<Decided>> {
     let side = || (0..TYPE_NAMES.len(), 0u8..5);
     prop::collection::vec((0u8..3, side(), side()), 0..4)
 }
 
-fn evidence(types: &mut Types, events: &[Seen], decided: &[(u8, (usize, u8), (usize, u8))]) -> Evidence {
+fn evidence(types: &mut Types, events: &[Seen], decided: &[Decided]) -> Evidence {
     let mut evidence = Evidence::default();
     for event in events {
         let together: BTreeSet<_> = event.iter().map(|value| identifier(types, *value)).collect();

@@ -1,4 +1,5 @@
 //! Every scenario of the identity vectors, in every order and with every observation twice.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,12 +91,15 @@ impl Names {
     }
 }
 
+/// Kind, types, between, through.
+type SeenCollision = (String, BTreeSet<String>, BTreeSet<Value>, BTreeSet<Value>);
+
 /// What an outsider sees of the answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     profiles: BTreeSet<BTreeSet<Value>>,
     contested: BTreeSet<Value>,
-    collisions: BTreeSet<(String, BTreeSet<String>, BTreeSet<Value>, BTreeSet<Value>)>,
+    collisions: BTreeSet<SeenCollision>,
     leaders: BTreeSet<Value>,
 }
 

@@ -1,0 +1,412 @@
+//! Resolves a batch: whose profile each event belongs to, recording what is new.
+//!
+//! The usual batch costs one round trip. Where something is new, it is recorded in one transaction, and what that may have
+//! changed is looked up again, also for the batch's other events. Statements do not grow with the batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use tracklayer_ids::{MasterKey, SourceId, SubjectKey, WorkspaceId};
+
+use crate::click_ids::{ClickKind, Clicks, Sighting};
+use crate::decision::pair;
+use crate::difference::{ComponentId, ProfileId};
+use crate::error::{IdentityError, StoreError};
+use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
+use crate::metrics;
+use crate::policy::{Policy, Types};
+use crate::store::Store;
+use crate::store::lookup::{Known, KnownPair, KnownProfile, Question};
+use crate::store::profile::Profile;
+use crate::store::record::NewEvidence;
+use crate::store::touch::SeenPair;
+
+/// Most events of one batch.
+pub const MAX_BATCH: usize = 2_500;
+/// Most keys in one answer.
+pub const MAX_SUBJECT_KEYS: usize = 1_000;
+/// How much later a link must be seen again before that is written.
+const LAST_SEEN_COARSE: SignedDuration = SignedDuration::from_hours(1);
+
+/// One event's identifiers.
+#[derive(Clone)]
+pub struct Item {
+    /// All seen together.
+    pub identifiers: Vec<RawIdentifier>,
+    /// Click ids seen with them, at the event's time.
+    pub clicks: Clicks,
+    /// The event's corrected time.
+    pub seen_at: Timestamp,
+    /// Who saw it.
+    pub source: SourceId,
+    /// The event.
+    pub message_id: String,
+}
+
+/// How an answer was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// No usable identifier.
+    None,
+    /// Not stored: one unlinked identifier, its key is computed.
+    Computed,
+    /// Known before.
+    Known,
+    /// Something new was recorded.
+    Recorded,
+    /// The safer answer: several claim one of its identifiers.
+    Contested,
+}
+
+/// The answer for one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Key of the profile; `None` for [`Resolution::None`].
+    pub canonical_key: Option<SubjectKey>,
+    /// The event's own identifiers first, then those of its profile; at most [`MAX_SUBJECT_KEYS`].
+    pub subject_keys: Vec<SubjectKey>,
+    /// How it was found.
+    pub resolution: Resolution,
+    /// The newest click ids of device and profile.
+    pub clicks: Clicks,
+    /// One of its identifiers was erased: nothing may be sent.
+    pub suppressed: bool,
+    /// Whether a person is known, not just a device.
+    pub person_known: bool,
+}
+
+impl Resolution {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Computed, Self::Known, Self::Recorded, Self::Contested];
+
+    /// Its name in metrics and spans.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Computed => "computed",
+            Self::Known => "known",
+            Self::Recorded => "recorded",
+            Self::Contested => "contested",
+        }
+    }
+}
+
+/// Identity's domain: resolves and looks up. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    store: Store,
+    master_key: MasterKey,
+    policy: Arc<Policy>,
+}
+
+impl Resolver {
+    /// Over a store, with the installation's key and rules.
+    #[must_use]
+    pub fn new(store: Store, master_key: MasterKey, policy: Policy) -> Self {
+        Self { store, master_key, policy: Arc::new(policy) }
+    }
+
+    /// Resolves a batch; answers in the order of `items`. When this returns, what was new is committed. Safe to repeat.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn resolve(&self, workspace: WorkspaceId, items: &[Item]) -> Result<Vec<Answer>, StoreError> {
+        let started = Instant::now();
+        let mut hasher = Hasher::new(self.master_key.workspace(workspace), Arc::clone(&self.policy));
+        let seen: Vec<Vec<Identifier>> = items.iter().map(|item| hasher.observe(&item.identifiers)).collect();
+        let dropped = hasher.dropped();
+        let mut batch = Batch::new(items, seen, hasher.into_types());
+        let slow = self.bring_up_to_date(workspace, &mut batch).await?;
+        let answers: Vec<Answer> = (0..items.len()).map(|n| batch.answer(n)).collect();
+        metrics::resolved(answers.iter().map(|a| a.resolution), dropped, slow, started.elapsed());
+        Ok(answers)
+    }
+
+    /// The profile of an identifier.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotFound`] if it was never seen with another, and the database.
+    pub async fn look_up(
+        &self,
+        workspace: WorkspaceId,
+        identifier: &RawIdentifier,
+    ) -> Result<Profile, IdentityError> {
+        let mut hasher = Hasher::new(self.master_key.workspace(workspace), Arc::clone(&self.policy));
+        let identifier = hasher.identifier(identifier).ok_or(IdentityError::NotFound)?;
+        let profile = self.store.profile_of(workspace, identifier.mac).await?;
+        profile.ok_or(IdentityError::NotFound)
+    }
+
+    /// Looks the batch up, records what is new, and looks up again what that may have changed. Answers whether anything
+    /// was new.
+    async fn bring_up_to_date(
+        &self,
+        workspace: WorkspaceId,
+        batch: &mut Batch<'_>,
+    ) -> Result<bool, StoreError> {
+        let question = batch.question();
+        let lookup = self.store.look_up(workspace, &question).await?;
+        batch.learn_pairs(&question, &lookup.pairs);
+        batch.learn(&question.macs, lookup.known, lookup.profiles);
+
+        let (evidence, again) = batch.evidence();
+        let clicks = batch.clicks_worth_writing();
+        let is_new = !evidence.pairs.is_empty();
+        let changed = if is_new {
+            self.store.record(workspace, &mut batch.types, evidence).await?.components
+        } else {
+            BTreeSet::new()
+        };
+        self.store.touch(workspace, &again).await?;
+        self.store.keep_clicks(workspace, &clicks).await?;
+        if is_new {
+            let macs = batch.stale(&changed);
+            let question = Question { macs, pairs: Vec::new() };
+            let lookup = self.store.look_up(workspace, &question).await?;
+            batch.learn(&question.macs, lookup.known, lookup.profiles);
+        }
+        batch.overlay_clicks();
+        Ok(is_new)
+    }
+}
+
+/// A batch and what is known about it so far.
+struct Batch<'a> {
+    items: &'a [Item],
+    /// Each item's identifiers, strongest first.
+    seen: Vec<Vec<Identifier>>,
+    types: Types,
+    known: HashMap<ValueMac, Known>,
+    profiles: HashMap<ProfileId, KnownProfile>,
+    pairs: HashMap<(ValueMac, ValueMac, SourceId), KnownPair>,
+    /// Whether the item brought something new.
+    is_new: Vec<bool>,
+    /// The batch's own sightings.
+    clicks: BTreeMap<ValueMac, Clicks>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(items: &'a [Item], seen: Vec<Vec<Identifier>>, types: Types) -> Self {
+        Self {
+            items,
+            is_new: vec![false; items.len()],
+            seen,
+            types,
+            known: HashMap::new(),
+            profiles: HashMap::new(),
+            pairs: HashMap::new(),
+            clicks: BTreeMap::new(),
+        }
+    }
+
+    fn question(&self) -> Question {
+        let macs: BTreeSet<ValueMac> = self.seen.iter().flatten().map(|identifier| identifier.mac).collect();
+        let mut pairs = BTreeSet::new();
+        for (item, seen) in self.items.iter().zip(&self.seen) {
+            pairs.extend(pairs_of(seen).map(|(a, b)| (a, b, item.source)));
+        }
+        Question { macs: macs.into_iter().collect(), pairs: pairs.into_iter().collect() }
+    }
+
+    fn learn_pairs(&mut self, question: &Question, pairs: &[Option<KnownPair>]) {
+        let known = question.pairs.iter().zip(pairs);
+        self.pairs = known.filter_map(|(ends, pair)| Some((*ends, (*pair)?))).collect();
+    }
+
+    fn learn(&mut self, macs: &[ValueMac], known: Vec<Known>, profiles: HashMap<ProfileId, KnownProfile>) {
+        self.known.extend(macs.iter().copied().zip(known));
+        self.profiles.extend(profiles);
+    }
+
+    /// The item's identifiers that are neither blocked by a decision nor erased.
+    fn usable(&self, item: usize) -> impl Iterator<Item = &Identifier> + Clone {
+        self.seen[item].iter().filter(|identifier| {
+            self.known.get(&identifier.mac).is_none_or(|known| !known.blocked && !known.suppressed)
+        })
+    }
+
+    fn is_suppressed(&self, item: usize) -> bool {
+        self.seen[item].iter().any(|i| self.known.get(&i.mac).is_some_and(|known| known.suppressed))
+    }
+
+    /// What must be recorded, and the known links whose times or sources are worth a write. Marks the items that brought
+    /// something new.
+    fn evidence(&mut self) -> (NewEvidence, Vec<SeenPair>) {
+        let mut new: BTreeMap<(ValueMac, ValueMac, SourceId), SeenPair> = BTreeMap::new();
+        let mut again = new.clone();
+        let mut identifiers: BTreeMap<ValueMac, Identifier> = BTreeMap::new();
+        for (n, item) in self.items.iter().enumerate() {
+            let usable: Vec<Identifier> = self.usable(n).copied().collect();
+            let mut is_new = false;
+            for (a, b) in pairs_of(&usable) {
+                let ends = (a, b, item.source);
+                let list = match self.pairs.get(&ends) {
+                    None => &mut new,
+                    Some(known) if worth_touching(known, item.seen_at) => &mut again,
+                    Some(_) => continue,
+                };
+                is_new |= !self.pairs.contains_key(&ends);
+                see(list, ends, item);
+            }
+            if is_new {
+                identifiers.extend(usable.iter().map(|identifier| (identifier.mac, *identifier)));
+            }
+            self.is_new[n] = is_new;
+        }
+        let place = |mac: &ValueMac| self.known.get(mac).and_then(|known| known.place);
+        let identifiers =
+            identifiers.into_iter().map(|(mac, identifier)| (identifier, place(&mac))).collect();
+        (NewEvidence { identifiers, pairs: new.into_values().collect() }, again.into_values().collect())
+    }
+
+    /// Files the batch's sightings under the weakest identifier of their event (the browser, not the person), and answers
+    /// with those that are worth writing. A hub's sightings would be anybody's.
+    fn clicks_worth_writing(&mut self) -> Vec<(ValueMac, ClickKind, Sighting)> {
+        for (n, item) in self.items.iter().enumerate() {
+            if item.clicks.is_empty() || self.is_suppressed(n) {
+                continue;
+            }
+            let weakest = self.usable(n).filter(|identifier| !self.is_hub(identifier.mac)).last();
+            if let Some(mac) = weakest.map(|identifier| identifier.mac) {
+                self.clicks.entry(mac).or_default().merge(&item.clicks);
+            }
+        }
+        let nothing = Clicks::default();
+        let mut worth = Vec::new();
+        for (mac, seen) in &self.clicks {
+            let known = self.known.get(mac).map_or(&nothing, |known| &known.clicks);
+            worth.extend(known.worth_writing(seen).map(|(kind, sighting)| (*mac, kind, sighting.clone())));
+        }
+        worth
+    }
+
+    /// Identifiers whose profile may not be what was looked up: those of new items, and those in components that changed.
+    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<ValueMac> {
+        let mut stale = BTreeSet::new();
+        for (n, seen) in self.seen.iter().enumerate() {
+            let moved = seen.iter().any(|identifier| {
+                let place = self.known.get(&identifier.mac).and_then(|known| known.place);
+                place.is_some_and(|place| changed.contains(&place.component))
+            });
+            if moved || self.is_new[n] {
+                stale.extend(seen.iter().map(|identifier| identifier.mac));
+            }
+        }
+        stale.into_iter().collect()
+    }
+
+    /// Adds the batch's own sightings to what was looked up: what is not worth a write still is the newest.
+    fn overlay_clicks(&mut self) {
+        for (mac, clicks) in &self.clicks {
+            let Some(known) = self.known.get_mut(mac) else { continue };
+            known.clicks.merge(clicks);
+            let profile = known.place.and_then(|place| self.profiles.get_mut(&place.profile));
+            if let Some(profile) = profile {
+                profile.clicks.merge(clicks);
+            }
+        }
+    }
+
+    fn is_hub(&self, mac: ValueMac) -> bool {
+        self.known.get(&mac).and_then(|known| known.place).is_some_and(|place| place.hub)
+    }
+
+    fn answer(&self, n: usize) -> Answer {
+        let suppressed = self.is_suppressed(n);
+        let own =
+            || self.seen[n].iter().filter(|i| self.known.get(&i.mac).is_none_or(|known| !known.blocked));
+        let mut subject_keys: Vec<SubjectKey> = own().map(|identifier| identifier.key).collect();
+        let strongest =
+            self.usable(n).find(|i| self.types.is_exclusive(i.type_index)).or_else(|| self.usable(n).next());
+        let Some(strongest) = strongest else {
+            return Answer {
+                canonical_key: None,
+                subject_keys,
+                resolution: Resolution::None,
+                clicks: Clicks::default(),
+                suppressed,
+                person_known: false,
+            };
+        };
+        let mut clicks = Clicks::default();
+        for identifier in self.usable(n).filter(|identifier| !self.is_hub(identifier.mac)) {
+            if let Some(known) = self.known.get(&identifier.mac) {
+                clicks.merge(&known.clicks);
+            }
+        }
+        let place = self.known.get(&strongest.mac).and_then(|known| known.place);
+        let profile = place.and_then(|place| self.profiles.get(&place.profile));
+        let mut person_known = self.types.is_person(strongest.type_index);
+        if let Some(profile) = profile {
+            clicks.merge(&profile.clicks);
+            person_known |= profile.person;
+            let own: BTreeSet<SubjectKey> = subject_keys.iter().copied().collect();
+            let others = profile.members.iter().copied().filter(|key| !own.contains(key));
+            subject_keys.extend(others.take(MAX_SUBJECT_KEYS - own.len()));
+        }
+        Answer {
+            canonical_key: Some(profile.map_or(strongest.key, |profile| profile.key)),
+            subject_keys,
+            resolution: self.resolution(n, profile.is_some()),
+            clicks,
+            suppressed,
+            person_known,
+        }
+    }
+
+    fn resolution(&self, n: usize, stored: bool) -> Resolution {
+        let places = self.usable(n).filter_map(|identifier| {
+            let place = self.known.get(&identifier.mac)?.place?;
+            Some((identifier.type_index, place))
+        });
+        // Two values of one exclusive type in one event, not merged by a decision.
+        let mut of_type = BTreeMap::new();
+        let clash = places.clone().any(|(type_index, place)| {
+            self.types.is_exclusive(type_index)
+                && of_type.insert(type_index, place.profile).is_some_and(|other| other != place.profile)
+        });
+        if clash || places.clone().any(|(_, place)| place.contested) {
+            Resolution::Contested
+        } else if self.is_new[n] {
+            Resolution::Recorded
+        } else if stored {
+            Resolution::Known
+        } else {
+            Resolution::Computed
+        }
+    }
+}
+
+/// Every pair of an event's identifiers, lower hash first.
+fn pairs_of(seen: &[Identifier]) -> impl Iterator<Item = (ValueMac, ValueMac)> {
+    seen.iter().enumerate().flat_map(|(n, a)| seen[n + 1..].iter().map(move |b| pair(a.mac, b.mac)))
+}
+
+/// Whether another sight of a known pair is worth a write: a new source, an earlier first, or a much later last one.
+fn worth_touching(known: &KnownPair, seen_at: Timestamp) -> bool {
+    known.seen.is_none_or(|(first, last)| seen_at < first || seen_at.duration_since(last) > LAST_SEEN_COARSE)
+}
+
+/// Adds one sight of a pair.
+fn see(
+    list: &mut BTreeMap<(ValueMac, ValueMac, SourceId), SeenPair>,
+    (a, b, source): (ValueMac, ValueMac, SourceId),
+    item: &Item,
+) {
+    let seen = list.entry((a, b, source)).or_insert_with(|| SeenPair {
+        a,
+        b,
+        source,
+        first_seen: item.seen_at,
+        last_seen: item.seen_at,
+        message_id: item.message_id.clone(),
+    });
+    seen.last_seen = seen.last_seen.max(item.seen_at);
+    if item.seen_at < seen.first_seen {
+        seen.first_seen = item.seen_at;
+        seen.message_id.clone_from(&item.message_id);
+    }
+}

@@ -1,0 +1,305 @@
+//! New evidence of a batch: one transaction with a constant number of set-based statements.
+//!
+//! Order of locks, the same for everybody, so that nobody waits in a circle: first new identifiers (by hash), then
+//! components (by number). What still fails for somebody else's doing is tried again, it is idempotent; the last try runs
+//! alone in its workspace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, Row};
+use tracklayer_ids::WorkspaceId;
+
+use super::lookup::Place;
+use super::region::{Region, RegionError, Seed};
+use super::touch::{SeenPair, insert_links};
+use super::write::write_difference;
+use super::{Store, bytes, uuids};
+use crate::difference::{ComponentId, ProfileId, difference};
+use crate::error::StoreError;
+use crate::identifier::{Identifier, ValueMac};
+use crate::metrics;
+use crate::policy::Types;
+use crate::union_find::UnionFind;
+
+/// Tries beside others before the last one, alone.
+const TRIES: u32 = 5;
+/// Longest wait for somebody else's lock.
+const LOCK_TIMEOUT: &str = "2s";
+/// Longest wait of the last try for everybody else to leave.
+const LOCK_TIMEOUT_ALONE: &str = "10s";
+/// Longest statement of a transaction that holds locks.
+const STATEMENT_TIMEOUT: &str = "10s";
+/// First half of the advisory locks of identity ("idty").
+const LOCK_CLASS: i32 = 0x6964_7479;
+
+/// What a batch saw that was not known.
+#[derive(Debug, Default)]
+pub struct NewEvidence {
+    /// Distinct identifiers of the events concerned, each where it was when it was looked up.
+    pub identifiers: Vec<(Identifier, Option<Place>)>,
+    /// Their pairs, distinct with their source.
+    pub pairs: Vec<SeenPair>,
+}
+
+/// What recording changed.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Components that were locked: what was looked up of them before is stale.
+    pub components: BTreeSet<ComponentId>,
+}
+
+/// Why a try failed.
+enum TryError {
+    Again(&'static str),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for TryError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|e| e.code());
+        match code.as_deref() {
+            Some("40P01") => Self::Again("deadlock"),
+            Some("40001") => Self::Again("serialization"),
+            Some("55P03") => Self::Again("lock_timeout"),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl From<RegionError> for TryError {
+    fn from(error: RegionError) -> Self {
+        match error {
+            RegionError::Moved => Self::Again("moved"),
+            RegionError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl Store {
+    /// Records evidence and brings the profiles it touches up to date. When this returns, all of it is committed.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn record(
+        &self,
+        workspace: WorkspaceId,
+        types: &mut Types,
+        mut evidence: NewEvidence,
+    ) -> Result<Recorded, StoreError> {
+        let failed = StoreError::of("record what was seen together");
+        let mut connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(source) => return Err(failed(source)),
+        };
+        let mut tries = 0;
+        loop {
+            let alone = tries == TRIES;
+            match self.try_record(&mut connection, workspace, types, &mut evidence, tries).await {
+                Ok(recorded) => return Ok(recorded),
+                Err(TryError::Again(why)) if !alone => {
+                    metrics::retried(why);
+                    tries += 1;
+                    let pause = Duration::from_millis(fastrand::u64(0..2 << tries));
+                    tokio::time::sleep(pause).await;
+                }
+                Err(TryError::Again(why)) => {
+                    return Err(failed(sqlx::Error::Protocol(format!(
+                        "gave up after {tries} retries: {why}"
+                    ))));
+                }
+                Err(TryError::Database(source)) => return Err(failed(source)),
+            }
+        }
+    }
+
+    async fn try_record(
+        &self,
+        connection: &mut PgConnection,
+        workspace: WorkspaceId,
+        types: &mut Types,
+        evidence: &mut NewEvidence,
+        tries: u32,
+    ) -> Result<Recorded, TryError> {
+        let mut transaction = connection.begin().await?;
+        enter(&mut transaction, workspace, tries == TRIES).await?;
+        if tries > 0 {
+            refresh(&mut transaction, workspace, evidence).await?;
+        }
+        let macs: Vec<ValueMac> = evidence.identifiers.iter().map(|(identifier, _)| identifier.mac).collect();
+        let numbers = self.numbers.take(&mut transaction, 2 * macs.len()).await?;
+        let claim = Claim::new(evidence, numbers);
+        let inserted = claim.insert(&mut transaction, workspace, types).await?;
+
+        let pairs = evidence.pairs.iter().map(|pair| (pair.a, pair.b)).collect();
+        let seed = Seed {
+            workspace,
+            macs: &macs,
+            pairs: &pairs,
+            inserted: &inserted,
+            provisional: &claim.provisional,
+        };
+        let region = Region::load(&mut transaction, types, &seed).await?;
+        // Both ends must be stored: one may have been blocked or erased in the meantime.
+        let stored: Vec<SeenPair> =
+            evidence.pairs.iter().filter(|p| region.holds(p.a) && region.holds(p.b)).cloned().collect();
+        insert_links(&mut *transaction, workspace, &stored).await?;
+
+        let verdict = region.weigh(types);
+        let mut spare = self.numbers.take(&mut transaction, 2 * region.nodes.len()).await?;
+        let change = difference(types, &region.nodes, &region.stored, &verdict, || {
+            spare.next().expect("a node needs at most one new component and one new profile")
+        });
+        let cause = |nodes: &[usize]| cause_of(&region, &stored, nodes);
+        write_difference(&mut transaction, workspace, &region, &change, &verdict, cause).await?;
+        transaction.commit().await?;
+
+        change.changes.iter().for_each(|change| metrics::changed(change.kind));
+        let before = region.stored.iter().map(|stored| stored.component);
+        Ok(Recorded { components: before.chain(change.component_of.iter().copied()).collect() })
+    }
+}
+
+/// Bounds the waits of the transaction, and enters the workspace beside others or, as a last resort, alone.
+async fn enter(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    alone: bool,
+) -> Result<(), sqlx::Error> {
+    // Two halves of a 64-bit number; workspaces that share one only wait for each other a little more.
+    let room = i32::from_be_bytes(std::array::from_fn(|n| workspace.0.to_be_bytes()[n + 4]));
+    sqlx::query(
+        "select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true),
+             case when $5 then pg_advisory_xact_lock($3, $4) else pg_advisory_xact_lock_shared($3, $4) end",
+    )
+    .bind(if alone { LOCK_TIMEOUT_ALONE } else { LOCK_TIMEOUT })
+    .bind(STATEMENT_TIMEOUT)
+    .bind(LOCK_CLASS)
+    .bind(room)
+    .bind(alone)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Where the identifiers are now: what was looked up before the first try is stale.
+async fn refresh(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    evidence: &mut NewEvidence,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "select value_mac, component_id, profile_id, hub, contested
+         from identity.identifier where workspace_id = $1 and value_mac = any($2)",
+    )
+    .bind(workspace.0)
+    .bind(bytes(evidence.identifiers.iter().map(|(identifier, _)| &identifier.mac)))
+    .fetch_all(connection)
+    .await?;
+    let mut places = BTreeMap::new();
+    for row in rows {
+        let place = Place {
+            component: ComponentId(row.try_get("component_id")?),
+            profile: ProfileId(row.try_get("profile_id")?),
+            hub: row.try_get("hub")?,
+            contested: row.try_get("contested")?,
+        };
+        places.insert(ValueMac(row.try_get("value_mac")?), place);
+    }
+    for (identifier, place) in &mut evidence.identifiers {
+        *place = places.get(&identifier.mac).copied();
+    }
+    Ok(())
+}
+
+/// The event that a change of these nodes is due to: the first new pair that touches one of them.
+fn cause_of(region: &Region, pairs: &[SeenPair], nodes: &[usize]) -> String {
+    let touched: BTreeSet<ValueMac> = nodes.iter().map(|&n| region.nodes[n].mac).collect();
+    let first = pairs.iter().filter(|pair| touched.contains(&pair.a) || touched.contains(&pair.b));
+    first.min_by_key(|pair| pair.first_seen).map_or_else(String::new, |pair| pair.message_id.clone())
+}
+
+/// New identifiers with the numbers they are provisionally given: those of the one component that they were seen with, so
+/// that the usual case needs no rewrite, else made up.
+struct Claim<'a> {
+    rows: Vec<(&'a Identifier, ComponentId, ProfileId)>,
+    provisional: BTreeSet<ComponentId>,
+}
+
+impl<'a> Claim<'a> {
+    fn new(evidence: &'a NewEvidence, mut numbers: std::ops::Range<i64>) -> Self {
+        let place: BTreeMap<ValueMac, usize> =
+            evidence.identifiers.iter().enumerate().map(|(n, (identifier, _))| (identifier.mac, n)).collect();
+        let mut together = UnionFind::new(evidence.identifiers.len());
+        for pair in &evidence.pairs {
+            if let (Some(&a), Some(&b)) = (place.get(&pair.a), place.get(&pair.b)) {
+                together.union(a, b);
+            }
+        }
+        // Where the group's known identifiers are; `None` once they are in several places.
+        let mut known: BTreeMap<usize, Option<(ComponentId, ProfileId)>> = BTreeMap::new();
+        for (n, (_, place)) in evidence.identifiers.iter().enumerate() {
+            if let Some(place) = place.filter(|place| !place.hub && !place.contested) {
+                let here = (place.component, place.profile);
+                known
+                    .entry(together.find(n))
+                    .and_modify(|other| *other = other.filter(|other| *other == here))
+                    .or_insert(Some(here));
+            }
+        }
+        let mut made: BTreeMap<usize, (ComponentId, ProfileId)> = BTreeMap::new();
+        let mut rows = Vec::new();
+        let mut provisional = BTreeSet::new();
+        for (n, (identifier, place)) in evidence.identifiers.iter().enumerate() {
+            if place.is_some() {
+                continue;
+            }
+            let group = together.find(n);
+            let (component, profile) = known.get(&group).copied().flatten().unwrap_or_else(|| {
+                *made.entry(group).or_insert_with(|| {
+                    let mut number = || numbers.next().expect("an identifier needs at most two numbers");
+                    let (component, profile) = (ComponentId(number()), ProfileId(number()));
+                    provisional.insert(component);
+                    (component, profile)
+                })
+            });
+            rows.push((identifier, component, profile));
+        }
+        Self { rows, provisional }
+    }
+
+    /// Inserts them in the one order that everybody keeps, waiting for others who insert the same. Answers with those that
+    /// this transaction inserted.
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        workspace: WorkspaceId,
+        types: &Types,
+    ) -> Result<BTreeSet<ValueMac>, sqlx::Error> {
+        if self.rows.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let inserted: Vec<[u8; 32]> = sqlx::query_scalar(
+            "insert into identity.identifier (workspace_id, value_mac, type, key, component_id, profile_id)
+             select $1, x.mac, x.type, x.key, x.component, x.profile
+             from unnest($2::bytea[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[])
+                 as x(mac, type, key, component, profile)
+             where not exists (
+                     select from identity.blocked b where b.workspace_id = $1 and b.value_mac = x.mac)
+               and not exists (
+                     select from identity.suppressed s where s.workspace_id = $1 and s.value_mac = x.mac)
+             order by x.mac
+             on conflict do nothing
+             returning value_mac",
+        )
+        .bind(workspace.0)
+        .bind(bytes(self.rows.iter().map(|(identifier, ..)| &identifier.mac)))
+        .bind(self.rows.iter().map(|(i, ..)| types.name(i.type_index)).collect::<Vec<_>>())
+        .bind(uuids(self.rows.iter().map(|(identifier, ..)| identifier.key)))
+        .bind(self.rows.iter().map(|(_, component, _)| component.0).collect::<Vec<_>>())
+        .bind(self.rows.iter().map(|(.., profile)| profile.0).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+        Ok(inserted.into_iter().map(ValueMac).collect())
+    }
+}

@@ -1,0 +1,111 @@
+//! Times and click ids: what may be written without a lock, because it changes nobody's profile.
+//!
+//! Rows are written in key order, so two processes that touch the same ones wait and do not deadlock.
+
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
+use sqlx::PgExecutor;
+use tracklayer_ids::{SourceId, WorkspaceId};
+
+use super::{Store, bytes};
+use crate::click_ids::{ClickKind, Sighting};
+use crate::error::StoreError;
+use crate::identifier::ValueMac;
+
+/// A pair as one source saw it in one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenPair {
+    /// Lower hash.
+    pub a: ValueMac,
+    /// Higher hash.
+    pub b: ValueMac,
+    /// Who saw it.
+    pub source: SourceId,
+    /// Earliest sight in the batch.
+    pub first_seen: Timestamp,
+    /// Latest sight in the batch.
+    pub last_seen: Timestamp,
+    /// The event of the first sight.
+    pub message_id: String,
+}
+
+impl Store {
+    /// Notes that known pairs were seen again, or by another source. Safe to repeat.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn touch(&self, workspace: WorkspaceId, pairs: &[SeenPair]) -> Result<(), StoreError> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        insert_links(&self.pool, workspace, pairs).await.map_err(StoreError::of("note that links were seen"))
+    }
+
+    /// Keeps sightings of click ids, the later of each kind. Safe to repeat.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn keep_clicks(
+        &self,
+        workspace: WorkspaceId,
+        clicks: &[(ValueMac, ClickKind, Sighting)],
+    ) -> Result<(), StoreError> {
+        if clicks.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into identity.click_id (workspace_id, value_mac, kind, value, first_seen, last_seen)
+             select $1, x.mac, x.kind, x.value, x.first_seen, x.last_seen
+             from unnest($2::bytea[], $3::int2[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+                 as x(mac, kind, value, first_seen, last_seen)
+             order by x.mac, x.kind
+             on conflict (workspace_id, value_mac, kind) do update set
+                 value = excluded.value,
+                 first_seen = case when click_id.value = excluded.value
+                     then least(click_id.first_seen, excluded.first_seen) else excluded.first_seen end,
+                 last_seen = greatest(click_id.last_seen, excluded.last_seen)
+             where click_id.value = excluded.value
+                or (excluded.last_seen, excluded.value) > (click_id.last_seen, click_id.value)",
+        )
+        .bind(workspace.0)
+        .bind(bytes(clicks.iter().map(|(mac, _, _)| mac)))
+        .bind(clicks.iter().map(|(_, kind, _)| *kind as i16).collect::<Vec<_>>())
+        .bind(clicks.iter().map(|(_, _, seen)| seen.value.as_str()).collect::<Vec<_>>())
+        .bind(clicks.iter().map(|(_, _, seen)| seen.first_seen.to_sqlx()).collect::<Vec<_>>())
+        .bind(clicks.iter().map(|(_, _, seen)| seen.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::of("keep click ids"))?;
+        Ok(())
+    }
+}
+
+/// Writes evidence of distinct (pair, source).
+pub(super) async fn insert_links(
+    executor: impl PgExecutor<'_>,
+    workspace: WorkspaceId,
+    pairs: &[SeenPair],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into identity.link (workspace_id, a_mac, b_mac, source_id, first_seen, last_seen, first_message_id)
+         select $1, x.a, x.b, x.source, x.first_seen, x.last_seen, x.message_id
+         from unnest($2::bytea[], $3::bytea[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[])
+             as x(a, b, source, first_seen, last_seen, message_id)
+         order by x.a, x.b, x.source
+         on conflict (workspace_id, a_mac, b_mac, source_id) do update set
+             first_message_id = case when excluded.first_seen < link.first_seen
+                 then excluded.first_message_id else link.first_message_id end,
+             first_seen = least(link.first_seen, excluded.first_seen),
+             last_seen = greatest(link.last_seen, excluded.last_seen)",
+    )
+    .bind(workspace.0)
+    .bind(bytes(pairs.iter().map(|p| &p.a)))
+    .bind(bytes(pairs.iter().map(|p| &p.b)))
+    .bind(pairs.iter().map(|p| p.source.0).collect::<Vec<_>>())
+    .bind(pairs.iter().map(|p| p.first_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+    .bind(pairs.iter().map(|p| p.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+    .bind(pairs.iter().map(|p| p.message_id.as_str()).collect::<Vec<_>>())
+    .execute(executor)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! What a batch costs in statements.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tracing::Subscriber;
+use tracing::instrument::WithSubscriber as _;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracklayer_identity::policy::Policy;
+use tracklayer_identity::resolve::{Item, Resolver};
+use tracklayer_ids::WorkspaceId;
+
+use crate::world::{World, item, resolver};
+
+/// Counts what the database driver logs for every statement.
+#[derive(Clone, Default)]
+struct Statements(Arc<AtomicUsize>);
+
+impl<S: Subscriber> Layer<S> for Statements {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "sqlx::query" {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+const WORKSPACE: WorkspaceId = WorkspaceId(1);
+
+async fn statements_of(resolver: &Resolver, items: &[Item]) -> usize {
+    let counter = Statements::default();
+    let subscriber = tracing_subscriber::registry().with(counter.clone());
+    resolver.resolve(WORKSPACE, items).with_subscriber(subscriber).await.unwrap();
+    counter.0.load(Ordering::Relaxed)
+}
+
+/// Visitors, each with a browser, a login and an address; `from` makes them distinct.
+fn visitors(from: usize, count: usize) -> Vec<Item> {
+    let visitor = |n: usize| {
+        let (anonymous, user, email) = (format!("a-{n}"), format!("u-{n}"), format!("p{n}@example.org"));
+        item(&[("anonymous_id", &anonymous), ("user_id", &user), ("email", &email)])
+    };
+    (from..from + count).map(visitor).collect()
+}
+
+#[tokio::test]
+async fn statements_do_not_grow_with_the_batch() {
+    let world = World::new(Policy::default()).await;
+    let options: PgConnectOptions = world.database.url.parse().unwrap();
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let resolver = resolver(pool, &world.policy);
+    // The first batch of a process also fetches a block of numbers.
+    resolver.resolve(WORKSPACE, &visitors(0, 1)).await.unwrap();
+
+    let one = statements_of(&resolver, &visitors(1_000, 1)).await;
+    let many = statements_of(&resolver, &visitors(2_000, 500)).await;
+    assert_eq!(one, many);
+    assert!((5..=14).contains(&one), "{one} statements for something new");
+
+    let known = statements_of(&resolver, &visitors(2_000, 500)).await;
+    assert_eq!(known, 1, "what is known costs one round trip");
+}

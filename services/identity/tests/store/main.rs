@@ -1,0 +1,8 @@
+//! Identity over a real PostgreSQL server.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
+
+mod answers;
+mod concurrency;
+mod cost;
+mod oracle;
+mod world;

@@ -1,5 +1,7 @@
 //! What an operator reads. A changed snapshot is a changed promise.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;

@@ -183,16 +183,29 @@ async fn wait_until_ready(folder: &Path, server: &Supervised, port: u16) -> Resu
         }
         // Asking for its folder, too: another server may have taken the port between the look and the start.
         if let Some(theirs) = folder_of(port).await {
-            if Path::new(&theirs) == folder {
+            if Path::new(&theirs) != folder {
+                return Err(LocalError::PortTaken { port });
+            }
+            // It answers questions about itself while it still reads its append-only file, and refuses all others.
+            if has_loaded(port).await {
                 return Ok(());
             }
-            return Err(LocalError::PortTaken { port });
         }
         if started.elapsed() > START_PATIENCE {
             return Err(failed(format!("it did not answer within {} s", START_PATIENCE.as_secs())));
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether the server answers ordinary commands.
+async fn has_loaded(port: u16) -> bool {
+    let ping = async {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await
+    };
+    ping.await.is_ok()
 }
 
 /// The folder in which the server behind a port works; `None` while nobody answers.

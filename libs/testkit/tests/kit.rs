@@ -1,5 +1,7 @@
 //! The kit against the real servers that it starts.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},

@@ -1,0 +1,1 @@
+create table sample.note (id int primary key);

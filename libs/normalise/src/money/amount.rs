@@ -124,6 +124,18 @@ impl From<i64> for Amount {
     }
 }
 
+impl From<Amount> for Decimal {
+    fn from(amount: Amount) -> Self {
+        amount.0
+    }
+}
+
+impl From<Decimal> for Amount {
+    fn from(decimal: Decimal) -> Self {
+        Self(decimal)
+    }
+}
+
 impl fmt::Display for Amount {
     /// The shortest decimal: `30`, `30.5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -355,5 +367,6 @@ mod tests {
         assert_eq!(of("12").in_minor_units("JPY"), Some(12));
         assert_eq!(of("1.2345").in_minor_units("KWD"), Some(1235));
         assert_eq!(of("12").in_minor_units("ZZZ"), None);
+        assert_eq!(Amount::from(Decimal::from(of("12.50"))), of("12.5"));
     }
 }

@@ -238,7 +238,8 @@ pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> 
     connection.text(event, "order_id", &["properties.order_id", "properties.orderId"])
 }
 
-/// The refunded amount of a refund event, positive; none: everything that is left.
+/// The refunded amount of a refund event, positive: as stated, else the sum of the products that it lists; none: everything
+/// that is left. Source: Segment, e-commerce spec v2, "Order Refunded": a partial refund lists its products; 2026-11.
 #[must_use]
 pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
     ["total", "amount", "refund", "revenue", "value"]
@@ -246,6 +247,10 @@ pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Dec
         .find_map(|key| decimal_of(event.property(key)?))
         .or_else(|| connection.worth.stated(event))
         .map(|amount| amount.abs())
+        .or_else(|| {
+            let listed = has_product_list(event);
+            listed.then(|| sum_of(&products(event, &CONTENT_ID_FROM.map(str::to_owned)))).flatten()
+        })
 }
 
 /// What is left of an order after all refunds, in the terms in which its value was sent.
@@ -277,11 +282,19 @@ pub fn remainder(state: Option<&crate::deliverable::OrderState>, refund: Option<
         refunded
             .checked_div(total)
             .and_then(|share| value.checked_mul(Decimal::ONE - share))
-            .map(|d| d.round_dp(2))
+            .map(|d| d.round_dp(minor_digits(state.and_then(|s| s.currency.as_deref()))))
     };
     left.map_or(Remainder::Unknown, |left| {
         if left > Decimal::ZERO { Remainder::Left(left) } else { Remainder::Nothing }
     })
+}
+
+/// Digits of a currency's minor unit: 2 for EUR, 0 for JPY, 3 for KWD; 2 where nothing is known. Source: ISO 4217.
+fn minor_digits(currency: Option<&str>) -> u32 {
+    currency
+        .and_then(|code| iso_currency::Currency::from_code(&code.to_ascii_uppercase()))
+        .and_then(iso_currency::Currency::exponent)
+        .map_or(2, u32::from)
 }
 
 /// Whether an order id holds an e-mail address or a phone number, which Google forbids and nobody should send.

@@ -9,7 +9,7 @@ use crate::deliverable::{Consent, Deliverable, lookup, text_of};
 use crate::destination::ConsentQuery;
 use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
 use crate::mapping::{EventFilter, EventMap, wants};
-use crate::outcome::{Refusal, RefusalCode, Skip};
+use crate::outcome::{Note, Refusal, RefusalCode, Skip};
 
 /// Fields of people, browsers and orders that `field_map` and `constants` may name, for every kind.
 pub const FIELDS: [&str; 36] = [
@@ -185,9 +185,14 @@ impl Connection {
         self.external_id_from.iter().find_map(|path| text_of(&event.get(path)?))
     }
 
-    /// Custom fields with this prefix, prefix cut off: maps first, constants where nothing is there.
-    #[must_use]
-    pub fn custom_fields(&self, event: &Deliverable, prefix: &str) -> Map<String, Value> {
+    /// Custom fields with this prefix, prefix cut off: maps first, constants where nothing is there. What looks like an e-mail
+    /// address or a phone number stays behind: no platform takes one there.
+    pub fn custom_fields(
+        &self,
+        event: &Deliverable,
+        prefix: &str,
+        notes: &mut Vec<Note>,
+    ) -> Map<String, Value> {
         let mut fields = Map::new();
         for (key, paths) in &self.field_map {
             if let (Some(name), Some(value)) =
@@ -201,6 +206,13 @@ impl Connection {
                 fields.entry(name.to_owned()).or_insert_with(|| value.clone());
             }
         }
+        fields.retain(|name, value| {
+            let personal = looks_personal(value);
+            if personal {
+                notes.push(Note::rejected(format!("{prefix}{name}"), "looks like personal data"));
+            }
+            !personal
+        });
         fields
     }
 }

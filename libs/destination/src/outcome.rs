@@ -192,6 +192,18 @@ pub struct Note {
     pub reason: String,
 }
 
+impl Note {
+    /// Something wrong was there.
+    pub fn rejected(field: impl Into<String>, reason: &str) -> Self {
+        Self { kind: NoteKind::Rejected, field: field.into(), reason: reason.to_owned() }
+    }
+
+    /// It went out, but a person should know.
+    pub fn warned(field: impl Into<String>, reason: &str) -> Self {
+        Self { kind: NoteKind::Warned, field: field.into(), reason: reason.to_owned() }
+    }
+}
+
 /// What a sent item does to the state that delivery keeps per (connection, order_id).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderEffect {

@@ -10,13 +10,13 @@ use tracklayer_proto::event::v1::Channel;
 use super::MAX_SKEW;
 use super::settings::{EventSource, Settings};
 use crate::commerce::{Currency, OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
-use crate::connection::{Connection, looks_personal};
+use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
-use crate::outcome::{Item, Note, NoteKind, OrderEffect, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
 use crate::timing;
 
 /// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
@@ -229,21 +229,11 @@ fn insert_cart(body: &mut Map<String, Value>, settings: &Settings, event: &Deliv
 }
 
 fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Value> {
-    let mut list = Vec::new();
-    for (variable, value) in connection.custom_fields(event, "custom_variables.") {
-        let Some(text) = text_of(&value) else { continue };
-        if looks_personal(&json!(text)) {
-            let field = format!("customVariables.{variable}");
-            notes.push(Note {
-                kind: NoteKind::Rejected,
-                field,
-                reason: "looks like personal data".to_owned(),
-            });
-        } else {
-            list.push(json!({ "variable": variable, "value": text }));
-        }
-    }
-    list
+    connection
+        .custom_fields(event, "custom_variables.", notes)
+        .into_iter()
+        .filter_map(|(variable, value)| Some(json!({ "variable": variable, "value": text_of(&value)? })))
+        .collect()
 }
 
 fn effect(

@@ -171,7 +171,7 @@ fn params(
             }
         }
     }
-    for (key, value) in connection.custom_fields(event, "params.") {
+    for (key, value) in connection.custom_fields(event, "params.", notes) {
         if let Some(key) = sanitised(&key) {
             params.insert(key, cut(value));
         }

@@ -212,7 +212,7 @@ pub struct Envelope {
 /// One entry of `fieldViolations`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// "events.events[0].event_source".
+    /// `events.events[0].event_source`.
     pub field: String,
     /// For people.
     pub description: String,

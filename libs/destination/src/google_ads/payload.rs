@@ -9,13 +9,13 @@ use tracklayer_proto::event::v1::Channel;
 use super::settings::{Settings, UploadMode};
 use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, MAX_SKEW};
 use crate::commerce::{OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
-use crate::connection::{Connection, looks_personal};
+use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
-use crate::outcome::{Item, Note, NoteKind, OrderEffect, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
 use crate::person;
 use crate::timing;
 
@@ -201,22 +201,14 @@ fn variables(
     customer: &str,
     notes: &mut Vec<Note>,
 ) -> Vec<Value> {
-    let mut list = Vec::new();
-    for (id, value) in connection.custom_fields(event, "custom_variables.") {
-        let Some(text) = text_of(&value) else { continue };
-        if looks_personal(&json!(text)) {
-            let field = format!("customVariables.{id}");
-            notes.push(Note {
-                kind: NoteKind::Rejected,
-                field,
-                reason: "looks like personal data".to_owned(),
-            });
-            continue;
-        }
-        let variable = format!("customers/{customer}/conversionCustomVariables/{id}");
-        list.push(json!({ "conversionCustomVariable": variable, "value": text }));
-    }
-    list
+    connection
+        .custom_fields(event, "custom_variables.", notes)
+        .into_iter()
+        .filter_map(|(id, value)| {
+            let variable = format!("customers/{customer}/conversionCustomVariables/{id}");
+            Some(json!({ "conversionCustomVariable": variable, "value": text_of(&value)? }))
+        })
+        .collect()
 }
 
 /// A refund, cancellation or new value: RETRACTION or RESTATEMENT.

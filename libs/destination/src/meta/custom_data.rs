@@ -11,7 +11,7 @@ use crate::commerce::{self, Currency, joined, number, order_id, pieces, products
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Deliverable, text_of};
 use crate::mapping::{folded, map_name};
-use crate::outcome::{Note, NoteKind, Refusal};
+use crate::outcome::{Note, Refusal};
 
 /// Builds `custom_data`; empty if there is nothing to say.
 pub fn custom_data(
@@ -41,7 +41,7 @@ pub fn custom_data(
             custom.insert("currency".to_owned(), json!(code));
         }
         // A value without currency refuses the whole request (2804023).
-        (Some(_), None) => notes.push(rejected("custom_data.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("custom_data.value", "a value without a currency")),
         (None, _) => {}
     }
     if let Some(id) = order_id(connection, event) {
@@ -62,14 +62,10 @@ pub fn custom_data(
             custom.entry(key).or_insert(value);
         }
     }
-    for (key, value) in connection.custom_fields(event, "custom_data.") {
+    for (key, value) in connection.custom_fields(event, "custom_data.", notes) {
         custom.insert(key, value);
     }
     Ok(custom)
-}
-
-fn rejected(field: &str, reason: &str) -> Note {
-    Note { kind: NoteKind::Rejected, field: field.to_owned(), reason: reason.to_owned() }
 }
 
 fn insert_contents(
@@ -80,7 +76,7 @@ fn insert_contents(
 ) {
     let with_id: Vec<_> = all.iter().filter_map(|p| Some((p.id.as_ref()?, p))).collect();
     if with_id.len() < all.len() {
-        notes.push(rejected("custom_data.contents", "a product without an id"));
+        notes.push(Note::rejected("custom_data.contents", "a product without an id"));
     }
     if !with_id.is_empty() {
         let kind = event.property("content_type").and_then(text_of);

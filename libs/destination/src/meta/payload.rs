@@ -81,7 +81,7 @@ pub fn build(
             Some(url) => {
                 body.insert("event_source_url".to_owned(), json!(url));
             }
-            None => notes.push(warned("event_source_url", "a website event without a page address")),
+            None => notes.push(Note::warned("event_source_url", "a website event without a page address")),
         }
         if let Some(referrer) = person::referrer(connection, event) {
             body.insert("referrer_url".to_owned(), json!(referrer));
@@ -97,7 +97,7 @@ pub fn build(
             )
             .at("context.userAgent"));
         }
-        notes.push(warned("user_data.client_user_agent", "a website event without user agent"));
+        notes.push(Note::warned("user_data.client_user_agent", "a website event without user agent"));
     }
     check_breadth(&user)?;
     let has_address = user.contains_key("client_ip_address");
@@ -135,10 +135,6 @@ pub fn build(
     })
 }
 
-fn warned(field: &str, reason: &str) -> Note {
-    Note { kind: NoteKind::Warned, field: field.to_owned(), reason: reason.to_owned() }
-}
-
 /// Where the conversion happened.
 pub fn action_source(connection: &Connection, settings: &Settings, event: &Deliverable) -> ActionSource {
     let stated =
@@ -160,6 +156,11 @@ fn name_of(
     let own = folded(crate::mapping::map_name(event));
     if REFUNDS.contains(&own.as_str()) {
         return match (mapped, settings.refunds) {
+            (Some(name), _) if name == PURCHASE => Err(Refusal::new(
+                RefusalCode::EventNotSupported,
+                "a refund must not be sent as a purchase: it would count as one more",
+            )
+            .at("event")),
             (Some(name), _) => Ok((checked_name(name)?, Shape::Refund)),
             (None, Refunds::CustomEvent) => Ok((settings.refund_event_name.clone(), Shape::Refund)),
             (None, Refunds::Skip) => Err(Refusal::new(

@@ -77,13 +77,19 @@ pub struct Name {
 /// There is none, or it cannot be one.
 pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<Name, Refusal> {
     let own = folded(map_name(event));
+    let is_refund = own == "order refunded" || own == "order cancelled";
     if let Some(mapped) = connection.mapped_name(event) {
-        return checked(mapped, settings);
+        let name = checked(mapped, settings)?;
+        if is_refund && name.is_purchase {
+            let why = "a refund must not be sent as a purchase: it would count as one more";
+            return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
+        }
+        return Ok(name);
     }
     if own == "order completed" {
         return Ok(standard(settings.purchase_event.as_str()));
     }
-    if own == "order refunded" || own == "order cancelled" {
+    if is_refund {
         let why = "TikTok has no refund or retraction";
         return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
     }

@@ -12,7 +12,7 @@ use crate::commerce::{self, Currency, OrderFacts, number, order_id, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::mapping::{folded, is_true, map_name};
-use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, Refusal, RefusalCode};
 use crate::person::{self, Keys, Person};
 use crate::timing;
 
@@ -302,14 +302,14 @@ fn properties(
             map.insert("currency".to_owned(), json!(code));
             map.insert("value".to_owned(), number(value));
         }
-        (Some(_), None) => notes.push(rejected("properties.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("properties.value", "a value without a currency")),
         (None, _) => {}
     }
     let is_list = folded(map_name(event)) == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
     let contents: Vec<Value> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {
-        notes.push(rejected("properties.contents", "a product without an id"));
+        notes.push(Note::rejected("properties.contents", "a product without an id"));
     }
     if !contents.is_empty() {
         map.insert("content_type".to_owned(), json!(kind));
@@ -336,14 +336,10 @@ fn properties(
             map.remove("currency");
         }
     }
-    for (key, value) in connection.custom_fields(event, "properties.") {
+    for (key, value) in connection.custom_fields(event, "properties.", notes) {
         map.insert(key, value);
     }
     Ok(map)
-}
-
-fn rejected(field: &str, reason: &str) -> Note {
-    Note { kind: NoteKind::Rejected, field: field.to_owned(), reason: reason.to_owned() }
 }
 
 fn content(product: &commerce::Product, kind: &str) -> Option<Value> {

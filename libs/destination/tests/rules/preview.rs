@@ -1,0 +1,124 @@
+//! Preview: one answer a line, with the exact requests.
+
+use serde_json::{Value, json};
+use tracklayer_destination::preview::{ConsentChoice, preview};
+use tracklayer_destination::{Consent, WorkspaceDefaults};
+
+use crate::{document, now, purchase, with};
+
+fn told(document: &Value, lines: &[Value], consent: &str) -> Vec<Value> {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let consent = ConsentChoice::parse(consent).unwrap();
+    let answers =
+        preview(document, &WorkspaceDefaults::default(), lines.iter().map(String::as_str), now(), &consent)
+            .unwrap();
+    assert!(answers.iter().all(|answer| !answer.contains('\n')));
+    answers.iter().map(|answer| serde_json::from_str(answer).unwrap()).collect()
+}
+
+#[test]
+fn a_line_gives_its_request_with_the_secrets_masked() {
+    let answer = &told(&document("meta_capi"), &[purchase()], "allow")[0];
+    assert_eq!(answer["status"], "built");
+    let request = &answer["requests"][0];
+    assert_eq!(request["method"], "POST");
+    assert_eq!(request["url"], "https://graph.facebook.com/v26.0/1234567890123456/events");
+    assert_eq!(request["headers"]["authorization"], "Bearer ***");
+    assert_eq!(request["body"]["data"][0]["event_id"], "m-1");
+    assert_eq!(answer["refused"], json!([]));
+    assert!(!answer.to_string().contains("s3cret"), "{answer}");
+}
+
+#[test]
+fn events_of_an_array_go_out_together_and_a_bad_one_alone_is_refused() {
+    let late = with(purchase(), "/timestamp", json!("2026-11-01T00:00:00Z"));
+    let second = with(purchase(), "/messageId", json!("m-2"));
+    let answer = &told(&document("meta_capi"), &[json!([purchase(), late, second])], "")[0];
+    assert_eq!(answer["status"], "partly_refused");
+    assert_eq!(answer["requests"].as_array().unwrap().len(), 1);
+    assert_eq!(answer["requests"][0]["body"]["data"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["refused"][0]["index"], 1);
+    assert_eq!(answer["refused"][0]["code"], "event_too_old");
+    assert_eq!(answer["refused"][0]["field"], "timestamp");
+}
+
+#[test]
+fn every_status_has_its_cause() {
+    let meta = document("meta_capi");
+    let test_order = with(purchase(), "/properties/test", json!(true));
+    let ahead = with(purchase(), "/timestamp", json!("2026-11-23T13:00:00Z"));
+    let nameless = with(purchase(), "/event", json!(""));
+    for (event, consent, status, code) in [
+        (test_order, "allow", "filtered", "test_order"),
+        (ahead, "allow", "refused", "event_in_future"),
+        (nameless, "allow", "invalid", "missing_event_name"),
+        (purchase(), "deny", "blocked", "consent_denied"),
+    ] {
+        let answer = &told(&meta, &[event], consent)[0];
+        assert_eq!(answer["status"], status, "{answer}");
+        if status != "invalid" {
+            assert_eq!(answer["refused"][0]["code"], code, "{answer}");
+        }
+        assert_eq!(answer["requests"], json!([]));
+    }
+    let broken = preview(&meta, &WorkspaceDefaults::default(), ["{"], now(), &ConsentChoice::Allow).unwrap();
+    assert!(broken[0].contains("\"status\":\"invalid\""), "{}", broken[0]);
+}
+
+#[test]
+fn order_state_and_known_clicks_stand_beside_the_event() {
+    let refund = json!({
+        "type": "track", "event": "Order Refunded", "userId": "u", "timestamp": "2026-11-23T11:00:00Z",
+        "properties": { "order_id": "o-1001", "total": 10, "currency": "EUR" },
+        "order_state": { "value": 30.5, "at": "2026-11-20T14:03:21Z", "refunded": "0.5" },
+        "known_click_ids": { "gclid": "Cj0known" }
+    });
+    let answer = &told(&document("google_data_manager"), &[refund], "allow")[0];
+    let event = &answer["requests"][0]["body"]["events"][0];
+    assert_eq!(event["conversionValue"], 20);
+    assert_eq!(event["adIdentifiers"]["gclid"], "Cj0known");
+    assert!(event["eventTimestamp"].as_str().unwrap().starts_with("2026-11-20"));
+}
+
+#[test]
+fn restricted_is_stated_in_the_events_place() {
+    let answer = &told(&document("meta_capi"), &[purchase()], "restricted")[0];
+    let event = &answer["requests"][0]["body"]["data"][0];
+    assert_eq!(event["data_processing_options"], json!(["LDU"]));
+    let stated = r#"{"outcome":"allow_restricted","place":"US-CA","denied_purposes":["sale_share"]}"#;
+    let answer = &told(&document("meta_capi"), &[purchase()], stated)[0];
+    assert_eq!(answer["requests"][0]["body"]["data"][0]["data_processing_options_state"], 1000);
+}
+
+#[test]
+fn googles_words_are_read_strictly() {
+    for (text, expected) in [
+        ("{}", Consent::AllowUnstated),
+        (r#"{"ad_user_data":"granted","ad_personalization":"granted"}"#, Consent::Allow),
+        (
+            r#"{"ad_user_data":"granted"}"#,
+            Consent::Restricted {
+                place: String::new(),
+                denied_purposes: vec!["ad_personalization".to_owned()],
+            },
+        ),
+        (r#"{"outcome":"deny","reason":"gpc"}"#, Consent::Deny { reason: "gpc".to_owned() }),
+    ] {
+        assert_eq!(ConsentChoice::parse(text), Ok(ConsentChoice::Stated(expected)), "{text}");
+    }
+    assert!(ConsentChoice::parse("perhaps").is_err());
+    assert!(ConsentChoice::parse("[]").is_err());
+}
+
+#[test]
+fn a_preview_needs_no_credentials() {
+    for kind in crate::KINDS {
+        let mut document = document(kind);
+        let settings = document["settings"].as_object_mut().unwrap();
+        for key in ["access_token", "oauth", "api_secret", "secret"] {
+            settings.remove(key);
+        }
+        let answer = &told(&document, &[purchase()], "allow")[0];
+        assert_eq!(answer["status"], "built", "{kind}: {answer}");
+    }
+}

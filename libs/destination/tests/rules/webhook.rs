@@ -1,0 +1,74 @@
+//! Standard Webhooks.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tracklayer_destination::{Answer, Consent, HoldKind, ItemOutcome};
+
+use crate::{build, document, opened, purchase, with};
+
+#[test]
+fn a_receiver_can_verify_the_signature() {
+    let key = STANDARD.encode(b"a key of thirty-two bytes or so!");
+    let document = with(document("webhook"), "/settings/secret", json!(format!("whsec_{key}")));
+    let item = build(&document, purchase(), Consent::Allow).unwrap();
+    let request = opened(&document).assemble(&[&item], None);
+    let header = |name: &str| request.headers.iter().find(|(n, _)| n == name).unwrap().1.expose();
+
+    assert_eq!(header("webhook-id"), "m-1");
+    assert_eq!(header("webhook-timestamp"), crate::now().as_second().to_string());
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"a key of thirty-two bytes or so!").unwrap();
+    mac.update(format!("m-1.{}.", header("webhook-timestamp")).as_bytes());
+    mac.update(&request.body);
+    let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    assert_eq!(header("webhook-signature"), expected);
+    assert_eq!(request.masked()["headers"]["webhook-signature"], "***");
+
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(body["type"], "track");
+    assert_eq!(body["event"], "Order Completed");
+    assert_eq!(body["properties"]["order_id"], "o-1001");
+    assert_eq!(body["timestamp"], "2026-11-23T11:59:30Z");
+}
+
+#[test]
+fn answers_are_read_by_status() {
+    let destination = opened(&document("webhook"));
+    let item = build(&document("webhook"), purchase(), Consent::Allow).unwrap();
+    let read = |status| destination.classify(&Answer::new(status, ""), &[&item]).remove(0);
+    assert_eq!(read(204), ItemOutcome::DELIVERED);
+    for (status, expected) in [
+        (302, HoldKind::Configuration),
+        (401, HoldKind::Auth),
+        (404, HoldKind::Configuration),
+        (410, HoldKind::Configuration),
+        (408, HoldKind::Transient),
+        (429, HoldKind::Throttled),
+        (500, HoldKind::Transient),
+    ] {
+        assert!(matches!(read(status), ItemOutcome::HoldLane { kind, .. } if kind == expected), "{status}");
+    }
+    assert!(matches!(read(422), ItemOutcome::Dead { code, .. } if code == "HTTP_422"));
+
+    let mut busy = Answer::new(503, "");
+    busy.headers.insert("retry-after", "7".parse().unwrap());
+    let outcome = destination.classify(&busy, &[&item]).remove(0);
+    assert!(
+        matches!(outcome, ItemOutcome::HoldLane { after: Some(wait), .. } if wait == Duration::from_secs(7))
+    );
+}
+
+#[test]
+fn a_broken_secret_or_address_is_told_at_once() {
+    for (setting, value) in
+        [("secret", "whsec_%%%"), ("url", "https://user@hooks.example/"), ("url", "ftp://x")]
+    {
+        let document = with(document("webhook"), &format!("/settings/{setting}"), json!(value));
+        let errors = tracklayer_destination::open(&document, &Default::default()).err().unwrap();
+        assert_eq!(errors.0[0].path, format!("settings.{setting}"));
+    }
+}

@@ -127,12 +127,13 @@ fn record_item(
         Level::Person => SubjectLevel::Person.into(),
     };
     RecordItem {
-        subjects: subjects.iter().map(|(key, l)| Subject { key: key.0.to_vec(), level: level(l) }).collect(),
+        subjects: subjects.iter().map(|(key, l)| Subject { key: key.0.to_vec(), level: level(l), linked: false }).collect(),
         signals: Some(signals.clone()),
         captured_at: event.timestamp,
         received_at: event.received_at,
         places: place(signals, source).into_iter().collect(),
         message_id: event.message_id.clone(),
+        explicit: None,
     }
 }
 

@@ -74,8 +74,9 @@ pub async fn run(dev: DevOptions, sample: SampleOptions, once: bool, stop: Cance
     let started = Instant::now();
     let mut running = Running::start(dev).await?;
     println!("up after {:.1} s; console {}  (admin key: {})", started.elapsed().as_secs_f64(), running.addresses.console, running.addresses.admin_key);
+    let addresses = running.addresses.clone();
     let done = tokio::select! {
-        done = show(&running.addresses.clone(), &sample) => done,
+        done = show(&addresses, &sample) => done,
         error = running.failed() => Err(error),
         () = stop.cancelled() => Ok(()),
     };

@@ -1,9 +1,11 @@
 //! The one binary: a sub-command per service, `dev` with all of them, and the operators' command line.
 
+mod bench;
 mod cli;
 mod demo;
 mod dev;
 mod migrate;
+mod processes;
 mod roles;
 mod sample;
 
@@ -19,7 +21,7 @@ use tracklayer_telemetry::{LogFormat, TelemetryConfig};
 use crate::cli::connect::DevAddresses;
 use crate::cli::{Access, AccessOptions};
 use crate::dev::{DevOptions, Running};
-use crate::roles::{Role, RoleCommand};
+use crate::roles::RoleCommand;
 
 /// An open platform that takes over event routing: ingest, identity, consent, delivery.
 #[derive(Debug, Parser)]
@@ -67,6 +69,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
+    /// Measure this machine and the platform on it.
+    Bench(bench::BenchOptions),
     /// Bring a database to this version's schema.
     Migrate {
         /// PostgreSQL.
@@ -75,6 +79,9 @@ enum Command {
     },
     /// Print a new master key.
     MasterKey,
+    /// Check or show the settings of a service.
+    #[command(subcommand)]
+    Config(roles::ConfigCommand),
     /// Publish events over gRPC.
     Send(cli::send::Send),
     /// Single events: their story, and what was rejected at the door.
@@ -172,6 +179,10 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
+    if let Command::Config(command) = cli.command {
+        roles::check(command)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(cli))
 }
 
@@ -224,13 +235,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let data_dir = cli.access.data_dir.clone();
     let done = match cli.command {
         Command::Role(role) => {
-            let (role, options) = match role {
-                RoleCommand::Ingest(options) => (Role::Ingest, options),
-                RoleCommand::Identity(options) => (Role::Identity, options),
-                RoleCommand::Consent(options) => (Role::Consent, options),
-                RoleCommand::Delivery(options) => (Role::Delivery, options),
-                RoleCommand::Control(options) => (Role::Control, options),
-            };
+            let (role, options) = role.split();
             roles::run(role, &options, stop).await
         }
         Command::Dev(dev) => run_dev(dev.options(data_dir), stop).await,
@@ -239,6 +244,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(addresses) => demo::show(&addresses, &sample).await,
             None => Err(anyhow::anyhow!("no `tracklayer dev` runs in {}", data_dir.display())),
         },
+        Command::Bench(options) => bench::run(options).await,
         Command::Sandbox { listen } => run_sandbox(listen, stop).await,
         Command::Migrate { database_url } => {
             let pool = tracklayer_postgres::connect(&Secret::new(database_url), 2).await?;
@@ -257,6 +263,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Preview(_)
         | Command::Normalize
         | Command::MasterKey
+        | Command::Config(_)
         | Command::Connections(ConnectionsCommand::Schema { .. }) => Ok(()),
     };
     guard.shutdown().await;

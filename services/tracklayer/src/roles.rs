@@ -1,101 +1,44 @@
-//! The five services as processes: what each is told on its command line or by the environment.
+//! The five services as processes, and how they get their settings: compiled-in defaults, a file, the environment.
+//!
+//! `tracklayer dev` hands its services an environment of its own and goes the same way, so that a service cannot tell the
+//! difference.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracklayer_config::{LoadRequest, load_checked};
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_rpc::Listeners;
 
-/// What several services are told alike.
-#[derive(Debug, Clone)]
-pub struct Common {
-    /// PostgreSQL.
-    pub database_url: String,
-    /// Redis.
-    pub redis_url: String,
-    /// Control's gRPC.
-    pub control_address: String,
-    /// Identity's gRPC.
-    pub identity_address: String,
-    /// Consent's gRPC.
-    pub consent_address: String,
-    /// Delivery's gRPC.
-    pub delivery_address: String,
-    /// The installation's key.
-    pub master_key: MasterKey,
-    /// How long a lease holds, milliseconds.
-    pub lease_ms: u64,
-    /// Share of events that are traced.
-    pub trace_sample_ratio: f64,
-    /// Webhooks may go to private addresses.
-    pub allow_private_webhooks: bool,
-}
+/// Sections of the settings with their compiled-in defaults; the defaults' comments are the documentation.
+pub const SECTIONS: [(&str, &str); 6] = [
+    ("process", include_str!("defaults/process.toml")),
+    ("ingest", include_str!("defaults/ingest.toml")),
+    ("identity", include_str!("defaults/identity.toml")),
+    ("consent", include_str!("defaults/consent.toml")),
+    ("delivery", include_str!("defaults/delivery.toml")),
+    ("control", include_str!("defaults/control.toml")),
+];
 
-impl Common {
-    fn database(&self) -> Secret<String> {
-        Secret::new(self.database_url.clone())
-    }
-
-    /// Ingest's settings.
-    #[must_use]
-    pub fn ingest(&self) -> tracklayer_ingest::Config {
-        tracklayer_ingest::Config {
-            redis_url: Some(Secret::new(self.redis_url.clone())),
-            trace_sample_ratio: self.trace_sample_ratio,
-            ..tracklayer_ingest::Config::new(
-                self.database(),
-                self.control_address.clone(),
-                self.consent_address.clone(),
-                self.master_key.clone(),
-            )
-        }
-    }
-
-    /// Identity's settings.
-    #[must_use]
-    pub fn identity(&self) -> tracklayer_identity::Config {
-        tracklayer_identity::Config::new(self.database(), self.master_key.clone())
-    }
-
-    /// Consent's settings.
-    #[must_use]
-    pub fn consent(&self) -> tracklayer_consent::Config {
-        tracklayer_consent::Config::new(self.database(), self.master_key.clone())
-    }
-
-    /// Delivery's settings.
-    #[must_use]
-    pub fn delivery(&self) -> tracklayer_delivery::Config {
-        tracklayer_delivery::Config {
-            database_url: self.database(),
-            redis_url: Secret::new(self.redis_url.clone()),
-            control_address: self.control_address.clone(),
-            identity_address: self.identity_address.clone(),
-            consent_address: self.consent_address.clone(),
-            master_key: self.master_key.clone(),
-            lease_ms: self.lease_ms,
-            poll_ms: 15,
-            entry_cache_bytes: 64 * 1024 * 1024,
-            database_connections: 24,
-            allow_private_webhooks: self.allow_private_webhooks,
-        }
-    }
-
-    /// Control's settings.
-    #[must_use]
-    pub fn control(&self) -> tracklayer_control::Config {
-        tracklayer_control::Config {
-            database_url: self.database(),
-            delivery_address: self.delivery_address.clone(),
-            master_key: self.master_key.clone(),
-            database_connections: 10,
-            console_cookies_https_only: false,
-        }
-    }
+/// Sockets and key of a process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// Where gRPC listens.
+    pub listen_grpc: SocketAddr,
+    /// Where HTTP listens.
+    pub listen_http: SocketAddr,
+    /// Where metrics and health listen.
+    pub listen_ops: SocketAddr,
+    /// File with the master key.
+    pub master_key_file: PathBuf,
 }
 
 /// A service to run.
@@ -142,99 +85,217 @@ pub enum RoleCommand {
     Control(RoleOptions),
 }
 
+impl RoleCommand {
+    /// Which, and its options.
+    #[must_use]
+    pub fn split(self) -> (Role, RoleOptions) {
+        match self {
+            Self::Ingest(options) => (Role::Ingest, options),
+            Self::Identity(options) => (Role::Identity, options),
+            Self::Consent(options) => (Role::Consent, options),
+            Self::Delivery(options) => (Role::Delivery, options),
+            Self::Control(options) => (Role::Control, options),
+        }
+    }
+}
+
 /// Options of every service.
 #[derive(Debug, Clone, Args)]
 pub struct RoleOptions {
-    /// Where gRPC listens.
-    #[arg(long, env = "TRACKLAYER_LISTEN_GRPC", default_value = "0.0.0.0:7000")]
-    pub listen_grpc: SocketAddr,
-    /// Where HTTP listens: the Segment-compatible edge of ingest, the console of control.
-    #[arg(long, env = "TRACKLAYER_LISTEN_HTTP", default_value = "0.0.0.0:8080")]
-    pub listen_http: SocketAddr,
-    /// Where /metrics, /healthz and /readyz listen.
-    #[arg(long, env = "TRACKLAYER_LISTEN_OPS", default_value = "0.0.0.0:9000")]
-    pub listen_ops: SocketAddr,
-    /// PostgreSQL, the primary.
-    #[arg(long, env = "TRACKLAYER_DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
-    /// Redis, for ingest and delivery.
-    #[arg(long, env = "TRACKLAYER_REDIS_URL", hide_env_values = true, default_value = "redis://127.0.0.1:6379")]
-    pub redis_url: String,
-    /// File with the master key: 64 hexadecimal digits. Make one with `tracklayer master-key`.
-    #[arg(long, env = "TRACKLAYER_MASTER_KEY_FILE")]
-    pub master_key_file: PathBuf,
-    /// Control's gRPC.
-    #[arg(long, env = "TRACKLAYER_CONTROL_ADDRESS", default_value = "http://127.0.0.1:7005")]
-    pub control_address: String,
-    /// Identity's gRPC.
-    #[arg(long, env = "TRACKLAYER_IDENTITY_ADDRESS", default_value = "http://127.0.0.1:7002")]
-    pub identity_address: String,
-    /// Consent's gRPC.
-    #[arg(long, env = "TRACKLAYER_CONSENT_ADDRESS", default_value = "http://127.0.0.1:7003")]
-    pub consent_address: String,
-    /// Delivery's gRPC.
-    #[arg(long, env = "TRACKLAYER_DELIVERY_ADDRESS", default_value = "http://127.0.0.1:7004")]
-    pub delivery_address: String,
-    /// Delivery: how long a lease holds without renewal, milliseconds.
-    #[arg(long, env = "TRACKLAYER_LEASE_MS", default_value_t = 10_000)]
-    pub lease_ms: u64,
-    /// Ingest: share of events that are traced where the sender does not say, 0 to 1.
-    #[arg(long, env = "TRACKLAYER_TRACE_SAMPLE_RATIO", default_value_t = 0.01)]
-    pub trace_sample_ratio: f64,
-    /// Delivery: webhook connections may go to private addresses.
-    #[arg(long, env = "TRACKLAYER_ALLOW_PRIVATE_WEBHOOKS")]
-    pub allow_private_webhooks: bool,
+    /// TOML file with a table per section ([common], [process], [ingest] …). Environment variables such as
+    /// `TRACKLAYER_COMMON__DATABASE_URL` or `TRACKLAYER_PROCESS__LISTEN_GRPC` win over it.
+    #[arg(long, env = "TRACKLAYER_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
-impl RoleOptions {
-    fn common(&self) -> anyhow::Result<Common> {
-        Ok(Common {
-            database_url: self.database_url.clone(),
-            redis_url: self.redis_url.clone(),
-            control_address: self.control_address.clone(),
-            identity_address: self.identity_address.clone(),
-            consent_address: self.consent_address.clone(),
-            delivery_address: self.delivery_address.clone(),
-            master_key: MasterKey::read(&self.master_key_file)?,
-            lease_ms: self.lease_ms,
-            trace_sample_ratio: self.trace_sample_ratio,
-            allow_private_webhooks: self.allow_private_webhooks,
-        })
+/// Checks and shows settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with the settings of a service.
+    Check {
+        /// ingest, identity, consent, delivery, control or process.
+        section: String,
+        #[command(flatten)]
+        options: RoleOptions,
+    },
+    /// Print the settings in force, secrets as ***.
+    Show {
+        /// ingest, identity, consent, delivery, control or process.
+        section: String,
+        #[command(flatten)]
+        options: RoleOptions,
+    },
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The operator's file.
+    pub file: Option<PathBuf>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// The process's own environment and the operator's file.
+    #[must_use]
+    pub fn of_process(options: &RoleOptions) -> Self {
+        Self { file: options.config.clone(), environment: std::env::vars().collect() }
     }
+
+    fn request(&self, section: &'static str) -> anyhow::Result<LoadRequest<'_>> {
+        let (section, defaults) = SECTIONS
+            .iter()
+            .find(|(name, _)| *name == section)
+            .with_context(|| format!("no section `{section}`"))?;
+        Ok(LoadRequest { defaults, file: self.file.as_deref(), environment: &self.environment, section })
+    }
+
+    fn load<T: DeserializeOwned>(
+        &self,
+        section: &'static str,
+        with_key: impl FnOnce(&mut T),
+        problems: impl Fn(&T) -> Vec<String>,
+    ) -> anyhow::Result<T> {
+        let loaded = load_checked(self.request(section)?, |_: &T| Vec::<String>::new())?;
+        let mut config = loaded.config;
+        with_key(&mut config);
+        let problems = problems(&config);
+        if !problems.is_empty() {
+            bail!("the settings of {section} cannot be used:\n  {}", problems.join("\n  "));
+        }
+        Ok(config)
+    }
+
+    /// Sockets and key.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn process(&self) -> anyhow::Result<ProcessConfig> {
+        self.load("process", |_| {}, |_| Vec::new())
+    }
+
+    /// Ingest's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn ingest(&self, key: &MasterKey) -> anyhow::Result<tracklayer_ingest::Config> {
+        self.load("ingest", |c: &mut tracklayer_ingest::Config| c.master_key = key.clone(), tracklayer_ingest::Config::problems)
+    }
+
+    /// Identity's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn identity(&self, key: &MasterKey) -> anyhow::Result<tracklayer_identity::Config> {
+        self.load("identity", |c: &mut tracklayer_identity::Config| c.master_key = key.clone(), tracklayer_identity::Config::problems)
+    }
+
+    /// Consent's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn consent(&self, key: &MasterKey) -> anyhow::Result<tracklayer_consent::Config> {
+        self.load("consent", |c: &mut tracklayer_consent::Config| c.master_key = key.clone(), tracklayer_consent::Config::problems)
+    }
+
+    /// Delivery's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn delivery(&self, key: &MasterKey) -> anyhow::Result<tracklayer_delivery::Config> {
+        self.load("delivery", |c: &mut tracklayer_delivery::Config| c.master_key = key.clone(), tracklayer_delivery::Config::problems)
+    }
+
+    /// Control's settings.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn control(&self, key: &MasterKey) -> anyhow::Result<tracklayer_control::Config> {
+        self.load("control", |c: &mut tracklayer_control::Config| c.master_key = key.clone(), tracklayer_control::Config::problems)
+    }
+}
+
+/// Runs `tracklayer config`.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub fn check(command: ConfigCommand) -> anyhow::Result<()> {
+    let (section, options, show) = match command {
+        ConfigCommand::Check { section, options } => (section, options, false),
+        ConfigCommand::Show { section, options } => (section, options, true),
+    };
+    let settings = Settings::of_process(&options);
+    // The key's content is no setting: checks go without the file.
+    let key = MasterKey::new([1; 32]);
+    let shown = match section.as_str() {
+        "process" => settings.process().map(|_| tracklayer_config::show::<ProcessConfig>(settings.request("process")?).map_err(Into::into)),
+        "ingest" => settings.ingest(&key).map(|_| tracklayer_config::show::<tracklayer_ingest::Config>(settings.request("ingest")?).map_err(Into::into)),
+        "identity" => settings.identity(&key).map(|_| tracklayer_config::show::<tracklayer_identity::Config>(settings.request("identity")?).map_err(Into::into)),
+        "consent" => settings.consent(&key).map(|_| tracklayer_config::show::<tracklayer_consent::Config>(settings.request("consent")?).map_err(Into::into)),
+        "delivery" => settings.delivery(&key).map(|_| tracklayer_config::show::<tracklayer_delivery::Config>(settings.request("delivery")?).map_err(Into::into)),
+        "control" => settings.control(&key).map(|_| tracklayer_config::show::<tracklayer_control::Config>(settings.request("control")?).map_err(Into::into)),
+        other => bail!("no section `{other}`; there are: process, ingest, identity, consent, delivery, control"),
+    };
+    let shown: anyhow::Result<String> = shown?;
+    match (show, shown) {
+        (true, Ok(text)) => print!("{text}"),
+        (false, Ok(_)) => println!("the settings of {section} can be used"),
+        (_, Err(error)) => return Err(error),
+    }
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))
 }
 
-/// Runs a service until `shutdown`.
+/// Runs a service on its sockets until `shutdown`.
 ///
 /// # Errors
-/// It could not start, or ended with an error.
+/// Its settings cannot be used, it could not start, or it ended with an error.
+pub async fn serve(
+    role: Role,
+    settings: &Settings,
+    key: &MasterKey,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    match role {
+        Role::Ingest => tracklayer_ingest::run(settings.ingest(key)?, listeners, shutdown).await?,
+        Role::Identity => tracklayer_identity::run(settings.identity(key)?, listeners, shutdown).await?,
+        Role::Consent => tracklayer_consent::run(settings.consent(key)?, listeners, shutdown).await?,
+        Role::Delivery => tracklayer_delivery::run(settings.delivery(key)?, listeners, shutdown).await?,
+        Role::Control => tracklayer_control::run(settings.control(key)?, listeners, shutdown).await?,
+    }
+    Ok(())
+}
+
+/// Runs a service as this process until `shutdown`.
+///
+/// # Errors
+/// Its settings cannot be used, it could not start, or it ended with an error.
 pub async fn run(role: Role, options: &RoleOptions, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let common = options.common()?;
+    let settings = Settings::of_process(options);
+    let process = settings.process()?;
+    let key = MasterKey::read(&process.master_key_file)?;
     let http = match role {
-        Role::Ingest | Role::Control => Some(listen(options.listen_http).await?),
+        Role::Ingest | Role::Control => Some(listen(process.listen_http).await?),
         Role::Identity | Role::Consent | Role::Delivery => None,
     };
     let listeners =
-        Listeners { grpc: listen(options.listen_grpc).await?, http, ops: listen(options.listen_ops).await? };
-    tracing::info!(service = role.as_str(), grpc = %options.listen_grpc, ops = %options.listen_ops, "service starts");
-    match role {
-        Role::Ingest => tracklayer_ingest::run(common.ingest(), listeners, shutdown).await?,
-        Role::Identity => tracklayer_identity::run(common.identity(), listeners, shutdown).await?,
-        Role::Consent => tracklayer_consent::run(common.consent(), listeners, shutdown).await?,
-        Role::Delivery => tracklayer_delivery::run(common.delivery(), listeners, shutdown).await?,
-        Role::Control => {
-            let pool = tracklayer_postgres::connect(&Secret::new(common.database_url.clone()), 2).await?;
-            if let Some(key) = tracklayer_control::seed::ensure_first_admin_key(&pool).await? {
-                // Printed once and kept nowhere: to standard output, not into the log.
-                println!("first admin key of this installation, shown only now: {key}");
-            }
-            pool.close().await;
-            tracklayer_control::run(common.control(), listeners, shutdown).await?;
+        Listeners { grpc: listen(process.listen_grpc).await?, http, ops: listen(process.listen_ops).await? };
+    if role == Role::Control {
+        let database: Secret<String> = settings.control(&key)?.database_url;
+        let pool = tracklayer_postgres::connect(&database, 2).await?;
+        if let Some(first) = tracklayer_control::seed::ensure_first_admin_key(&pool).await? {
+            // Printed once and kept nowhere: to standard output, not into the log.
+            println!("first admin key of this installation, shown only now: {first}");
         }
+        pool.close().await;
     }
+    tracing::info!(service = role.as_str(), grpc = %process.listen_grpc, ops = %process.listen_ops, "service starts");
+    serve(role, &settings, &key, listeners, shutdown).await?;
     tracing::info!(service = role.as_str(), "service ended");
     Ok(())
 }

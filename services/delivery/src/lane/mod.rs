@@ -350,12 +350,11 @@ impl Lane {
         let window = destination.limits().dedup_window;
         for slot in slots.iter_mut() {
             plan::plan(slot, destination, now);
-            if slot.item.is_none() {
-                continue;
-            }
+            let Some(repeatable) = slot.item.as_ref().map(|item| item.repeatable) else { continue };
             slot.unknown_since =
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
-            if slot.unknown_since.is_some_and(|since| !plan::may_repeat(since, window, now)) {
+            let repeatable = |since| repeatable && plan::may_repeat(since, window, now);
+            if slot.unknown_since.is_some_and(|since| !repeatable(since)) {
                 slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
             }
         }

@@ -210,7 +210,8 @@ impl Lane {
         for index in members {
             let slot = &mut slots[*index];
             let since = *slot.unknown_since.get_or_insert(now);
-            if plan::may_repeat(since, window, now) {
+            let repeatable_item = slot.item.as_ref().is_some_and(|item| item.repeatable);
+            if repeatable_item && plan::may_repeat(since, window, now) {
                 repeatable = true;
             } else {
                 slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);

@@ -16,6 +16,7 @@ use tracklayer_sandbox::Sandbox;
 
 use super::connections;
 use crate::cli::connect::DevAddresses;
+use crate::roles::{Role, Settings};
 
 /// What can be chosen.
 #[derive(Debug, Clone)]
@@ -220,45 +221,21 @@ impl Running {
         options: &DevOptions,
         master_key: &MasterKey,
     ) -> anyhow::Result<()> {
-        let at = self.addresses.clone();
-        let config = crate::roles::Common {
-            database_url: at.database_url.clone(),
-            redis_url: at.redis_url.clone(),
-            control_address: at.control.clone(),
-            identity_address: at.identity.clone(),
-            consent_address: at.consent.clone(),
-            delivery_address: at.delivery.clone(),
-            master_key: master_key.clone(),
-            lease_ms: options.lease_ms,
-            trace_sample_ratio: options.trace_sample_ratio,
-            allow_private_webhooks: true,
-        };
-        let stop = &self.shutdown;
-        let (control, stop_it) = (config.control(), stop.clone());
-        let listeners = sockets.listeners("control", Some("console"))?;
-        self.services.spawn(async move {
-            ("control", tracklayer_control::run(control, listeners, stop_it).await.map_err(Into::into))
-        });
-        let (identity, stop_it) = (config.identity(), stop.clone());
-        let listeners = sockets.listeners("identity", None)?;
-        self.services.spawn(async move {
-            ("identity", tracklayer_identity::run(identity, listeners, stop_it).await.map_err(Into::into))
-        });
-        let (consent, stop_it) = (config.consent(), stop.clone());
-        let listeners = sockets.listeners("consent", None)?;
-        self.services.spawn(async move {
-            ("consent", tracklayer_consent::run(consent, listeners, stop_it).await.map_err(Into::into))
-        });
-        let (delivery, stop_it) = (config.delivery(), stop.clone());
-        let listeners = sockets.listeners("delivery", None)?;
-        self.services.spawn(async move {
-            ("delivery", tracklayer_delivery::run(delivery, listeners, stop_it).await.map_err(Into::into))
-        });
-        let (ingest, stop_it) = (config.ingest(), stop.clone());
-        let listeners = sockets.listeners("ingest", Some("ingest-http"))?;
-        self.services.spawn(async move {
-            ("ingest", tracklayer_ingest::run(ingest, listeners, stop_it).await.map_err(Into::into))
-        });
+        let settings = Settings { file: None, environment: environment(&self.addresses, options) };
+        let roles = [
+            (Role::Control, Some("console")),
+            (Role::Identity, None),
+            (Role::Consent, None),
+            (Role::Delivery, None),
+            (Role::Ingest, Some("ingest-http")),
+        ];
+        for (role, http) in roles {
+            let listeners = sockets.listeners(role.as_str(), http)?;
+            let (settings, key, stop) = (settings.clone(), master_key.clone(), self.shutdown.clone());
+            self.services.spawn(async move {
+                (role.as_str(), crate::roles::serve(role, &settings, &key, listeners, stop).await)
+            });
+        }
         Ok(())
     }
 
@@ -324,6 +301,23 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// What a cluster's ConfigMap would say to the services.
+#[must_use]
+pub fn environment(at: &DevAddresses, options: &DevOptions) -> BTreeMap<String, String> {
+    let common = [
+        ("DATABASE_URL", at.database_url.clone()),
+        ("REDIS_URL", at.redis_url.clone()),
+        ("CONTROL_ADDRESS", at.control.clone()),
+        ("IDENTITY_ADDRESS", at.identity.clone()),
+        ("CONSENT_ADDRESS", at.consent.clone()),
+        ("DELIVERY_ADDRESS", at.delivery.clone()),
+        ("LEASE_MS", options.lease_ms.to_string()),
+        ("TRACE_SAMPLE_RATIO", options.trace_sample_ratio.to_string()),
+        ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
+    ];
+    common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect()
 }
 
 async fn database(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(Option<LocalPostgres>, String)> {

@@ -1,0 +1,85 @@
+//! Events as shops send them: distinct ids, people, texts and prices, so that a batch compresses no better than real ones do.
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use crate::sample::catalogue::amount;
+
+const WORDS: [&str; 40] = [
+    "harbour", "wool", "linen", "copper", "maple", "river", "cloud", "granite", "amber", "cedar", "slate", "willow",
+    "ember", "north", "tidal", "meadow", "frost", "canyon", "prairie", "summit", "lagoon", "orchard", "velvet", "onyx",
+    "ivory", "saffron", "indigo", "quartz", "birch", "falcon", "heron", "otter", "lynx", "raven", "bison", "moss",
+    "fern", "clover", "thistle", "juniper",
+];
+
+fn phrase(rng: &mut Rng, words: usize) -> String {
+    (0..words).map(|_| WORDS[rng.usize(0..WORDS.len())]).collect::<Vec<_>>().join(" ")
+}
+
+fn token(rng: &mut Rng, length: usize) -> String {
+    (0..length).map(|_| rng.alphanumeric()).collect()
+}
+
+fn track(rng: &mut Rng, name: &str) -> Value {
+    let cents = rng.i64(500..30_000);
+    let product = |rng: &mut Rng| {
+        let cents = rng.i64(500..20_000);
+        json!({
+            "product_id": format!("p-{}", rng.u32(..)), "sku": token(rng, 8), "name": phrase(rng, 3),
+            "price": amount(cents), "quantity": rng.u32(1..5), "category": phrase(rng, 1),
+        })
+    };
+    let products = [product(rng), product(rng)];
+    json!({
+        "type": "track", "event": name, "messageId": token(rng, 30),
+        "anonymousId": token(rng, 24), "userId": format!("u-{}", rng.u64(..)),
+        "properties": {
+            "order_id": format!("o-{}", token(rng, 10)), "revenue": amount(cents), "total": amount(cents + 490),
+            "currency": "USD", "coupon": token(rng, 6), "products": products,
+        },
+        "context": {
+            "ip": format!("203.0.113.{}", rng.u8(1..250)),
+            "userAgent": format!("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_{}) AppleWebKit/537.36 Chrome/{}.0.0.0 Safari/537.36", rng.u8(1..9), rng.u8(120..150)),
+            "page": { "url": format!("https://shop.example.com/{}?fbclid={}&gclid={}", token(rng, 8), token(rng, 16), token(rng, 16)) },
+            "library": { "name": "analytics.js", "version": "npm:next-1.84.3" },
+            "traits": { "email": format!("{}@example.com", token(rng, 12)), "firstName": phrase(rng, 1), "lastName": phrase(rng, 1) },
+            "locale": "en-US",
+        },
+    })
+}
+
+/// Events of about 1 KB.
+#[must_use]
+pub fn realistic(count: usize, seed: u64) -> Vec<String> {
+    const NAMES: [&str; 4] = ["Product Viewed", "Product Added", "Checkout Started", "Order Completed"];
+    let mut rng = Rng::with_seed(seed);
+    (0..count).map(|i| track(&mut rng, NAMES[i % 4]).to_string()).collect()
+}
+
+/// Purchases, which every platform takes.
+#[must_use]
+pub fn orders(count: usize, seed: u64) -> Vec<String> {
+    let mut rng = Rng::with_seed(seed);
+    (0..count).map(|_| track(&mut rng, "Order Completed").to_string()).collect()
+}
+
+/// How well blocks of 500 events compress as the journal compresses them.
+#[must_use]
+pub fn ratio(events: &[String]) -> f64 {
+    let (mut plain, mut stored) = (0usize, 0usize);
+    for chunk in events.chunks(500) {
+        let mut builder = tracklayer_journal::BlockBuilder::default();
+        for event in chunk {
+            builder.push(tracklayer_ids::SourceId(1), 1, event.as_bytes());
+        }
+        plain += builder.plain_bytes();
+        stored += builder.finish().map_or(usize::MAX, |block| block.payload.len());
+    }
+    plain as f64 / stored as f64
+}
+
+/// An event with a message_id of its own: the load repeats the text, never the id.
+#[must_use]
+pub fn with_id(event: &str, number: u64) -> String {
+    event.replacen("\"messageId\":\"", &format!("\"messageId\":\"{number:x}-"), 1)
+}

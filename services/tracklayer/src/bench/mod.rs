@@ -1,0 +1,197 @@
+//! `tracklayer bench`: how fast the platform is on this machine, each figure beside the machine's own limit measured in the
+//! same run. The services run as processes; load generator, PostgreSQL, Redis and the sandbox share the cores with them.
+//!
+//! [`event`] makes realistic events, [`limits`] measures the machine, [`load`] is the load; here they are put together.
+
+mod event;
+mod limits;
+mod load;
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::cli::Output;
+use crate::cli::output::table;
+use crate::cli::stats::Counts;
+use crate::dev::{DevOptions, Running};
+use crate::processes::{Processes, ROLES};
+use crate::roles::Role;
+
+/// What to measure.
+#[derive(Debug, Clone, Args)]
+pub struct BenchOptions {
+    /// Length of each measurement, seconds.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Events that go from receipt to three platforms.
+    #[arg(long, default_value_t = 60_000)]
+    pub end_to_end_events: usize,
+}
+
+struct Row {
+    what: String,
+    figure: String,
+    limit: String,
+    share: String,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something did not start or an answer was missing.
+pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
+    let data_dir = std::env::temp_dir().join(format!("tracklayer-bench-{}", std::process::id()));
+    let dev = DevOptions {
+        data_dir: data_dir.clone(),
+        database_url: None,
+        redis_url: None,
+        free_ports: true,
+        lease_ms: 5_000,
+        trace_sample_ratio: 0.0,
+        without_services: true,
+    };
+    let running = Running::start(dev.clone()).await?;
+    let environment = crate::dev::start::environment(&running.addresses, &dev);
+    let mut processes = Processes::new(running.addresses.clone(), environment, &data_dir);
+    let measured = measure(&options, &running, &mut processes).await;
+    processes.stop().await;
+    running.stop().await?;
+    let _ = std::fs::remove_dir_all(&data_dir);
+    measured
+}
+
+async fn measure(options: &BenchOptions, running: &Running, processes: &mut Processes) -> anyhow::Result<()> {
+    let length = Duration::from_secs(options.seconds);
+    let events = event::realistic(20_000, 7);
+    let bytes: usize = events.iter().map(String::len).sum();
+    println!("events of {} bytes on average, zstd level 1: {:.1}:1 in blocks of 500", bytes / events.len(), event::ratio(&events));
+
+    println!("measuring the machine: PostgreSQL binary COPY, Redis pipelined SET NX ...");
+    let copy = limits::copy_rows(&running.addresses.database_url, &events, length).await?;
+    let set_nx = limits::set_nx(&running.addresses.redis_url, length).await?;
+    let mut rows = vec![
+        Row::limit("raw binary COPY, 1 row per event, 4 connections", copy, "events/s"),
+        Row::limit("Redis SET NX, pipelines of 100, 4 connections", set_nx, "keys/s"),
+    ];
+
+    for role in ROLES.into_iter().filter(|role| *role != Role::Delivery) {
+        processes.start(role).await?;
+    }
+    println!("measuring ingest over gRPC, delivery stopped ...");
+    let grpc = load::grpc_stream(running, &events, length).await?;
+    rows.push(Row::rate("durable over gRPC stream, batches of 500", grpc, "events/s", copy));
+    println!("measuring ingest over HTTP ...");
+    let http = load::http_batches(running, &events, length).await?;
+    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", http.per_second, "events/s", copy));
+    rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
+    let ingest_memory = processes.resident_bytes();
+
+    println!("measuring the way to three platforms: {} events ...", options.end_to_end_events);
+    let end_to_end = end_to_end(options, running, processes).await?;
+    rows.push(Row::rate("received to delivered at three sandboxes", end_to_end.per_second, "events/s", copy));
+    rows.push(Row::plain(
+        "  receipt to delivery p50 / p99 at half of that",
+        format!("{} / {} ms", end_to_end.p50_ms, end_to_end.p99_ms),
+    ));
+    let memory = processes.resident_bytes();
+    for role in ROLES {
+        let name = role.as_str();
+        let peak = memory.get(name).max(ingest_memory.get(name)).copied().unwrap_or(0);
+        rows.push(Row::plain(&format!("resident memory of {name}"), format!("{} MiB", peak / 1_048_576)));
+    }
+    let cells: Vec<Vec<String>> = rows.into_iter().map(|r| vec![r.what, r.figure, r.limit, r.share]).collect();
+    println!("\n{}", table(&["figure", "measured", "machine's limit", "share"], &cells));
+    Ok(())
+}
+
+struct EndToEnd {
+    per_second: f64,
+    p50_ms: u32,
+    p99_ms: u32,
+}
+
+/// Publishes everything with delivery stopped, lets delivery drain it (the speed), then publishes at half of that speed and
+/// reads the latency.
+async fn end_to_end(
+    options: &BenchOptions,
+    running: &Running,
+    processes: &mut Processes,
+) -> anyhow::Result<EndToEnd> {
+    let access = crate::demo::access(&running.addresses, Output::Table)?;
+    let workspace = running.addresses.workspace_id;
+    // What the ingest measurements left is drained first, unmeasured.
+    processes.start(Role::Delivery).await?;
+    settle(&access, workspace).await?;
+    let before = delivered(&Counts::read(&access, workspace).await?);
+
+    let events = event::orders(options.end_to_end_events, 11);
+    let started = Instant::now();
+    load::publish_all(running, &events, None).await?;
+    settle(&access, workspace).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    let after = delivered(&Counts::read(&access, workspace).await?);
+    if after - before < (options.end_to_end_events as u64) * 3 {
+        bail!("only {} deliveries of {} events at three platforms", after - before, options.end_to_end_events);
+    }
+    let per_second = options.end_to_end_events as f64 / seconds;
+
+    let paced = event::orders((per_second / 2.0 * options.seconds as f64) as usize, 13);
+    sqlx_clear_latencies(running).await?;
+    load::publish_all(running, &paced, Some(per_second / 2.0)).await?;
+    settle(&access, workspace).await?;
+    let counts = Counts::read(&access, workspace).await?;
+    let worst = |pick: fn(&[u32; 3]) -> u32| counts.connections.values().map(|c| pick(&c.latency_ms)).max().unwrap_or(0);
+    Ok(EndToEnd { per_second, p50_ms: worst(|l| l[0]), p99_ms: worst(|l| l[2]) })
+}
+
+/// The latency histogram is cumulative; the second measurement starts from an empty one.
+async fn sqlx_clear_latencies(running: &Running) -> anyhow::Result<()> {
+    let url = tracklayer_ids::Secret::new(running.addresses.database_url.clone());
+    let pool = tracklayer_postgres::connect(&url, 1).await?;
+    sqlx::query("delete from delivery.latency").execute(&pool).await?;
+    Ok(())
+}
+
+fn delivered(counts: &Counts) -> u64 {
+    ["meta", "google", "tiktok"]
+        .iter()
+        .filter_map(|name| counts.connections.get(*name))
+        .map(|c| c.in_state("delivered"))
+        .sum()
+}
+
+async fn settle(access: &crate::cli::Access, workspace: i64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(900);
+    loop {
+        let counts = Counts::read(access, workspace).await?;
+        if counts.settled() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("delivery does not drain:\n{}", counts.tables());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+impl Row {
+    fn limit(what: &str, rate: f64, unit: &str) -> Self {
+        let figure = format!("{rate:.0} {unit}");
+        Self { what: what.to_owned(), figure, limit: "the limit".to_owned(), share: String::new() }
+    }
+
+    fn rate(what: &str, rate: f64, unit: &str, limit: f64) -> Self {
+        Self {
+            what: what.to_owned(),
+            figure: format!("{rate:.0} {unit}"),
+            limit: format!("{limit:.0} {unit}"),
+            share: format!("{:.2}", rate / limit),
+        }
+    }
+
+    fn plain(what: &str, figure: String) -> Self {
+        Self { what: what.to_owned(), figure, limit: String::new(), share: String::new() }
+    }
+}

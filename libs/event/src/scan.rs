@@ -114,6 +114,26 @@ fn scan_string(bytes: &[u8], mut at: usize, found: &mut Scan) -> Result<usize, R
     }
 }
 
+/// Bytes before the first quote, backslash or NUL; eight at a time, since most of an event is inside of texts.
+fn plain_run(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // A high bit for each byte that is zero; bytes above the first such one may be marked wrongly, the first never.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = word ^ (ONES * u64::from(b'"'));
+        let backslash = word ^ (ONES * u64::from(b'\\'));
+        let found = zeros(word) | zeros(quote) | zeros(backslash);
+        if found != 0 {
+            return Some(index * 8 + (found.trailing_zeros() / 8) as usize);
+        }
+    }
+    let run = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0))?;
+    Some(words.len() * 8 + run)
+}
+
 fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 4)?;
     digits.iter().try_fold(0, |unit, &digit| Some(unit * 16 + char::from(digit).to_digit(16)?))
@@ -180,6 +200,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_plain_run_ends_where_a_plain_search_ends(bytes in proptest::collection::vec(proptest::sample::select(vec![b'a', b'"', b'\\', 0, 0x80, 0xff, 1, b'#', b']']), 0..40)) {
+            let expected = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | 0));
+            proptest::prop_assert_eq!(plain_run(&bytes), expected);
+        }
+
         #[test]
         fn any_text_ends_the_scan_and_mending_keeps_it_text(text in "[\\\\\"u0d8{}\\[\\]\u{0}é]{0,60}") {
             if let Ok(found) = scan(&text) {

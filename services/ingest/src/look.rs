@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use tracklayer_event::signals_hash;
-use tracklayer_ids::{Secret, SourceId, WorkspaceId};
-use tracklayer_journal::claim::{Claim, claim_key, fingerprint};
+use tracklayer_ids::{Secret, WorkspaceId};
+use tracklayer_journal::claim::{Claim, claim_key};
 use tracklayer_proto::event::v1::Event;
 
 use crate::metrics;
@@ -62,12 +61,7 @@ impl Look {
 
 /// Whether the claim is that of an earlier sending of the very same event.
 fn is_repeat(event: &Event, claim: Option<&[u8]>) -> bool {
-    claim.and_then(Claim::decode).is_some_and(|claim| {
-        claim.source == SourceId(event.source_id)
-            && i32::from(claim.channel) == event.channel
-            && claim.fingerprint == fingerprint(event.r#type, &event.name)
-            && claim.signals == signals_hash(event)
-    })
+    claim.and_then(Claim::decode).is_some_and(|claim| claim == Claim::of(event, claim.position))
 }
 
 #[cfg(test)]
@@ -80,14 +74,7 @@ mod tests {
     fn only_the_very_same_event_is_a_repeat() {
         let event =
             Event { source_id: 7, channel: 1, r#type: 1, name: "Order Completed".into(), ..Event::default() };
-        let claim = Claim {
-            position: Position::new(1, 0, 9),
-            source: SourceId(7),
-            channel: 1,
-            fingerprint: fingerprint(1, "Order Completed"),
-            signals: signals_hash(&event),
-        };
-        let stored = claim.encode();
+        let stored = Claim::of(&event, Position::new(1, 0, 9)).encode();
         assert!(is_repeat(&event, Some(&stored)));
         let other_source = Event { source_id: 8, ..event.clone() };
         let other_channel = Event { channel: 2, ..event.clone() };

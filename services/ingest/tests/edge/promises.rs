@@ -1,9 +1,8 @@
 //! What an answer promises: durable, narrowing recorded first, and a repeat told only where nothing new came.
 
 use serde_json::json;
-use tracklayer_event::signals_hash;
-use tracklayer_ids::{Position, SourceId};
-use tracklayer_journal::claim::{Claim, claim_key, fingerprint};
+use tracklayer_ids::Position;
+use tracklayer_journal::claim::{Claim, claim_key};
 use tracklayer_proto::event::v1::Event;
 
 use crate::support::{Bench, Choices, WORKSPACE, batch_of, master_key, post, track};
@@ -76,13 +75,7 @@ async fn unreadable_consent_narrows_and_is_stored_as_unreadable() {
 
 /// Puts the claim of a stored event into Redis, as delivery does when it resolves it.
 async fn claim(bench: &Bench, event: &Event) {
-    let claim = Claim {
-        position: Position::new(1, 0, 0),
-        source: SourceId(event.source_id),
-        channel: u8::try_from(event.channel).unwrap(),
-        fingerprint: fingerprint(event.r#type, &event.name),
-        signals: signals_hash(event),
-    };
+    let claim = Claim::of(event, Position::new(1, 0, 0));
     let client = redis::Client::open(bench.redis.as_ref().unwrap().url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let set: () = redis::cmd("SET")

@@ -49,9 +49,8 @@
       }
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const { html } = await answer.json();
-      const next = document.createElement("div");
       // Rendered and escaped by the server, the same template as the page itself.
-      next.append(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
+      const next = new DOMParser().parseFromString(`<div>${html}</div>`, "text/html").body.firstChild;
       for (const { name, value } of live.attributes) next.setAttribute(name, value);
       patch(live, next);
     } catch {

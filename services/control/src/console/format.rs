@@ -33,7 +33,10 @@ pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 || part == 0 {
         return "0 %".to_owned();
     }
-    let per_mille = u128::from(part) * 1_000 / u128::from(whole);
+    let (part, whole) = (u128::from(part), u128::from(whole));
+    let rounded = (part * 1_000 + whole / 2) / whole;
+    // What is not all is never called all, and what is there never nothing.
+    let per_mille = if part < whole { rounded.min(999) } else { rounded };
     if per_mille == 0 {
         return "< 0.1 %".to_owned();
     }
@@ -84,7 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_is_not_called_nothing() {
+    fn a_small_share_is_not_called_nothing_and_a_large_one_not_all() {
+        assert_eq!(share(999_999, 1_000_000), "99.9 %");
+        assert_eq!(share(8, 8), "100.0 %");
+        assert_eq!(share(2, 3), "66.7 %");
         assert_eq!(share(1, 8), "12.5 %");
         assert_eq!(share(1, 100_000), "< 0.1 %");
         assert_eq!(share(0, 8), "0 %");

@@ -41,7 +41,7 @@ pub struct DestinationRow {
     pub kind: String,
     /// off, shadow, live.
     pub mode: String,
-    /// What a purchase is worth there, where it is not what the workspace says.
+    /// Which properties a purchase is worth there, where it is not what the workspace says.
     pub own_value_from: Option<String>,
     /// None while delivery is away, or has not heard of the connection.
     pub numbers: Option<Numbers>,
@@ -101,7 +101,7 @@ pub struct Tile {
     /// What it counts.
     pub label: &'static str,
     /// The same, more exactly.
-    pub note: &'static str,
+    pub note: String,
     /// The number.
     pub text: String,
 }
@@ -111,6 +111,8 @@ pub struct Tile {
 pub struct ReasonRow<'a> {
     /// The destination's name.
     pub destination: &'a str,
+    /// How many lines are of this destination, said on the first of them; 0 on the others.
+    pub lines: usize,
     /// What became of the events.
     pub state: State,
     /// Why, in words.
@@ -158,18 +160,22 @@ impl LiveView {
             let sum = || states.iter().flat_map(|s| numbers.iter().map(|n| n.states.get(*s))).sum();
             (!numbers.is_empty()).then(sum)
         };
-        let tile = |class, label, note, number: Option<u64>| Tile {
+        let tile = |class, label, note: &str, number: Option<u64>| Tile {
             class,
             label,
-            note,
+            note: note.to_owned(),
             text: number.map_or_else(|| "–".to_owned(), format::count),
+        };
+        let destinations = match self.destinations.len() {
+            1 => "to 1 destination".to_owned(),
+            several => format!("to {several} destinations"),
         };
         vec![
             tile("accepted", "Accepted", "events from all sources", self.accepted()),
-            tile("delivered", "Delivered", "over all destinations", total(&[State::Delivered])),
-            tile("blocked", "Blocked", "by consent, over all destinations", total(&[State::Blocked])),
+            tile("delivered", "Delivered", &destinations, total(&[State::Delivered])),
+            tile("blocked", "Blocked", "by consent", total(&[State::Blocked])),
             tile("waiting", "On the way", "waiting or held", total(&[State::Waiting, State::Held])),
-            tile("dead", "Dead", "need a person", total(&[State::Dead])),
+            tile("dead", "Dead", "somebody must act", total(&[State::Dead])),
         ]
     }
 
@@ -178,8 +184,9 @@ impl LiveView {
     pub fn reasons(&self) -> Vec<ReasonRow<'_>> {
         let rows = self.destinations.iter().flat_map(|destination| {
             destination.numbers.iter().flat_map(move |numbers| {
-                numbers.reasons.iter().map(move |reason| ReasonRow {
+                numbers.reasons.iter().enumerate().map(move |(index, reason)| ReasonRow {
                     destination: &destination.name,
+                    lines: if index == 0 { numbers.reasons.len() } else { 0 },
                     state: reason.state,
                     label: words::reason(&reason.reason),
                     code: &reason.reason,

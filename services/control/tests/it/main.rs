@@ -1,4 +1,5 @@
 //! Control from the outside: its gRPC service and its console over real sockets, on a real PostgreSQL.
+#![allow(clippy::unwrap_used)]
 
 mod admin;
 mod connections;

@@ -34,8 +34,9 @@ impl Consent {
     #[must_use]
     pub fn from_decision(decision: &ConnectionDecision) -> Self {
         match decision.outcome {
-            1 if decision.denied_purposes.is_empty() => Self::Allow,
-            1 | 2 => Self::Restricted {
+            // Purposes may be denied that the connection neither needs nor states: that is no restriction.
+            1 => Self::Allow,
+            2 => Self::Restricted {
                 place: decision.place.clone(),
                 denied_purposes: decision.denied_purposes.clone(),
             },

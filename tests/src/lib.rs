@@ -1,1 +1,25 @@
+//! The harness of the end-to-end tests: the real binary as child processes, real clients beside it, and what an outsider can
+//! see of both. It uses no crate of the services: a test knows the platform as its users do, by addresses, command line and
+//! the ad platforms' side (the sandbox).
+//!
+//! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
+//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`story`] (what `events show` tells),
+//! [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
+//! sample shop's pages).
+//!
+//! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
+//! only the test holds.
 
+mod binary;
+mod child;
+pub mod clients;
+pub mod patience;
+pub mod platform;
+pub mod roles;
+pub mod shop;
+pub mod story;
+
+pub use patience::{LIMIT, eventually, eventually_within};
+pub use platform::{Addresses, Options, Platform, Running};
+pub use roles::{Processes, Role};
+pub use story::{Delivery, Occurrence, Story};

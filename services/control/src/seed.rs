@@ -18,14 +18,15 @@ use crate::workspace::NewWorkspace;
 /// Name of the sample workspace.
 pub const NORTHLINE: &str = "northline";
 
-/// (name, channel, default place). California and Germany, so that both regimes of consent are seen; wholesale has no place
-/// and is treated by the strictest.
-const SOURCES: [(&str, Channel, &str); 5] = [
-    ("web-us", Channel::Browser, "US-CA"),
-    ("web-de", Channel::Browser, "DE"),
-    ("shop-server", Channel::Server, "US-CA"),
-    ("subscriptions", Channel::Server, "DE"),
-    ("wholesale", Channel::Server, ""),
+/// (name, channel, default place, type of its userId). California and Germany, so that both regimes of consent are seen;
+/// wholesale has no place and is treated by the strictest. Shop, app and portal number their people each for itself.
+const SOURCES: [(&str, Channel, &str, &str); 6] = [
+    ("web-us", Channel::Browser, "US-CA", "user_id"),
+    ("web-de", Channel::Browser, "DE", "user_id"),
+    ("shop-server", Channel::Server, "US-CA", "user_id"),
+    ("shop-server-de", Channel::Server, "DE", "user_id"),
+    ("subscriptions", Channel::Server, "DE", "app_user_id"),
+    ("wholesale", Channel::Server, "", "wholesale_user_id"),
 ];
 
 /// What the caller decides about the sample workspace.
@@ -120,12 +121,12 @@ pub async fn seed_northline(
     };
     let mut seeded = Seeded { workspace_id, sources: Vec::new(), connections: Vec::new() };
     let there = store.sources(workspace_id).await?;
-    for (name, channel, place) in SOURCES {
+    for (name, channel, place, user_id_type) in SOURCES {
         let write_key = options.write_keys.get(name).cloned().unwrap_or_else(|| dev_write_key(name));
         let source_id = match there.iter().find(|source| source.name == name) {
             Some(source) => source.id,
             None => {
-                let new = sample_source(workspace_id, name, channel, place, &write_key)?;
+                let new = sample_source(workspace_id, name, (channel, place, user_id_type), &write_key)?;
                 admin.create_source(Scope::Installation, &new).await?.0.id
             }
         };
@@ -152,8 +153,7 @@ fn northline() -> Result<NewWorkspace, ControlError> {
 fn sample_source(
     workspace: WorkspaceId,
     name: &str,
-    channel: Channel,
-    place: &str,
+    (channel, place, user_id_type): (Channel, &str, &str),
     write_key: &str,
 ) -> Result<NewSource, ControlError> {
     Ok(NewSource {
@@ -161,7 +161,7 @@ fn sample_source(
         name: Name::parse("name", name)?,
         channel,
         default_place: place.to_owned(),
-        user_id_type: parse_user_id_type("")?,
+        user_id_type: parse_user_id_type(user_id_type)?,
         dedup_ttl_seconds: parse_dedup_ttl(0)?,
         banner_writes_defaults: false,
         dedup_by_order_id: false,

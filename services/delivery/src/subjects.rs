@@ -144,7 +144,11 @@ pub fn decide_item(
         .collect();
     for linked in &identity.subject_keys {
         if subjects.iter().all(|s| s.key != *linked) {
-            subjects.push(Subject { key: linked.clone(), level: SubjectLevel::Unspecified.into(), linked: true });
+            subjects.push(Subject {
+                key: linked.clone(),
+                level: SubjectLevel::Unspecified.into(),
+                linked: true,
+            });
         }
     }
     let own_place = event.consent.as_ref().map(|c| c.place.as_str()).unwrap_or_default();

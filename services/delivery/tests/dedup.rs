@@ -76,11 +76,18 @@ impl Bench {
 
     async fn lease(&self) -> Lease {
         let duty = Duty::resolve(WORKSPACE, Partition(0));
-        let mut keeper = LeaseKeeper::new(LeaseStore::new(self.database.pool.clone()), Duration::from_secs(30));
+        let mut keeper =
+            LeaseKeeper::new(LeaseStore::new(self.database.pool.clone()), Duration::from_secs(30));
         keeper.round(&[duty].into()).await.unwrap().taken.remove(0)
     }
 
-    async fn commit(&self, lease: &Lease, generation: i64, events: &[(&Event, bool)], base: u64) -> Result<(), StoreError> {
+    async fn commit(
+        &self,
+        lease: &Lease,
+        generation: i64,
+        events: &[(&Event, bool)],
+        base: u64,
+    ) -> Result<(), StoreError> {
         let mut builder = BlockBuilder::default();
         for (event, winner) in events {
             let resolved = ResolvedEvent {

@@ -37,12 +37,17 @@ pub struct SampleOptions {
 /// The sample workspace's sources are not there.
 pub fn target(addresses: &DevAddresses) -> anyhow::Result<Target> {
     let key = |name: &str| {
-        addresses.write_keys.get(name).cloned().ok_or_else(|| anyhow::anyhow!("no source `{name}` in the sample workspace"))
+        addresses
+            .write_keys
+            .get(name)
+            .cloned()
+            .ok_or_else(|| anyhow::anyhow!("no source `{name}` in the sample workspace"))
     };
     let write_keys = BTreeMap::from([
         (From::WebUs, key("web-us")?),
         (From::WebDe, key("web-de")?),
         (From::ShopServer, key("shop-server")?),
+        (From::ShopServerDe, key("shop-server-de")?),
         (From::Subscriptions, key("subscriptions")?),
         (From::Wholesale, key("wholesale")?),
     ]);
@@ -69,11 +74,21 @@ pub fn access(addresses: &DevAddresses, output: Output) -> anyhow::Result<Access
 ///
 /// # Errors
 /// Something did not start, or the day did not settle.
-pub async fn run(dev: DevOptions, sample: SampleOptions, once: bool, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    dev: DevOptions,
+    sample: SampleOptions,
+    once: bool,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     println!("starting the five services, PostgreSQL, Redis and the platforms' sandbox ...");
     let started = Instant::now();
     let mut running = Running::start(dev).await?;
-    println!("up after {:.1} s; console {}  (admin key: {})", started.elapsed().as_secs_f64(), running.addresses.console, running.addresses.admin_key);
+    println!(
+        "up after {:.1} s; console {}  (admin key: {})",
+        started.elapsed().as_secs_f64(),
+        running.addresses.console,
+        running.addresses.admin_key
+    );
     let addresses = running.addresses.clone();
     let done = tokio::select! {
         done = show(&addresses, &sample) => done,
@@ -154,7 +169,9 @@ fn progress(counts: &Counts, tally: &Tally) {
     let connections: Vec<String> = counts
         .connections
         .iter()
-        .map(|(name, c)| format!("{name} {}+{} waiting", c.in_state("delivered"), c.waiting + c.in_state("held")))
+        .map(|(name, c)| {
+            format!("{name} {}+{} waiting", c.in_state("delivered"), c.waiting + c.in_state("held"))
+        })
         .collect();
     println!(
         "  sent {:>6}  accepted {:>6}  delivered: {}",

@@ -240,10 +240,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Dev(dev) => run_dev(dev.options(data_dir), stop).await,
         Command::Demo { dev, sample, once } => demo::run(dev.options(data_dir), sample, once, stop).await,
-        Command::Sample { sample } => match DevAddresses::read(&data_dir).filter(|dev| !dev.ingest.is_empty()) {
-            Some(addresses) => demo::show(&addresses, &sample).await,
-            None => Err(anyhow::anyhow!("no `tracklayer dev` runs in {}", data_dir.display())),
-        },
+        Command::Sample { sample } => {
+            match DevAddresses::read(&data_dir).filter(|dev| !dev.ingest.is_empty()) {
+                Some(addresses) => demo::show(&addresses, &sample).await,
+                None => Err(anyhow::anyhow!("no `tracklayer dev` runs in {}", data_dir.display())),
+            }
+        }
         Command::Bench(options) => bench::run(options).await,
         Command::Sandbox { listen } => run_sandbox(listen, stop).await,
         Command::Migrate { database_url } => {
@@ -305,7 +307,8 @@ fn print_addresses(at: &DevAddresses) {
 
 async fn run_sandbox(listen: SocketAddr, stop: CancellationToken) -> anyhow::Result<()> {
     let sandbox =
-        tracklayer_sandbox::Sandbox::start(listen, tracklayer_sandbox::Options::default(), stop.clone()).await?;
+        tracklayer_sandbox::Sandbox::start(listen, tracklayer_sandbox::Options::default(), stop.clone())
+            .await?;
     println!("sandbox at {}; totals at {}/_sandbox/totals", sandbox.base_url(), sandbox.base_url());
     stop.cancelled().await;
     sandbox.stopped().await;

@@ -1,8 +1,8 @@
 //! Applies every service's migrations, in the order in which they lean on each other.
 
 use anyhow::Context;
-use sqlx::migrate::Migrator;
 use sqlx::PgPool;
+use sqlx::migrate::Migrator;
 
 /// Schema and migrations of each owner. Delivery reads `journal`, so that comes first.
 pub const OWNERS: [(&str, &Migrator); 6] = [

@@ -86,10 +86,7 @@ impl Processes {
     /// Resident memory of each running role, bytes; Linux only.
     #[must_use]
     pub fn resident_bytes(&self) -> BTreeMap<&'static str, u64> {
-        self.children
-            .iter()
-            .filter_map(|(name, child)| Some((*name, resident_bytes(child.id()?)?)))
-            .collect()
+        self.children.iter().filter_map(|(name, child)| Some((*name, resident_bytes(child.id()?)?))).collect()
     }
 
     /// Ends all of them.

@@ -180,7 +180,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn ingest(&self, key: &MasterKey) -> anyhow::Result<tracklayer_ingest::Config> {
-        self.load("ingest", |c: &mut tracklayer_ingest::Config| c.master_key = key.clone(), tracklayer_ingest::Config::problems)
+        self.load(
+            "ingest",
+            |c: &mut tracklayer_ingest::Config| c.master_key = key.clone(),
+            tracklayer_ingest::Config::problems,
+        )
     }
 
     /// Identity's settings.
@@ -188,7 +192,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn identity(&self, key: &MasterKey) -> anyhow::Result<tracklayer_identity::Config> {
-        self.load("identity", |c: &mut tracklayer_identity::Config| c.master_key = key.clone(), tracklayer_identity::Config::problems)
+        self.load(
+            "identity",
+            |c: &mut tracklayer_identity::Config| c.master_key = key.clone(),
+            tracklayer_identity::Config::problems,
+        )
     }
 
     /// Consent's settings.
@@ -196,7 +204,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn consent(&self, key: &MasterKey) -> anyhow::Result<tracklayer_consent::Config> {
-        self.load("consent", |c: &mut tracklayer_consent::Config| c.master_key = key.clone(), tracklayer_consent::Config::problems)
+        self.load(
+            "consent",
+            |c: &mut tracklayer_consent::Config| c.master_key = key.clone(),
+            tracklayer_consent::Config::problems,
+        )
     }
 
     /// Delivery's settings.
@@ -204,7 +216,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn delivery(&self, key: &MasterKey) -> anyhow::Result<tracklayer_delivery::Config> {
-        self.load("delivery", |c: &mut tracklayer_delivery::Config| c.master_key = key.clone(), tracklayer_delivery::Config::problems)
+        self.load(
+            "delivery",
+            |c: &mut tracklayer_delivery::Config| c.master_key = key.clone(),
+            tracklayer_delivery::Config::problems,
+        )
     }
 
     /// Control's settings.
@@ -212,7 +228,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn control(&self, key: &MasterKey) -> anyhow::Result<tracklayer_control::Config> {
-        self.load("control", |c: &mut tracklayer_control::Config| c.master_key = key.clone(), tracklayer_control::Config::problems)
+        self.load(
+            "control",
+            |c: &mut tracklayer_control::Config| c.master_key = key.clone(),
+            tracklayer_control::Config::problems,
+        )
     }
 }
 
@@ -229,13 +249,32 @@ pub fn check(command: ConfigCommand) -> anyhow::Result<()> {
     // The key's content is no setting: checks go without the file.
     let key = MasterKey::new([1; 32]);
     let shown = match section.as_str() {
-        "process" => settings.process().map(|_| tracklayer_config::show::<ProcessConfig>(settings.request("process")?).map_err(Into::into)),
-        "ingest" => settings.ingest(&key).map(|_| tracklayer_config::show::<tracklayer_ingest::Config>(settings.request("ingest")?).map_err(Into::into)),
-        "identity" => settings.identity(&key).map(|_| tracklayer_config::show::<tracklayer_identity::Config>(settings.request("identity")?).map_err(Into::into)),
-        "consent" => settings.consent(&key).map(|_| tracklayer_config::show::<tracklayer_consent::Config>(settings.request("consent")?).map_err(Into::into)),
-        "delivery" => settings.delivery(&key).map(|_| tracklayer_config::show::<tracklayer_delivery::Config>(settings.request("delivery")?).map_err(Into::into)),
-        "control" => settings.control(&key).map(|_| tracklayer_config::show::<tracklayer_control::Config>(settings.request("control")?).map_err(Into::into)),
-        other => bail!("no section `{other}`; there are: process, ingest, identity, consent, delivery, control"),
+        "process" => settings.process().map(|_| {
+            tracklayer_config::show::<ProcessConfig>(settings.request("process")?).map_err(Into::into)
+        }),
+        "ingest" => settings.ingest(&key).map(|_| {
+            tracklayer_config::show::<tracklayer_ingest::Config>(settings.request("ingest")?)
+                .map_err(Into::into)
+        }),
+        "identity" => settings.identity(&key).map(|_| {
+            tracklayer_config::show::<tracklayer_identity::Config>(settings.request("identity")?)
+                .map_err(Into::into)
+        }),
+        "consent" => settings.consent(&key).map(|_| {
+            tracklayer_config::show::<tracklayer_consent::Config>(settings.request("consent")?)
+                .map_err(Into::into)
+        }),
+        "delivery" => settings.delivery(&key).map(|_| {
+            tracklayer_config::show::<tracklayer_delivery::Config>(settings.request("delivery")?)
+                .map_err(Into::into)
+        }),
+        "control" => settings.control(&key).map(|_| {
+            tracklayer_config::show::<tracklayer_control::Config>(settings.request("control")?)
+                .map_err(Into::into)
+        }),
+        other => {
+            bail!("no section `{other}`; there are: process, ingest, identity, consent, delivery, control")
+        }
     };
     let shown: anyhow::Result<String> = shown?;
     match (show, shown) {

@@ -20,6 +20,7 @@ async fn the_sample_workspace_is_made_once_and_its_connections_follow_the_caller
             ("web-us", "wk_northline_web_us"),
             ("web-de", "wk_northline_web_de"),
             ("shop-server", "wk_northline_shop_server"),
+            ("shop-server-de", "wk_northline_shop_server_de"),
             ("subscriptions", "wk_northline_subscriptions"),
             ("wholesale", "wk_northline_wholesale"),
         ]
@@ -36,6 +37,13 @@ async fn the_sample_workspace_is_made_once_and_its_connections_follow_the_caller
     let places: Vec<_> = sources.iter().map(|s| (s.channel.as_str(), s.default_place.as_str())).collect();
     assert_eq!(
         places,
-        [("browser", "US-CA"), ("browser", "DE"), ("server", "US-CA"), ("server", "DE"), ("server", "")]
+        [
+            ("browser", "US-CA"),
+            ("browser", "DE"),
+            ("server", "US-CA"),
+            ("server", "DE"),
+            ("server", "DE"),
+            ("server", "")
+        ]
     );
 }

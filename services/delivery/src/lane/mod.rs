@@ -504,7 +504,13 @@ impl Lane {
                 ("attempts", verdict.attempts.to_string()),
             ];
             let begun = slot.sent_at.unwrap_or(started);
-            let _ = tracklayer_telemetry::event_span("deliver", slot.entry.traceparent(), begun, ended, &attributes);
+            let _ = tracklayer_telemetry::event_span(
+                "deliver",
+                slot.entry.traceparent(),
+                begun,
+                ended,
+                &attributes,
+            );
         }
     }
 }

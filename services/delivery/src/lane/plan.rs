@@ -155,3 +155,123 @@ pub fn refused_token(outcomes: &[ItemOutcome]) -> Option<String> {
 pub fn hold_of(outcomes: &[ItemOutcome]) -> Option<&ItemOutcome> {
     outcomes.iter().find(|outcome| matches!(outcome, ItemOutcome::HoldLane { .. }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prost::Message as _;
+    use serde_json::{Value, json};
+    use tracklayer_destination::preview;
+    use tracklayer_ids::Position;
+    use tracklayer_proto::event::v1::ResolvedEvent;
+
+    use super::*;
+    use crate::entry::Entry;
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn meta(mode: &str) -> Box<dyn Destination> {
+        let document = json!({
+            "kind": "meta_capi", "mode": mode,
+            "settings": { "dataset_id": "1234567890123456", "access_token": "t" },
+        });
+        tracklayer_destination::open(&document, &Default::default()).unwrap()
+    }
+
+    fn order(offset: u64, anonymous_id: &str, change: impl FnOnce(&mut Value)) -> Slot {
+        let mut event = json!({
+            "type": "track", "event": "Order Completed", "messageId": format!("m-{offset}"),
+            "anonymousId": anonymous_id, "timestamp": "2026-11-23T11:59:00Z",
+            "properties": { "order_id": format!("o-{offset}"), "revenue": 5, "currency": "EUR" },
+            "context": { "userAgent": "x", "page": { "url": "https://shop.example.com/" }, "traits": { "email": "a@example.com" } },
+        });
+        change(&mut event);
+        let event = preview::parse(event, now()).unwrap();
+        let resolved = ResolvedEvent {
+            message_id: event.message_id.clone(),
+            event: event.encode_to_vec().into(),
+            ..ResolvedEvent::default()
+        };
+        let entry = Entry::decode(Position::new(1, 0, offset), resolved.encode_to_vec().into());
+        let mut slot = Slot::new(Arc::new(entry));
+        slot.deliverable = slot.entry.deliverable.as_ref().map(|d| d.for_connection(Consent::Allow, None));
+        slot
+    }
+
+    fn state_of(mut slot: Slot, destination: &dyn Destination) -> Option<(State, String)> {
+        plan(&mut slot, destination, now());
+        slot.verdict.map(|verdict| (verdict.state, verdict.reason))
+    }
+
+    #[test]
+    fn each_reason_not_to_send_has_its_state() {
+        let live = meta("live");
+        let plain = |slot| state_of(slot, live.as_ref());
+        assert_eq!(plain(order(0, "a", |_| {})), None, "to be sent");
+        assert_eq!(
+            state_of(order(0, "a", |_| {}), meta("shadow").as_ref()),
+            Some((State::Shadowed, String::new()))
+        );
+        assert_eq!(
+            state_of(order(0, "a", |_| {}), meta("off").as_ref()),
+            Some((State::Filtered, "mode_off".into()))
+        );
+        let old = order(0, "a", |e| e["timestamp"] = json!("1970-01-01T00:00:00Z"));
+        assert_eq!(plain(old), Some((State::Dead, "event_too_old".into())));
+        let worthless = order(0, "a", |e| e["properties"] = json!({}));
+        assert_eq!(plain(worthless), Some((State::Dead, "missing_value".into())));
+        let refund = order(0, "a", |e| e["event"] = json!("Order Refunded"));
+        assert_eq!(plain(refund), Some((State::Filtered, "event_not_supported".into())));
+        let mut denied = order(0, "a", |_| {});
+        let gpc = Consent::Deny { reason: "gpc".into() };
+        denied.deliverable = denied.deliverable.map(|d| d.for_connection(gpc, None));
+        assert_eq!(plain(denied), Some((State::Blocked, "gpc".into())));
+    }
+
+    fn planned(slots: &mut [Slot], destination: &dyn Destination) -> Vec<Vec<usize>> {
+        for slot in slots.iter_mut() {
+            plan(slot, destination, now());
+        }
+        let open: Vec<usize> = (0..slots.len()).collect();
+        requests(slots, &open, destination)
+    }
+
+    #[test]
+    fn an_event_never_stands_in_an_earlier_request_than_one_of_its_key_before_it() {
+        let destination = meta("live");
+        let mut slots: Vec<Slot> = (0..4).map(|i| order(i, "same-visitor", |_| {})).collect();
+        slots.push(order(4, "another", |_| {}));
+        for (slot, group) in slots.iter_mut().zip(["one", "two", "one", "two", "one"]) {
+            plan(slot, destination.as_ref(), now());
+            if let Some(item) = &mut slot.item {
+                item.group = group.to_owned();
+            }
+        }
+        let open: Vec<usize> = (0..slots.len()).collect();
+        let requests = requests(&slots, &open, destination.as_ref());
+        let place = |index: usize| requests.iter().position(|r| r.contains(&index)).unwrap();
+        assert!(place(0) <= place(1) && place(1) <= place(2) && place(2) <= place(3), "{requests:?}");
+        assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), 5);
+    }
+
+    #[test]
+    fn a_request_holds_no_more_than_the_platform_takes() {
+        let destination = meta("live");
+        let mut slots: Vec<Slot> = (0..1_200).map(|i| order(i, &format!("visitor-{i}"), |_| {})).collect();
+        let sizes: Vec<usize> = planned(&mut slots, destination.as_ref()).iter().map(Vec::len).collect();
+        assert!(sizes.iter().all(|size| *size <= destination.limits().max_events));
+        assert_eq!(sizes.iter().sum::<usize>(), 1_200);
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_repeated_inside_the_window_only() {
+        let window = Some(Duration::from_secs(48 * 3_600));
+        let since = |hours: i64| now() - jiff::SignedDuration::from_hours(hours);
+        assert!(may_repeat(since(1), window, now()));
+        assert!(!may_repeat(since(47), window, now()), "clocks differ: not at the very end");
+        assert!(!may_repeat(since(0), None, now()), "a platform that never recognises an id");
+    }
+}

@@ -138,14 +138,16 @@ impl RetryStore {
             .collect())
     }
 
-    /// The order keys that have something waiting, and when the next is due.
+    /// The order keys that have something waiting, and when the earliest event of each is due: what stands behind it waits
+    /// for it, whatever its own time.
     ///
     /// # Errors
     /// The database.
     pub async fn waiting_keys(&self, duty: Duty) -> Result<Vec<(u64, jiff::Timestamp)>, StoreError> {
         let rows: Vec<(i64, jiff_sqlx::Timestamp)> = sqlx::query_as(
-            "select order_key, min(next_at) from delivery.retry
-             where workspace_id = $1 and connection_id = $2 and partition = $3 group by order_key",
+            "select distinct on (order_key) order_key, next_at from delivery.retry
+             where workspace_id = $1 and connection_id = $2 and partition = $3
+             order by order_key, generation, event_offset",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::sample::catalogue::amount;
 
 const WORDS: [&str; 40] = [
-    "harbour", "wool", "linen", "copper", "maple", "river", "cloud", "granite", "amber", "cedar", "slate", "willow",
-    "ember", "north", "tidal", "meadow", "frost", "canyon", "prairie", "summit", "lagoon", "orchard", "velvet", "onyx",
-    "ivory", "saffron", "indigo", "quartz", "birch", "falcon", "heron", "otter", "lynx", "raven", "bison", "moss",
-    "fern", "clover", "thistle", "juniper",
+    "harbour", "wool", "linen", "copper", "maple", "river", "cloud", "granite", "amber", "cedar", "slate",
+    "willow", "ember", "north", "tidal", "meadow", "frost", "canyon", "prairie", "summit", "lagoon",
+    "orchard", "velvet", "onyx", "ivory", "saffron", "indigo", "quartz", "birch", "falcon", "heron", "otter",
+    "lynx", "raven", "bison", "moss", "fern", "clover", "thistle", "juniper",
 ];
 
 fn phrase(rng: &mut Rng, words: usize) -> String {

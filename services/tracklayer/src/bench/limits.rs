@@ -30,7 +30,9 @@ pub async fn copy_rows(database_url: &str, events: &[String], length: Duration) 
                 if started.elapsed() > length {
                     break;
                 }
-                let mut copy = connection.copy_in_raw("copy public.bench_copy (body) from stdin (format binary)").await?;
+                let mut copy = connection
+                    .copy_in_raw("copy public.bench_copy (body) from stdin (format binary)")
+                    .await?;
                 copy.send(batch.as_slice()).await?;
                 rows += copy.finish().await?;
             }
@@ -71,12 +73,19 @@ pub async fn set_nx(redis_url: &str, length: Duration) -> anyhow::Result<f64> {
     for writer in 0..4u64 {
         let client = client.clone();
         writers.spawn(async move {
-            let mut connection = client.get_multiplexed_async_connection().await.context("could not reach Redis")?;
+            let mut connection =
+                client.get_multiplexed_async_connection().await.context("could not reach Redis")?;
             let mut keys = 0u64;
             while started.elapsed() < length {
                 let mut pipe = redis::pipe();
                 for i in 0..100 {
-                    pipe.cmd("SET").arg(format!("bench:{writer}:{}", keys + i)).arg(1).arg("EX").arg(60).arg("NX").ignore();
+                    pipe.cmd("SET")
+                        .arg(format!("bench:{writer}:{}", keys + i))
+                        .arg(1)
+                        .arg("EX")
+                        .arg(60)
+                        .arg("NX")
+                        .ignore();
                 }
                 let _: () = pipe.query_async(&mut connection).await?;
                 keys += 100;

@@ -10,7 +10,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
-use tracklayer_proto::ingest::v1::{PublishEvent, PublishRequest, PublishStreamRequest, event_result::Outcome};
+use tracklayer_proto::ingest::v1::{
+    PublishEvent, PublishRequest, PublishStreamRequest, event_result::Outcome,
+};
 
 use super::event::with_id;
 use crate::dev::Running;
@@ -49,10 +51,7 @@ fn now() -> prost_types::Timestamp {
 
 fn parsed(events: &[String]) -> anyhow::Result<Vec<PublishEvent>> {
     let stamp = now();
-    events
-        .iter()
-        .map(|text| Ok(publish_event(&serde_json::from_str::<Value>(text)?, stamp)))
-        .collect()
+    events.iter().map(|text| Ok(publish_event(&serde_json::from_str::<Value>(text)?, stamp))).collect()
 }
 
 fn fresh_batch(templates: &[PublishEvent], from: usize, size: usize) -> PublishRequest {
@@ -80,7 +79,8 @@ pub async fn grpc_stream(running: &Running, events: &[String], length: Duration)
     let started = Instant::now();
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..STREAMS {
-        let (templates, key, address) = (Arc::clone(&templates), key.clone(), running.addresses.ingest.clone());
+        let (templates, key, address) =
+            (Arc::clone(&templates), key.clone(), running.addresses.ingest.clone());
         streams.spawn(async move { one_stream(&address, &key, &templates, stream, started, length).await });
     }
     let mut acknowledged = 0;
@@ -128,7 +128,11 @@ async fn one_stream(
         in_flight -= 1;
         match ack.result {
             Some(StreamResult::Response(response)) => {
-                let accepted = response.results.iter().filter(|r| matches!(r.outcome, Some(Outcome::Accepted(_)))).count();
+                let accepted = response
+                    .results
+                    .iter()
+                    .filter(|r| matches!(r.outcome, Some(Outcome::Accepted(_))))
+                    .count();
                 acknowledged += accepted as u64;
             }
             Some(StreamResult::Refused(refused)) => {
@@ -150,7 +154,11 @@ async fn one_stream(
 ///
 /// # Errors
 /// Ingest refused for good.
-pub async fn http_batches(running: &Running, events: &[String], length: Duration) -> anyhow::Result<HttpFigures> {
+pub async fn http_batches(
+    running: &Running,
+    events: &[String],
+    length: Duration,
+) -> anyhow::Result<HttpFigures> {
     let key = write_key(running)?;
     let url = format!("{}/v1/batch", running.addresses.ingest_http);
     let client = reqwest::Client::builder().pool_max_idle_per_host(CONNECTIONS).build()?;
@@ -211,7 +219,11 @@ fn http_body(events: &[String], from: usize) -> String {
 ///
 /// # Errors
 /// Ingest refused or went away.
-pub async fn publish_all(running: &Running, events: &[String], per_second: Option<f64>) -> anyhow::Result<()> {
+pub async fn publish_all(
+    running: &Running,
+    events: &[String],
+    per_second: Option<f64>,
+) -> anyhow::Result<()> {
     let templates = parsed(events)?;
     let key = write_key(running)?;
     let channel = tonic::transport::Endpoint::new(running.addresses.ingest.clone())?.connect().await?;
@@ -230,7 +242,9 @@ pub async fn publish_all(running: &Running, events: &[String], per_second: Optio
             request.metadata_mut().insert("authorization", bearer);
             match IngestServiceClient::new(channel.clone()).publish(request).await {
                 Ok(_) => break,
-                Err(status) if matches!(status.code(), tonic::Code::ResourceExhausted | tonic::Code::Unavailable) => {
+                Err(status)
+                    if matches!(status.code(), tonic::Code::ResourceExhausted | tonic::Code::Unavailable) =>
+                {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Err(status) => return Err(status.into()),

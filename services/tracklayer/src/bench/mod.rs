@@ -66,7 +66,11 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
     let length = Duration::from_secs(options.seconds);
     let events = event::realistic(20_000, 7);
     let bytes: usize = events.iter().map(String::len).sum();
-    println!("events of {} bytes on average, zstd level 1: {:.1}:1 in blocks of 500", bytes / events.len(), event::ratio(&events));
+    println!(
+        "events of {} bytes on average, zstd level 1: {:.1}:1 in blocks of 500",
+        bytes / events.len(),
+        event::ratio(&events)
+    );
 
     println!("measuring the machine: PostgreSQL binary COPY, Redis pipelined SET NX ...");
     let copy = limits::copy_rows(&running.addresses.database_url, &events, length).await?;
@@ -84,7 +88,12 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
     rows.push(Row::rate("durable over gRPC stream, batches of 500", grpc, "events/s", copy));
     println!("measuring ingest over HTTP ...");
     let http = load::http_batches(running, &events, length).await?;
-    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", http.per_second, "events/s", copy));
+    rows.push(Row::rate(
+        "durable over HTTP, batches of 100, 32 connections",
+        http.per_second,
+        "events/s",
+        copy,
+    ));
     rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
     let ingest_memory = processes.resident_bytes();
 
@@ -101,7 +110,8 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
         let peak = memory.get(name).max(ingest_memory.get(name)).copied().unwrap_or(0);
         rows.push(Row::plain(&format!("resident memory of {name}"), format!("{} MiB", peak / 1_048_576)));
     }
-    let cells: Vec<Vec<String>> = rows.into_iter().map(|r| vec![r.what, r.figure, r.limit, r.share]).collect();
+    let cells: Vec<Vec<String>> =
+        rows.into_iter().map(|r| vec![r.what, r.figure, r.limit, r.share]).collect();
     println!("\n{}", table(&["figure", "measured", "machine's limit", "share"], &cells));
     Ok(())
 }
@@ -133,7 +143,11 @@ async fn end_to_end(
     let seconds = started.elapsed().as_secs_f64();
     let after = delivered(&Counts::read(&access, workspace).await?);
     if after - before < (options.end_to_end_events as u64) * 3 {
-        bail!("only {} deliveries of {} events at three platforms", after - before, options.end_to_end_events);
+        bail!(
+            "only {} deliveries of {} events at three platforms",
+            after - before,
+            options.end_to_end_events
+        );
     }
     let per_second = options.end_to_end_events as f64 / seconds;
 
@@ -142,7 +156,9 @@ async fn end_to_end(
     load::publish_all(running, &paced, Some(per_second / 2.0)).await?;
     settle(&access, workspace).await?;
     let counts = Counts::read(&access, workspace).await?;
-    let worst = |pick: fn(&[u32; 3]) -> u32| counts.connections.values().map(|c| pick(&c.latency_ms)).max().unwrap_or(0);
+    let worst = |pick: fn(&[u32; 3]) -> u32| {
+        counts.connections.values().map(|c| pick(&c.latency_ms)).max().unwrap_or(0)
+    };
     Ok(EndToEnd { per_second, p50_ms: worst(|l| l[0]), p99_ms: worst(|l| l[2]) })
 }
 

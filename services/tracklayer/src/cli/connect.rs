@@ -123,7 +123,8 @@ impl Access {
     }
 
     fn channel(&self, address: Option<&String>, option: &str) -> anyhow::Result<Channel> {
-        let address = address.with_context(|| format!("no address: give --{option}, or start `tracklayer dev`"))?;
+        let address =
+            address.with_context(|| format!("no address: give --{option}, or start `tracklayer dev`"))?;
         Ok(tracklayer_rpc::connect_lazy(address, self.key.clone())?)
     }
 
@@ -166,7 +167,9 @@ impl Access {
                 .with_context(|| format!("no workspace `{wanted}` that this key sees")),
             None => match <[Workspace; 1]>::try_from(seen) {
                 Ok([only]) => Ok(only),
-                Err(seen) if seen.is_empty() => bail!("there is no workspace yet: `tracklayer workspaces create NAME`"),
+                Err(seen) if seen.is_empty() => {
+                    bail!("there is no workspace yet: `tracklayer workspaces create NAME`")
+                }
                 Err(seen) => {
                     let names: Vec<&str> = seen.iter().map(|w| w.name.as_str()).collect();
                     bail!("which workspace? give --workspace, one of: {}", names.join(", "))

@@ -32,7 +32,12 @@ pub async fn run(access: &Access, command: Connections) -> anyhow::Result<()> {
     let workspace_id = access.workspace().await?.workspace_id;
     let connections = match command {
         Connections::List => {
-            access.control()?.list_connections(ListConnectionsRequest { workspace_id }).await?.into_inner().connections
+            access
+                .control()?
+                .list_connections(ListConnectionsRequest { workspace_id })
+                .await?
+                .into_inner()
+                .connections
         }
         Connections::Put { name, file } => {
             let document_json = read_document(&file)?.to_string();
@@ -69,7 +74,13 @@ fn show(access: &Access, connections: &[Connection]) {
     let rows: Vec<Vec<String>> = connections
         .iter()
         .map(|c| {
-            vec![c.connection_id.to_string(), c.name.clone(), c.kind.clone(), c.mode.clone(), c.revision.to_string()]
+            vec![
+                c.connection_id.to_string(),
+                c.name.clone(),
+                c.kind.clone(),
+                c.mode.clone(),
+                c.revision.to_string(),
+            ]
         })
         .collect();
     print_rows(access.output, &document, &["id", "name", "kind", "mode", "revision"], &rows);

@@ -46,6 +46,11 @@ pub async fn run(access: &Access, command: DeadLetters) -> anyhow::Result<()> {
             vec![time(l.at.as_ref()), l.connection_id.to_string(), l.message_id, l.code, l.field, detail]
         })
         .collect();
-    print_rows(access.output, &document, &["at", "connection", "message_id", "code", "field", "detail"], &rows);
+    print_rows(
+        access.output,
+        &document,
+        &["at", "connection", "message_id", "code", "field", "detail"],
+        &rows,
+    );
     Ok(())
 }

@@ -38,9 +38,13 @@ pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
             let request = ShowEventRequest { workspace_id, message_id };
             let stories = access.delivery()?.show_event(request).await?.into_inner().occurrences;
             let mut control = access.control()?;
-            let sources = control.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
-            let connections =
-                control.list_connections(ListConnectionsRequest { workspace_id }).await?.into_inner().connections;
+            let sources =
+                control.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
+            let connections = control
+                .list_connections(ListConnectionsRequest { workspace_id })
+                .await?
+                .into_inner()
+                .connections;
             let names = Names {
                 sources: sources.into_iter().map(|s| (s.source_id, s.name)).collect(),
                 connections: connections.into_iter().map(|c| (c.connection_id, c.name)).collect(),
@@ -66,10 +70,22 @@ pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
                 .map(|e| {
                     let rejected = e.rejected.unwrap_or_default();
                     let at = time(e.received_at.as_ref());
-                    vec![at, e.source_id.to_string(), e.message_id, rejected.code, rejected.field, rejected.reason]
+                    vec![
+                        at,
+                        e.source_id.to_string(),
+                        e.message_id,
+                        rejected.code,
+                        rejected.field,
+                        rejected.reason,
+                    ]
                 })
                 .collect();
-            print_rows(access.output, &document, &["received", "source", "message_id", "code", "field", "reason"], &rows);
+            print_rows(
+                access.output,
+                &document,
+                &["received", "source", "message_id", "code", "field", "reason"],
+                &rows,
+            );
         }
     }
     Ok(())
@@ -97,14 +113,22 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
     for story in stories {
         let event: Value = serde_json::from_str(&story.event_json).unwrap_or(Value::Null);
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        println!("{} {:?} from {} ({})", text("type"), text("name"), name(&names.sources, story.source_id), text("channel"));
+        println!(
+            "{} {:?} from {} ({})",
+            text("type"),
+            text("name"),
+            name(&names.sources, story.source_id),
+            text("channel")
+        );
         println!("  position   {}", position(story.position.as_ref()));
         println!("  received   {}   happened {}", time(story.received_at.as_ref()), text("timestamp"));
         println!("  library    {}", text("library"));
         println!("  ids        anonymous_id {}   user_id {}", text("anonymous_id"), text("user_id"));
         println!("  consent    {}", event["consent"]);
         match (&story.duplicate_of, story.resolved) {
-            (Some(first), _) => println!("  dedup      duplicate of {} (its twin or a repeat)", position(Some(first))),
+            (Some(first), _) => {
+                println!("  dedup      duplicate of {} (its twin or a repeat)", position(Some(first)))
+            }
             (None, true) => println!("  dedup      first occurrence"),
             (None, false) => println!("  dedup      not yet resolved"),
         }

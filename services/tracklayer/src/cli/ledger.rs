@@ -64,8 +64,11 @@ fn document(balance: &BalanceLedgerResponse) -> Value {
         .connections
         .iter()
         .map(|c| {
-            let states: Vec<Value> =
-                c.states.iter().map(|s| json!({ "state": s.state, "reason": s.reason, "events": s.count })).collect();
+            let states: Vec<Value> = c
+                .states
+                .iter()
+                .map(|s| json!({ "state": s.state, "reason": s.reason, "events": s.count }))
+                .collect();
             json!({
                 "connection_id": c.connection_id, "name": c.name, "accepted": c.accepted, "states": states,
                 "difference": c.difference, "faults": c.faults,

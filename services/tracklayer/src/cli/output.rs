@@ -75,6 +75,9 @@ mod tests {
     #[test]
     fn numbers_stand_to_the_right_and_words_to_the_left() {
         let rows = vec![vec!["meta".into(), "7".into()], vec!["tiktok".into(), "1234".into()]];
-        assert_eq!(table(&["name", "count"], &rows), "name    count\n-------------\nmeta        7\ntiktok   1234\n");
+        assert_eq!(
+            table(&["name", "count"], &rows),
+            "name    count\n-------------\nmeta        7\ntiktok   1234\n"
+        );
     }
 }

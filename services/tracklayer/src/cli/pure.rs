@@ -54,7 +54,9 @@ pub fn run_preview(command: &Preview) -> anyhow::Result<ExitCode> {
         }
     };
     let consent = match &command.consent_json {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?,
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?
+        }
         None => command.consent.clone(),
     };
     let consent = ConsentChoice::parse(&consent)?;

@@ -68,13 +68,15 @@ pub async fn run(options: &AccessOptions, send: Send) -> anyhow::Result<()> {
     };
     let now = jiff::Timestamp::now();
     let stamp = prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() };
-    let channel = tonic::transport::Endpoint::new(address)?.connect().await.context("could not reach ingest")?;
+    let channel =
+        tonic::transport::Endpoint::new(address)?.connect().await.context("could not reach ingest")?;
     let mut client = IngestServiceClient::new(channel);
     let mut rejected = 0;
     for chunk in events.chunks(500) {
         let batch = chunk.iter().map(|event| publish_event(event, stamp)).collect();
         let mut request = tonic::Request::new(PublishRequest { events: batch, sent_at: Some(stamp) });
-        let bearer: MetadataValue<_> = format!("Bearer {}", send.write_key).parse().context("the write key is no text")?;
+        let bearer: MetadataValue<_> =
+            format!("Bearer {}", send.write_key).parse().context("the write key is no text")?;
         request.metadata_mut().insert("authorization", bearer);
         let results = client.publish(request).await?.into_inner().results;
         rejected += results.iter().filter(|r| matches!(r.outcome, Some(Outcome::Rejected(_)))).count();

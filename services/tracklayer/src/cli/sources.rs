@@ -39,8 +39,12 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
     let workspace_id = access.workspace().await?.workspace_id;
     match command {
         Sources::List => {
-            let sources =
-                access.control()?.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
+            let sources = access
+                .control()?
+                .list_sources(ListSourcesRequest { workspace_id })
+                .await?
+                .into_inner()
+                .sources;
             let document = sources
                 .iter()
                 .map(|s| {
@@ -52,7 +56,15 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                 .collect();
             let rows: Vec<Vec<String>> = sources
                 .into_iter()
-                .map(|s| vec![s.source_id.to_string(), s.name, s.channel, s.default_place, format!("{}…", s.write_key_hint)])
+                .map(|s| {
+                    vec![
+                        s.source_id.to_string(),
+                        s.name,
+                        s.channel,
+                        s.default_place,
+                        format!("{}…", s.write_key_hint),
+                    ]
+                })
                 .collect();
             print_rows(access.output, &document, &["id", "name", "channel", "place", "write key"], &rows);
         }
@@ -68,7 +80,8 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             };
             let made = access.control()?.create_source(request).await?.into_inner();
             let source = made.source.unwrap_or_default();
-            let document = json!({ "source_id": source.source_id, "name": source.name, "write_key": made.write_key });
+            let document =
+                json!({ "source_id": source.source_id, "name": source.name, "write_key": made.write_key });
             let row = vec![source.source_id.to_string(), source.name, made.write_key];
             print_rows(access.output, &document, &["id", "name", "write key (shown only now)"], &[row]);
         }

@@ -52,14 +52,21 @@ impl Counts {
         let connections =
             control.list_connections(ListConnectionsRequest { workspace_id }).await?.into_inner().connections;
         let stats = access.delivery()?.get_stats(GetStatsRequest { workspace_id }).await?.into_inner();
-        let source_names: BTreeMap<i64, String> = sources.into_iter().map(|s| (s.source_id, s.name)).collect();
+        let source_names: BTreeMap<i64, String> =
+            sources.into_iter().map(|s| (s.source_id, s.name)).collect();
         let connection_names: BTreeMap<i64, String> =
             connections.into_iter().map(|c| (c.connection_id, c.name)).collect();
         Ok(Self::from_answer(&stats, &source_names, &connection_names))
     }
 
-    fn from_answer(stats: &GetStatsResponse, sources: &BTreeMap<i64, String>, connections: &BTreeMap<i64, String>) -> Self {
-        let name = |names: &BTreeMap<i64, String>, id: i64| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    fn from_answer(
+        stats: &GetStatsResponse,
+        sources: &BTreeMap<i64, String>,
+        connections: &BTreeMap<i64, String>,
+    ) -> Self {
+        let name = |names: &BTreeMap<i64, String>, id: i64| {
+            names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+        };
         let mut counts = Self::default();
         for source in &stats.sources {
             counts.accepted.insert(name(sources, source.source_id), source.accepted);
@@ -92,7 +99,8 @@ impl Counts {
     /// As tables.
     #[must_use]
     pub fn tables(&self) -> String {
-        let rows: Vec<Vec<String>> = self.accepted.iter().map(|(s, n)| vec![s.clone(), n.to_string()]).collect();
+        let rows: Vec<Vec<String>> =
+            self.accepted.iter().map(|(s, n)| vec![s.clone(), n.to_string()]).collect();
         let mut text = table(&["source", "accepted"], &rows);
         text.push('\n');
         let states = ["delivered", "shadowed", "duplicate", "filtered", "blocked", "held", "dead"];
@@ -117,10 +125,11 @@ impl Counts {
             .connections
             .iter()
             .flat_map(|(name, c)| {
-                c.states
-                    .iter()
-                    .filter(|((_, reason), _)| !reason.is_empty())
-                    .map(move |((state, reason), n)| vec![name.clone(), state.clone(), reason.clone(), n.to_string()])
+                c.states.iter().filter(|((_, reason), _)| !reason.is_empty()).map(
+                    move |((state, reason), n)| {
+                        vec![name.clone(), state.clone(), reason.clone(), n.to_string()]
+                    },
+                )
             })
             .collect();
         if !reasons.is_empty() {

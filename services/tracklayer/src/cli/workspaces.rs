@@ -36,7 +36,8 @@ pub enum Workspaces {
 pub async fn run(access: &Access, command: Workspaces) -> anyhow::Result<()> {
     match command {
         Workspaces::List => {
-            let seen = access.control()?.list_workspaces(ListWorkspacesRequest {}).await?.into_inner().workspaces;
+            let seen =
+                access.control()?.list_workspaces(ListWorkspacesRequest {}).await?.into_inner().workspaces;
             show(access, &seen);
         }
         Workspaces::Create { name, partitions } => {
@@ -48,7 +49,12 @@ pub async fn run(access: &Access, command: Workspaces) -> anyhow::Result<()> {
             let workspace_id = access.workspace().await?.workspace_id;
             let request = CreateAdminKeyRequest { workspace_id, label };
             let key = access.control()?.create_admin_key(request).await?.into_inner().admin_key;
-            print_rows(access.output, &json!({ "admin_key": key }), &["admin key (shown only now)"], &[vec![key.clone()]]);
+            print_rows(
+                access.output,
+                &json!({ "admin_key": key }),
+                &["admin key (shown only now)"],
+                &[vec![key.clone()]],
+            );
         }
     }
     Ok(())
@@ -68,7 +74,13 @@ fn show(access: &Access, workspaces: &[Workspace]) {
         .iter()
         .map(|w| {
             let from = w.value_from.join(", ");
-            vec![w.workspace_id.to_string(), w.name.clone(), w.partitions.to_string(), from, time(w.created_at.as_ref())]
+            vec![
+                w.workspace_id.to_string(),
+                w.name.clone(),
+                w.partitions.to_string(),
+                from,
+                time(w.created_at.as_ref()),
+            ]
         })
         .collect();
     print_rows(access.output, &document, &["id", "name", "partitions", "value from", "created"], &rows);

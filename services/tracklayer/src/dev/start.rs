@@ -68,6 +68,14 @@ pub struct Running {
     redis: Option<LocalRedis>,
 }
 
+/// The sandbox as a laptop wants it: Data Manager's 300 requests a minute would stretch a sample day over an hour. Every other
+/// rule is the platforms' own.
+fn sandbox_options() -> tracklayer_sandbox::Options {
+    let mut options = tracklayer_sandbox::Options::default();
+    options.google.requests_per_minute = 1_000_000;
+    options
+}
+
 /// A new master key as 64 hexadecimal digits.
 ///
 /// # Errors
@@ -167,7 +175,7 @@ impl Running {
         let sandbox_port = if options.free_ports { 0 } else { 8090 };
         let sandbox = Sandbox::start(
             SocketAddr::from(([127, 0, 0, 1], sandbox_port)),
-            tracklayer_sandbox::Options::default(),
+            sandbox_options(),
             sandbox_shutdown.clone(),
         )
         .await
@@ -285,7 +293,9 @@ impl Running {
         while let Some(ended) = self.services.join_next().await {
             match ended {
                 Ok((_, Ok(()))) => {}
-                Ok((name, Err(error))) => tracing::warn!(service = name, error = %format!("{error:#}"), "service ended with an error"),
+                Ok((name, Err(error))) => {
+                    tracing::warn!(service = name, error = %format!("{error:#}"), "service ended with an error")
+                }
                 Err(panic) => tracing::error!(error = %panic, "service panicked"),
             }
         }

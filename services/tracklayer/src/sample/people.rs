@@ -14,6 +14,8 @@ pub enum From {
     WebDe,
     /// The shop's server, California.
     ShopServer,
+    /// The shop's server, Germany.
+    ShopServerDe,
     /// The subscription app's server, Germany.
     Subscriptions,
     /// The wholesale portal's server; publishes over gRPC.
@@ -132,7 +134,11 @@ fn person(rng: &mut Rng, run: &str, number: usize, kind: Kind) -> Person {
         1 => format!("  BUYER{number}.{run}@Example.COM "),
         _ => format!("buyer{number}.{run}@example.com"),
     };
-    let phone = if german { format!("+49 30 {:07}", rng.u32(1_000_000..9_999_999)) } else { format!("+1 (415) 555-{:04}", rng.u32(0..10_000)) };
+    let phone = if german {
+        format!("+49 30 {:07}", rng.u32(1_000_000..9_999_999))
+    } else {
+        format!("+1 (415) 555-{:04}", rng.u32(0..10_000))
+    };
     Person {
         number,
         anonymous_id: format!("anon-{run}-{number}-{:08x}", rng.u32(..)),
@@ -169,7 +175,8 @@ impl Person {
             },
         });
         if let Some(allowed) = consent {
-            context["consent"] = json!({ "categoryPreferences": { "Advertising": allowed, "Analytics": allowed } });
+            context["consent"] =
+                json!({ "categoryPreferences": { "Advertising": allowed, "Analytics": allowed } });
         }
         let mut event = event;
         event["messageId"] = json!(self.message_id(step));
@@ -241,7 +248,14 @@ fn call(from: From, events: Vec<Value>, gpc: bool, repeats: u32) -> Call {
 }
 
 /// A page, a product, the cart; then the visitor logs in. Who logs in is known from then on, on every event.
-fn browse(visitor: &mut Visitor, rng: &mut Rng, person: &Person, product: &Product, gpc: bool, consent: Option<bool>) {
+fn browse(
+    visitor: &mut Visitor,
+    rng: &mut Rng,
+    person: &Person,
+    product: &Product,
+    gpc: bool,
+    consent: Option<bool>,
+) {
     let mut line = product.line(1);
     line["currency"] = json!(person.currency());
     line["value"] = amount(product.cents);
@@ -296,7 +310,7 @@ fn checkout(
     ];
     visitor.calls.push(call(person.web(), events, gpc, u32::from(rng.u32(0..10) == 0)));
     if rng.u32(0..10) < 8 {
-        let server = if person.german { From::Subscriptions } else { From::ShopServer };
+        let server = if person.german { From::ShopServerDe } else { From::ShopServer };
         let twin = person.server_event("order", &person.shop_id, completed);
         visitor.calls.push(call(server, vec![twin], false, 0));
     }
@@ -304,7 +318,8 @@ fn checkout(
 
 /// Withdraws in the middle of the session, then buys all the same.
 fn opt_out(visitor: &mut Visitor, person: &Person, product: &Product, quantity: i64) {
-    let preference = json!({ "type": "track", "event": "Segment Consent Preference Updated", "properties": {} });
+    let preference =
+        json!({ "type": "track", "event": "Segment Consent Preference Updated", "properties": {} });
     let order = json!({
         "order_id": format!("NL-{}", person.message_id("o")), "revenue": amount(product.cents * quantity),
         "currency": "USD", "products": [product.line(quantity)],
@@ -328,9 +343,24 @@ fn wholesale(visitor: &mut Visitor, rng: &mut Rng, person: &Person, product: &Pr
     let identify = json!({ "type": "identify", "traits": person.traits() });
     let order = order(rng, person, product, quantity);
     let completed = json!({ "type": "track", "event": "Order Completed", "properties": order });
-    visitor.calls.push(call(From::Wholesale, vec![person.server_event("portal", &portal_id, identify.clone())], false, 0));
-    visitor.calls.push(call(From::Wholesale, vec![person.server_event("bulk", &portal_id, completed)], false, 0));
-    visitor.calls.push(call(From::ShopServer, vec![person.server_event("shop", &person.shop_id, identify)], false, 0));
+    visitor.calls.push(call(
+        From::Wholesale,
+        vec![person.server_event("portal", &portal_id, identify.clone())],
+        false,
+        0,
+    ));
+    visitor.calls.push(call(
+        From::Wholesale,
+        vec![person.server_event("bulk", &portal_id, completed)],
+        false,
+        0,
+    ));
+    visitor.calls.push(call(
+        From::ShopServer,
+        vec![person.server_event("shop", &person.shop_id, identify)],
+        false,
+        0,
+    ));
 }
 
 /// A subscriber: the app's own user id, joined by e-mail; consent was given in the browser before.
@@ -345,9 +375,24 @@ fn subscription(visitor: &mut Visitor, person: &Person, product: &Product) {
             "currency": "EUR", "products": [product.line(1)],
         },
     });
-    visitor.calls.push(call(person.web(), vec![person.browser_event("landing", page, false, Some(true))], false, 0));
-    visitor.calls.push(call(From::Subscriptions, vec![person.server_event("app", &app_id, identify)], false, 0));
-    visitor.calls.push(call(From::Subscriptions, vec![person.server_event("renewal", &app_id, renewed)], false, 1));
+    visitor.calls.push(call(
+        person.web(),
+        vec![person.browser_event("landing", page, false, Some(true))],
+        false,
+        0,
+    ));
+    visitor.calls.push(call(
+        From::Subscriptions,
+        vec![person.server_event("app", &app_id, identify)],
+        false,
+        0,
+    ));
+    visitor.calls.push(call(
+        From::Subscriptions,
+        vec![person.server_event("renewal", &app_id, renewed)],
+        false,
+        1,
+    ));
 }
 
 impl Day {

@@ -81,7 +81,7 @@ async fn send_call(
     for attempt in 0..MAX_ATTEMPTS {
         let sent = match call.from {
             From::Wholesale => over_grpc(channel, write_key, call).await?,
-            From::WebUs | From::WebDe | From::ShopServer | From::Subscriptions => {
+            From::WebUs | From::WebDe | From::ShopServer | From::ShopServerDe | From::Subscriptions => {
                 over_http(&target.http, http, write_key, call).await?
             }
         };
@@ -145,7 +145,11 @@ async fn over_http(base: &str, http: &reqwest::Client, write_key: &str, call: &C
     Ok(Sent::Done { rejected })
 }
 
-async fn over_grpc(channel: &tonic::transport::Channel, write_key: &str, call: &Call) -> anyhow::Result<Sent> {
+async fn over_grpc(
+    channel: &tonic::transport::Channel,
+    write_key: &str,
+    call: &Call,
+) -> anyhow::Result<Sent> {
     let now = jiff::Timestamp::now();
     let stamp = prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() };
     let events = call.events.iter().map(|event| publish_event(event, stamp)).collect();
@@ -173,7 +177,8 @@ async fn over_grpc(channel: &tonic::transport::Channel, write_key: &str, call: &
 #[must_use]
 pub fn publish_event(event: &Value, timestamp: prost_types::Timestamp) -> PublishEvent {
     let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-    let object = |key: &str| event.get(key).filter(|v| v.is_object()).map(Value::to_string).unwrap_or_default();
+    let object =
+        |key: &str| event.get(key).filter(|v| v.is_object()).map(Value::to_string).unwrap_or_default();
     let event_type = match event["type"].as_str().unwrap_or_default() {
         "track" => EventType::Track,
         "page" => EventType::Page,

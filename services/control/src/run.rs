@@ -42,6 +42,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     if !problems.is_empty() {
         return Err(RunError::Config(problems));
     }
+    let ready = Readiness::new();
+    let ops_app = tracklayer_rpc::ops_router(ready.clone());
+    // After the router, which installs the recorder that keeps the descriptions.
     metrics::describe();
     let pool = tracklayer_postgres::connect(&config.database_url, config.database_connections).await?;
     let store = Store::new(pool.clone());
@@ -59,7 +62,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let (feed, newest) = watch::channel(None);
     let service = ControlGrpc::new(admin, newest.clone(), &config.master_key, stop.clone());
     let grpc = GrpcServer::new("control").add(ControlServiceServer::new(service));
-    let ready = Readiness::new();
 
     let http = async {
         match listeners.http {
@@ -77,16 +79,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let (grpc, http, ops, (), ()) = tokio::join!(
         async { ended(grpc.serve(listeners.grpc, stop.clone()).await) },
         async { ended(http.await) },
-        async {
-            ended(
-                tracklayer_rpc::serve_http(
-                    listeners.ops,
-                    tracklayer_rpc::ops_router(ready.clone()),
-                    stop.clone(),
-                )
-                .await,
-            )
-        },
+        async { ended(tracklayer_rpc::serve_http(listeners.ops, ops_app, stop.clone(),).await,) },
         follow(store, feed, stop.clone()),
         tell_readiness(newest, &ready, stop.clone()),
     );

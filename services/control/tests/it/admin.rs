@@ -161,5 +161,11 @@ async fn it_is_ready_with_a_configuration_and_stops_cleanly_with_a_follower_on_t
         .unwrap()
         .into_inner();
     assert!(stream.message().await.unwrap().is_some());
+    let metrics =
+        reqwest::get(format!("{}/metrics", control.replica.ops)).await.unwrap().text().await.unwrap();
+    for expected in ["# HELP tracklayer_control_config_followers Open", "tracklayer_control_config_version "]
+    {
+        assert!(metrics.contains(expected), "no `{expected}` in {metrics}");
+    }
     control.replica.stop().await.unwrap();
 }

@@ -73,10 +73,7 @@ fn contains_nul() -> Rejection {
 fn scan_string(bytes: &[u8], mut at: usize, found: &mut Scan) -> Result<usize, Rejection> {
     let mut high_half: Option<usize> = None;
     loop {
-        let Some(run) = bytes[at.min(bytes.len())..].iter().position(|b| matches!(b, b'"' | b'\\' | 0))
-        else {
-            return Ok(bytes.len());
-        };
+        let Some(run) = plain_run(&bytes[at.min(bytes.len())..]) else { return Ok(bytes.len()) };
         if run > 0 {
             found.lone_surrogates.extend(high_half.take());
         }

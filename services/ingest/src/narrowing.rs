@@ -127,7 +127,10 @@ fn record_item(
         Level::Person => SubjectLevel::Person.into(),
     };
     RecordItem {
-        subjects: subjects.iter().map(|(key, l)| Subject { key: key.0.to_vec(), level: level(l), linked: false }).collect(),
+        subjects: subjects
+            .iter()
+            .map(|(key, l)| Subject { key: key.0.to_vec(), level: level(l), linked: false })
+            .collect(),
         signals: Some(signals.clone()),
         captured_at: event.timestamp,
         received_at: event.received_at,

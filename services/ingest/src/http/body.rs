@@ -6,11 +6,13 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
+
+use http_body_util::BodyExt as _;
 use tracklayer_event::batch::MAX_BATCH_BYTES;
 
 use super::answer::Refusal;
@@ -18,6 +20,10 @@ use super::answer::Refusal;
 /// Most bytes of a single call's body; its event is held to 32,768 afterwards, with its own code.
 pub(super) const MAX_SINGLE_BYTES: usize = 65_536;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// Most bytes of a refused body that are read before its connection is closed after all.
+const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
+/// Longest time for that.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most bytes that a request may come to occupy, judged by its headers.
 pub(super) fn reservation(headers: &HeaderMap, limit: usize) -> usize {
@@ -39,27 +45,59 @@ pub(super) async fn read(
     let encoding =
         headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     if !matches!(encoding.as_deref(), None | Some("" | "identity" | "gzip" | "x-gzip")) {
+        discard(body).await;
         let message = "a body may be encoded with gzip only";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
+        discard(body).await;
         return Err(too_large(limit));
     }
-    let collected = tokio::time::timeout(patience, axum::body::to_bytes(body, limit)).await;
-    let body = match collected {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) if is_length_limit(&error) => return Err(too_large(limit)),
-        Ok(Err(_)) => {
-            let message = "the body ended before it was complete";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "incomplete_body", message));
-        }
+    let body = match tokio::time::timeout(patience, collect(body, limit)).await {
+        Ok(collected) => collected?,
         Err(_) => {
             let message = "the body did not arrive in time";
             return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
         }
     };
     if body.starts_with(&GZIP) { inflate(&body, limit) } else { Ok(body) }
+}
+
+/// Reads what a refused request still sends, and keeps nothing of it. A connection that is closed under a client's hands
+/// looks like a network error to an SDK, which then sends again what it should drop.
+pub(super) async fn discard(body: Body) {
+    let _ = tokio::time::timeout(DISCARD_PATIENCE, discard_rest(body, 0)).await;
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            let message = "the body ended before it was complete";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "incomplete_body", message));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let size = collected.len() + data.len();
+        if size > limit {
+            drop(collected);
+            discard_rest(body, size).await;
+            return Err(too_large(limit));
+        }
+        if body.is_end_stream() && collected.is_empty() {
+            return Ok(data);
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
+}
+
+async fn discard_rest(mut body: Body, mut seen: usize) {
+    while seen <= MAX_DISCARDED_BYTES
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        seen += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// Inflates, and stops one byte above the limit: a bomb costs no more than a large request.
@@ -79,17 +117,6 @@ fn too_large(limit: usize) -> Refusal {
     let code = if limit >= MAX_BATCH_BYTES { "batch_too_large" } else { "event_too_large" };
     let message = format!("the body has more than {limit} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Batches and single calls.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -19,6 +20,7 @@ use super::Edge;
 use super::answer::{self, Refusal};
 use super::body::{self, MAX_SINGLE_BYTES, reservation};
 use super::person::Person;
+use crate::admission::Admitted;
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::Arrival;
@@ -54,20 +56,24 @@ pub(super) async fn single(edge: &Edge, head: &Parts, body: Body, event_type: Ev
 }
 
 async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome>, Refusal> {
-    let snapshot = edge.ingest.snapshot()?;
-    let known = source_of_header(&snapshot, &head.headers)?;
-    let _room = edge.ingest.admission.admit(reservation(&head.headers, MAX_BATCH_BYTES))?;
+    let admitted = match admit(edge, head, MAX_BATCH_BYTES) {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            body::discard(body).await;
+            return Err(error.into());
+        }
+    };
     let received = receive(edge, head, body, MAX_BATCH_BYTES).await?;
     let parsed = batch::body_text(&received.body).and_then(batch::parse_batch);
     let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return Err(refuse_body(edge, known.as_ref(), &received, error).await),
+        Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
     };
     let body_key = match &parsed.write_key {
         Some(key) => Some(key.clone()),
         None => parsed.events.first().and_then(|first| batch::write_key_of(first.get()).ok().flatten()),
     };
-    let source = authenticate(&snapshot, &received, body_key)?;
+    let source = authenticate(&admitted.snapshot, &received, body_key)?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(&parsed, &source, &received);
     Ok(edge.ingest.accept(&source, &received.arrival(), incoming).await?)
@@ -79,16 +85,20 @@ async fn take_single(
     body: Body,
     event_type: EventType,
 ) -> Result<Outcome, Refusal> {
-    let snapshot = edge.ingest.snapshot()?;
-    let known = source_of_header(&snapshot, &head.headers)?;
-    let _room = edge.ingest.admission.admit(reservation(&head.headers, MAX_SINGLE_BYTES))?;
+    let admitted = match admit(edge, head, MAX_SINGLE_BYTES) {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            body::discard(body).await;
+            return Err(error.into());
+        }
+    };
     let received = receive(edge, head, body, MAX_SINGLE_BYTES).await?;
     let parsed = batch::body_text(&received.body).and_then(|text| Ok((text, batch::write_key_of(text)?)));
     let (text, body_key) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return Err(refuse_body(edge, known.as_ref(), &received, error).await),
+        Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
     };
-    let source = authenticate(&snapshot, &received, body_key)?;
+    let source = authenticate(&admitted.snapshot, &received, body_key)?;
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);
@@ -96,6 +106,21 @@ async fn take_single(
     let outcomes = edge.ingest.accept(&source, &received.arrival(), vec![incoming]).await?;
     // One event went in, one outcome comes out.
     outcomes.into_iter().next().ok_or_else(|| Refusal::from(IngestError::EmptyBatch))
+}
+
+/// A request that may be read: there is a configuration, its header names no wrong key, and there is room for it.
+struct Admission {
+    snapshot: Arc<Snapshot>,
+    /// The source, if the header names it.
+    known: Option<Source>,
+    _room: Admitted,
+}
+
+fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestError> {
+    let snapshot = edge.ingest.snapshot()?;
+    let known = source_of_header(&snapshot, &head.headers)?;
+    let room = edge.ingest.admission.admit(reservation(&head.headers, limit))?;
+    Ok(Admission { snapshot, known, _room: room })
 }
 
 impl Received {

@@ -74,8 +74,8 @@ async fn dispatch(edge: &Edge, request: Request) -> Response {
         Endpoint::Batch => events::batch(edge, &head, body).await,
         Endpoint::Single(event_type) => events::single(edge, &head, body, event_type).await,
         Endpoint::Metrics => {
-            // What the SDK measures about itself; read so that the connection stays usable, and dropped.
-            let _ = body::read(&head.headers, body, body::MAX_SINGLE_BYTES, edge.settings.body_timeout).await;
+            // What the SDK measures about itself.
+            body::discard(body).await;
             answer::success()
         }
         Endpoint::Pixel(event_type) => pixel::pixel(edge, &head, event_type).await,

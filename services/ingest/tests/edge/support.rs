@@ -79,6 +79,12 @@ impl ConsentService for Consent {
     ) -> Result<tonic::Response<consent::ReadNarrowingResponse>, tonic::Status> {
         Err(tonic::Status::unimplemented("ingest never reads the log"))
     }
+    async fn narrow(
+        &self,
+        _: tonic::Request<consent::NarrowRequest>,
+    ) -> Result<tonic::Response<consent::NarrowResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented("ingest narrows by recording"))
+    }
     async fn explain(
         &self,
         _: tonic::Request<consent::ExplainRequest>,

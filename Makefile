@@ -30,9 +30,12 @@ fmt: ## Check the format
 clippy: ## Lints; warnings are errors
 	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
-proto: ## Lint the protos with buf
+proto: ## Lint the protos with buf; refuse a change that breaks main's clients or stored bytes
 	@scripts/tool buf >/dev/null
 	cd proto && ../$(TOOLS)/bin/buf lint && ../$(TOOLS)/bin/buf build -o /dev/null
+	@if git rev-parse --verify -q main:proto/buf.yaml >/dev/null; then \
+		cd proto && ../$(TOOLS)/bin/buf breaking --against '../.git#branch=main,subdir=proto'; \
+	fi
 
 chart: ## Render the Helm chart for two sets of values and validate every object against Kubernetes' schemas
 	@scripts/check-chart

@@ -68,6 +68,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         return Err(RunError::Config { problems });
     }
     let http_listener = listeners.http.ok_or(RunError::NoHttpListener)?;
+    tracklayer_telemetry::install_recorder();
     metrics::describe();
 
     let token = || Secret::new(config.master_key.service_token());

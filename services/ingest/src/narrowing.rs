@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use tracklayer_event::consent::{may_narrow, says_anything};
-use tracklayer_event::identifiers::{Level, identifiers_of};
-use tracklayer_ids::{MasterKey, SubjectKey, WorkspaceId};
+use tracklayer_event::identifiers::{EventIdentifier, Level, identifiers_of};
+use tracklayer_ids::{MasterKey, WorkspaceId, WorkspaceKey};
 use tracklayer_proto::consent::v1::consent_service_client::ConsentServiceClient;
 use tracklayer_proto::consent::v1::{Place, RecordItem, RecordRequest, Subject, SubjectLevel};
 use tracklayer_proto::event::v1::{ConsentSignals, Event};
@@ -32,7 +32,7 @@ pub struct Narrowing {
     consent: ConsentServiceClient<Channel>,
     master_key: MasterKey,
     timeout: Duration,
-    last_statement: Cache<(WorkspaceId, SubjectKey), u64>,
+    last_statement: Cache<(WorkspaceId, Remembered), u64>,
 }
 
 impl std::fmt::Debug for Narrowing {
@@ -60,40 +60,36 @@ impl Narrowing {
         }
         let key = self.master_key.workspace(source.workspace);
         let mut items = Vec::new();
-        let mut statements: Vec<(SubjectKey, Option<u64>)> = Vec::new();
-        let mut in_request: HashMap<SubjectKey, Option<u64>> = HashMap::new();
+        let mut widened = Vec::new();
+        let mut in_request: HashMap<Remembered, Option<u64>> = HashMap::new();
         for event in events {
             let Some(signals) = event.consent.as_ref().filter(|s| says_anything(s)) else { continue };
-            let subjects: Vec<(SubjectKey, Level)> = identifiers_of(event, &source.user_id_type)
-                .iter()
-                .map(|id| (key.subject(&id.r#type, &id.value), id.level))
-                .collect();
+            let identifiers = identifiers_of(event, &source.user_id_type);
+            let remembered: Vec<Remembered> = identifiers.iter().map(remembered).collect();
             let hash = statement_hash(signals);
             let narrows = may_narrow(signals);
-            let last = |subject: &SubjectKey| {
-                let cached = || self.last_statement.get(&(source.workspace, *subject));
-                in_request.get(subject).copied().unwrap_or_else(cached)
+            let last = |who: &Remembered| {
+                let cached = || self.last_statement.get(&(source.workspace, *who));
+                in_request.get(who).copied().unwrap_or_else(cached)
             };
-            if narrows
-                && !subjects.is_empty()
-                && !subjects.iter().all(|(subject, _)| last(subject) == Some(hash))
-            {
-                items.push(record_item(event, signals, &subjects, source));
+            if narrows && !remembered.is_empty() && !remembered.iter().all(|who| last(who) == Some(hash)) {
+                items.push(record_item(event, signals, &identifiers, &key, source));
             }
-            for (subject, _) in subjects {
-                let remembered = narrows.then_some(hash);
-                in_request.insert(subject, remembered);
-                statements.push((subject, remembered));
+            for who in remembered {
+                in_request.insert(who, narrows.then_some(hash));
+                if !narrows {
+                    widened.push(who);
+                }
             }
         }
         // What may have widened is forgotten whatever happens next.
-        for (subject, _) in statements.iter().filter(|(_, hash)| hash.is_none()) {
-            self.last_statement.invalidate(&(source.workspace, *subject));
+        for who in widened {
+            self.last_statement.invalidate(&(source.workspace, who));
         }
         self.send(source.workspace, items).await?;
-        for (subject, hash) in in_request {
+        for (who, hash) in in_request {
             if let Some(hash) = hash {
-                self.last_statement.insert((source.workspace, subject), hash);
+                self.last_statement.insert((source.workspace, who), hash);
             }
         }
         Ok(())
@@ -116,27 +112,40 @@ impl Narrowing {
     }
 }
 
+/// An identifier in the cache: a plain hash, since most statements are repeats and a keyed one costs more than the rest.
+type Remembered = u128;
+
+fn remembered(identifier: &EventIdentifier) -> Remembered {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(identifier.r#type.as_bytes());
+    hasher.update(&[0x1f]);
+    hasher.update(identifier.value.as_bytes());
+    hasher.digest128()
+}
+
 fn record_item(
     event: &Event,
     signals: &ConsentSignals,
-    subjects: &[(SubjectKey, Level)],
+    identifiers: &[EventIdentifier],
+    key: &WorkspaceKey,
     source: &Source,
 ) -> RecordItem {
-    let level = |level: &Level| match level {
-        Level::Device => SubjectLevel::Device.into(),
-        Level::Person => SubjectLevel::Person.into(),
+    let subject = |identifier: &EventIdentifier| Subject {
+        key: key.subject(&identifier.r#type, &identifier.value).0.to_vec(),
+        level: match identifier.level {
+            Level::Device => SubjectLevel::Device.into(),
+            Level::Person => SubjectLevel::Person.into(),
+        },
+        ..Subject::default()
     };
     RecordItem {
-        subjects: subjects
-            .iter()
-            .map(|(key, l)| Subject { key: key.0.to_vec(), level: level(l), linked: false })
-            .collect(),
+        subjects: identifiers.iter().map(subject).collect(),
         signals: Some(signals.clone()),
         captured_at: event.timestamp,
         received_at: event.received_at,
         places: place(signals, source).into_iter().collect(),
         message_id: event.message_id.clone(),
-        explicit: None,
+        ..RecordItem::default()
     }
 }
 

@@ -64,13 +64,10 @@ pub async fn resolve(
 }
 
 fn resolve_item(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> ResolveItem {
-    let mut identifiers: Vec<Identifier> = identifiers(event, workspace, snapshot)
+    let identifiers = identifiers(event, workspace, snapshot)
         .into_iter()
         .map(|id| Identifier { r#type: id.r#type, value: id.value })
         .collect();
-    if !event.previous_id.is_empty() && event.previous_id != event.user_id {
-        identifiers.push(Identifier { r#type: "anonymous_id".to_owned(), value: event.previous_id.clone() });
-    }
     ResolveItem {
         identifiers,
         click_ids: event.click_ids.clone(),

@@ -20,6 +20,8 @@ create index decision_batch_decided_at_idx on consent.decision_batch using brin 
 create table consent.receipt (
     workspace_id bigint not null,
     batch_id uuid not null,
+    -- Number within the batch, from 1.
+    part integer not null,
     connection_id bigint not null,
     kind text not null,
     -- 1 allow, 2 allow restricted, 3 deny.
@@ -30,8 +32,7 @@ create table consent.receipt (
     denied_purposes smallint not null,
     -- Bit i (lowest first in each byte) set: message_ids[i + 1] got this answer.
     members bytea not null,
-    constraint receipt_pkey primary key
-        (workspace_id, batch_id, connection_id, outcome, reason, place, denied_purposes),
+    constraint receipt_pkey primary key (workspace_id, batch_id, part),
     constraint receipt_batch_fkey foreign key (workspace_id, batch_id)
         references consent.decision_batch (workspace_id, batch_id) on delete cascade
 );

@@ -40,8 +40,10 @@ impl Footprint {
             // Sticky: whether it is new is all that counts, and that the caller knows.
             Content::Gpc(sections) => footprint.denied[PLAIN_WORD] = sections.0,
             Content::Categories(statement) => {
-                let denied = Purposes::ASKED.difference(statement.allowed);
-                footprint.denied[PLAIN_WORD] = u64::from(denied.bits());
+                // Most banners do not name functional at all, and no kind of destination is for it: that it is missing is
+                // no news, or every visitor's first map would be a narrowing.
+                let missing = Purposes::ASKED.without(Purpose::Functional).difference(statement.allowed);
+                footprint.denied[PLAIN_WORD] = u64::from(missing.union(statement.refused).bits());
                 if statement.interaction {
                     footprint.granted = u64::from(statement.allowed.bits());
                 }
@@ -179,6 +181,7 @@ mod tests {
         let off = categories(&policy, &[("Advertising", false), ("Analytics", true)]);
         assert!(off.narrows(&on) && off.narrows(&Footprint::default()));
         assert!(!on.narrows(&off) && !off.narrows(&off));
+        assert!(!on.denies(), "functional is not missed");
         // One that is gone from the map counts as turned off.
         assert!(categories(&policy, &[("Advertising", true)]).narrows(&on));
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracklayer_ids::{MasterKey, SourceId, SubjectKey, WorkspaceId};
 
 use crate::click_ids::{ClickKind, Clicks, Sighting};
@@ -18,7 +18,7 @@ use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
 use crate::metrics;
 use crate::policy::{Policy, Types};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownPair, KnownProfile, Question};
+use crate::store::lookup::{Known, KnownProfile, PairNews, Question};
 use crate::store::profile::Profile;
 use crate::store::record::NewEvidence;
 use crate::store::touch::SeenPair;
@@ -27,8 +27,6 @@ use crate::store::touch::SeenPair;
 pub const MAX_BATCH: usize = 2_500;
 /// Most keys in one answer.
 pub const MAX_SUBJECT_KEYS: usize = 1_000;
-/// How much later a link must be seen again before that is written.
-const LAST_SEEN_COARSE: SignedDuration = SignedDuration::from_hours(1);
 
 /// One event's identifiers.
 #[derive(Clone)]
@@ -149,7 +147,8 @@ impl Resolver {
     ) -> Result<bool, StoreError> {
         let question = batch.question();
         let lookup = self.store.look_up(workspace, &question).await?;
-        batch.learn_pairs(&question, &lookup.pairs);
+        batch.news =
+            question.pairs.into_iter().zip(lookup.pairs).map(|(p, news)| (p.ends(), (p, news))).collect();
         batch.learn(&question.macs, lookup.known, lookup.profiles);
 
         let (evidence, again) = batch.evidence();
@@ -163,8 +162,7 @@ impl Resolver {
         self.store.touch(workspace, &again).await?;
         self.store.keep_clicks(workspace, &clicks).await?;
         if is_new {
-            let macs = batch.stale(&changed);
-            let question = Question { macs, pairs: Vec::new() };
+            let question = Question { macs: batch.stale(&changed), pairs: Vec::new() };
             let lookup = self.store.look_up(workspace, &question).await?;
             batch.learn(&question.macs, lookup.known, lookup.profiles);
         }
@@ -181,7 +179,8 @@ struct Batch<'a> {
     types: Types,
     known: HashMap<ValueMac, Known>,
     profiles: HashMap<ProfileId, KnownProfile>,
-    pairs: HashMap<(ValueMac, ValueMac, SourceId), KnownPair>,
+    /// Every pair of the batch, with what it asks for.
+    news: HashMap<(ValueMac, ValueMac, SourceId), (SeenPair, PairNews)>,
     /// Whether the item brought something new.
     is_new: Vec<bool>,
     /// The batch's own sightings.
@@ -197,27 +196,29 @@ impl<'a> Batch<'a> {
             types,
             known: HashMap::new(),
             profiles: HashMap::new(),
-            pairs: HashMap::new(),
+            news: HashMap::new(),
             clicks: BTreeMap::new(),
         }
     }
 
     fn question(&self) -> Question {
-        let macs: BTreeSet<ValueMac> = self.seen.iter().flatten().map(|identifier| identifier.mac).collect();
-        let mut pairs = BTreeSet::new();
+        let mut macs: HashMap<ValueMac, bool> = HashMap::new();
+        let mut pairs = HashMap::new();
         for (item, seen) in self.items.iter().zip(&self.seen) {
-            pairs.extend(pairs_of(seen).map(|(a, b)| (a, b, item.source)));
+            let brings = !item.clicks.is_empty();
+            seen.iter().for_each(|identifier| *macs.entry(identifier.mac).or_default() |= brings);
+            pairs_of(seen).for_each(|ends| see(&mut pairs, ends, item));
         }
-        Question { macs: macs.into_iter().collect(), pairs: pairs.into_iter().collect() }
+        Question { macs: macs.into_iter().collect(), pairs: pairs.into_values().collect() }
     }
 
-    fn learn_pairs(&mut self, question: &Question, pairs: &[Option<KnownPair>]) {
-        let known = question.pairs.iter().zip(pairs);
-        self.pairs = known.filter_map(|(ends, pair)| Some((*ends, (*pair)?))).collect();
-    }
-
-    fn learn(&mut self, macs: &[ValueMac], known: Vec<Known>, profiles: HashMap<ProfileId, KnownProfile>) {
-        self.known.extend(macs.iter().copied().zip(known));
+    fn learn(
+        &mut self,
+        macs: &[(ValueMac, bool)],
+        known: Vec<Known>,
+        profiles: HashMap<ProfileId, KnownProfile>,
+    ) {
+        self.known.extend(macs.iter().map(|(mac, _)| *mac).zip(known));
         self.profiles.extend(profiles);
     }
 
@@ -235,31 +236,33 @@ impl<'a> Batch<'a> {
     /// What must be recorded, and the known links whose times or sources are worth a write. Marks the items that brought
     /// something new.
     fn evidence(&mut self) -> (NewEvidence, Vec<SeenPair>) {
-        let mut new: BTreeMap<(ValueMac, ValueMac, SourceId), SeenPair> = BTreeMap::new();
-        let mut again = new.clone();
+        let mut new = BTreeSet::new();
+        let mut again = BTreeSet::new();
         let mut identifiers: BTreeMap<ValueMac, Identifier> = BTreeMap::new();
         for (n, item) in self.items.iter().enumerate() {
             let usable: Vec<Identifier> = self.usable(n).copied().collect();
-            let mut is_new = false;
             for (a, b) in pairs_of(&usable) {
                 let ends = (a, b, item.source);
-                let list = match self.pairs.get(&ends) {
-                    None => &mut new,
-                    Some(known) if worth_touching(known, item.seen_at) => &mut again,
-                    Some(_) => continue,
-                };
-                is_new |= !self.pairs.contains_key(&ends);
-                see(list, ends, item);
+                match self.news.get(&ends).map(|(_, news)| *news) {
+                    None | Some(PairNews::Nothing) => {}
+                    Some(PairNews::Again) => {
+                        again.insert(ends);
+                    }
+                    Some(PairNews::New) => {
+                        new.insert(ends);
+                        self.is_new[n] = true;
+                    }
+                }
             }
-            if is_new {
+            if self.is_new[n] {
                 identifiers.extend(usable.iter().map(|identifier| (identifier.mac, *identifier)));
             }
-            self.is_new[n] = is_new;
         }
         let place = |mac: &ValueMac| self.known.get(mac).and_then(|known| known.place);
         let identifiers =
             identifiers.into_iter().map(|(mac, identifier)| (identifier, place(&mac))).collect();
-        (NewEvidence { identifiers, pairs: new.into_values().collect() }, again.into_values().collect())
+        let mut take = |ends: BTreeSet<_>| ends.iter().filter_map(|e| Some(self.news.remove(e)?.0)).collect();
+        (NewEvidence { identifiers, pairs: take(new) }, take(again))
     }
 
     /// Files the batch's sightings under the weakest identifier of their event (the browser, not the person), and answers
@@ -284,15 +287,16 @@ impl<'a> Batch<'a> {
     }
 
     /// Identifiers whose profile may not be what was looked up: those of new items, and those in components that changed.
-    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<ValueMac> {
-        let mut stale = BTreeSet::new();
-        for (n, seen) in self.seen.iter().enumerate() {
+    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<(ValueMac, bool)> {
+        let mut stale = BTreeMap::new();
+        for (n, (item, seen)) in self.items.iter().zip(&self.seen).enumerate() {
             let moved = seen.iter().any(|identifier| {
                 let place = self.known.get(&identifier.mac).and_then(|known| known.place);
                 place.is_some_and(|place| changed.contains(&place.component))
             });
             if moved || self.is_new[n] {
-                stale.extend(seen.iter().map(|identifier| identifier.mac));
+                let brings = !item.clicks.is_empty();
+                seen.iter().for_each(|identifier| *stale.entry(identifier.mac).or_default() |= brings);
             }
         }
         stale.into_iter().collect()
@@ -385,21 +389,16 @@ fn pairs_of(seen: &[Identifier]) -> impl Iterator<Item = (ValueMac, ValueMac)> {
     seen.iter().enumerate().flat_map(|(n, a)| seen[n + 1..].iter().map(move |b| pair(a.mac, b.mac)))
 }
 
-/// Whether another sight of a known pair is worth a write: a new source, an earlier first, or a much later last one.
-fn worth_touching(known: &KnownPair, seen_at: Timestamp) -> bool {
-    known.seen.is_none_or(|(first, last)| seen_at < first || seen_at.duration_since(last) > LAST_SEEN_COARSE)
-}
-
 /// Adds one sight of a pair.
 fn see(
-    list: &mut BTreeMap<(ValueMac, ValueMac, SourceId), SeenPair>,
-    (a, b, source): (ValueMac, ValueMac, SourceId),
+    list: &mut HashMap<(ValueMac, ValueMac, SourceId), SeenPair>,
+    (a, b): (ValueMac, ValueMac),
     item: &Item,
 ) {
-    let seen = list.entry((a, b, source)).or_insert_with(|| SeenPair {
+    let seen = list.entry((a, b, item.source)).or_insert_with(|| SeenPair {
         a,
         b,
-        source,
+        source: item.source,
         first_seen: item.seen_at,
         last_seen: item.seen_at,
         message_id: item.message_id.clone(),

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
-use jiff_sqlx::Timestamp as SqlTimestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use tracklayer_ids::{SourceId, SubjectKey, WorkspaceId};
+use sqlx::postgres::types::PgInterval;
+use tracklayer_ids::{SubjectKey, WorkspaceId};
 
+use super::touch::SeenPair;
 use super::{Store, bytes, key_of};
 use crate::click_ids::{ClickKind, Clicks, Sighting};
 use crate::difference::{ComponentId, ProfileId};
@@ -17,13 +18,16 @@ use crate::identifier::ValueMac;
 /// Most members of a profile that are read for one answer.
 pub const MAX_MEMBERS: i64 = 1_000;
 
+/// How much later a link must be seen again before that is written.
+const LAST_SEEN_COARSE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 3_600_000_000 };
+
 /// What is asked.
 #[derive(Debug, Default)]
 pub struct Question {
-    /// Distinct identifiers.
-    pub macs: Vec<ValueMac>,
-    /// Distinct pairs, lower hash first, each with the source that saw it.
-    pub pairs: Vec<(ValueMac, ValueMac, SourceId)>,
+    /// Distinct identifiers, each with whether it brings click ids.
+    pub macs: Vec<(ValueMac, bool)>,
+    /// Pairs, distinct with their source.
+    pub pairs: Vec<SeenPair>,
 }
 
 /// Where an identifier stands.
@@ -48,15 +52,19 @@ pub struct Known {
     pub blocked: bool,
     /// It was erased.
     pub suppressed: bool,
-    /// Click ids seen on it.
+    /// Click ids seen on it; not read where its profile says the same and it brings none.
     pub clicks: Clicks,
 }
 
-/// One pair of the question that was seen before.
+/// What a pair asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownPair {
-    /// First and latest sight by the source asked for; `None` if only others saw it.
-    pub seen: Option<(Timestamp, Timestamp)>,
+pub enum PairNews {
+    /// Nothing: seen before by this source, and not long ago.
+    Nothing,
+    /// A note: seen before, but not by this source, or earlier or much later than now.
+    Again,
+    /// Never seen before.
+    New,
 }
 
 /// A profile that one of the identifiers is in.
@@ -77,13 +85,13 @@ pub struct KnownProfile {
 pub struct Lookup {
     /// For each identifier.
     pub known: Vec<Known>,
-    /// For each pair, if it was seen before.
-    pub pairs: Vec<Option<KnownPair>>,
+    /// For each pair.
+    pub pairs: Vec<PairNews>,
     /// The profiles of the identifiers.
     pub profiles: HashMap<ProfileId, KnownProfile>,
 }
 
-/// Rows of eight shapes under one set of columns, so that one round trip answers everything.
+/// Rows of six shapes under one set of columns, so that one round trip answers everything.
 const LOOK_UP: &str = include_str!("lookup.sql");
 
 impl Store {
@@ -95,19 +103,24 @@ impl Store {
         if question.macs.is_empty() {
             return Ok(Lookup::default());
         }
+        let pairs = &question.pairs;
         let rows = sqlx::query(LOOK_UP)
             .bind(workspace.0)
-            .bind(bytes(&question.macs))
-            .bind(bytes(question.pairs.iter().map(|(a, _, _)| a)))
-            .bind(bytes(question.pairs.iter().map(|(_, b, _)| b)))
-            .bind(question.pairs.iter().map(|(_, _, source)| source.0).collect::<Vec<_>>())
+            .bind(bytes(question.macs.iter().map(|(mac, _)| mac)))
+            .bind(question.macs.iter().map(|(_, brings)| *brings).collect::<Vec<_>>())
+            .bind(bytes(pairs.iter().map(|p| &p.a)))
+            .bind(bytes(pairs.iter().map(|p| &p.b)))
+            .bind(pairs.iter().map(|p| p.source.0).collect::<Vec<_>>())
+            .bind(pairs.iter().map(|p| p.first_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+            .bind(pairs.iter().map(|p| p.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
             .bind(MAX_MEMBERS)
+            .bind(LAST_SEEN_COARSE)
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::of("look identifiers up"))?;
         let mut lookup = Lookup {
             known: vec![Known::default(); question.macs.len()],
-            pairs: vec![None; question.pairs.len()],
+            pairs: vec![PairNews::Nothing; question.pairs.len()],
             profiles: HashMap::new(),
         };
         for row in rows {
@@ -118,47 +131,51 @@ impl Store {
 }
 
 impl Lookup {
-    /// Files one row; profiles come before their members.
+    /// Files one row; profiles come before their click ids.
     fn take(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
-        let ord = usize::try_from(row.try_get::<i64, _>("ord")? - 1).unwrap_or(usize::MAX);
-        let profile = ProfileId(row.try_get("profile_id")?);
-        match row.try_get::<i16, _>("what")? {
-            1 => {
-                let flags: i16 = row.try_get("flags")?;
-                let component = ComponentId(row.try_get("component_id")?);
-                let (hub, contested) = (flags & 1 != 0, flags & 2 != 0);
-                self.of(ord, |known| known.place = Some(Place { component, profile, hub, contested }));
-            }
-            2 => self.of(ord, |known| known.blocked = true),
-            3 => self.of(ord, |known| known.suppressed = true),
+        let what: i16 = row.try_get("what")?;
+        let ord = || row.try_get("ord").map(place_of);
+        match what {
+            1 => self.take_profile(row)?,
+            2 => self.of(ord()?, |known| known.blocked = true),
+            3 => self.of(ord()?, |known| known.suppressed = true),
             4 => {
-                let seen = sighting_times(row)?;
-                if let Some(pair) = self.pairs.get_mut(ord) {
-                    *pair = Some(KnownPair { seen });
+                if let Some(pair) = self.pairs.get_mut(ord()?) {
+                    let known = row.try_get::<i16, _>("flags")? != 0;
+                    *pair = if known { PairNews::Again } else { PairNews::New };
                 }
             }
             5 => {
-                let key = key_of(row.try_get("key")?);
-                let person = row.try_get::<i16, _>("flags")? & 4 != 0;
-                let (members, clicks) = (Vec::new(), Clicks::default());
-                self.profiles.insert(profile, KnownProfile { key, person, members, clicks });
-            }
-            6 => {
-                if let Some(found) = self.profiles.get_mut(&profile) {
-                    found.members.push(key_of(row.try_get("key")?));
-                }
-            }
-            7 => {
-                if let (Some(found), Some((kind, seen))) = (self.profiles.get_mut(&profile), click(row)?) {
-                    found.clicks.add(kind, &seen);
+                let profile = self.profiles.get_mut(&ProfileId(row.try_get("profile_id")?));
+                if let (Some(profile), Some((kind, seen))) = (profile, click(row)?) {
+                    profile.clicks.add(kind, &seen);
                 }
             }
             _ => {
                 if let Some((kind, seen)) = click(row)? {
-                    self.of(ord, |known| known.clicks.add(kind, &seen));
+                    self.of(ord()?, |known| known.clicks.add(kind, &seen));
                 }
             }
         }
+        Ok(())
+    }
+
+    fn take_profile(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
+        let profile = ProfileId(row.try_get("profile_id")?);
+        let component = ComponentId(row.try_get("component_id")?);
+        let members: Vec<uuid::Uuid> = row.try_get("keys")?;
+        let (ords, marks): (Vec<i64>, Vec<i16>) = (row.try_get("ords")?, row.try_get("marks")?);
+        for (ord, mark) in ords.into_iter().zip(marks) {
+            let (hub, contested) = (mark & 1 != 0, mark & 2 != 0);
+            self.of(place_of(ord), |known| known.place = Some(Place { component, profile, hub, contested }));
+        }
+        let found = KnownProfile {
+            key: key_of(row.try_get("key")?),
+            person: row.try_get::<i16, _>("flags")? != 0,
+            members: members.into_iter().map(key_of).collect(),
+            clicks: Clicks::default(),
+        };
+        self.profiles.insert(profile, found);
         Ok(())
     }
 
@@ -169,17 +186,16 @@ impl Lookup {
     }
 }
 
-fn sighting_times(row: &PgRow) -> Result<Option<(Timestamp, Timestamp)>, sqlx::Error> {
-    let first: Option<SqlTimestamp> = row.try_get("first_seen")?;
-    let last: Option<SqlTimestamp> = row.try_get("last_seen")?;
-    Ok(first.zip(last).map(|(first, last)| (first.to_jiff(), last.to_jiff())))
+/// Index of an element by its ordinality, which counts from 1.
+fn place_of(ord: i64) -> usize {
+    usize::try_from(ord - 1).unwrap_or(usize::MAX)
 }
 
 fn click(row: &PgRow) -> Result<Option<(ClickKind, Sighting)>, sqlx::Error> {
-    let kind = ClickKind::from_number(row.try_get("flags")?);
-    let times = sighting_times(row)?;
-    let value: String = row.try_get("value")?;
-    Ok(kind
-        .zip(times)
-        .map(|(kind, (first_seen, last_seen))| (kind, Sighting { value, first_seen, last_seen })))
+    let seen = Sighting {
+        value: row.try_get("value")?,
+        first_seen: row.try_get::<SqlTimestamp, _>("first_seen")?.to_jiff(),
+        last_seen: row.try_get::<SqlTimestamp, _>("last_seen")?.to_jiff(),
+    };
+    Ok(ClickKind::from_number(row.try_get("flags")?).map(|kind| (kind, seen)))
 }

@@ -1,15 +1,20 @@
--- $1 workspace, $2 hashes, $3 $4 $5 pairs with their source, $6 most members of a profile.
+-- $1 workspace, $2 hashes, $3 whether each brings click ids, $4 to $8 pairs: ends, source, first and last sight,
+-- $9 most members of a profile, $10 how much later a sight must be to matter.
+-- The limits inside lateral joins are more than ever there is: they keep the plan at index probes, whatever the statistics.
 with asked as materialized (
-    select u.mac, u.ord from unnest($2::bytea[]) with ordinality as u(mac, ord)
+    select u.mac, u.brings, u.ord from unnest($2::bytea[], $3::bool[]) with ordinality as u(mac, brings, ord)
 ),
 known as materialized (
-    select a.ord, i.component_id, i.profile_id, (i.hub::int + i.contested::int * 2)::int2 as flags
+    select a.ord, i.profile_id, (i.hub::int + i.contested::int * 2)::int2 as mark, i.contested
     from asked a
     join identity.identifier i on i.workspace_id = $1 and i.value_mac = a.mac
 ),
 profiles as materialized (
-    select p.profile_id, p.key, p.person
-    from (select distinct k.profile_id from known k) k
+    select p.profile_id, p.component_id, p.key, p.person, k.ords, k.marks
+    from (
+        select profile_id, array_agg(ord order by ord) as ords, array_agg(mark order by ord) as marks
+        from known group by profile_id
+    ) k
     join identity.profile p on p.workspace_id = $1 and p.profile_id = k.profile_id
 ),
 members as materialized (
@@ -19,36 +24,48 @@ members as materialized (
         select i.value_mac, i.key
         from identity.identifier i
         where i.workspace_id = $1 and i.profile_id = p.profile_id
-        limit $6
+        limit $9
     ) m
 )
-select 1::int2 as what, k.ord, k.profile_id, k.component_id, k.flags, null::uuid as key, null::text as value,
-       null::timestamptz as first_seen, null::timestamptz as last_seen
-from known k
+select 1::int2 as what, 0::bigint as ord, p.profile_id, p.component_id, p.person::int::int2 as flags, p.key, p.ords,
+       p.marks, m.keys, null::text as value, null::timestamptz as first_seen, null::timestamptz as last_seen
+from profiles p
+join (select profile_id, array_agg(key) as keys from members group by profile_id) m on m.profile_id = p.profile_id
 union all
-select 2::int2, a.ord, 0, 0, 0::int2, null, null, null, null
+select 2::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
 from asked a join identity.blocked b on b.workspace_id = $1 and b.value_mac = a.mac
 union all
-select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null
+select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
 from asked a join identity.suppressed s on s.workspace_id = $1 and s.value_mac = a.mac
 union all
-select 4::int2, p.ord, 0, 0, 0::int2, null, null,
-       min(l.first_seen) filter (where l.source_id = p.source), max(l.last_seen) filter (where l.source_id = p.source)
-from unnest($3::bytea[], $4::bytea[], $5::bigint[]) with ordinality as p(a, b, source, ord)
-join identity.link l on l.workspace_id = $1 and l.a_mac = p.a and l.b_mac = p.b
-group by p.ord
+-- Only pairs that ask for something to be written.
+select 4::int2, p.ord, 0, 0, l.known::int::int2, null, null, null, null, null, null, null
+from unnest($4::bytea[], $5::bytea[], $6::bigint[], $7::timestamptz[], $8::timestamptz[]) with ordinality
+    as p(a, b, source, first_seen, last_seen, ord)
+cross join lateral (
+    select count(*) > 0 as known,
+        coalesce(bool_or(l.source_id = p.source and l.first_seen <= p.first_seen
+            and l.last_seen >= p.last_seen - $10::interval), false) as is_fine
+    from identity.link l
+    where l.workspace_id = $1 and l.a_mac = p.a and l.b_mac = p.b
+) l
+where not l.is_fine
 union all
-select 5::int2, 0, p.profile_id, 0, (p.person::int * 4)::int2, p.key, null, null, null from profiles p
-union all
-select 6::int2, 0, m.profile_id, 0, 0::int2, m.key, null, null, null from members m
-union all
-select 7::int2, 0, c.profile_id, 0, c.kind, null, c.value, c.first_seen, c.last_seen
+select 5::int2, 0, c.profile_id, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
 from (
     select distinct on (m.profile_id, c.kind) m.profile_id, c.kind, c.value, c.first_seen, c.last_seen
     from members m
-    join identity.click_id c on c.workspace_id = $1 and c.value_mac = m.value_mac
+    cross join lateral (
+        select * from identity.click_id c where c.workspace_id = $1 and c.value_mac = m.value_mac limit 9
+    ) c
     order by m.profile_id, c.kind, c.last_seen desc, c.value desc
 ) c
 union all
-select 8::int2, a.ord, 0, 0, c.kind, null, c.value, c.first_seen, c.last_seen
-from asked a join identity.click_id c on c.workspace_id = $1 and c.value_mac = a.mac
+-- Their own sightings only of those that bring more, and where no profile says the same.
+select 6::int2, a.ord, 0, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
+from asked a
+left join known k on k.ord = a.ord
+cross join lateral (
+    select * from identity.click_id c where c.workspace_id = $1 and c.value_mac = a.mac limit 9
+) c
+where a.brings or k.ord is null or k.contested

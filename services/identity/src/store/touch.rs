@@ -29,6 +29,14 @@ pub struct SeenPair {
     pub message_id: String,
 }
 
+impl SeenPair {
+    /// What makes it distinct.
+    #[must_use]
+    pub fn ends(&self) -> (ValueMac, ValueMac, SourceId) {
+        (self.a, self.b, self.source)
+    }
+}
+
 impl Store {
     /// Notes that known pairs were seen again, or by another source. Safe to repeat.
     ///

@@ -1,0 +1,77 @@
+{{/* The services and the settings file of each. */}}
+
+{{/* The services: the name under which gRPC health knows each, whether it has an HTTP port, whether it needs Redis, and whom
+     it calls. */}}
+{{- define "tracklayer.roles" -}}
+ingest:
+  health: tracklayer.ingest.v1.IngestService
+  http: true
+  redis: true
+  calls: [control, consent]
+identity:
+  health: tracklayer.identity.v1.IdentityService
+  http: false
+  redis: false
+  calls: []
+consent:
+  health: tracklayer.consent.v1.ConsentService
+  http: false
+  redis: false
+  calls: []
+delivery:
+  health: tracklayer.delivery.v1.DeliveryService
+  http: false
+  redis: true
+  calls: [control, identity, consent]
+control:
+  health: tracklayer.control.v1.ControlService
+  http: true
+  redis: false
+  calls: [delivery]
+{{- end -}}
+
+{{/* gRPC address of a service. Takes root, role. */}}
+{{- define "tracklayer.address" -}}
+http://{{ include "tracklayer.fullname" .root }}-{{ .role }}:7000
+{{- end -}}
+
+{{/* The operator's settings of a service, with what follows from the rest of the values. Takes root, role. */}}
+{{- define "tracklayer.ownSettings" -}}
+{{- $settings := deepCopy (index .root.Values .role).settings -}}
+{{- $ingress := .root.Values.ingress -}}
+{{- if and (eq .role "ingest") $ingress.ingest.enabled (not (hasKey $settings "trusted_proxies")) -}}
+{{- $_ := set $settings "trusted_proxies" 1 -}}
+{{- end -}}
+{{- if and (eq .role "control") $ingress.console.enabled $ingress.console.tls.enabled (not (hasKey $settings "console_cookies_https_only")) -}}
+{{- $_ := set $settings "console_cookies_https_only" true -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{/* The settings file of a service, TOML. Values go through toJson: Helm's numbers are floats, and its TOML writes a million
+     as 1e+06, which is no whole number to the reader. Takes root, role. */}}
+{{- define "tracklayer.settings" -}}
+{{- $role := get (include "tracklayer.roles" .root | fromYaml) .role -}}
+[process]
+listen_grpc = {{ printf "%s:7000" .root.Values.listenAddress | toJson }}
+{{- if $role.http }}
+listen_http = {{ printf "%s:8080" .root.Values.listenAddress | toJson }}
+{{- end }}
+listen_ops = {{ printf "%s:9000" .root.Values.listenAddress | toJson }}
+master_key_file = "/etc/tracklayer/secrets/master-key"
+
+[{{ .role }}]
+database_url_file = "/etc/tracklayer/secrets/database-url"
+{{- if $role.redis }}
+redis_url_file = "/etc/tracklayer/secrets/redis-url"
+{{- end }}
+{{- range $role.calls }}
+{{ . }}_address = {{ include "tracklayer.address" (dict "root" $.root "role" .) | toJson }}
+{{- end }}
+{{- if get (index .root.Values .role) "policy" }}
+policy_file = "/etc/tracklayer/settings/policy"
+{{- end }}
+{{- range $key, $value := include "tracklayer.ownSettings" . | fromYaml }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+{{- end -}}

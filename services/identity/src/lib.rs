@@ -4,7 +4,7 @@
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
 //! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
 //! (the newest of each kind), [`difference`] (what a new answer changes in what is stored). Then [`resolve`] (a batch of
-//! events) over [`store`] (all SQL), and around it [`grpc`], [`config`], [`error`] and [`metrics`].
+//! events; [`recent`] spares questions) over [`store`] (all SQL), and around it [`grpc`], [`config`], [`error`] and [`metrics`].
 
 pub mod click_ids;
 pub mod config;
@@ -18,6 +18,7 @@ pub mod identifier;
 pub mod leader;
 pub mod metrics;
 pub mod policy;
+pub mod recent;
 pub mod resolve;
 mod run;
 pub mod store;

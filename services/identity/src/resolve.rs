@@ -17,8 +17,9 @@ use crate::error::{IdentityError, StoreError};
 use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
 use crate::metrics;
 use crate::policy::{Policy, Types};
+use crate::recent::{LAST_SEEN_COARSE, RecentPairs};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownProfile, PairNews, Question};
+use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, Question};
 use crate::store::profile::Profile;
 use crate::store::record::NewEvidence;
 use crate::store::touch::SeenPair;
@@ -98,13 +99,25 @@ pub struct Resolver {
     store: Store,
     master_key: MasterKey,
     policy: Arc<Policy>,
+    recent: RecentPairs,
+}
+
+/// What a pair of the batch asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Nothing: seen before by this source, and not long ago.
+    Nothing,
+    /// A note: seen before, but not by this source, or earlier or much later than now.
+    Again,
+    /// To be recorded.
+    New,
 }
 
 impl Resolver {
     /// Over a store, with the installation's key and rules.
     #[must_use]
     pub fn new(store: Store, master_key: MasterKey, policy: Policy) -> Self {
-        Self { store, master_key, policy: Arc::new(policy) }
+        Self { store, master_key, policy: Arc::new(policy), recent: RecentPairs::default() }
     }
 
     /// Resolves a batch; answers in the order of `items`. When this returns, what was new is committed. Safe to repeat.
@@ -145,15 +158,26 @@ impl Resolver {
         workspace: WorkspaceId,
         batch: &mut Batch<'_>,
     ) -> Result<bool, StoreError> {
-        let question = batch.question();
+        let (recent, pairs): (Vec<SeenPair>, Vec<SeenPair>) =
+            batch.pairs().partition(|pair| self.recent.covers(workspace, pair));
+        let question = Question { macs: batch.macs(), pairs };
         let lookup = self.store.look_up(workspace, &question).await?;
-        batch.news =
-            question.pairs.into_iter().zip(lookup.pairs).map(|(p, news)| (p.ends(), (p, news))).collect();
         batch.learn(&question.macs, lookup.known, lookup.profiles);
+        for pair in recent {
+            batch.news.insert(pair.ends(), (pair, News::Nothing));
+        }
+        for (pair, history) in question.pairs.into_iter().zip(lookup.pairs) {
+            let news = news_of(&pair, history);
+            if let (News::Nothing, PairHistory::Seen { first, last }) = (news, history) {
+                self.recent.note(workspace, &pair, first, last);
+            }
+            batch.news.insert(pair.ends(), (pair, news));
+        }
 
         let (evidence, again) = batch.evidence();
         let clicks = batch.clicks_worth_writing();
         let is_new = !evidence.pairs.is_empty();
+        let written: Vec<SeenPair> = evidence.pairs.iter().chain(&again).cloned().collect();
         let changed = if is_new {
             self.store.record(workspace, &mut batch.types, evidence).await?.components
         } else {
@@ -161,6 +185,9 @@ impl Resolver {
         };
         self.store.touch(workspace, &again).await?;
         self.store.keep_clicks(workspace, &clicks).await?;
+        for pair in &written {
+            self.recent.note(workspace, pair, pair.first_seen, pair.last_seen);
+        }
         if is_new {
             let question = Question { macs: batch.stale(&changed), pairs: Vec::new() };
             let lookup = self.store.look_up(workspace, &question).await?;
@@ -180,7 +207,7 @@ struct Batch<'a> {
     known: HashMap<ValueMac, Known>,
     profiles: HashMap<ProfileId, KnownProfile>,
     /// Every pair of the batch, with what it asks for.
-    news: HashMap<(ValueMac, ValueMac, SourceId), (SeenPair, PairNews)>,
+    news: HashMap<(ValueMac, ValueMac, SourceId), (SeenPair, News)>,
     /// Whether the item brought something new.
     is_new: Vec<bool>,
     /// The batch's own sightings.
@@ -201,15 +228,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn question(&self) -> Question {
+    /// The distinct identifiers, each with whether it brings click ids.
+    fn macs(&self) -> Vec<(ValueMac, bool)> {
         let mut macs: HashMap<ValueMac, bool> = HashMap::new();
-        let mut pairs = HashMap::new();
         for (item, seen) in self.items.iter().zip(&self.seen) {
             let brings = !item.clicks.is_empty();
             seen.iter().for_each(|identifier| *macs.entry(identifier.mac).or_default() |= brings);
+        }
+        macs.into_iter().collect()
+    }
+
+    /// The pairs, distinct with their source.
+    fn pairs(&self) -> impl Iterator<Item = SeenPair> + use<> {
+        let mut pairs = HashMap::new();
+        for (item, seen) in self.items.iter().zip(&self.seen) {
             pairs_of(seen).for_each(|ends| see(&mut pairs, ends, item));
         }
-        Question { macs: macs.into_iter().collect(), pairs: pairs.into_values().collect() }
+        pairs.into_values()
     }
 
     fn learn(
@@ -229,6 +264,10 @@ impl<'a> Batch<'a> {
         })
     }
 
+    fn place(&self, mac: ValueMac) -> Option<Place> {
+        self.known.get(&mac)?.place
+    }
+
     fn is_suppressed(&self, item: usize) -> bool {
         self.seen[item].iter().any(|i| self.known.get(&i.mac).is_some_and(|known| known.suppressed))
     }
@@ -243,12 +282,14 @@ impl<'a> Batch<'a> {
             let usable: Vec<Identifier> = self.usable(n).copied().collect();
             for (a, b) in pairs_of(&usable) {
                 let ends = (a, b, item.source);
+                // A link is no use without its identifiers: they may have been unblocked since.
+                let stored = self.place(a).is_some() && self.place(b).is_some();
                 match self.news.get(&ends).map(|(_, news)| *news) {
-                    None | Some(PairNews::Nothing) => {}
-                    Some(PairNews::Again) => {
+                    Some(News::Again) if stored => {
                         again.insert(ends);
                     }
-                    Some(PairNews::New) => {
+                    Some(News::Nothing) if stored => {}
+                    _ => {
                         new.insert(ends);
                         self.is_new[n] = true;
                     }
@@ -291,8 +332,7 @@ impl<'a> Batch<'a> {
         let mut stale = BTreeMap::new();
         for (n, (item, seen)) in self.items.iter().zip(&self.seen).enumerate() {
             let moved = seen.iter().any(|identifier| {
-                let place = self.known.get(&identifier.mac).and_then(|known| known.place);
-                place.is_some_and(|place| changed.contains(&place.component))
+                self.place(identifier.mac).is_some_and(|place| changed.contains(&place.component))
             });
             if moved || self.is_new[n] {
                 let brings = !item.clicks.is_empty();
@@ -315,7 +355,7 @@ impl<'a> Batch<'a> {
     }
 
     fn is_hub(&self, mac: ValueMac) -> bool {
-        self.known.get(&mac).and_then(|known| known.place).is_some_and(|place| place.hub)
+        self.place(mac).is_some_and(|place| place.hub)
     }
 
     fn answer(&self, n: usize) -> Answer {
@@ -341,8 +381,7 @@ impl<'a> Batch<'a> {
                 clicks.merge(&known.clicks);
             }
         }
-        let place = self.known.get(&strongest.mac).and_then(|known| known.place);
-        let profile = place.and_then(|place| self.profiles.get(&place.profile));
+        let profile = self.place(strongest.mac).and_then(|place| self.profiles.get(&place.profile));
         let mut person_known = self.types.is_person(strongest.type_index);
         if let Some(profile) = profile {
             clicks.merge(&profile.clicks);
@@ -362,10 +401,9 @@ impl<'a> Batch<'a> {
     }
 
     fn resolution(&self, n: usize, stored: bool) -> Resolution {
-        let places = self.usable(n).filter_map(|identifier| {
-            let place = self.known.get(&identifier.mac)?.place?;
-            Some((identifier.type_index, place))
-        });
+        let places = self
+            .usable(n)
+            .filter_map(|identifier| Some((identifier.type_index, self.place(identifier.mac)?)));
         // Two values of one exclusive type in one event, not merged by a decision.
         let mut of_type = BTreeMap::new();
         let clash = places.clone().any(|(type_index, place)| {
@@ -387,6 +425,18 @@ impl<'a> Batch<'a> {
 /// Every pair of an event's identifiers, lower hash first.
 fn pairs_of(seen: &[Identifier]) -> impl Iterator<Item = (ValueMac, ValueMac)> {
     seen.iter().enumerate().flat_map(|(n, a)| seen[n + 1..].iter().map(move |b| pair(a.mac, b.mac)))
+}
+
+/// What a pair asks for that was looked up.
+fn news_of(pair: &SeenPair, history: PairHistory) -> News {
+    match history {
+        PairHistory::Never => News::New,
+        PairHistory::ByOthers => News::Again,
+        PairHistory::Seen { first, last } => {
+            let is_fine = first <= pair.first_seen && pair.last_seen.duration_since(last) <= LAST_SEEN_COARSE;
+            if is_fine { News::Nothing } else { News::Again }
+        }
+    }
 }
 
 /// Adds one sight of a pair.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
+use jiff::Timestamp;
+use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::postgres::types::PgInterval;
 use tracklayer_ids::{SubjectKey, WorkspaceId};
 
 use super::touch::SeenPair;
@@ -17,9 +17,6 @@ use crate::identifier::ValueMac;
 
 /// Most members of a profile that are read for one answer.
 pub const MAX_MEMBERS: i64 = 1_000;
-
-/// How much later a link must be seen again before that is written.
-const LAST_SEEN_COARSE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 3_600_000_000 };
 
 /// What is asked.
 #[derive(Debug, Default)]
@@ -56,15 +53,20 @@ pub struct Known {
     pub clicks: Clicks,
 }
 
-/// What a pair asks for.
+/// Whether a pair was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PairNews {
-    /// Nothing: seen before by this source, and not long ago.
-    Nothing,
-    /// A note: seen before, but not by this source, or earlier or much later than now.
-    Again,
-    /// Never seen before.
-    New,
+pub enum PairHistory {
+    /// Never.
+    Never,
+    /// By other sources only.
+    ByOthers,
+    /// By this source.
+    Seen {
+        /// First sight.
+        first: Timestamp,
+        /// Last sight, exact to an hour.
+        last: Timestamp,
+    },
 }
 
 /// A profile that one of the identifiers is in.
@@ -86,7 +88,7 @@ pub struct Lookup {
     /// For each identifier.
     pub known: Vec<Known>,
     /// For each pair.
-    pub pairs: Vec<PairNews>,
+    pub pairs: Vec<PairHistory>,
     /// The profiles of the identifiers.
     pub profiles: HashMap<ProfileId, KnownProfile>,
 }
@@ -111,16 +113,13 @@ impl Store {
             .bind(bytes(pairs.iter().map(|p| &p.a)))
             .bind(bytes(pairs.iter().map(|p| &p.b)))
             .bind(pairs.iter().map(|p| p.source.0).collect::<Vec<_>>())
-            .bind(pairs.iter().map(|p| p.first_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
-            .bind(pairs.iter().map(|p| p.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
             .bind(MAX_MEMBERS)
-            .bind(LAST_SEEN_COARSE)
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::of("look identifiers up"))?;
         let mut lookup = Lookup {
             known: vec![Known::default(); question.macs.len()],
-            pairs: vec![PairNews::Nothing; question.pairs.len()],
+            pairs: vec![PairHistory::Never; question.pairs.len()],
             profiles: HashMap::new(),
         };
         for row in rows {
@@ -140,9 +139,15 @@ impl Lookup {
             2 => self.of(ord()?, |known| known.blocked = true),
             3 => self.of(ord()?, |known| known.suppressed = true),
             4 => {
+                let first: Option<SqlTimestamp> = row.try_get("first_seen")?;
+                let last: Option<SqlTimestamp> = row.try_get("last_seen")?;
                 if let Some(pair) = self.pairs.get_mut(ord()?) {
-                    let known = row.try_get::<i16, _>("flags")? != 0;
-                    *pair = if known { PairNews::Again } else { PairNews::New };
+                    *pair = match first.zip(last) {
+                        Some((first, last)) => {
+                            PairHistory::Seen { first: first.to_jiff(), last: last.to_jiff() }
+                        }
+                        None => PairHistory::ByOthers,
+                    };
                 }
             }
             5 => {

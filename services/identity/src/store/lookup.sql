@@ -1,5 +1,4 @@
--- $1 workspace, $2 hashes, $3 whether each brings click ids, $4 to $8 pairs: ends, source, first and last sight,
--- $9 most members of a profile, $10 how much later a sight must be to matter.
+-- $1 workspace, $2 hashes, $3 whether each brings click ids, $4 $5 $6 pairs with their source, $7 most members of a profile.
 -- The limits inside lateral joins are more than ever there is: they keep the plan at index probes, whatever the statistics.
 with asked as materialized (
     select u.mac, u.brings, u.ord from unnest($2::bytea[], $3::bool[]) with ordinality as u(mac, brings, ord)
@@ -24,7 +23,7 @@ members as materialized (
         select i.value_mac, i.key
         from identity.identifier i
         where i.workspace_id = $1 and i.profile_id = p.profile_id
-        limit $9
+        limit $7
     ) m
 )
 select 1::int2 as what, 0::bigint as ord, p.profile_id, p.component_id, p.person::int::int2 as flags, p.key, p.ords,
@@ -38,18 +37,17 @@ union all
 select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
 from asked a join identity.suppressed s on s.workspace_id = $1 and s.value_mac = a.mac
 union all
--- Only pairs that ask for something to be written.
-select 4::int2, p.ord, 0, 0, l.known::int::int2, null, null, null, null, null, null, null
-from unnest($4::bytea[], $5::bytea[], $6::bigint[], $7::timestamptz[], $8::timestamptz[]) with ordinality
-    as p(a, b, source, first_seen, last_seen, ord)
+-- Pairs that were seen before, with the times of the source that asks.
+select 4::int2, p.ord, 0, 0, 0::int2, null, null, null, null, null, l.first_seen, l.last_seen
+from unnest($4::bytea[], $5::bytea[], $6::bigint[]) with ordinality as p(a, b, source, ord)
 cross join lateral (
-    select count(*) > 0 as known,
-        coalesce(bool_or(l.source_id = p.source and l.first_seen <= p.first_seen
-            and l.last_seen >= p.last_seen - $10::interval), false) as is_fine
+    select count(*) as sources,
+        min(l.first_seen) filter (where l.source_id = p.source) as first_seen,
+        max(l.last_seen) filter (where l.source_id = p.source) as last_seen
     from identity.link l
     where l.workspace_id = $1 and l.a_mac = p.a and l.b_mac = p.b
 ) l
-where not l.is_fine
+where l.sources > 0
 union all
 select 5::int2, 0, c.profile_id, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
 from (
@@ -63,9 +61,10 @@ from (
 union all
 -- Their own sightings only of those that bring more, and where no profile says the same.
 select 6::int2, a.ord, 0, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
-from asked a
-left join known k on k.ord = a.ord
+from (
+    select a.ord, a.mac from asked a left join known k on k.ord = a.ord
+    where a.brings or k.ord is null or k.contested
+) a
 cross join lateral (
     select * from identity.click_id c where c.workspace_id = $1 and c.value_mac = a.mac limit 9
 ) c
-where a.brings or k.ord is null or k.contested

@@ -288,3 +288,21 @@ async fn no_clear_value_is_stored_anywhere() {
         assert!(dump.iter().all(|row| !row.contains(value) && !row.contains(&hex)), "{value}");
     }
 }
+
+#[tokio::test]
+async fn an_identifier_that_is_unblocked_is_linked_again_by_the_next_event() {
+    let world = World::new(Policy::default()).await;
+    let pair = [("anonymous_id", "a-1"), ("email", "ann@example.org")];
+    world.resolve_one(&pair).await;
+    // As a decision to block does: the identifier goes, its evidence stays. Then the decision is withdrawn.
+    let mac = world.hasher().identifier(&raw("email", "ann@example.org")).unwrap().mac;
+    sqlx::query("delete from identity.identifier where workspace_id = $1 and value_mac = $2")
+        .bind(world.workspace.0)
+        .bind(mac.0)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let answer = world.resolve_one(&pair).await;
+    assert_eq!(answer.canonical_key, Some(world.key("email", "ann@example.org")));
+    assert_eq!(answer.resolution, Resolution::Recorded);
+}

@@ -273,12 +273,13 @@ def main():
         pods_are_locked_down,
         addresses_lead_somewhere,
     ]
+    if binary:
+        checks.append(lambda chart: the_binary_takes_the_settings(chart, os.path.abspath(binary[0])))
     for check in checks:
         check(chart)
-    if binary:
-        the_binary_takes_the_settings(chart, os.path.abspath(binary[0]))
-    if chart.faults:
-        sys.exit("\n".join(chart.faults))
+        # Those after it rely on what it has found to be right.
+        if chart.faults:
+            sys.exit("\n".join(chart.faults))
     also = "; the binary takes every setting" if binary else ""
     print(f"{len(chart.objects)} objects fit each other and the protos{also}")
 

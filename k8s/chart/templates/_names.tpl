@@ -1,21 +1,22 @@
 {{/* Names, labels and the image. */}}
 
-{{/* What every object's name begins with. 46 characters leave room for "-ingest-headless" inside DNS' 63. */}}
+{{/* What every object's name begins with. 46 characters leave room for "-ingest-headless" inside DNS' 63; a release may have
+     dots in its name, a Service may not. */}}
 {{- define "tracklayer.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" -}}
+{{- $full = .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 46 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" -}}
+{{- $full = .Release.Name -}}
 {{- end -}}
+{{- $full | replace "." "-" | trunc 46 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What selects the pods of this release. */}}
 {{- define "tracklayer.instanceLabels" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* What selects the pods of one component; never changes, since a Deployment's selector cannot. Takes root, component. */}}
@@ -38,8 +39,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Name, namespace and labels of an object. Takes root, component, name (what follows the full name, may be empty). */}}
 {{- define "tracklayer.metadata" -}}
-name: {{ printf "%s-%s" (include "tracklayer.fullname" .root) .name | trimSuffix "-" }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ printf "%s-%s" (include "tracklayer.fullname" .root) .name | trimSuffix "-" | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "tracklayer.labels" . | nindent 2 }}
 {{- end -}}

@@ -8,11 +8,11 @@ enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
@@ -101,7 +101,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      serviceAccountName: {{ include "tracklayer.serviceAccountName" $root }}
+      serviceAccountName: {{ include "tracklayer.serviceAccountName" $root | quote }}
       {{- include "tracklayer.podSecurity" $root | nindent 6 }}
       terminationGracePeriodSeconds: {{ $own.terminationGracePeriodSeconds | int64 }}
       {{- if $root.Values.topologySpread.enabled }}

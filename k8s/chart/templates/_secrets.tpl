@@ -8,10 +8,10 @@
 {{- if and $values.existingSecret $given -}}
 {{- fail (printf "\n\n%s.existingSecret and %s.%s are both given: which one is meant? Take one away.\n" .block .block $about.field) -}}
 {{- else if $values.existingSecret -}}
-name: {{ $values.existingSecret }}
-key: {{ $values.existingSecretKey }}
+name: {{ $values.existingSecret | quote }}
+key: {{ $values.existingSecretKey | quote }}
 {{- else if $given -}}
-name: {{ include "tracklayer.fullname" .root }}
+name: {{ include "tracklayer.fullname" .root | quote }}
 key: {{ $about.file }}
 {{- else -}}
 {{- fail (include "tracklayer.missingSecrets" .root) -}}
@@ -67,9 +67,9 @@ masterKey:
 {{- range $block := ternary (list "database" "redis" "masterKey") (list "database" "masterKey") $role.redis -}}
 {{- $ref := include "tracklayer.secretRef" (dict "root" $root "block" $block) | fromYaml }}
 - secret:
-    name: {{ $ref.name }}
+    name: {{ $ref.name | quote }}
     items:
-      - key: {{ $ref.key }}
+      - key: {{ $ref.key | quote }}
         path: {{ get (get $about $block) "file" }}
 {{- end -}}
 {{- end -}}

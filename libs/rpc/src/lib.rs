@@ -1,12 +1,13 @@
 //! Server and client stacks of all services: one way from error to status, one order of layers, one shutdown.
 //!
 //! Modules in reading order: [`error`] (codes, what caller and operator do about each, error → gRPC status and HTTP),
-//! `server` (gRPC with health and reflection), `layer` (what each call passes through, outermost first), `http` (the HTTP
+//! `server` (gRPC with health and reflection), `connection` (a socket that can be cut), `layer` (what each call passes through, outermost first), `http` (the HTTP
 //! edge), `ops` (metrics and probes), `auth` (bearer tokens), `client` (channels to other services), [`follow`] (the
 //! configuration that control publishes). It knows no rule of any service.
 
 mod auth;
 mod client;
+mod connection;
 pub mod error;
 pub mod follow;
 mod http;

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use futures::TryStreamExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -13,6 +14,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceBuilder};
 
+use crate::connection::Connection;
 use crate::layer::{deadline, observe::Observe, panics::CatchPanic, shed, trace::Trace};
 
 /// Bytes under way on one stream; HTTP/2's own 64 KiB slows batches down by a fifth.
@@ -90,6 +92,7 @@ impl GrpcServer {
 
     /// Adds a generated service. Set `max_decoding_message_size(MAX_MESSAGE_BYTES)` on it.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "nobody adds servers up")]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<http::Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
@@ -128,7 +131,11 @@ impl GrpcServer {
             .layer(deadline::shorter_of(self.limits.deadline)) // the caller's or ours
             .layer(CatchPanic) // those above see an answer, not an unwind
             .into_inner();
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let cut = CancellationToken::new();
+        let cuttable = cut.clone();
+        let incoming = TcpIncoming::from(listener)
+            .with_nodelay(Some(true))
+            .map_ok(move |stream| Connection::new(stream, cuttable.clone()));
         let stopping = shutdown.clone();
         let served = self.served.clone();
         let goodbye = async move {
@@ -152,12 +159,14 @@ impl GrpcServer {
             shutdown.cancelled().await;
             tokio::time::sleep(self.limits.drain).await;
         };
+        let failed = |source| ServeError::Grpc { service: self.name, source };
+        let mut server = std::pin::pin!(server);
         tokio::select! {
-            outcome = server => outcome.map_err(|source| ServeError::Grpc { service: self.name, source }),
-            () = overtime => {
-                tracing::warn!(service = self.name, "calls were still in flight after the drain time and were cut");
-                Ok(())
-            }
+            outcome = &mut server => return outcome.map_err(failed),
+            () = overtime => {}
         }
+        tracing::warn!(service = self.name, "calls were still in flight after the drain time and were cut");
+        cut.cancel();
+        server.await.map_err(failed)
     }
 }

@@ -1,11 +1,8 @@
 //! Following control through its absence.
-#![allow(clippy::unwrap_used)]
-
-mod fake;
 
 use std::sync::Arc;
 
-use fake::{Control, Running, TOKEN};
+use crate::fake::{Control, Running, TOKEN};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Secret, SourceId, WorkspaceId};
@@ -28,7 +25,7 @@ fn config(version: u64, write_key: &str, enabled: bool) -> WatchConfigResponse {
         connections: vec![connection],
         ..WorkspaceConfig::default()
     };
-    WatchConfigResponse { version, workspaces: vec![workspace], ..WatchConfigResponse::default() }
+    WatchConfigResponse { version, workspaces: vec![workspace] }
 }
 
 fn limits() -> StackLimits {

@@ -1,5 +1,4 @@
 //! The HTTP edge and the operators' port, spoken to byte by byte.
-#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 

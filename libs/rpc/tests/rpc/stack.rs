@@ -1,11 +1,8 @@
 //! What every call passes through, over real sockets.
-#![allow(clippy::unwrap_used)]
-
-mod fake;
 
 use std::time::{Duration, Instant};
 
-use fake::{Identity, Running, TOKEN};
+use crate::fake::{Identity, Running, TOKEN};
 use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,

@@ -1,0 +1,7 @@
+//! The stacks over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+mod follow;
+mod http;
+mod stack;

@@ -89,6 +89,13 @@ impl Processes {
         self.children.iter().filter_map(|(name, child)| Some((*name, resident_bytes(child.id()?)?))).collect()
     }
 
+    /// Ends one of them.
+    pub async fn stop_one(&mut self, role: Role) {
+        if let Some(mut child) = self.children.remove(role.as_str()) {
+            let _ = child.kill().await;
+        }
+    }
+
     /// Ends all of them.
     pub async fn stop(&mut self) {
         for (_, child) in &mut self.children {

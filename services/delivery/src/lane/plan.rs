@@ -1,6 +1,6 @@
 //! What a lane does with each event before any request: a pure function of the event, its decision and the connection.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -125,6 +125,24 @@ pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -
         newest_of_key.insert(slot.entry.order_key, at);
     }
     requests.into_iter().map(|request| request.members).collect()
+}
+
+/// Takes the next requests that may be under way at the same time: as many as the platform takes, and never two events of one
+/// key. What was settled meanwhile is left out.
+pub fn wave(slots: &[Slot], queue: &mut VecDeque<Vec<usize>>, most: usize) -> Vec<Vec<usize>> {
+    let mut wave: Vec<Vec<usize>> = Vec::new();
+    let mut keys: HashSet<u64> = HashSet::new();
+    while wave.len() < most.max(1) {
+        let Some(next) = queue.front_mut() else { break };
+        next.retain(|i| slots[*i].verdict.is_none() && slots[*i].item.is_some());
+        let its_keys: HashSet<u64> = next.iter().map(|i| slots[*i].entry.order_key).collect();
+        if !wave.is_empty() && !keys.is_disjoint(&its_keys) {
+            break;
+        }
+        keys.extend(its_keys);
+        wave.extend(queue.pop_front().filter(|members| !members.is_empty()));
+    }
+    wave
 }
 
 /// Outcomes that hold the lane only for a number of attempts: past it the request is taken apart instead.
@@ -255,6 +273,19 @@ mod tests {
         let place = |index: usize| requests.iter().position(|r| r.contains(&index)).unwrap();
         assert!(place(0) <= place(1) && place(1) <= place(2) && place(2) <= place(3), "{requests:?}");
         assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), 5);
+    }
+
+    #[test]
+    fn requests_under_way_together_never_hold_two_events_of_one_key() {
+        let visitors = ["a", "b", "a", "c"];
+        let mut slots: Vec<Slot> = visitors.iter().zip(0..).map(|(v, i)| order(i, v, |_| {})).collect();
+        for slot in &mut slots {
+            plan(slot, meta("live").as_ref(), now());
+        }
+        let mut queue: VecDeque<Vec<usize>> = (0..4).map(|i| vec![i]).collect();
+        assert_eq!(wave(&slots, &mut queue, 8), vec![vec![0], vec![1]]);
+        assert_eq!(wave(&slots, &mut queue, 8), vec![vec![2], vec![3]]);
+        assert!(queue.is_empty());
     }
 
     #[test]

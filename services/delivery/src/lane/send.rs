@@ -1,6 +1,6 @@
 //! Requests of a lane: intent, a last look at the narrowing log, the request, and the truth about each event of the answer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::plan;
 use super::slot::{Evidence, Slot};
 use super::{LONGEST_RETRY, Lane, LaneError, MAX_RETRIES, OUTCOME_UNKNOWN};
 use crate::connections::OpenConnection;
-use crate::http::SendError;
+use crate::http::{SendError, Sender};
 use crate::ledger::State;
 use crate::oauth::TokenError;
 
@@ -41,13 +41,13 @@ impl Lane {
         self.hold_behind(slots);
         let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
         let mut queue: VecDeque<Vec<usize>> = plan::requests(slots, &open, destination).into();
-        while let Some(mut members) = queue.pop_front() {
+        while !queue.is_empty() {
             self.hold_behind(slots);
-            members.retain(|i| slots[*i].verdict.is_none() && slots[*i].item.is_some());
-            if members.is_empty() {
+            let wave = plan::wave(slots, &mut queue, destination.limits().max_concurrent);
+            if wave.is_empty() {
                 continue;
             }
-            for again in self.request(slots, members, connection, destination).await?.into_iter().rev() {
+            for again in self.send_wave(slots, wave, connection, destination).await?.into_iter().rev() {
                 queue.push_front(again);
             }
         }
@@ -69,62 +69,95 @@ impl Lane {
         }
     }
 
-    /// One request. Answers which slots have to go out again, at once and in which requests.
-    async fn request(
+    /// Requests that go out at the same time, under one intent. Answers which slots have to go out again, at once and in which
+    /// requests.
+    async fn send_wave(
         &mut self,
         slots: &mut [Slot],
-        members: Vec<usize>,
+        wave: Vec<Vec<usize>>,
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<Vec<Vec<usize>>, LaneError> {
         let token = self.access_token(connection, destination).await?;
-        let generation = slots[members[0]].entry.position.generation;
-        let positions: Vec<_> = members.iter().map(|i| slots[*i].entry.position).collect();
+        let all: Vec<usize> = wave.iter().flatten().copied().collect();
+        let generation = slots[all[0]].entry.position.generation;
+        let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
         let offsets: Vec<u64> = positions.iter().map(|p| p.offset.0).collect();
         let intent = self.context.lanes.intend(&self.lease, generation, &offsets).await?;
         self.intents.push((intent, positions));
 
-        let members = match self.still_allowed(slots, members, connection, destination).await {
-            Ok(members) if members.is_empty() => {
-                self.withdraw(intent).await?;
-                return Ok(Vec::new());
-            }
-            Ok(members) => members,
+        let allowed = match self.still_allowed(slots, all, connection, destination).await {
+            Ok(_) if !self.lease.surely_held_for(LEASE_MARGIN) => Err(LaneError::LeaseUnsure),
+            other => other,
+        };
+        let allowed: HashSet<usize> = match allowed {
+            Ok(allowed) => allowed.into_iter().collect(),
             Err(error) => {
                 self.withdraw(intent).await?;
                 return Err(error);
             }
         };
-        let items: Vec<_> = members.iter().filter_map(|i| slots[*i].item.as_ref()).collect();
-        let request = destination.assemble(&items, token.as_ref());
-        if !self.lease.surely_held_for(LEASE_MARGIN) {
-            self.withdraw(intent).await?;
-            return Err(LaneError::LeaseUnsure);
-        }
+        let wave: Vec<Vec<usize>> = wave
+            .into_iter()
+            .map(|members| members.into_iter().filter(|i| allowed.contains(i)).collect::<Vec<usize>>())
+            .filter(|members| !members.is_empty())
+            .collect();
         let begun = SystemTime::now();
-        self.requests += 1;
-        let answer = self.send(&request, destination).await;
-        metrics::histogram!("tracklayer_delivery_request_seconds", "kind" => destination.kind().as_str())
-            .record(begun.elapsed().unwrap_or_default().as_secs_f64());
-        for index in &members {
-            slots[*index].sent_at = Some(begun);
-        }
-        match answer {
-            Err(SendError::NotSent(why)) => {
-                self.withdraw(intent).await?;
-                Err(LaneError::Held { kind: HoldKind::Transient.as_str(), detail: why, after: None })
+        let sender = &self.context.sender;
+        let sent = futures::future::join_all(wave.iter().map(|members| {
+            let request = destination.assemble(&items_of(slots, members), token.as_ref());
+            async move { (send(sender, &request, destination).await, request) }
+        }))
+        .await;
+        self.requests += wave.len() as u64;
+
+        let mut again = Vec::new();
+        let mut failure: Option<Failure> = None;
+        let mut none_taken = true;
+        for (members, (answer, request)) in wave.into_iter().zip(sent) {
+            for index in &members {
+                slots[*index].sent_at = Some(begun);
             }
+            match self.read_answer(slots, &members, answer, &request, destination) {
+                Ok(more) => {
+                    none_taken = false;
+                    again.extend(more);
+                }
+                Err(failed) => {
+                    none_taken &= failed.surely_not_taken;
+                    failure.get_or_insert(failed);
+                }
+            }
+        }
+        if none_taken {
+            self.withdraw(intent).await?;
+        }
+        let Some(failure) = failure else { return Ok(again) };
+        if let (true, Some(used)) = (failure.token_refused, token.as_ref()) {
+            self.context.tokens.forget(connection.id, connection.revision, used).await;
+        }
+        Err(failure.error)
+    }
+
+    /// What became of each event of one request.
+    fn read_answer(
+        &mut self,
+        slots: &mut [Slot],
+        members: &[usize],
+        answer: Result<Answer, SendError>,
+        request: &HttpRequest,
+        destination: &dyn Destination,
+    ) -> Result<Vec<Vec<usize>>, Failure> {
+        match answer {
+            Err(SendError::NotSent(why)) => Err(Failure::surely(HoldKind::Transient, why, None)),
             Err(SendError::Unknown(why)) => {
-                count_attempt(slots, &members);
-                self.outcome_unknown(slots, &members, destination, why)
+                count_attempt(slots, members);
+                self.outcome_unknown(slots, members, destination, why)
             }
             Ok(answer) => {
-                count_attempt(slots, &members);
-                let outcomes = destination.classify(&answer, &items_of(slots, &members));
-                if let Some(used) = token.as_ref().filter(|_| plan::refused_token(&outcomes).is_some()) {
-                    self.context.tokens.forget(connection.id, connection.revision, used).await;
-                }
-                self.settle(slots, &members, outcomes, destination, &request, &answer, intent).await
+                count_attempt(slots, members);
+                let outcomes = destination.classify(&answer, &items_of(slots, members));
+                self.settle(slots, members, outcomes, destination, request, &answer)
             }
         }
     }
@@ -144,20 +177,6 @@ impl Lane {
                 };
                 Err(LaneError::Held { kind: kind.as_str(), detail: error.to_string(), after: None })
             }
-        }
-    }
-
-    async fn send(&self, request: &HttpRequest, destination: &dyn Destination) -> Result<Answer, SendError> {
-        let timeout = destination.limits().timeout;
-        match destination.kind() {
-            // The one kind whose address a workspace chooses freely.
-            Kind::Webhook => self.context.sender.send_guarded(request, timeout).await,
-            Kind::MetaCapi
-            | Kind::GoogleDataManager
-            | Kind::GoogleAds
-            | Kind::Ga4Mp
-            | Kind::TiktokEvents
-            | Kind::Warehouse => self.context.sender.send(request, timeout).await,
         }
     }
 
@@ -202,7 +221,7 @@ impl Lane {
         members: &[usize],
         destination: &dyn Destination,
         why: String,
-    ) -> Result<Vec<Vec<usize>>, LaneError> {
+    ) -> Result<Vec<Vec<usize>>, Failure> {
         let now = Timestamp::now();
         let window = destination.limits().dedup_window;
         metrics::counter!("tracklayer_delivery_unknown_outcomes_total").increment(members.len() as u64);
@@ -218,13 +237,12 @@ impl Lane {
             }
         }
         if repeatable {
-            return Err(LaneError::Held { kind: HoldKind::Transient.as_str(), detail: why, after: None });
+            return Err(Failure::maybe(HoldKind::Transient, why, None));
         }
         Ok(Vec::new())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    async fn settle(
+    fn settle(
         &mut self,
         slots: &mut [Slot],
         members: &[usize],
@@ -232,8 +250,7 @@ impl Lane {
         destination: &dyn Destination,
         request: &HttpRequest,
         answer: &Answer,
-        intent: uuid::Uuid,
-    ) -> Result<Vec<Vec<usize>>, LaneError> {
+    ) -> Result<Vec<Vec<usize>>, Failure> {
         let now = Timestamp::now();
         let tried = members.iter().map(|i| slots[*i].attempts).max().unwrap_or(0);
         let outcomes = plan::give_up_holding(outcomes, tried);
@@ -289,24 +306,25 @@ impl Lane {
             }
         }
         if let Some(ItemOutcome::HoldLane { after, kind, code, detail, .. }) = hold {
+            let detail = format!("{code}: {detail}");
             if kind != HoldKind::Transient {
                 // The platform said that it did not take the request.
-                self.withdraw(intent).await?;
-            } else if destination.limits().dedup_window.is_some() {
+                return Err(Failure::surely(kind, detail, after));
+            }
+            if destination.limits().dedup_window.is_some() {
                 for index in members.iter().copied() {
                     if slots[index].verdict.is_none() {
                         slots[index].unknown_since.get_or_insert(now);
                     }
                 }
             }
-            return Err(LaneError::Held { kind: kind.as_str(), detail: format!("{code}: {detail}"), after });
+            return Err(Failure::maybe(kind, detail, after));
         }
         if let Some(code) = refused_token {
-            self.withdraw(intent).await?;
             // A token that ended early is no reason to wait; a fresh one that is refused too is.
             let after = (self.holds == 0).then_some(Duration::from_millis(10));
             let detail = format!("{code}: the access token was refused");
-            return Err(LaneError::Held { kind: HoldKind::Auth.as_str(), detail, after });
+            return Err(Failure { token_refused: true, ..Failure::surely(HoldKind::Auth, detail, after) });
         }
         let mut again = alone;
         if halved && rest.len() > 1 {
@@ -323,6 +341,48 @@ impl Lane {
         self.intents.retain(|(id, _)| *id != intent);
         self.context.lanes.withdraw(self.lease.duty, &[intent]).await?;
         Ok(())
+    }
+}
+
+async fn send(
+    sender: &Sender,
+    request: &HttpRequest,
+    destination: &dyn Destination,
+) -> Result<Answer, SendError> {
+    let timeout = destination.limits().timeout;
+    let begun = SystemTime::now();
+    let answer = match destination.kind() {
+        // The one kind whose address a workspace chooses freely.
+        Kind::Webhook => sender.send_guarded(request, timeout).await,
+        Kind::MetaCapi
+        | Kind::GoogleDataManager
+        | Kind::GoogleAds
+        | Kind::Ga4Mp
+        | Kind::TiktokEvents
+        | Kind::Warehouse => sender.send(request, timeout).await,
+    };
+    metrics::histogram!("tracklayer_delivery_request_seconds", "kind" => destination.kind().as_str())
+        .record(begun.elapsed().unwrap_or_default().as_secs_f64());
+    answer
+}
+
+/// A request that failed as a whole.
+struct Failure {
+    error: LaneError,
+    /// The platform surely has nothing of it.
+    surely_not_taken: bool,
+    /// The access token was refused.
+    token_refused: bool,
+}
+
+impl Failure {
+    fn surely(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
+        let error = LaneError::Held { kind: kind.as_str(), detail, after };
+        Self { error, surely_not_taken: true, token_refused: false }
+    }
+
+    fn maybe(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
+        Self { surely_not_taken: false, ..Self::surely(kind, detail, after) }
     }
 }
 

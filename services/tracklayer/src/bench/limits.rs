@@ -62,6 +62,12 @@ fn copy_batch(events: &[String]) -> Vec<u8> {
     bytes
 }
 
+/// A connection that waits for slow answers: emptying millions of keys takes a while.
+async fn connect(client: &redis::Client) -> anyhow::Result<redis::aio::MultiplexedConnection> {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+    client.get_multiplexed_async_connection_with_config(&config).await.context("could not reach Redis")
+}
+
 /// Keys a second of `SET key value NX EX`, in pipelines of 100 over four connections.
 ///
 /// # Errors
@@ -98,7 +104,7 @@ pub async fn set_nx(redis_url: &str, length: Duration) -> anyhow::Result<f64> {
         keys += done??;
     }
     let rate = keys as f64 / started.elapsed().as_secs_f64();
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut connection = connect(&client).await?;
     let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await?;
     Ok(rate)
 }

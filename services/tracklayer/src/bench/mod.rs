@@ -80,34 +80,36 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
         Row::limit("Redis SET NX, pipelines of 100, 4 connections", set_nx, "keys/s"),
     ];
 
-    for role in ROLES.into_iter().filter(|role| *role != Role::Delivery) {
+    for row in &rows {
+        println!("  {}: {}", row.what, row.figure);
+    }
+    for role in ROLES {
         processes.start(role).await?;
     }
-    println!("measuring ingest over gRPC, delivery stopped ...");
-    let grpc = load::grpc_stream(running, &events, length).await?;
-    rows.push(Row::rate("durable over gRPC stream, batches of 500", grpc, "events/s", copy));
-    println!("measuring ingest over HTTP ...");
-    let http = load::http_batches(running, &events, length).await?;
-    rows.push(Row::rate(
-        "durable over HTTP, batches of 100, 32 connections",
-        http.per_second,
-        "events/s",
-        copy,
-    ));
-    rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
-    let ingest_memory = processes.resident_bytes();
-
     println!("measuring the way to three platforms: {} events ...", options.end_to_end_events);
-    let end_to_end = end_to_end(options, running, processes).await?;
+    let end_to_end = end_to_end(options, running).await?;
+    println!("  {:.0} events/s, p99 {} ms at half of that", end_to_end.per_second, end_to_end.p99_ms);
     rows.push(Row::rate("received to delivered at three sandboxes", end_to_end.per_second, "events/s", copy));
     rows.push(Row::plain(
         "  receipt to delivery p50 / p99 at half of that",
         format!("{} / {} ms", end_to_end.p50_ms, end_to_end.p99_ms),
     ));
+    let delivery_memory = processes.resident_bytes();
+    processes.stop_one(Role::Delivery).await;
+
+    println!("measuring ingest over gRPC, delivery stopped ...");
+    let grpc = load::grpc_stream(running, &events, length).await?;
+    println!("  {grpc:.0} events/s");
+    rows.push(Row::rate("durable over gRPC stream, batches of 500", grpc, "events/s", copy));
+    println!("measuring ingest over HTTP ...");
+    let http = load::http_batches(running, &events, length).await?;
+    println!("  {:.0} events/s", http.per_second);
+    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", http.per_second, "events/s", copy));
+    rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
     let memory = processes.resident_bytes();
     for role in ROLES {
         let name = role.as_str();
-        let peak = memory.get(name).max(ingest_memory.get(name)).copied().unwrap_or(0);
+        let peak = memory.get(name).max(delivery_memory.get(name)).copied().unwrap_or(0);
         rows.push(Row::plain(&format!("resident memory of {name}"), format!("{} MiB", peak / 1_048_576)));
     }
     let cells: Vec<Vec<String>> =
@@ -122,18 +124,11 @@ struct EndToEnd {
     p99_ms: u32,
 }
 
-/// Publishes everything with delivery stopped, lets delivery drain it (the speed), then publishes at half of that speed and
-/// reads the latency.
-async fn end_to_end(
-    options: &BenchOptions,
-    running: &Running,
-    processes: &mut Processes,
-) -> anyhow::Result<EndToEnd> {
+/// Publishes everything as fast as it is taken and waits for the last delivery (the speed), then publishes at half of that
+/// speed and reads the latency.
+async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result<EndToEnd> {
     let access = crate::demo::access(&running.addresses, Output::Table)?;
     let workspace = running.addresses.workspace_id;
-    // What the ingest measurements left is drained first, unmeasured.
-    processes.start(Role::Delivery).await?;
-    settle(&access, workspace).await?;
     let before = delivered(&Counts::read(&access, workspace).await?);
 
     let events = event::orders(options.end_to_end_events, 11);

@@ -43,7 +43,8 @@ impl Config {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !(2..=200).contains(&self.database_connections) {
-            problems.push(format!("database_connections is {}, allowed are 2 to 200", self.database_connections));
+            problems
+                .push(format!("database_connections is {}, allowed are 2 to 200", self.database_connections));
         }
         if !(90..=3_650).contains(&self.receipt_retention_days) {
             problems.push(format!(
@@ -52,7 +53,8 @@ impl Config {
             ));
         }
         if self.master_key.secrets() == no_key().secrets() {
-            problems.push("the master key is missing; make one with `tracklayer master-key > FILE`".to_owned());
+            problems
+                .push("the master key is missing; make one with `tracklayer master-key > FILE`".to_owned());
         }
         problems
     }

@@ -55,7 +55,11 @@ pub fn explain(policy: &Policy, case: &Case<'_>, query: &Query) -> Explanation {
                 steps.push(format!("R2: {} is denied in {}", kind.name(), place.code));
             }
             if place.rules.restricts(kind) {
-                steps.push(format!("R13: the policy lists a restricted send to {} in {}", kind.name(), place.code));
+                steps.push(format!(
+                    "R13: the policy lists a restricted send to {} in {}",
+                    kind.name(),
+                    place.code
+                ));
             }
         }
         if query.cap != Outcome::Allow || query.unknown_purpose {
@@ -93,7 +97,11 @@ fn content(content: &Content) -> String {
         }
         Content::Categories(statement) => {
             let acted = if statement.interaction { "chosen" } else { "by default" };
-            format!("categories {acted}: allowed {}, refused {}", list(statement.allowed), list(statement.refused))
+            format!(
+                "categories {acted}: allowed {}, refused {}",
+                list(statement.allowed),
+                list(statement.refused)
+            )
         }
         Content::ObjectUnreadable => "consent object that cannot be read".to_owned(),
         Content::Tcf(reading) => match reading.as_ref() {
@@ -110,7 +118,9 @@ fn content(content: &Content) -> String {
             }
             Err(error) => format!("GPP string that cannot be read: {error}"),
         },
-        Content::UsPrivacy(Ok(us_privacy)) => format!("US privacy, opted out of sale: {:?}", us_privacy.opt_out_sale),
+        Content::UsPrivacy(Ok(us_privacy)) => {
+            format!("US privacy, opted out of sale: {:?}", us_privacy.opt_out_sale)
+        }
         Content::UsPrivacy(Err(error)) => format!("US privacy string that cannot be read: {error}"),
         Content::ConsentMode(Ok(mode)) => {
             let mut text = "consent mode:".to_owned();
@@ -191,4 +201,59 @@ fn outcome_step(decision: &Decision<'_>, query: &Query) -> String {
         let _ = write!(text, ", the payload states what is denied");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::{SignedDuration, Timestamp};
+    use tracklayer_ids::SubjectKey;
+
+    use super::*;
+    use crate::{decide::Subject, signal::CategoryStatement, strings::gpp::GppString};
+
+    #[test]
+    fn an_explanation_reads_from_the_policy_to_the_outcome() {
+        let policy = Policy::compiled_in().unwrap();
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let signal = |minutes, own: bool, content| Signal {
+            subject: SubjectKey([1; 16]),
+            person: !own,
+            at: now - SignedDuration::from_mins(minutes),
+            own,
+            content,
+        };
+        let map = [("Advertising", true), ("Analytics", true)];
+        let signals = [
+            signal(5, true, Content::Categories(CategoryStatement::of(&policy, map, true))),
+            signal(90, false, Content::Gpc(Sections::EVERYWHERE)),
+            signal(
+                30,
+                false,
+                Content::Gpp(Arc::new(GppString::decode("DBABBg~BoAAAACA.QA")), Sections::NONE),
+            ),
+        ];
+        let places = policy.places(&["US-CA"]);
+        let subject = Subject { person_known: true, ..Subject::default() };
+        let case = Case { now, places: &places, subject, signals: &signals };
+        let query = Query { cap: Outcome::AllowRestricted, ..Query::of(Kind::GoogleDataManager) };
+        let explained = explain(&policy, &case, &query);
+        assert_eq!(explained.reasons, ["gpc", "gpp_no_notice"]);
+        insta::assert_snapshot!(explained.steps.join("\n"), @r"
+        policy 2026-11-23.1 at 2026-11-23T12:00:00Z
+        signal stored, person, 2026-11-23T10:30:00Z: Global Privacy Control is on
+        signal stored, person, 2026-11-23T11:30:00Z: GPP string with sections 8
+        signal of the event itself, device, 2026-11-23T11:55:00Z: categories chosen: allowed analytics ad_measurement ad_targeting sale_share, refused nothing
+        google_data_manager needs ad_measurement sale_share; without ad_targeting it must say so
+        place US-CA: R6: allowed until the person objects; GPC is binding, an informed opt-in lifts it
+        US-CA functional: denied (opted_out)
+        US-CA analytics: allowed
+        US-CA ad_measurement: allowed
+        US-CA ad_targeting: denied (gpc, gpp_no_notice)
+        US-CA sale_share: denied (gpc, gpp_no_notice)
+        R12: the connection takes allow_restricted at most
+        outcome deny by US-CA, reported as gpc
+        ");
+    }
 }

@@ -260,18 +260,22 @@ impl Firewall {
         Ok(())
     }
 
-    /// What an event says; `None`: nothing, or nobody says it, or it was erased.
+    /// What an event says; `None`: nothing that could change anything, or it was erased.
     fn said(&self, item: &Item) -> Option<Said> {
-        let own: Vec<SubjectKey> =
-            item.subjects.iter().filter(|subject| !subject.linked).map(|subject| subject.key).collect();
-        if own.is_empty() || item.suppressed {
+        if item.suppressed {
             return None;
         }
+        let own = || item.subjects.iter().filter(|subject| !subject.linked);
+        let persons: Vec<SubjectKey> =
+            own().filter(|subject| subject.person).map(|subject| subject.key).collect();
+        let own: Vec<SubjectKey> = own().map(|subject| subject.key).collect();
         let statements = self.decoder.statements(&item.captured, item.at);
-        (!statements.is_empty()).then(|| Said {
+        // A device and a person together say something even in silence: what binds the one binds the other.
+        let introduces = !persons.is_empty() && persons.len() < own.len();
+        (!own.is_empty() && (introduces || !statements.is_empty())).then(|| Said {
             own,
             named: item.subjects.iter().map(|subject| subject.key).collect(),
-            person: item.subjects.iter().any(|subject| subject.person && !subject.linked),
+            persons,
             at: item.at,
             received_at: item.received_at,
             statements,
@@ -299,7 +303,13 @@ impl Firewall {
         signals
     }
 
-    fn decide_item(&self, known: &Known, now: Timestamp, item: &Item, destinations: &[Destination]) -> Vec<Answer> {
+    fn decide_item(
+        &self,
+        known: &Known,
+        now: Timestamp,
+        item: &Item,
+        destinations: &[Destination],
+    ) -> Vec<Answer> {
         let signals = self.signals(known, now, item);
         let codes: Vec<&str> = item.places.iter().map(String::as_str).collect();
         let places = self.policy().places(&codes);

@@ -7,10 +7,10 @@ use tonic::{Request, Response, Status};
 use tracklayer_ids::{ConnectionId, SubjectKey, WorkspaceId};
 use tracklayer_proto::{
     consent::v1::{
-        DecideItem, DecideRequest, DecideResponse, DestinationQuery, ExplainRequest, ExplainResponse, ExplicitChoice,
-        ItemDecision, NarrowRequest, NarrowResponse, NarrowingEntry, Outcome as PbOutcome, Place, ReadNarrowingRequest,
-        ReadNarrowingResponse, RecordItem, RecordRequest, RecordResponse, Subject, SubjectLevel,
-        consent_service_server::ConsentService,
+        DecideItem, DecideRequest, DecideResponse, DestinationQuery, ExplainRequest, ExplainResponse,
+        ExplicitChoice, ItemDecision, NarrowRequest, NarrowResponse, NarrowingEntry, Outcome as PbOutcome,
+        Place, ReadNarrowingRequest, ReadNarrowingResponse, RecordItem, RecordRequest, RecordResponse,
+        Subject, SubjectLevel, consent_service_server::ConsentService,
     },
     event::v1::{ConnectionDecision, ConsentSignals},
 };
@@ -84,19 +84,22 @@ impl ConsentService for ConsentGrpc {
         &self,
         request: Request<ReadNarrowingRequest>,
     ) -> Result<Response<ReadNarrowingResponse>, Status> {
-        let answer = self.read_log(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
+        let answer =
+            self.read_log(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
         Ok(Response::new(answer))
     }
 
     #[tracing::instrument(skip_all, fields(workspace = request.get_ref().workspace_id))]
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
-        let answer = self.explain_one(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
+        let answer =
+            self.explain_one(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
         Ok(Response::new(answer))
     }
 
     #[tracing::instrument(skip_all, fields(workspace = request.get_ref().workspace_id))]
     async fn narrow(&self, request: Request<NarrowRequest>) -> Result<Response<NarrowResponse>, Status> {
-        let answer = self.name_subjects(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
+        let answer =
+            self.name_subjects(request.into_inner()).await.map_err(|error| tracklayer_rpc::status(&error))?;
         Ok(Response::new(answer))
     }
 }
@@ -304,7 +307,9 @@ fn decide_item(now: Timestamp, path: &str, item: DecideItem) -> Result<Item, Con
         return Err(ConsentError::field(format!("{path}.places"), "there may be at most 16"));
     }
     let subjects = item.subjects.iter().enumerate();
-    let subjects = subjects.map(|(i, s)| subject(s, || format!("{path}.subjects[{i}].key"))).collect::<Result<_, _>>()?;
+    let subjects = subjects
+        .map(|(i, s)| subject(s, || format!("{path}.subjects[{i}].key")))
+        .collect::<Result<_, _>>()?;
     let received_at = item.received_at.as_ref().and_then(timestamp).unwrap_or(now).min(now).max(earliest());
     let captured_at = item.captured_at.as_ref().and_then(timestamp).unwrap_or(received_at);
     let signals = item.signals.unwrap_or_default();
@@ -350,7 +355,9 @@ fn captured(signals: ConsentSignals) -> Captured {
     let gpc_provenance = signals.gpc_provenance;
     let categories = signals.categories.into_iter().map(|category| (category.category, category.allowed));
     Captured {
-        gpc: signals.gpc.then(|| if gpc_provenance.is_empty() { "unknown".to_owned() } else { gpc_provenance }),
+        gpc: signals
+            .gpc
+            .then(|| if gpc_provenance.is_empty() { "unknown".to_owned() } else { gpc_provenance }),
         categories: signals.has_categories.then(|| categories.collect()),
         interaction: signals.interaction,
         tc_string: signals.tc_string,
@@ -389,7 +396,8 @@ fn record_spans(traces: &[String], decided: &Decided, began: SystemTime) {
             continue;
         }
         let denied = answers.iter().filter(|answer| answer.outcome == Outcome::Deny).count();
-        let mut reasons: Vec<&str> = answers.iter().filter_map(|answer| answer.reason.map(Reason::name)).collect();
+        let mut reasons: Vec<&str> =
+            answers.iter().filter_map(|answer| answer.reason.map(Reason::name)).collect();
         reasons.sort_unstable();
         reasons.dedup();
         let attributes = [

@@ -31,7 +31,8 @@ pub(crate) fn decided(destinations: &[Destination], answers: &[Vec<Answer>]) {
         let kind = destination.query.kind.map_or("unknown", Kind::name);
         for answer in answers.iter().filter_map(|of_event| of_event.get(index)) {
             let reason = answer.reason.map_or("none", Reason::name);
-            counter!(DECISIONS, "kind" => kind, "outcome" => answer.outcome.name(), "reason" => reason).increment(1);
+            counter!(DECISIONS, "kind" => kind, "outcome" => answer.outcome.name(), "reason" => reason)
+                .increment(1);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     footprint::Footprint,
     policy::Policy,
     signal::{Content, Sections, Signal},
-    statement::{Channel, ContentHash, Statement},
+    statement::{Channel, ContentHash, Statement, sections_text},
 };
 
 /// A repeat of what already stands moves its time only after this long: an active visitor is not a write for each event. A
@@ -49,8 +49,8 @@ pub struct Said {
     pub own: Vec<SubjectKey>,
     /// Every key that a narrowing names: the event's own and what is linked to them.
     pub named: Vec<SubjectKey>,
-    /// A person is among its own keys.
-    pub person: bool,
+    /// Which of its own keys stand for a person.
+    pub persons: Vec<SubjectKey>,
     /// Never later than its receipt.
     pub at: Timestamp,
     /// Receipt.
@@ -159,6 +159,14 @@ impl Cause {
     }
 }
 
+impl Said {
+    /// Whether a person is among its own keys.
+    #[must_use]
+    pub fn is_of_person(&self) -> bool {
+        !self.persons.is_empty()
+    }
+}
+
 impl Changes {
     /// Whether there is nothing to write.
     #[must_use]
@@ -199,24 +207,21 @@ impl Known {
             for statement in &said.statements {
                 for subject in &said.own {
                     let stored = self.0.entry(*subject).or_default();
-                    let Some(effect) = take_in(policy, stored, statement, said) else { continue };
-                    let row = Row {
-                        subject: *subject,
-                        statement: statement.clone(),
-                        person: said.person,
-                        first_at: said.at,
-                        last_at: said.at,
-                        current: effect.current,
-                        received_at: said.received_at,
-                        message_id: said.message_id.clone(),
-                    };
-                    rows.entry((*subject, statement.channel, statement.hash))
-                        .and_modify(|known| known.merge(&row))
-                        .or_insert(row);
+                    let Some(effect) = take_in(policy, stored, statement, said, said.at) else { continue };
+                    let row = Row::new(*subject, statement, said, said.at, effect.current);
+                    add(&mut rows, row);
                     if effect.narrows {
                         let this = Cause::of(&statement.content);
                         cause = Some(cause.map_or(this, |known| known.min(this)));
                     }
+                }
+            }
+            for (subject, since, statement) in self.gpc_of_devices(said) {
+                let stored = self.0.entry(subject).or_default();
+                let Some(effect) = take_in(policy, stored, &statement, said, since) else { continue };
+                add(&mut rows, Row::new(subject, &statement, said, since, effect.current));
+                if effect.narrows {
+                    cause = Some(cause.map_or(Cause::Gpc, |known| known.min(Cause::Gpc)));
                 }
             }
             if let Some(cause) = cause {
@@ -231,7 +236,49 @@ impl Known {
     }
 }
 
+/// R4: a person who is known at an event of a device whose GPC is on is bound by it from that device's first observation
+/// on, whether this event repeats the signal or not.
+impl Known {
+    fn gpc_of_devices(&self, said: &Said) -> Vec<(SubjectKey, Timestamp, Statement)> {
+        let mut found = Vec::new();
+        if said.persons.is_empty() {
+            return found;
+        }
+        for device in said.own.iter().filter(|key| !said.persons.contains(key)) {
+            for stored in self.of(*device).iter().filter(|stored| stored.channel == Channel::Gpc) {
+                let statement = Statement {
+                    channel: Channel::Gpc,
+                    hash: stored.hash,
+                    text: sections_text(stored.content.gpc_sections()).into(),
+                    content: stored.content.clone(),
+                    provenance: "device".into(),
+                };
+                found.extend(said.persons.iter().map(|person| (*person, stored.first_at, statement.clone())));
+            }
+        }
+        found
+    }
+}
+
+fn add(rows: &mut HashMap<(SubjectKey, Channel, ContentHash), Row>, row: Row) {
+    let key = (row.subject, row.statement.channel, row.statement.hash);
+    rows.entry(key).and_modify(|known| known.merge(&row)).or_insert(row);
+}
+
 impl Row {
+    fn new(subject: SubjectKey, statement: &Statement, said: &Said, at: Timestamp, current: bool) -> Self {
+        Self {
+            subject,
+            statement: statement.clone(),
+            person: said.is_of_person(),
+            first_at: at,
+            last_at: at,
+            current,
+            received_at: said.received_at,
+            message_id: said.message_id.clone(),
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         self.first_at = self.first_at.min(other.first_at);
         self.last_at = self.last_at.max(other.last_at);
@@ -247,9 +294,15 @@ struct Effect {
 }
 
 /// Takes one statement in under one key; `None`: nothing has to be written.
-fn take_in(policy: &Policy, stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> Option<Effect> {
+fn take_in(
+    policy: &Policy,
+    stored: &mut Vec<Stored>,
+    statement: &Statement,
+    said: &Said,
+    at: Timestamp,
+) -> Option<Effect> {
     match statement.channel {
-        Channel::Gpc => take_in_gpc(stored, statement, said),
+        Channel::Gpc => take_in_gpc(stored, statement, said, at),
         Channel::Explicit => take_in_act(stored, statement, said),
         Channel::Categories
         | Channel::ObjectUnreadable
@@ -260,31 +313,36 @@ fn take_in(policy: &Policy, stored: &mut Vec<Stored>, statement: &Statement, sai
     }
 }
 
-fn new_stored(statement: &Statement, said: &Said) -> Stored {
+fn new_stored(statement: &Statement, said: &Said, at: Timestamp) -> Stored {
     Stored {
         channel: statement.channel,
         hash: statement.hash,
-        person: said.person,
-        first_at: said.at,
-        last_at: said.at,
+        person: said.is_of_person(),
+        first_at: at,
+        last_at: at,
         content: statement.content.clone(),
     }
 }
 
 /// Sticky: new where no earlier signal covers its sections; an earlier time moves the start.
-fn take_in_gpc(stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> Option<Effect> {
+fn take_in_gpc(
+    stored: &mut Vec<Stored>,
+    statement: &Statement,
+    said: &Said,
+    at: Timestamp,
+) -> Option<Effect> {
     let sections = statement.content.gpc_sections();
     let covers = |known: &Stored| match known.content {
         Content::Gpc(theirs) => theirs.covers(sections),
         _ => false,
     };
-    if stored.iter().any(|known| covers(known) && known.first_at <= said.at) {
+    if stored.iter().any(|known| covers(known) && known.first_at <= at) {
         return None;
     }
     let narrows = !stored.iter().any(covers);
     match stored.iter_mut().find(|known| known.channel == Channel::Gpc && known.hash == statement.hash) {
-        Some(same) => same.first_at = same.first_at.min(said.at),
-        None => stored.push(new_stored(statement, said)),
+        Some(same) => same.first_at = same.first_at.min(at),
+        None => stored.push(new_stored(statement, said, at)),
     }
     Some(Effect { current: true, narrows: narrows && sections != Sections::NONE })
 }
@@ -296,7 +354,7 @@ fn take_in_act(stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> 
     }
     let Content::Explicit(choice) = &statement.content else { return None };
     let narrows = !choice.denied.is_empty();
-    stored.push(new_stored(statement, said));
+    stored.push(new_stored(statement, said, said.at));
     Some(Effect { current: true, narrows })
 }
 
@@ -334,9 +392,9 @@ fn take_in_replacing(
         Some(index) => {
             let same = &mut stored[index];
             same.last_at = said.at;
-            same.person |= said.person;
+            same.person |= said.is_of_person();
         }
-        None => stored.push(new_stored(statement, said)),
+        None => stored.push(new_stored(statement, said, said.at)),
     }
     Some(Effect { current: is_newest, narrows })
 }
@@ -363,7 +421,7 @@ mod tests {
         Said {
             own: own.to_vec(),
             named: own.to_vec(),
-            person: own.contains(&PERSON),
+            persons: own.iter().filter(|key| **key == PERSON).copied().collect(),
             at: at(second),
             received_at: at(second),
             statements: decoder.statements(captured, at(second)),
@@ -399,6 +457,22 @@ mod tests {
         // An earlier observation that arrives late moves the start and narrows nothing.
         let earlier = record(said(&decoder, &[DEVICE], -5, &gpc()));
         assert_eq!((causes(&earlier), earlier.rows[0].first_at), (vec![], at(-5)));
+    }
+
+    #[test]
+    fn a_person_is_bound_by_the_gpc_of_a_device_that_they_are_known_on() {
+        let decoder = decoder();
+        let mut known = Known::default();
+        let mut record = |said: Said| known.record(decoder.policy(), &[said]);
+        record(said(&decoder, &[DEVICE], 0, &gpc()));
+        // An event of both that says nothing itself, such as one from a server.
+        let linked = record(said(&decoder, &[DEVICE, PERSON], 9, &Captured::default()));
+        assert_eq!(causes(&linked), [Cause::Gpc]);
+        assert_eq!((linked.rows.len(), linked.rows[0].subject, linked.rows[0].first_at), (1, PERSON, at(0)));
+        assert!(record(said(&decoder, &[DEVICE, PERSON], 10, &Captured::default())).is_empty());
+        // Not the other way round: somebody else may sit at another device.
+        let other = SubjectKey([3; 16]);
+        assert!(record(said(&decoder, &[other, PERSON], 11, &Captured::default())).is_empty());
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         return Err(RunError::Config(problems));
     }
     let policy = Arc::new(load_policy(&config)?);
+    // Descriptions given before the recorder is there are lost.
+    tracklayer_telemetry::install_recorder();
     metrics::describe();
     let limits = Limits {
         idle_in_transaction_timeout: IDLE_IN_TRANSACTION,

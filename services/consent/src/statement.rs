@@ -267,7 +267,8 @@ fn categories_text(categories: &[(String, bool)], interaction: bool) -> Option<S
     serde_json::to_string(&(interaction, sorted)).ok()
 }
 
-fn sections_text(sections: Sections) -> String {
+/// `""` for everywhere, else the ids.
+pub(crate) fn sections_text(sections: Sections) -> String {
     if sections == Sections::EVERYWHERE {
         return String::new();
     }

@@ -1,4 +1,5 @@
 //! Every vector of `tests/vectors/consent-decisions.json`: what the model answers for 80 situations.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,4 +1,5 @@
 //! What must hold for any signals, policies, places and connection settings: consent can only narrow.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,11 +1,15 @@
 //! Recording against the real PostgreSQL: what binds whom, what is numbered, and what it costs.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 mod support;
 
 use std::collections::{BTreeSet, HashSet};
 
 use sqlx::Row as _;
-use support::{DEVICE, OTHER_DEVICE, PERSON, WORKSPACE, ago, ask, categories, database, firewall, gpc, item, now, shown, to};
+use support::{
+    DEVICE, OTHER_DEVICE, PERSON, WORKSPACE, ago, ask, categories, database, firewall, gpc, item, now, shown,
+    to,
+};
 use tracklayer_consent::{
     firewall::{Firewall, Item, SubjectRef},
     kind::Kind,
@@ -21,7 +25,11 @@ use tracklayer_ids::SubjectKey;
 
 async fn log(firewall: &Firewall, after: i64) -> Vec<(i64, String, Vec<SubjectKey>)> {
     let (entries, newest) = firewall.read_narrowing(WORKSPACE, after, 10_000).await.unwrap();
-    assert_eq!(entries.last().map_or(after, |entry| entry.seq), newest.max(after), "the newest number is the last entry's");
+    assert_eq!(
+        entries.last().map_or(after, |entry| entry.seq),
+        newest.max(after),
+        "the newest number is the last entry's"
+    );
     entries.into_iter().map(|entry| (entry.seq, entry.cause, entry.subjects)).collect()
 }
 
@@ -34,7 +42,8 @@ async fn gpc_on_a_device_with_a_known_person_binds_a_server_event_from_elsewhere
     firewall.record(WORKSPACE, &[item(&[DEVICE, PERSON], ago(1), "US-CA", gpc())]).await.unwrap();
     // Another process, with nothing in its caches.
     let elsewhere = support::firewall(&database);
-    for kind in [Kind::MetaCapi, Kind::TiktokEvents, Kind::GoogleAds, Kind::GoogleDataManager, Kind::Webhook] {
+    for kind in [Kind::MetaCapi, Kind::TiktokEvents, Kind::GoogleAds, Kind::GoogleDataManager, Kind::Webhook]
+    {
         assert_eq!(shown(&ask(&elsewhere, server_event(), kind, true).await), (Outcome::Deny, Some("gpc")));
     }
     let warehouse = ask(&elsewhere, server_event(), Kind::Warehouse, true).await;
@@ -77,7 +86,10 @@ async fn each_kind_of_narrowing_has_its_cause_and_names_all_keys() {
         (Captured { gpp_string: "DBABLA~~".to_owned(), ..Captured::default() }, Some("unreadable")),
         (Captured { us_privacy: "1YNN".to_owned(), ..Captured::default() }, None),
         (Captured { us_privacy: "1YYN".to_owned(), ..Captured::default() }, Some("string")),
-        (Captured { explicit: Some((withdrawal, "support".to_owned())), ..Captured::default() }, Some("withdrawal")),
+        (
+            Captured { explicit: Some((withdrawal, "support".to_owned())), ..Captured::default() },
+            Some("withdrawal"),
+        ),
     ];
     let mut expected = Vec::new();
     for (minutes, (captured, cause)) in (0..).zip(steps) {
@@ -97,7 +109,8 @@ async fn each_kind_of_narrowing_has_its_cause_and_names_all_keys() {
         .await
         .unwrap();
     assert_eq!(filed, [DEVICE.key.uuid()]);
-    let seq = firewall.name(WORKSPACE, vec![PERSON.key], Cause::Erasure, "request 5".to_owned()).await.unwrap();
+    let seq =
+        firewall.name(WORKSPACE, vec![PERSON.key], Cause::Erasure, "request 5".to_owned()).await.unwrap();
     assert_eq!(log(&firewall, seq - 1).await, [(seq, "erasure".to_owned(), vec![PERSON.key])]);
 }
 
@@ -175,8 +188,7 @@ async fn the_order_of_arrival_does_not_matter() {
         let warehouse = ask(&firewall, event, Kind::Warehouse, false).await;
         answers.insert((meta.outcome, warehouse.outcome, warehouse.denied.names()));
     }
-    let expected =
-        (Outcome::Allow, Outcome::Deny, vec!["functional".to_owned(), "analytics".to_owned()]);
+    let expected = (Outcome::Allow, Outcome::Deny, vec!["functional".to_owned(), "analytics".to_owned()]);
     assert_eq!(answers, BTreeSet::from([expected]));
 }
 
@@ -194,7 +206,8 @@ async fn recorders_in_parallel_give_numbers_without_gaps_and_never_deadlock() {
                 let items: Vec<Item> = keys
                     .iter()
                     .map(|key| {
-                        let subject = SubjectRef { key: SubjectKey([*key; 16]), person: false, linked: false };
+                        let subject =
+                            SubjectRef { key: SubjectKey([*key; 16]), person: false, linked: false };
                         item(&[subject], ago(30), "US-CA", gpc())
                     })
                     .collect();
@@ -259,12 +272,15 @@ async fn receipts_say_who_got_which_answer_and_go_after_their_time() {
     let mut seen = Vec::new();
     for row in &rows {
         let (members, ids): (Vec<u8>, Vec<String>) = (row.get("members"), row.get("message_ids"));
-        let named: Vec<&str> = (0..ids.len())
-            .filter(|i| members[i / 8] >> (i % 8) & 1 == 1)
-            .map(|i| ids[i].as_str())
-            .collect();
-        let head: (i64, &str, i16, &str, &str) =
-            (row.get("connection_id"), row.get("kind"), row.get("outcome"), row.get("reason"), row.get("place"));
+        let named: Vec<&str> =
+            (0..ids.len()).filter(|i| members[i / 8] >> (i % 8) & 1 == 1).map(|i| ids[i].as_str()).collect();
+        let head: (i64, &str, i16, &str, &str) = (
+            row.get("connection_id"),
+            row.get("kind"),
+            row.get("outcome"),
+            row.get("reason"),
+            row.get("place"),
+        );
         seen.push((head, named.len(), named.contains(&"m-5")));
         assert_eq!((row.get::<i64, _>("narrowing_seq"), row.get("policy_version")), (5, "2026-11-23.1"));
     }
@@ -280,7 +296,8 @@ async fn receipts_say_who_got_which_answer_and_go_after_their_time() {
     let store = Store::new(database.pool.clone());
     assert_eq!(store.delete_receipts(now()).await.unwrap(), 0);
     assert_eq!(store.delete_receipts(now() + jiff::SignedDuration::from_secs(1)).await.unwrap(), 1);
-    let left: i64 = sqlx::query_scalar("select count(*) from consent.receipt").fetch_one(&database.pool).await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from consent.receipt").fetch_one(&database.pool).await.unwrap();
     assert_eq!(left, 0);
 }
 
@@ -306,7 +323,8 @@ async fn an_erased_subject_is_denied_and_nothing_new_is_filed_about_it() {
     let firewall = firewall(&database);
     let event = Item { suppressed: true, ..item(&[PERSON], ago(1), "US-CA", gpc()) };
     assert_eq!(shown(&ask(&firewall, event, Kind::Warehouse, true).await), (Outcome::Deny, Some("erased")));
-    let rows: i64 = sqlx::query_scalar("select count(*) from consent.signal").fetch_one(&database.pool).await.unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from consent.signal").fetch_one(&database.pool).await.unwrap();
     assert_eq!(rows, 0);
 }
 
@@ -319,4 +337,17 @@ async fn workspaces_do_not_see_each_others_signals() {
     let event = item(&[DEVICE], now(), "US-CA", Captured::default());
     assert_eq!(ask(&firewall, event, Kind::MetaCapi, false).await.outcome, Outcome::Allow);
     assert_eq!(log(&firewall, 0).await, []);
+}
+
+#[tokio::test]
+async fn gpc_of_a_device_binds_a_person_who_is_later_known_on_it() {
+    let database = database().await;
+    let firewall = firewall(&database);
+    firewall.record(WORKSPACE, &[item(&[DEVICE], ago(30), "US-CA", gpc())]).await.unwrap();
+    let login = item(&[DEVICE, PERSON], ago(20), "US-CA", Captured::default());
+    firewall.record(WORKSPACE, &[login]).await.unwrap();
+    assert_eq!(log(&firewall, 1).await, [(2, "gpc".to_owned(), vec![DEVICE.key, PERSON.key])]);
+    let purchase = item(&[PERSON], ago(1), "US-CA", Captured::default());
+    let answer = ask(&firewall, purchase, Kind::MetaCapi, false).await;
+    assert_eq!(shown(&answer), (Outcome::Deny, Some("gpc")));
 }

@@ -1,4 +1,5 @@
 //! A batch costs the same number of round trips whatever its size, counted on the wire.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 mod support;
 
@@ -93,7 +94,14 @@ fn batch(first: u16, size: u16, captured: &Captured) -> Vec<Item> {
             key[..2].copy_from_slice(&i.to_be_bytes());
             let subjects = [
                 SubjectRef { key: SubjectKey(key), person: false, linked: false },
-                SubjectRef { key: SubjectKey({ key[15] = 9; key }), person: true, linked: false },
+                SubjectRef {
+                    key: SubjectKey({
+                        key[15] = 9;
+                        key
+                    }),
+                    person: true,
+                    linked: false,
+                },
             ];
             item(&subjects, ago(3), "US-CA", captured.clone())
         })

@@ -1,4 +1,5 @@
 //! The service as its callers see it: gRPC over a socket, against the real PostgreSQL.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 mod support;
 
@@ -14,8 +15,8 @@ use tracklayer_consent::{Config, RunError};
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_proto::{
     consent::v1::{
-        DecideItem, DecideRequest, DestinationQuery, ExplainRequest, ExplicitChoice, NarrowRequest, Outcome, Place,
-        ReadNarrowingRequest, RecordItem, RecordRequest, Subject, SubjectLevel,
+        DecideItem, DecideRequest, DestinationQuery, ExplainRequest, ExplicitChoice, NarrowRequest, Outcome,
+        Place, ReadNarrowingRequest, RecordItem, RecordRequest, Subject, SubjectLevel,
         consent_service_client::ConsentServiceClient,
     },
     event::v1::{CategoryPreference, ConsentSignals},
@@ -63,10 +64,7 @@ async fn start() -> Service {
 }
 
 fn at(timestamp: Timestamp) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp {
-        seconds: timestamp.as_second(),
-        nanos: timestamp.subsec_nanosecond(),
-    })
+    Some(prost_types::Timestamp { seconds: timestamp.as_second(), nanos: timestamp.subsec_nanosecond() })
 }
 
 fn subject(key: u8, level: SubjectLevel) -> Subject {
@@ -97,7 +95,11 @@ fn gpc() -> ConsentSignals {
 fn to(kinds: &[&str]) -> Vec<DestinationQuery> {
     let asking = kinds.iter().zip(10..);
     asking
-        .map(|(kind, id)| DestinationQuery { connection_id: id, kind: (*kind).to_owned(), ..DestinationQuery::default() })
+        .map(|(kind, id)| DestinationQuery {
+            connection_id: id,
+            kind: (*kind).to_owned(),
+            ..DestinationQuery::default()
+        })
         .collect()
 }
 
@@ -114,7 +116,8 @@ async fn a_batch_is_decided_in_the_order_of_the_request() {
         categories: vec![CategoryPreference { category: "Analytics".to_owned(), allowed: false }],
         ..ConsentSignals::default()
     };
-    let stranger = |key, signals| DecideItem { subjects: vec![subject(key, SubjectLevel::Device)], ..item(signals) };
+    let stranger =
+        |key, signals| DecideItem { subjects: vec![subject(key, SubjectLevel::Device)], ..item(signals) };
     let request = decide(
         vec![stranger(20, gpc()), stranger(21, ConsentSignals::default()), stranger(22, refused)],
         &["meta_capi", "warehouse", "sms"],
@@ -167,7 +170,10 @@ async fn a_withdrawal_that_was_answered_is_in_the_log_and_in_every_later_decisio
     let tail = ReadNarrowingRequest { workspace_id: 1, after_seq: before.narrowing_seq, limit: 0 };
     let tail = service.client.read_narrowing(tail).await.unwrap().into_inner();
     assert_eq!((tail.newest_seq, tail.entries.len()), (1, 1));
-    assert_eq!((tail.entries[0].cause.as_str(), &tail.entries[0].subject_keys), ("withdrawal", &vec![vec![2; 16]]));
+    assert_eq!(
+        (tail.entries[0].cause.as_str(), &tail.entries[0].subject_keys),
+        ("withdrawal", &vec![vec![2; 16]])
+    );
     assert!(tail.entries[0].recorded_at.is_some());
     let after = service.client.decide(ask()).await.unwrap().into_inner();
     let decision = &after.decisions[0].destinations[0];
@@ -181,7 +187,8 @@ async fn a_signal_from_a_clock_ahead_of_ours_counts_at_once() {
     let event = DecideItem { captured_at: ahead, received_at: ahead, ..item(gpc()) };
     let response = service.client.decide(decide(vec![event], &["meta_capi"])).await.unwrap().into_inner();
     assert_eq!(response.decisions[0].destinations[0].reason, "gpc");
-    let later = service.client.decide(decide(vec![item(ConsentSignals::default())], &["meta_capi"])).await.unwrap();
+    let later =
+        service.client.decide(decide(vec![item(ConsentSignals::default())], &["meta_capi"])).await.unwrap();
     assert_eq!(later.into_inner().decisions[0].destinations[0].reason, "gpc");
 }
 
@@ -222,10 +229,7 @@ async fn the_place_is_the_given_one_else_the_events_own_else_unknown() {
         .iter()
         .map(|d| (d.destinations[0].outcome, d.destinations[0].place.as_str()))
         .collect();
-    assert_eq!(
-        seen,
-        [(1, "US-CA"), (3, "DE"), (3, "unknown"), (3, "DE"), (3, "unknown"), (3, "unknown")]
-    );
+    assert_eq!(seen, [(1, "US-CA"), (3, "DE"), (3, "unknown"), (3, "DE"), (3, "unknown"), (3, "unknown")]);
 }
 
 #[tokio::test]
@@ -269,8 +273,16 @@ async fn strange_content_is_stored_and_denied_and_never_fails_the_batch() {
     let mut service = start().await;
     let strange = [
         ConsentSignals { tc_string: "C\0\u{1f600}".to_owned(), ..ConsentSignals::default() },
-        ConsentSignals { gpp_string: "D".repeat(40_000), gpp_sid: vec![7; 5_000], ..ConsentSignals::default() },
-        ConsentSignals { us_privacy: "\u{202e}1YYN".to_owned(), gpp_sid: vec![-1, i32::MAX], ..ConsentSignals::default() },
+        ConsentSignals {
+            gpp_string: "D".repeat(40_000),
+            gpp_sid: vec![7; 5_000],
+            ..ConsentSignals::default()
+        },
+        ConsentSignals {
+            us_privacy: "\u{202e}1YYN".to_owned(),
+            gpp_sid: vec![-1, i32::MAX],
+            ..ConsentSignals::default()
+        },
         ConsentSignals {
             has_categories: true,
             categories: vec![CategoryPreference { category: "\0\"\\".to_owned(), allowed: true }],
@@ -293,7 +305,8 @@ async fn strange_content_is_stored_and_denied_and_never_fails_the_batch() {
         .collect();
     // Twice: from the request, then from what was stored.
     for _ in 0..2 {
-        let response = service.client.decide(decide(items.clone(), &["meta_capi"])).await.unwrap().into_inner();
+        let response =
+            service.client.decide(decide(items.clone(), &["meta_capi"])).await.unwrap().into_inner();
         let outcomes: BTreeSet<u32> = response.decisions.iter().map(|d| d.destinations[0].outcome).collect();
         assert_eq!(outcomes, BTreeSet::from([3]));
         assert_eq!(response.narrowing_seq, 5);
@@ -304,7 +317,8 @@ async fn strange_content_is_stored_and_denied_and_never_fails_the_batch() {
 async fn an_explanation_names_the_signals_the_rules_and_every_reason() {
     let mut service = start().await;
     service.client.decide(decide(vec![item(gpc())], &["meta_capi"])).await.unwrap();
-    let no_notice = ConsentSignals { gpp_string: "DBABBg~BoAAAACA.QA".to_owned(), ..ConsentSignals::default() };
+    let no_notice =
+        ConsentSignals { gpp_string: "DBABBg~BoAAAACA.QA".to_owned(), ..ConsentSignals::default() };
     let request = ExplainRequest {
         workspace_id: 1,
         item: Some(item(no_notice)),
@@ -315,7 +329,14 @@ async fn an_explanation_names_the_signals_the_rules_and_every_reason() {
     assert_eq!((decision.outcome, decision.reason.as_str()), (3, "gpc"));
     assert_eq!(explained.reasons, ["gpc", "gpp_no_notice"]);
     let text = explained.steps.join("\n");
-    for part in ["policy 2026-11-23.1", "stored, person", "Global Privacy Control is on", "GPP string with sections 8", "US-CA sale_share: denied (gpc, gpp_no_notice)", "outcome deny by US-CA, reported as gpc"] {
+    for part in [
+        "policy 2026-11-23.1",
+        "stored, person",
+        "Global Privacy Control is on",
+        "GPP string with sections 8",
+        "US-CA sale_share: denied (gpc, gpp_no_notice)",
+        "outcome deny by US-CA, reported as gpc",
+    ] {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
     // Explaining stores nothing.
@@ -329,7 +350,8 @@ async fn nobody_without_the_service_token_is_answered() {
     for token in ["", "wrong"] {
         let channel = tracklayer_rpc::connect_lazy(&service.address, Secret::new(token.to_owned()));
         let Ok(channel) = channel else { continue };
-        let status = ConsentServiceClient::new(channel).decide(decide(vec![item(gpc())], &[])).await.unwrap_err();
+        let status =
+            ConsentServiceClient::new(channel).decide(decide(vec![item(gpc())], &[])).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
     }
 }

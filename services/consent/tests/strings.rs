@@ -1,4 +1,5 @@
 //! Every vector of `tests/vectors/consent-strings.json`: strings encoded with IAB's own libraries, and what they say.
+#![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
 use std::time::{Duration, Instant};
 

@@ -40,11 +40,13 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn ensure_head(&self, workspace: WorkspaceId) -> Result<(), StoreError> {
-        sqlx::query("insert into consent.narrowing_head (workspace_id, seq) values ($1, 0) on conflict do nothing")
-            .bind(workspace.0)
-            .execute(&self.pool)
-            .await
-            .map_err(StoreError::of("make the head of a narrowing log"))?;
+        sqlx::query(
+            "insert into consent.narrowing_head (workspace_id, seq) values ($1, 0) on conflict do nothing",
+        )
+        .bind(workspace.0)
+        .execute(&self.pool)
+        .await
+        .map_err(StoreError::of("make the head of a narrowing log"))?;
         Ok(())
     }
 
@@ -54,11 +56,12 @@ impl Store {
     /// The database.
     pub async fn write(&self, workspace: WorkspaceId) -> Result<Writing, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::of("begin to record"))?;
-        let newest = sqlx::query_scalar("select seq from consent.narrowing_head where workspace_id = $1 for update")
-            .bind(workspace.0)
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(StoreError::of("lock the head of a narrowing log"))?;
+        let newest =
+            sqlx::query_scalar("select seq from consent.narrowing_head where workspace_id = $1 for update")
+                .bind(workspace.0)
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(StoreError::of("lock the head of a narrowing log"))?;
         Ok(Writing { workspace, transaction, newest })
     }
 

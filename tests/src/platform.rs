@@ -168,7 +168,12 @@ impl Running {
         command.args(arguments).arg("--data-dir").arg(&self.data_dir).kill_on_drop(true);
         let output = command.output().await.context("could not run the command line")?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "`tracklayer {}`: {}\n{out}{err}", arguments.join(" "), output.status);
+        ensure!(
+            output.status.success(),
+            "`tracklayer {}`: {}\n{out}{err}",
+            arguments.join(" "),
+            output.status
+        );
         Ok(out.into_owned())
     }
 
@@ -185,7 +190,13 @@ impl Running {
     ///
     /// # Errors
     /// The command failed.
-    pub async fn create_source(&self, name: &str, channel: &str, place: &str, key: &str) -> anyhow::Result<()> {
+    pub async fn create_source(
+        &self,
+        name: &str,
+        channel: &str,
+        place: &str,
+        key: &str,
+    ) -> anyhow::Result<()> {
         let place = if place.is_empty() { vec![] } else { vec!["--default-place", place] };
         let head = ["sources", "create", name, "--channel", channel, "--write-key", key];
         self.cli(&[&head[..], &place].concat()).await.map(drop)
@@ -219,9 +230,11 @@ impl Running {
         eventually_within(SETTLE_LIMIT, "nothing waiting and nothing held", async || {
             let stats = self.cli_json(&["stats"]).await?;
             let on_its_way = |connection: &Value| {
-                let held = connection["states"].as_array().into_iter().flatten().any(|s| {
-                    s["state"] == "held" && s["events"].as_u64().unwrap_or(0) > 0
-                });
+                let held = connection["states"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|s| s["state"] == "held" && s["events"].as_u64().unwrap_or(0) > 0);
                 held || connection["waiting"].as_u64() != Some(0)
             };
             let connections = stats["connections"].as_object().context("no connections")?;

@@ -1,12 +1,14 @@
 //! `tracklayer demo`: everything started, a sample day sent through the public APIs, live progress, and the table at the end.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::connect::DevAddresses;
@@ -91,7 +93,7 @@ pub async fn run(
     );
     let addresses = running.addresses.clone();
     let done = tokio::select! {
-        done = show(&addresses, &sample) => done,
+        done = show(&addresses, &sample, Output::Table) => done,
         error = running.failed() => Err(error),
         () = stop.cancelled() => Ok(()),
     };
@@ -108,77 +110,135 @@ pub async fn run(
     stopped
 }
 
-/// Sends the day, part by part, and prints the table.
+/// Sends the day, part by part, and prints the table; as JSON, one line for each step and the counts in the last.
 ///
 /// # Errors
 /// A client gave up, or nothing settles.
-pub async fn show(addresses: &DevAddresses, sample: &SampleOptions) -> anyhow::Result<()> {
+pub async fn show(addresses: &DevAddresses, sample: &SampleOptions, output: Output) -> anyhow::Result<()> {
     let day = people::day(sample.seed, sample.visitors);
     let census = day.census();
-    println!(
-        "sample day, seed {}: {} visitors, {} distinct events, {} with twins and repeats",
-        sample.seed, sample.visitors, census.events, census.sent
-    );
-    let access = access(addresses, Output::Table)?;
-    let tally = Arc::new(Tally::default());
-    let target = target(addresses)?;
+    if output == Output::Table {
+        println!(
+            "sample day, seed {}: {} visitors, {} distinct events, {} with twins and repeats",
+            sample.seed, sample.visitors, census.events, census.sent
+        );
+    }
+    let show = Show {
+        access: access(addresses, output)?,
+        workspace: addresses.workspace_id,
+        target: target(addresses)?,
+        day,
+        planned: census.sent as u64,
+        tally: Arc::new(Tally::default()),
+    };
     let before = Instant::now();
     for part in [Part::Day, Part::Evening] {
-        send_part(&access, addresses.workspace_id, &target, &day, part, &tally).await?;
+        show.part(part).await?;
     }
-    let counts = Counts::read(&access, addresses.workspace_id).await?;
-    println!("\nthe whole day took {:.1} s\n", before.elapsed().as_secs_f64());
-    print!("{}", counts.tables());
-    println!("\n{}", summary(&counts, &tally));
+    let counts = Counts::read(&show.access, show.workspace).await?;
+    let seconds = before.elapsed().as_secs_f64();
+    match output {
+        Output::Json => println!("{}", show.document(&counts, seconds)),
+        Output::Table => {
+            println!("\nthe whole day took {seconds:.1} s\n");
+            print!("{}", counts.tables());
+            println!("\n{}", summary(&counts, &show.tally));
+        }
+    }
     Ok(())
 }
 
-async fn send_part(
-    access: &Access,
+/// A day while it is sent.
+struct Show {
+    access: Access,
     workspace: i64,
-    target: &Target,
-    day: &Day,
-    part: Part,
-    tally: &Arc<Tally>,
-) -> anyhow::Result<()> {
-    let sending = send(target, day, part, Arc::clone(tally));
-    tokio::pin!(sending);
-    let deadline = Instant::now() + SETTLE;
-    let mut sent = false;
-    loop {
+    target: Target,
+    day: Day,
+    /// Events that will be sent.
+    planned: u64,
+    tally: Arc<Tally>,
+}
+
+impl Show {
+    /// Sends a part of the day and waits until nothing of it is on its way. That a service cannot be asked for its counts for
+    /// a while is no reason to stop: the clients of a real day would not notice either.
+    async fn part(&self, part: Part) -> anyhow::Result<()> {
         tokio::select! {
-            result = &mut sending, if !sent => {
-                result?;
-                sent = true;
-            }
-            () = tokio::time::sleep(Duration::from_millis(500)) => {
-                let counts = Counts::read(access, workspace).await?;
-                progress(&counts, tally);
-                if sent && counts.settled() {
-                    return Ok(());
+            sent = send(&self.target, &self.day, part, Arc::clone(&self.tally)) => sent?,
+            never = self.watch() => match never {},
+        }
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let counts = Counts::read(&self.access, self.workspace).await;
+            self.tell(counts.as_ref().ok());
+            match counts {
+                Ok(counts) if counts.settled() => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context("the counts cannot be read"));
                 }
-                if Instant::now() > deadline {
+                Ok(_) if Instant::now() > deadline => {
                     bail!("the day does not settle: something waits or is held; see `tracklayer stats`");
                 }
+                Ok(_) | Err(_) => tokio::time::sleep(self.pause()).await,
             }
         }
     }
-}
 
-fn progress(counts: &Counts, tally: &Tally) {
-    let connections: Vec<String> = counts
-        .connections
-        .iter()
-        .map(|(name, c)| {
-            format!("{name} {}+{} waiting", c.in_state("delivered"), c.waiting + c.in_state("held"))
+    async fn watch(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(self.pause()).await;
+            let counts = match self.access.output {
+                Output::Json => None,
+                Output::Table => Counts::read(&self.access, self.workspace).await.ok(),
+            };
+            self.tell(counts.as_ref());
+        }
+    }
+
+    /// Between two lines: people read slower than programs.
+    fn pause(&self) -> Duration {
+        match self.access.output {
+            Output::Json => Duration::from_millis(50),
+            Output::Table => Duration::from_millis(500),
+        }
+    }
+
+    fn tell(&self, counts: Option<&Counts>) {
+        let sent = self.tally.events.load(Ordering::Relaxed);
+        match self.access.output {
+            Output::Json => println!("{}", json!({ "sent": sent, "planned": self.planned })),
+            Output::Table => {
+                let Some(counts) = counts else {
+                    return println!("  sent {sent:>6}  (the counts cannot be read now)");
+                };
+                let connections: Vec<String> = counts
+                    .connections
+                    .iter()
+                    .map(|(name, c)| {
+                        format!(
+                            "{name} {}+{} waiting",
+                            c.in_state("delivered"),
+                            c.waiting + c.in_state("held")
+                        )
+                    })
+                    .collect();
+                println!(
+                    "  sent {sent:>6}  accepted {:>6}  delivered: {}",
+                    counts.received(),
+                    connections.join(", ")
+                );
+            }
+        }
+    }
+
+    fn document(&self, counts: &Counts, seconds: f64) -> Value {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        json!({
+            "sent": of(&self.tally.events), "planned": self.planned, "rejected": of(&self.tally.rejected),
+            "requests": of(&self.tally.requests), "repeated_requests": of(&self.tally.retried),
+            "seconds": seconds, "counts": counts.document(),
         })
-        .collect();
-    println!(
-        "  sent {:>6}  accepted {:>6}  delivered: {}",
-        tally.events.load(Ordering::Relaxed),
-        counts.received(),
-        connections.join(", ")
-    );
+    }
 }
 
 fn summary(counts: &Counts, tally: &Tally) -> String {

@@ -242,7 +242,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo { dev, sample, once } => demo::run(dev.options(data_dir), sample, once, stop).await,
         Command::Sample { sample } => {
             match DevAddresses::read(&data_dir).filter(|dev| !dev.ingest.is_empty()) {
-                Some(addresses) => demo::show(&addresses, &sample).await,
+                Some(addresses) => demo::show(&addresses, &sample, cli.access.output).await,
                 None => Err(anyhow::anyhow!("no `tracklayer dev` runs in {}", data_dir.display())),
             }
         }

@@ -101,11 +101,12 @@ struct Person {
 pub fn day(seed: u64, visitors: usize) -> Day {
     let mut rng = Rng::with_seed(seed);
     let run = format!("{:08x}", rng.u32(..));
+    let first_phone = rng.usize(0..9_000_000);
     let mut all = Vec::with_capacity(visitors);
     for number in 0..visitors {
         // The last sixth is the flash sale: many at once, one product.
         let kind = if number * 6 >= visitors * 5 { Kind::FlashSale } else { pick(&mut rng) };
-        let person = person(&mut rng, &run, number, kind);
+        let person = person(&mut rng, &run, first_phone, number, kind);
         all.push(visit(&mut rng, &person, kind));
     }
     Day { visitors: all }
@@ -123,7 +124,18 @@ fn pick(rng: &mut Rng) -> Kind {
     }
 }
 
-fn person(rng: &mut Rng, run: &str, number: usize, kind: Kind) -> Person {
+/// Everybody has a number of their own: who shares one is one person to identity, and then what is sent for one visitor would
+/// hang on when the other came.
+fn phone(number: usize, german: bool) -> String {
+    const AREAS: [u32; 8] = [209, 213, 310, 415, 510, 619, 707, 916];
+    if german {
+        format!("+49 30 {:07}", 1_000_000 + number % 9_000_000)
+    } else {
+        format!("+1 ({}) 555-{:04}", AREAS[number / 10_000 % AREAS.len()], number % 10_000)
+    }
+}
+
+fn person(rng: &mut Rng, run: &str, first_phone: usize, number: usize, kind: Kind) -> Person {
     const FIRST: [&str; 8] = ["Mara", "Jonas", "Élodie", "Tomás", "Aiko", "Priya", "Björn", "Grace"];
     const LAST: [&str; 8] = ["O'Hara", "Keller", "Dubois", "Nuñez", "Tanaka", "Rao", "Lindqvist", "Okafor"];
     let german = matches!(kind, Kind::DeShopperAccepts | Kind::DeShopperRefuses | Kind::Subscriber);
@@ -134,11 +146,7 @@ fn person(rng: &mut Rng, run: &str, number: usize, kind: Kind) -> Person {
         1 => format!("  BUYER{number}.{run}@Example.COM "),
         _ => format!("buyer{number}.{run}@example.com"),
     };
-    let phone = if german {
-        format!("+49 30 {:07}", rng.u32(1_000_000..9_999_999))
-    } else {
-        format!("+1 (415) 555-{:04}", rng.u32(0..10_000))
-    };
+    let phone = phone(first_phone + number, german);
     Person {
         number,
         anonymous_id: format!("anon-{run}-{number}-{:08x}", rng.u32(..)),
@@ -435,6 +443,14 @@ mod tests {
         assert!(calls.iter().any(|c| c.gpc) && calls.iter().any(|c| c.repeats > 0));
         let census = day.census();
         assert!(census.sent > census.events, "twins and repeats: {census:?}");
+    }
+
+    #[test]
+    fn nobody_shares_a_phone_with_another() {
+        let phones: Vec<String> =
+            (0..20_000).map(|number| phone(8_999_990 + number, number % 3 == 0)).collect();
+        let distinct: std::collections::HashSet<&String> = phones.iter().collect();
+        assert_eq!(distinct.len(), phones.len());
     }
 
     #[test]

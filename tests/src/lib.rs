@@ -3,9 +3,10 @@
 //! the ad platforms' side (the sandbox).
 //!
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
-//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`story`] (what `events show` tells),
-//! [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
-//! sample shop's pages), [`order`] (what most tests send and look for).
+//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`sample`] (the sample day as a process), [`story`]
+//! (what `events show` tells), [`otlp`] (a collector of traces), [`patience`] (waiting with a limit), [`clients`] (Node,
+//! Python and Chromium with the SDKs installed), [`shop`] (the sample shop's pages), [`order`] (what most tests send and
+//! look for).
 //!
 //! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
 //! only the test holds.
@@ -14,14 +15,17 @@ mod binary;
 mod child;
 pub mod clients;
 pub mod order;
+pub mod otlp;
 pub mod patience;
 pub mod platform;
 pub mod roles;
+pub mod sample;
 pub mod shop;
 pub mod story;
 
 pub use order::Order;
 pub use patience::{LIMIT, eventually, eventually_within};
 pub use platform::{Addresses, Options, Platform, Running};
-pub use roles::{Processes, Role};
+pub use roles::{Processes, ROLES, Role};
+pub use sample::SampleDay;
 pub use story::{Delivery, Occurrence, Story};

@@ -3,10 +3,9 @@
 //! the ad platforms' side (the sandbox).
 //!
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
-//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`sample`] (the sample day as a process), [`story`]
-//! (what `events show` tells), [`otlp`] (a collector of traces), [`patience`] (waiting with a limit), [`clients`] (Node,
-//! Python and Chromium with the SDKs installed), [`shop`] (the sample shop's pages), [`order`] (what most tests send and
-//! look for).
+//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`story`] (what `events show` tells), [`sample`] (the
+//! sample day as a process), [`otlp`] (a collector of traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python
+//! and Chromium with the SDKs installed), [`shop`] (the sample shop's page), [`order`] (what most tests send and look for).
 //!
 //! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
 //! only the test holds.

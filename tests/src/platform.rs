@@ -186,10 +186,13 @@ impl Running {
         serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
     }
 
-    /// Makes a source of the sample workspace with a write key of the test's choice.
+    /// Makes a source of the sample workspace with a write key of the test's choice and waits until the edge knows it.
     ///
     /// # Errors
     /// The command failed.
+    ///
+    /// # Panics
+    /// The edge does not get to know it.
     pub async fn create_source(
         &self,
         name: &str,
@@ -199,7 +202,14 @@ impl Running {
     ) -> anyhow::Result<()> {
         let place = if place.is_empty() { vec![] } else { vec!["--default-place", place] };
         let head = ["sources", "create", name, "--channel", channel, "--write-key", key];
-        self.cli(&[&head[..], &place].concat()).await.map(drop)
+        self.cli(&[&head[..], &place].concat()).await?;
+        let url = format!("{}/v1/projects/{key}/settings", self.addresses.ingest_http);
+        crate::eventually(&format!("the edge to know the source {name}"), async || {
+            let status = reqwest::get(&url).await?.status();
+            if status.is_success() { Ok(()) } else { Err(anyhow!("{status}")) }
+        })
+        .await;
+        Ok(())
     }
 
     /// Everything that the platform tells of a message_id.

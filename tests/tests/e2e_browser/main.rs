@@ -113,6 +113,17 @@ async fn a_browser_event_and_its_server_twin_are_delivered_once_and_both_are_nam
 }
 
 #[tokio::test]
+async fn a_server_that_is_first_is_the_one_that_is_delivered_and_the_browser_its_twin() {
+    let Some(shopper) = clients::shopper().await else { return };
+    let (platform, order) = (platform().await, Order::new("server-first"));
+    report(&order, order.event()).await;
+    order.assert_delivered_once(platform).await;
+    buy(&shopper, &order, false).await;
+    let story = order.assert_delivered_once(platform).await;
+    assert_eq!(story.sources(), ["shop-server", "web-us"], "{story:#?}");
+}
+
+#[tokio::test]
 async fn with_global_privacy_control_no_ad_platform_gets_the_visit_nor_the_purchase_that_the_server_reports()
 {
     let Some(shopper) = clients::shopper().await else { return };

@@ -189,8 +189,10 @@ impl Lane {
         destination: &dyn Destination,
     ) -> Result<Vec<usize>, LaneError> {
         for _ in 0..MAX_REDECISIONS {
-            let Some(oldest) = members.iter().map(|i| slots[*i].decided_at).min() else { return Ok(members) };
-            let view = self.context.narrowing.read(self.lease.duty.workspace, oldest).await?;
+            if members.is_empty() {
+                return Ok(members);
+            }
+            let view = self.context.narrowing.read(self.lease.duty.workspace).await?;
             let named: Vec<usize> = members
                 .iter()
                 .copied()

@@ -12,6 +12,7 @@ use super::settings::{EventSource, Settings};
 use crate::commerce::{Currency, OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
 use crate::google::time::rfc3339;
@@ -31,7 +32,8 @@ pub fn build(
 ) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
-    let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
+    let max_age = (!act.is_adjustment()).then_some(MAX_CONVERSION_AGE);
+    let time = timing::checked(event, now, max_age, MAX_SKEW)?.min(now);
     let order_id = order_id(connection, event);
     if let Some(id) = &order_id {
         check_order_id(id)?;

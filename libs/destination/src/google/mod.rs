@@ -6,3 +6,10 @@ pub mod oauth;
 pub mod order;
 pub mod time;
 pub mod user;
+
+use std::time::Duration;
+
+/// Oldest conversion that can still follow a click that counts: an action's window is at most 90 days long. What is older ends
+/// as `EXPIRED_EVENT` (Ads API), or as `EVENT_TOO_OLD` in a verdict of Data Manager half an hour after it was "accepted", so it
+/// is told apart before. Adjustments have a limit of their own. Source: Google Ads Help, "About conversion windows"; 2026-11.
+pub const MAX_CONVERSION_AGE: Duration = Duration::from_secs(90 * 24 * 3600);

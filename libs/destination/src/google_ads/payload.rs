@@ -11,6 +11,7 @@ use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, M
 use crate::commerce::{OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
 use crate::google::time::conversion_date_time;
@@ -50,7 +51,7 @@ pub fn build(
             ADJUSTMENTS,
         )
     } else {
-        let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
+        let time = timing::checked(event, now, Some(MAX_CONVERSION_AGE), MAX_SKEW)?.min(now);
         let body =
             conversion(connection, settings, event, act, resource, order_id.as_deref(), time, &mut notes)?;
         (body, time, CONVERSIONS)

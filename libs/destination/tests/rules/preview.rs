@@ -43,6 +43,29 @@ fn events_of_an_array_go_out_together_and_a_bad_one_alone_is_refused() {
 }
 
 #[test]
+fn an_event_of_1970_is_refused_by_every_ad_platform() {
+    let old = with(purchase(), "/timestamp", json!("1970-01-01T00:00:00Z"));
+    for kind in ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp"] {
+        let answer = &told(&document(kind), &[old.clone()], "allow")[0];
+        assert_eq!(answer["refused"][0]["code"], "event_too_old", "{kind}: {answer}");
+    }
+}
+
+#[test]
+fn google_takes_a_conversion_for_as_long_as_the_longest_window_of_an_action() {
+    for (kind, timestamp, refused) in [
+        ("google_data_manager", "2026-08-25T13:00:00Z", false),
+        ("google_data_manager", "2026-08-25T11:00:00Z", true),
+        ("google_ads", "2026-08-25T13:00:00Z", false),
+        ("google_ads", "2026-08-25T11:00:00Z", true),
+    ] {
+        let event = with(purchase(), "/timestamp", json!(timestamp));
+        let answer = &told(&document(kind), &[event], "allow")[0];
+        assert_eq!(answer["refused"][0]["code"] == "event_too_old", refused, "{kind} {timestamp}: {answer}");
+    }
+}
+
+#[test]
 fn every_status_has_its_cause() {
     let meta = document("meta_capi");
     let test_order = with(purchase(), "/properties/test", json!(true));

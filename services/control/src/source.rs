@@ -146,7 +146,8 @@ pub fn parse_dedup_ttl(seconds: u32) -> Result<u32, ControlError> {
     }
 }
 
-/// Parses a write key that is brought along; none if empty. No space and no colon: SDKs send it as the user name of HTTP's
+/// Parses a write key that is brought along; none if empty. A write key is public (it stands in every page) and names a source,
+/// so that short ones of other systems are as good. No space and no colon: SDKs send it as the user name of HTTP's
 /// Basic authentication, where a colon ends it (RFC 7617, 2).
 ///
 /// # Errors
@@ -155,13 +156,13 @@ pub fn parse_write_key(text: &str) -> Result<Option<Secret<String>>, ControlErro
     if text.is_empty() {
         return Ok(None);
     }
-    let fits = (8..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+    let fits = (4..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b':');
     if fits {
         return Ok(Some(Secret::new(text.to_owned())));
     }
     Err(ControlError::invalid(
         "write_key",
-        "must have 8 to 128 printable ASCII characters, no space, no colon",
+        "must have 4 to 128 printable ASCII characters, no space, no colon",
     ))
 }
 
@@ -203,7 +204,7 @@ mod tests {
     fn a_write_key_that_basic_authentication_would_cut_is_refused() {
         assert_eq!(parse_write_key("").unwrap(), None);
         assert!(parse_write_key("wk_northline_web_us").unwrap().is_some());
-        for bad in ["short", "with space", "with:colon", "üüüüüüüüüü", &"x".repeat(129)] {
+        for bad in ["abc", "with space", "with:colon", "üüüüüüüüüü", &"x".repeat(129)] {
             assert!(parse_write_key(bad).is_err(), "{bad}");
         }
     }

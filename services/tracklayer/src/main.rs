@@ -79,6 +79,15 @@ enum Command {
     },
     /// Print a new master key.
     MasterKey,
+    /// Make another admin key of the installation, for who holds the database but has lost every key.
+    RecoverAdminKey {
+        /// PostgreSQL.
+        #[arg(long, env = "TRACKLAYER_DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+        /// For recognition.
+        #[arg(long, default_value = "recovered")]
+        label: String,
+    },
     /// Check or show the settings of a service.
     #[command(subcommand)]
     Config(roles::ConfigCommand),
@@ -251,6 +260,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate { database_url } => {
             let pool = tracklayer_postgres::connect(&Secret::new(database_url), 2).await?;
             migrate::all(&pool).await
+        }
+        Command::RecoverAdminKey { database_url, label } => {
+            let pool = tracklayer_postgres::connect(&Secret::new(database_url), 2).await?;
+            let key = tracklayer_control::recover_admin_key(&pool, &label).await?;
+            println!("{}", key.expose());
+            Ok(())
         }
         Command::Send(send) => cli::send::run(&cli.access, send).await,
         Command::Events(command) => cli::events::run(&Access::new(&cli.access)?, command).await,

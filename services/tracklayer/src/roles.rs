@@ -316,6 +316,8 @@ pub async fn serve(
 /// Its settings cannot be used, it could not start, or it ended with an error.
 pub async fn run(role: Role, options: &RoleOptions, shutdown: CancellationToken) -> anyhow::Result<()> {
     let settings = Settings::of_process(options);
+    let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    tracklayer_config::unknown_sections(settings.file.as_deref(), &settings.environment, &known)?;
     let process = settings.process()?;
     let key = MasterKey::read(&process.master_key_file)?;
     let http = match role {

@@ -40,7 +40,7 @@ async fn a_bad_field_of_a_source_is_named() {
         (CreateSourceRequest { default_place: "California".into(), ..good.clone() }, "default_place"),
         (CreateSourceRequest { user_id_type: "User Id".into(), ..good.clone() }, "user_id_type"),
         (CreateSourceRequest { dedup_ttl_seconds: 59, ..good.clone() }, "dedup_ttl_seconds"),
-        (CreateSourceRequest { write_key: "short".into(), ..good.clone() }, "write_key"),
+        (CreateSourceRequest { write_key: "abc".into(), ..good.clone() }, "write_key"),
     ];
     for (request, field) in cases {
         let refused = control.admin().create_source(request).await.unwrap_err();

@@ -87,13 +87,23 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
         processes.start(role).await?;
     }
     println!("measuring the way to three platforms: {} events ...", options.end_to_end_events);
+    let cpu_before = processes.cpu_seconds();
     let end_to_end = end_to_end(options, running).await?;
+    let cpu_after = processes.cpu_seconds();
     println!("  {:.0} events/s, p99 {} ms at half of that", end_to_end.per_second, end_to_end.p99_ms);
     rows.push(Row::rate("received to delivered at three sandboxes", end_to_end.per_second, "events/s", copy));
     rows.push(Row::plain(
         "  receipt to delivery p50 / p99 at half of that",
         format!("{} / {} ms", end_to_end.p50_ms, end_to_end.p99_ms),
     ));
+    for (role, after) in &cpu_after {
+        let used = after - cpu_before.get(role).copied().unwrap_or(0.0);
+        let each = used * 1_000_000.0 / end_to_end.events as f64;
+        rows.push(Row::plain(
+            &format!("  processor time of {role} on that way"),
+            format!("{each:.0} us an event"),
+        ));
+    }
     let delivery_memory = processes.resident_bytes();
     processes.stop_one(Role::Delivery).await;
 
@@ -104,7 +114,12 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
     println!("measuring ingest over HTTP ...");
     let http = load::http_batches(running, &events, length).await?;
     println!("  {:.0} events/s", http.per_second);
-    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", http.per_second, "events/s", copy));
+    rows.push(Row::rate(
+        "durable over HTTP, batches of 100, 32 connections",
+        http.per_second,
+        "events/s",
+        copy,
+    ));
     rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
     let memory = processes.resident_bytes();
     for role in ROLES {
@@ -119,6 +134,7 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
 }
 
 struct EndToEnd {
+    events: usize,
     per_second: f64,
     p50_ms: u32,
     p99_ms: u32,
@@ -129,6 +145,7 @@ struct EndToEnd {
 async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result<EndToEnd> {
     let access = crate::demo::access(&running.addresses, Output::Table)?;
     let workspace = running.addresses.workspace_id;
+    switch_webhook_off(running, &access).await?;
     let before = delivered(&Counts::read(&access, workspace).await?);
 
     let events = event::orders(options.end_to_end_events, 11);
@@ -154,7 +171,27 @@ async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result
     let worst = |pick: fn(&[u32; 3]) -> u32| {
         counts.connections.values().map(|c| pick(&c.latency_ms)).max().unwrap_or(0)
     };
-    Ok(EndToEnd { per_second, p50_ms: worst(|l| l[0]), p99_ms: worst(|l| l[2]) })
+    Ok(EndToEnd {
+        events: events.len() + paced.len(),
+        per_second,
+        p50_ms: worst(|l| l[0]),
+        p99_ms: worst(|l| l[2]),
+    })
+}
+
+/// The figure is about three ad platforms, which take batches; the sample workspace's webhook takes a request for each event.
+async fn switch_webhook_off(running: &Running, access: &crate::cli::Access) -> anyhow::Result<()> {
+    let sample = crate::dev::connections::sample(&running.sandbox);
+    for (name, mut document) in sample.into_iter().filter(|(_, document)| document["kind"] == "webhook") {
+        document["mode"] = serde_json::json!("off");
+        let request = tracklayer_proto::control::v1::PutConnectionRequest {
+            workspace_id: running.addresses.workspace_id,
+            name,
+            document_json: document.to_string(),
+        };
+        access.control()?.put_connection(request).await?;
+    }
+    Ok(())
 }
 
 /// The latency histogram is cumulative; the second measurement starts from an empty one.

@@ -22,10 +22,12 @@ pub struct PartitionProgress {
     pub resolved: watch::Sender<Position>,
 }
 
+type Partitions = HashMap<(WorkspaceId, Partition), Arc<PartitionProgress>>;
+
 /// All partitions. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Progress {
-    partitions: Arc<Mutex<HashMap<(WorkspaceId, Partition), Arc<PartitionProgress>>>>,
+    partitions: Arc<Mutex<Partitions>>,
 }
 
 impl Progress {

@@ -1,5 +1,7 @@
 //! Claims against a real Redis and PostgreSQL: replays, twins, reused ids, and a Redis that forgets.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! Fair shares of leases, and how long a holder may be sure.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -347,16 +347,11 @@ impl Lane {
         self.read_orders(slots, destination).await?;
 
         let now = Timestamp::now();
-        let window = destination.limits().dedup_window;
         for slot in slots.iter_mut() {
             plan::plan(slot, destination, now);
-            let Some(repeatable) = slot.item.as_ref().map(|item| item.repeatable) else { continue };
             slot.unknown_since =
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
-            let repeatable = |since| repeatable && plan::may_repeat(since, window, now);
-            if slot.unknown_since.is_some_and(|since| !repeatable(since)) {
-                slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
-            }
+            plan::give_up_unknown(slot, destination, true, now);
         }
         Ok(())
     }
@@ -456,6 +451,13 @@ impl Lane {
         }
         self.plan_slots(&mut slots, connection, destination).await?;
         let sent = self.send_open(&mut slots, connection, destination).await;
+        for slot in slots.iter().filter(|slot| slot.verdict.is_none()) {
+            // Its row does not know yet that a request may have brought it: the window counts from that one.
+            let repeatable = slot.item.as_ref().is_some_and(|item| item.repeatable);
+            if let Some(since) = slot.unknown_since.filter(|_| repeatable) {
+                self.unknown.entry(slot.entry.position).or_insert(since);
+            }
+        }
         let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
         if !done.is_empty() {
             let commit = self.commit_of(&done);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracklayer_destination::{Consent, Destination, ItemOutcome, Mode, RefusalCode};
 
+use super::OUTCOME_UNKNOWN;
 use super::slot::Slot;
 use crate::ledger::State;
 
@@ -79,6 +80,19 @@ pub fn may_repeat(unknown_since: Timestamp, window: Option<Duration>, now: Times
     let age = now.as_millisecond().saturating_sub(unknown_since.as_millisecond());
     // A tenth is kept back: clocks differ, and the request takes its time.
     u128::try_from(age).unwrap_or(0) < window.as_millis() * 9 / 10
+}
+
+/// Gives up on an event that a request may have brought, once the platform does not recognise a repeat of it any more.
+/// `carried` says that a request surely was on its way (a crash, a timeout): then what the platform never recognises is given
+/// up at once; an answer that only might mean "taken" (a 500) is no reason to.
+pub fn give_up_unknown(slot: &mut Slot, destination: &dyn Destination, carried: bool, now: Timestamp) {
+    let Some(since) = slot.unknown_since else { return };
+    let Some(item) = &slot.item else { return };
+    let lost =
+        if item.repeatable { !may_repeat(since, destination.limits().dedup_window, now) } else { carried };
+    if lost {
+        slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+    }
 }
 
 /// Puts open slots into requests: at most the platform's events and bytes, one group each, exclusive items apart. Requests are
@@ -295,6 +309,25 @@ mod tests {
         let sizes: Vec<usize> = planned(&mut slots, destination.as_ref()).iter().map(Vec::len).collect();
         assert!(sizes.iter().all(|size| *size <= destination.limits().max_events));
         assert_eq!(sizes.iter().sum::<usize>(), 1_200);
+    }
+
+    #[test]
+    fn an_event_is_given_up_when_the_platform_would_count_a_repeat() {
+        let given_up = |hours: i64, repeatable: bool, carried: bool| {
+            let destination = meta("live");
+            let mut slot = order(0, "a", |_| {});
+            plan(&mut slot, destination.as_ref(), now());
+            slot.unknown_since = Some(now() - jiff::SignedDuration::from_hours(hours));
+            slot.item.as_mut().unwrap().repeatable = repeatable;
+            give_up_unknown(&mut slot, destination.as_ref(), carried, now());
+            slot.verdict.map(|verdict| (verdict.state, verdict.reason))
+        };
+        let dead = Some((State::Dead, "outcome_unknown".to_owned()));
+        assert_eq!(given_up(1, true, true), None, "inside the window");
+        assert_eq!(given_up(47, true, true), dead, "a crash, two days ago");
+        assert_eq!(given_up(47, true, false), dead, "two days of 500: the first may have been taken");
+        assert_eq!(given_up(1, false, true), dead, "a timeout where no repeat is recognised");
+        assert_eq!(given_up(1, false, false), None, "a 500 where no repeat is recognised");
     }
 
     #[test]

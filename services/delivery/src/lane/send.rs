@@ -36,6 +36,7 @@ impl Lane {
             let now = Timestamp::now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
                 plan::plan(slot, destination, now);
+                plan::give_up_unknown(slot, destination, false, now);
             }
         }
         self.hold_behind(slots);

@@ -1,12 +1,14 @@
 //! The sample day over five processes, each of which is killed in the middle of it and started again: what became of every
 //! event is what becomes of it on a quiet day.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracklayer_sandbox::Platform as AdPlatform;
-use tracklayer_tests::{Options, Platform, Processes, Role, SampleDay};
+use tracklayer_sandbox::{Fault, How, Platform as AdPlatform, SandboxClient};
+use tracklayer_tests::{Options, Platform, Processes, Role, SampleDay, eventually};
 
 const SEED: u64 = 20_261_127;
 const VISITORS: usize = 160;
@@ -27,6 +29,9 @@ const KILLS: [(f64, Role); 7] = [
     (0.68, Role::Ingest),
     (0.80, Role::Delivery),
 ];
+
+/// How late the platforms answer on the disturbed day: what they have counted by then has no outcome yet.
+const SLOW: Duration = Duration::from_millis(300);
 
 /// What became of a day.
 #[derive(Debug)]
@@ -101,9 +106,16 @@ async fn quiet_day() -> Outcome {
 
 async fn disturbed_day() -> Outcome {
     let mut processes = start().await;
+    let sandbox = processes.platform().sandbox();
+    for (_, platform) in PLATFORMS {
+        sandbox.inject(platform, Fault::Slow(SLOW), How::Always).await.unwrap();
+    }
     let mut day = SampleDay::start(processes.platform(), SEED, VISITORS).unwrap();
     for (share, role) in KILLS {
         let at = day.sent(share).await.unwrap();
+        if role == Role::Delivery {
+            a_request_is_under_way(&sandbox).await;
+        }
         let killed = Instant::now();
         processes.kill(role).unwrap();
         processes.start(role).await.unwrap();
@@ -119,6 +131,20 @@ async fn disturbed_day() -> Outcome {
         "the clients noticed nothing: the kills hit nobody"
     );
     outcome
+}
+
+/// Waits until a platform has just counted something, whose answer is on its way for [`SLOW`] yet.
+async fn a_request_is_under_way(sandbox: &SandboxClient) {
+    let received = async || {
+        let totals = sandbox.totals().await?;
+        anyhow::Ok(totals.values().map(|platform| platform.events_received).sum::<u64>())
+    };
+    let before = received().await.unwrap();
+    eventually("a request", async || match received().await? {
+        now if now > before => Ok(()),
+        now => Err(anyhow::anyhow!("{now} events received")),
+    })
+    .await;
 }
 
 /// Lines of one that the other does not have.

@@ -2,6 +2,8 @@
 //!
 //! `OUTAGE_SECONDS` is the length of the outage; 20 where it is not set.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! One trace for one event, from the caller's span through the journal to every platform, as a collector sees it.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};

@@ -46,7 +46,7 @@ fn events_of_an_array_go_out_together_and_a_bad_one_alone_is_refused() {
 fn an_event_of_1970_is_refused_by_every_ad_platform() {
     let old = with(purchase(), "/timestamp", json!("1970-01-01T00:00:00Z"));
     for kind in ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp"] {
-        let answer = &told(&document(kind), &[old.clone()], "allow")[0];
+        let answer = &told(&document(kind), std::slice::from_ref(&old), "allow")[0];
         assert_eq!(answer["refused"][0]["code"], "event_too_old", "{kind}: {answer}");
     }
 }

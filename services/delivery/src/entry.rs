@@ -1,11 +1,14 @@
 //! A position of the resolved journal as lanes see it, decoded once per process and shared by all lanes.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
 use tracklayer_destination::{Consent, Deliverable};
-use tracklayer_ids::{ConnectionId, Offset, Position, SourceId, SubjectKey, WorkspaceId};
+use tracklayer_ids::{
+    ConnectionId, Generation, Offset, Partition, Position, SourceId, SubjectKey, WorkspaceId,
+};
 use tracklayer_journal::ReceivedBlock;
 use tracklayer_proto::event::v1::{ConnectionDecision, Event, ResolvedEvent};
 
@@ -152,6 +155,11 @@ impl EntryBlock {
 }
 
 type CacheKey = (WorkspaceId, Position);
+/// Where the cached blocks of a partition begin and end: a lane may stand in the middle of one.
+type Extents = HashMap<(WorkspaceId, Partition, Generation), BTreeMap<u64, u64>>;
+
+/// Most blocks of a partition whose extents are remembered; older ones are found in the database again.
+const MAX_EXTENTS: usize = 256;
 
 /// Decoded blocks, bounded by bytes: the lanes of all connections read the same block within a moment of each other, so it
 /// is inflated and parsed once.
@@ -159,6 +167,7 @@ type CacheKey = (WorkspaceId, Position);
 pub struct EntryReader {
     store: ResolvedStore,
     cache: moka::sync::Cache<CacheKey, Arc<EntryBlock>>,
+    extents: Arc<Mutex<Extents>>,
 }
 
 impl EntryReader {
@@ -175,12 +184,37 @@ impl EntryReader {
             .weigher(weigh)
             .time_to_live(std::time::Duration::from_secs(60))
             .build();
-        Self { store, cache }
+        Self { store, cache, extents: Arc::default() }
     }
 
     /// Puts a block into the cache, right after its commit.
     pub fn remember(&self, workspace: WorkspaceId, block: EntryBlock) {
-        self.cache.insert((workspace, block.first), Arc::new(block));
+        self.keep(workspace, Arc::new(block));
+    }
+
+    fn keep(&self, workspace: WorkspaceId, block: Arc<EntryBlock>) {
+        let first = block.first;
+        let mut extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = extents.entry((workspace, first.partition, first.generation)).or_default();
+        mine.insert(first.offset.0, block.end());
+        while mine.len() > MAX_EXTENTS {
+            mine.pop_first();
+        }
+        drop(extents);
+        self.cache.insert((workspace, first), block);
+    }
+
+    /// The cached block that holds a position.
+    fn cached(&self, workspace: WorkspaceId, at: Position) -> Option<Arc<EntryBlock>> {
+        let extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = extents.get(&(workspace, at.partition, at.generation))?;
+        let (first, end) = mine.range(..=at.offset.0).next_back()?;
+        if at.offset.0 >= *end {
+            return None;
+        }
+        let key = (workspace, Position { offset: Offset(*first), ..at });
+        drop(extents);
+        self.cache.get(&key)
     }
 
     /// The entries from a position on: at most `limit`, at least one block's rest if there is any.
@@ -196,13 +230,14 @@ impl EntryReader {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut next = from;
         while entries.len() < limit {
-            let block = match self.cache.get(&(workspace, next)) {
+            let block = match self.cached(workspace, next) {
                 Some(block) => block,
                 None => match self.store.read(workspace, next, 1).await?.first() {
                     None => break,
                     Some(read) => {
+                        metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
                         let block = Arc::new(EntryBlock::decode(read)?);
-                        self.cache.insert((workspace, block.first), Arc::clone(&block));
+                        self.keep(workspace, Arc::clone(&block));
                         block
                     }
                 },

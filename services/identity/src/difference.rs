@@ -19,6 +19,16 @@ pub struct ComponentId(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileId(pub i64);
 
+impl ComponentId {
+    /// No component: numbers that are given start far above it.
+    pub const NONE: Self = Self(0);
+}
+
+impl ProfileId {
+    /// No profile.
+    pub const NONE: Self = Self(0);
+}
+
 /// What is stored about a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -168,10 +178,10 @@ pub fn difference(
 }
 
 /// A number for each label: the old number that most of its members have, each number once, else a fresh one. Stored
-/// members count before provisional ones; of equals the lower number stays.
+/// members count before provisional ones; of equals the lower number stays. 0 is no number.
 fn keep_numbers(labels: &[usize], old: &[(i64, bool)], fresh: &mut impl FnMut() -> i64) -> Vec<i64> {
     let mut votes: BTreeMap<(usize, i64), (u32, u32)> = BTreeMap::new();
-    for (label, (number, is_new)) in labels.iter().zip(old) {
+    for (label, (number, is_new)) in labels.iter().zip(old).filter(|(_, (number, _))| *number != 0) {
         let vote = votes.entry((*label, *number)).or_default();
         vote.0 += u32::from(!is_new);
         vote.1 += 1;
@@ -327,6 +337,13 @@ mod tests {
             person: true,
         };
         assert_eq!(change.profiles, [expected]);
+    }
+
+    #[test]
+    fn nobody_keeps_the_number_of_nowhere() {
+        let change = compare(&[("user_id", 1, 0, 0, true), ("anonymous_id", 2, 0, 0, true)], &[(0, 1)]);
+        assert_eq!(change.rewrites.len(), 2);
+        assert_eq!(change.components, [(ComponentId(101), 2)].into());
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Recorded {
 
 /// Why a try failed.
 enum TryError {
-    Again(&'static str),
+    Again(&'static str, BTreeSet<ValueMac>),
     Database(sqlx::Error),
 }
 
@@ -59,9 +59,9 @@ impl From<sqlx::Error> for TryError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|e| e.code());
         match code.as_deref() {
-            Some("40P01") => Self::Again("deadlock"),
-            Some("40001") => Self::Again("serialization"),
-            Some("55P03") => Self::Again("lock_timeout"),
+            Some("40P01") => Self::Again("deadlock", BTreeSet::new()),
+            Some("40001") => Self::Again("serialization", BTreeSet::new()),
+            Some("55P03") => Self::Again("lock_timeout", BTreeSet::new()),
             _ => Self::Database(error),
         }
     }
@@ -70,7 +70,7 @@ impl From<sqlx::Error> for TryError {
 impl From<RegionError> for TryError {
     fn from(error: RegionError) -> Self {
         match error {
-            RegionError::Moved => Self::Again("moved"),
+            RegionError::Open(beside) => Self::Again("moved", beside),
             RegionError::Database(error) => error.into(),
         }
     }
@@ -93,17 +93,19 @@ impl Store {
             Err(source) => return Err(failed(source)),
         };
         let mut tries = 0;
+        let mut beside = BTreeSet::new();
         loop {
             let alone = tries == TRIES;
-            match self.try_record(&mut connection, workspace, types, &mut evidence, tries).await {
+            match self.try_record(&mut connection, workspace, types, (&mut evidence, &beside), tries).await {
                 Ok(recorded) => return Ok(recorded),
-                Err(TryError::Again(why)) if !alone => {
+                Err(TryError::Again(why, found)) if !alone => {
+                    beside.extend(found);
                     metrics::retried(why);
                     tries += 1;
                     let pause = Duration::from_millis(fastrand::u64(0..2 << tries));
                     tokio::time::sleep(pause).await;
                 }
-                Err(TryError::Again(why)) => {
+                Err(TryError::Again(why, _)) => {
                     return Err(failed(sqlx::Error::Protocol(format!(
                         "gave up after {tries} retries: {why}"
                     ))));
@@ -118,7 +120,7 @@ impl Store {
         connection: &mut PgConnection,
         workspace: WorkspaceId,
         types: &mut Types,
-        evidence: &mut NewEvidence,
+        (evidence, beside): (&mut NewEvidence, &BTreeSet<ValueMac>),
         tries: u32,
     ) -> Result<Recorded, TryError> {
         let mut transaction = connection.begin().await?;
@@ -126,9 +128,11 @@ impl Store {
         if tries > 0 {
             refresh(&mut transaction, workspace, evidence).await?;
         }
-        let macs: Vec<ValueMac> = evidence.identifiers.iter().map(|(identifier, _)| identifier.mac).collect();
-        let numbers = self.numbers.take(&mut transaction, 2 * macs.len()).await?;
+        let numbers = self.numbers.take(&mut transaction, 2 * evidence.identifiers.len()).await?;
         let claim = Claim::new(evidence, numbers);
+        let macs: BTreeSet<ValueMac> =
+            evidence.identifiers.iter().map(|(identifier, _)| identifier.mac).collect();
+        let macs: Vec<ValueMac> = macs.union(beside).copied().collect();
         let inserted = claim.insert(&mut transaction, workspace, types).await?;
 
         let pairs = evidence.pairs.iter().map(|pair| (pair.a, pair.b)).collect();

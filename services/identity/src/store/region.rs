@@ -2,7 +2,7 @@
 //!
 //! A region is closed: a link from one of its non-hubs leads to another of its nodes, unless a decision separates the two or
 //! the other end is in a component too large to be loaded. Whatever changed between finding and locking shows up as
-//! [`RegionError::Moved`], and the caller starts again.
+//! [`RegionError::Open`], and the caller starts again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,9 @@ const FROZEN_AT_CAPS: usize = 10;
 /// Why a region could not be read.
 #[derive(Debug)]
 pub(super) enum RegionError {
-    /// Another transaction changed components between finding and locking them.
-    Moved,
+    /// The region is not closed: another transaction changed components between finding and locking them, or links lead to
+    /// these identifiers, which another try has to take in.
+    Open(BTreeSet<ValueMac>),
     /// The database.
     Database(sqlx::Error),
 }
@@ -39,7 +40,7 @@ impl From<sqlx::Error> for RegionError {
 pub(super) struct Seed<'a> {
     /// The workspace.
     pub workspace: WorkspaceId,
-    /// Identifiers of the new evidence.
+    /// Identifiers of the new evidence, and those that an earlier try found links to.
     pub macs: &'a [ValueMac],
     /// Pairs of the new evidence, lower hash first.
     pub pairs: &'a BTreeSet<(ValueMac, ValueMac)>,
@@ -120,13 +121,16 @@ impl Region {
         .await?;
         for row in rows {
             let mac = ValueMac(row.try_get("value_mac")?);
-            let stored = stored(&row, seed.inserted.contains(&mac))?;
+            let mut stored = stored(&row, seed.inserted.contains(&mac))?;
             if frozen.contains(&stored.component) {
-                self.frozen.insert(mac);
-                continue;
-            }
-            if !live.contains(&stored.component) {
-                return Err(RegionError::Moved);
+                if !stored.is_new {
+                    self.frozen.insert(mac);
+                    continue;
+                }
+                // It was provisionally put where it was seen, but nothing joins that any more.
+                stored = Stored { component: ComponentId::NONE, profile: ProfileId::NONE, ..stored };
+            } else if !live.contains(&stored.component) {
+                return Err(RegionError::Open(BTreeSet::new()));
             }
             self.place.insert(mac, self.nodes.len());
             let type_index = types.intern(row.try_get("type")?);
@@ -202,7 +206,7 @@ impl Region {
         outside.retain(|mac| !self.frozen.contains(mac));
         // What is stored nowhere was blocked or erased, and links nobody.
         if any_is_live(connection, seed.workspace, &outside, frozen_at).await? {
-            return Err(RegionError::Moved);
+            return Err(RegionError::Open(outside));
         }
         Ok(())
     }

@@ -294,6 +294,7 @@ async fn an_identifier_that_is_unblocked_is_linked_again_by_the_next_event() {
     let world = World::new(Policy::default()).await;
     let pair = [("anonymous_id", "a-1"), ("email", "ann@example.org")];
     world.resolve_one(&pair).await;
+    world.resolve_one(&[("anonymous_id", "a-1"), ("device_id", "d-1")]).await;
     // As a decision to block does: the identifier goes, its evidence stays. Then the decision is withdrawn.
     let mac = world.hasher().identifier(&raw("email", "ann@example.org")).unwrap().mac;
     sqlx::query("delete from identity.identifier where workspace_id = $1 and value_mac = $2")
@@ -302,7 +303,31 @@ async fn an_identifier_that_is_unblocked_is_linked_again_by_the_next_event() {
         .execute(&world.database.pool)
         .await
         .unwrap();
-    let answer = world.resolve_one(&pair).await;
+    // Seen with somebody else first: its earlier evidence counts, too.
+    let answer = world.resolve_one(&[("email", "ann@example.org"), ("phone", "+4915112345678")]).await;
     assert_eq!(answer.canonical_key, Some(world.key("email", "ann@example.org")));
-    assert_eq!(answer.resolution, Resolution::Recorded);
+    assert_eq!((answer.resolution, answer.subject_keys.len()), (Resolution::Recorded, 4));
+    assert_eq!(world.resolve_one(&pair).await.resolution, Resolution::Known);
+}
+
+#[tokio::test]
+async fn nothing_joins_a_component_that_is_too_large_to_be_weighed_and_events_still_find_their_person() {
+    let tiny = r#"{"types": {"user_id": {"priority": 1, "exclusive": true}, "anonymous_id": {"priority": 6}},
+        "blocked_exact_ci": [], "max_cluster": 2}"#;
+    let world = World::new(Policy::new(serde_json::from_str(tiny).unwrap()).unwrap()).await;
+    let user = Some(world.key("user_id", "bot"));
+    for n in 0..40 {
+        let anonymous = format!("a-{n}");
+        let event = [("user_id", "bot"), ("anonymous_id", anonymous.as_str())];
+        assert_eq!(world.resolve_one(&event).await.canonical_key, user, "event {n}");
+        assert_eq!(world.resolve_one(&event).await.resolution, Resolution::Known);
+    }
+    let largest: i32 = sqlx::query_scalar("select max(size) from identity.component")
+        .fetch_one(&world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(largest, 20, "ten times the cap");
+    // One that was left out still links to others.
+    let late = [("anonymous_id", "a-39"), ("anonymous_id", "other")];
+    assert_eq!(world.resolve_one(&late).await.subject_keys.len(), 2);
 }

@@ -5,28 +5,29 @@
 //! platform holds the lane where it stands; a transient failure of one event makes a retry of it, and later events of its key
 //! wait behind it.
 
+mod answer;
+mod commit;
+mod decide;
 mod plan;
+mod range;
+mod retries;
 mod send;
 mod slot;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
-use tracklayer_destination::{Consent, Destination};
 use tracklayer_ids::{Offset, Position};
-use tracklayer_proto::event::v1::Event;
-use tracklayer_proto::identity::v1::ResolvedIdentity;
 
 use self::slot::Slot;
 use crate::clients::Clients;
-use crate::connections::{Connections, OpenConnection};
-use crate::entry::{Entry, EntryReader};
+use crate::connections::Connections;
+use crate::entry::EntryReader;
 use crate::http::Sender;
 use crate::lease::Lease;
-use crate::ledger::State;
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::progress::Progress;
@@ -34,10 +35,10 @@ use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
-use crate::store::ledger::{LaneCommit, LedgerStore};
+use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
 use crate::store::retries::RetryStore;
-use crate::subjects::{self, ServiceUnavailable};
+use crate::subjects::ServiceUnavailable;
 
 /// Longest wait between attempts of a held lane.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
@@ -45,8 +46,6 @@ const LONGEST_HOLD: Duration = Duration::from_secs(60);
 const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
 /// Attempts of one event before it is dead.
 const MAX_RETRIES: u32 = 12;
-/// Retries taken in one round.
-const RETRY_BATCH: i64 = 500;
 
 /// What lanes work with, shared by all lanes of the process.
 pub struct LaneContext {
@@ -302,218 +301,6 @@ impl Lane {
         self.read_waiting().await?;
         self.cursor = Some(cursor.next);
         Ok(cursor.next)
-    }
-
-    async fn read_waiting(&mut self) -> Result<(), LaneError> {
-        let waiting = self.context.retries.waiting_keys(self.lease.duty).await?;
-        self.next_retry = waiting.iter().map(|(_, at)| *at).min();
-        self.waiting_keys = waiting.into_iter().map(|(key, _)| key).collect();
-        Ok(())
-    }
-
-    /// Gives each slot its decision and order, and plans it.
-    async fn plan_range(
-        &mut self,
-        connection: &OpenConnection,
-        destination: &dyn Destination,
-    ) -> Result<(), LaneError> {
-        let mut range = std::mem::take(&mut self.range);
-        let planned = self.plan_slots(&mut range, connection, destination).await;
-        if planned.is_ok() {
-            self.range = range;
-        }
-        planned
-    }
-
-    async fn plan_slots(
-        &mut self,
-        slots: &mut [Slot],
-        connection: &OpenConnection,
-        destination: &dyn Destination,
-    ) -> Result<(), LaneError> {
-        let undecided: Vec<usize> = (0..slots.len())
-            .filter(|i| {
-                slots[*i].entry.deliverable.is_some() && slots[*i].entry.decision(connection.id).is_none()
-            })
-            .collect();
-        for slot in slots.iter_mut() {
-            let decision = slot.entry.decision(connection.id).map(Consent::from_decision);
-            slot.deliverable = slot.entry.deliverable.as_ref().map(|deliverable| {
-                let denied = Consent::Deny { reason: "no_decision".to_owned() };
-                deliverable.for_connection(decision.unwrap_or(denied), None)
-            });
-        }
-        self.decide_again(slots, &undecided, connection).await?;
-        self.read_orders(slots, destination).await?;
-
-        let now = Timestamp::now();
-        for slot in slots.iter_mut() {
-            plan::plan(slot, destination, now);
-            slot.unknown_since =
-                slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
-            plan::give_up_unknown(slot, destination, true, now);
-        }
-        Ok(())
-    }
-
-    async fn read_orders(&self, slots: &mut [Slot], destination: &dyn Destination) -> Result<(), LaneError> {
-        let keys: Vec<Option<String>> = slots
-            .iter()
-            .map(|slot| slot.deliverable.as_ref().and_then(|deliverable| destination.order_key(deliverable)))
-            .collect();
-        let wanted: Vec<String> = keys.iter().flatten().cloned().collect();
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let states = self.context.orders.states(self.lease.duty, &wanted).await?;
-        for (slot, key) in slots.iter_mut().zip(keys) {
-            if let (Some(deliverable), Some(state)) =
-                (&mut slot.deliverable, key.and_then(|k| states.get(&k)))
-            {
-                deliverable.order_state = Some(state.clone());
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks identity and consent afresh for some slots and puts the answers into their deliverables.
-    async fn decide_again(
-        &self,
-        slots: &mut [Slot],
-        which: &[usize],
-        connection: &OpenConnection,
-    ) -> Result<(), LaneError> {
-        let Some(query) = connection.consent_query().filter(|_| !which.is_empty()) else { return Ok(()) };
-        let workspace = self.lease.duty.workspace;
-        let snapshot = self.context.config.snapshot().ok_or(LaneError::NoConnection)?;
-        let events: Vec<Arc<Event>> = which
-            .iter()
-            .filter_map(|i| slots[*i].deliverable.as_ref().map(|d| Arc::clone(&d.event)))
-            .collect();
-        let borrowed: Vec<&Event> = events.iter().map(AsRef::as_ref).collect();
-        let identities = subjects::resolve(&self.context.clients, workspace, &snapshot, &borrowed).await?;
-        let pairs: Vec<(&Event, &ResolvedIdentity)> = borrowed.iter().copied().zip(&identities).collect();
-        let key = self.context.master_key.workspace(workspace);
-        let answer =
-            subjects::decide(&self.context.clients, workspace, &key, &snapshot, &pairs, &[query], false)
-                .await?;
-        for (index, decision) in which.iter().zip(answer.decisions) {
-            let slot = &mut slots[*index];
-            slot.decided_at = answer.narrowing_seq;
-            if let (Some(deliverable), Some(decision)) =
-                (&mut slot.deliverable, decision.destinations.first())
-            {
-                deliverable.decision = Consent::from_decision(decision);
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits the settled beginning of the range.
-    async fn commit_prefix(&mut self) -> Result<(), LaneError> {
-        let settled = self.range.iter().take_while(|slot| slot.verdict.is_some()).count();
-        if settled == 0 {
-            return Ok(());
-        }
-        let done: Vec<Slot> = self.range.drain(..settled).collect();
-        let first = done[0].entry.position;
-        let commit = self.commit_of(&done);
-        let started = SystemTime::now();
-        self.context.ledger.commit_range(&self.lease, first, &commit).await?;
-        self.after_commit(&commit, &done, started);
-        self.cursor = Some(Position { offset: Offset(first.offset.0 + done.len() as u64), ..first });
-        if !commit.retries.is_empty() {
-            self.read_waiting().await?;
-        }
-        Ok(())
-    }
-
-    /// Takes due retries, sends them, commits.
-    async fn retry_round(
-        &mut self,
-        connection: &OpenConnection,
-        destination: &dyn Destination,
-    ) -> Result<(), LaneError> {
-        let due = self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH).await?;
-        let mut slots: Vec<Slot> = due
-            .into_iter()
-            .map(|row| {
-                let entry = Entry::decode(row.position, row.resolved.into());
-                let mut slot = Slot::new(Arc::new(entry));
-                slot.is_retry = true;
-                slot.attempts = row.attempts;
-                slot.unknown_since = row.first_sent_at;
-                slot
-            })
-            .collect();
-        if slots.is_empty() {
-            return self.read_waiting().await;
-        }
-        self.plan_slots(&mut slots, connection, destination).await?;
-        let sent = self.send_open(&mut slots, connection, destination).await;
-        for slot in slots.iter().filter(|slot| slot.verdict.is_none()) {
-            // Its row does not know yet that a request may have brought it: the window counts from that one.
-            let repeatable = slot.item.as_ref().is_some_and(|item| item.repeatable);
-            if let Some(since) = slot.unknown_since.filter(|_| repeatable) {
-                self.unknown.entry(slot.entry.position).or_insert(since);
-            }
-        }
-        let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
-        if !done.is_empty() {
-            let commit = self.commit_of(&done);
-            let started = SystemTime::now();
-            self.context.ledger.commit_retries(&self.lease, &commit).await?;
-            self.after_commit(&commit, &done, started);
-        }
-        self.read_waiting().await?;
-        sent
-    }
-
-    fn commit_of(&mut self, done: &[Slot]) -> LaneCommit {
-        let covered: HashSet<Position> = done.iter().map(|slot| slot.entry.position).collect();
-        for (_, positions) in &mut self.intents {
-            positions.retain(|position| !covered.contains(position));
-        }
-        let intents =
-            self.intents.iter().filter(|(_, positions)| positions.is_empty()).map(|(id, _)| *id).collect();
-        self.intents.retain(|(_, positions)| !positions.is_empty());
-        LaneCommit {
-            settled: done.iter().filter_map(Slot::settled).collect(),
-            retries: done.iter().filter_map(Slot::retry_row).collect(),
-            dead: done.iter().filter_map(Slot::dead_row).collect(),
-            intents,
-            requests: std::mem::take(&mut self.requests),
-            orders: done.iter().filter_map(Slot::order_effect).collect(),
-        }
-    }
-
-    fn after_commit(&mut self, commit: &LaneCommit, done: &[Slot], started: SystemTime) {
-        let connection = self.lease.duty.connection;
-        let ended = SystemTime::now();
-        for (slot, settled) in done.iter().zip(&commit.settled) {
-            self.unknown.remove(&settled.position);
-            let verdict = &settled.verdict;
-            let labels = [("state", verdict.state.as_str())];
-            metrics::counter!("tracklayer_delivery_events_total", &labels).increment(1);
-            if verdict.state == State::Delivered {
-                metrics::histogram!("tracklayer_delivery_latency_seconds")
-                    .record(f64::from(verdict.latency_ms) / 1_000.0);
-            }
-            let attributes = [
-                ("connection_id", connection.to_string()),
-                ("state", verdict.state.as_str().to_owned()),
-                ("reason", verdict.reason.clone()),
-                ("attempts", verdict.attempts.to_string()),
-            ];
-            let begun = slot.sent_at.unwrap_or(started);
-            let _ = tracklayer_telemetry::event_span(
-                "deliver",
-                slot.entry.traceparent(),
-                begun,
-                ended,
-                &attributes,
-            );
-        }
     }
 }
 

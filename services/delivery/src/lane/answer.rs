@@ -1,0 +1,211 @@
+//! What an answer means for each event of its request: the truth per event, never per request.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOutcome, RefusalCode};
+
+use super::plan;
+use super::send::items_of;
+use super::slot::{Evidence, Slot};
+use super::{LONGEST_RETRY, Lane, LaneError, MAX_RETRIES, OUTCOME_UNKNOWN};
+use crate::http::SendError;
+use crate::ledger::State;
+
+/// Most characters of a request or answer that a dead letter keeps.
+const MAX_EVIDENCE_CHARS: usize = 4_000;
+
+/// A request that failed as a whole.
+pub(super) struct Failure {
+    pub(super) error: LaneError,
+    /// The platform surely has nothing of it.
+    pub(super) surely_not_taken: bool,
+    /// The access token was refused.
+    pub(super) token_refused: bool,
+}
+
+impl Failure {
+    fn surely(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
+        let error = LaneError::Held { kind: kind.as_str(), detail, after };
+        Self { error, surely_not_taken: true, token_refused: false }
+    }
+
+    fn maybe(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
+        Self { surely_not_taken: false, ..Self::surely(kind, detail, after) }
+    }
+}
+
+impl Lane {
+    /// What became of each event of one request.
+    pub(super) fn read_answer(
+        &mut self,
+        slots: &mut [Slot],
+        members: &[usize],
+        answer: Result<Answer, SendError>,
+        request: &HttpRequest,
+        destination: &dyn Destination,
+    ) -> Result<Vec<Vec<usize>>, Failure> {
+        match answer {
+            Err(SendError::NotSent(why)) => Err(Failure::surely(HoldKind::Transient, why, None)),
+            Err(SendError::Unknown(why)) => {
+                count_attempt(slots, members);
+                self.outcome_unknown(slots, members, destination, why)
+            }
+            Ok(answer) => {
+                count_attempt(slots, members);
+                let outcomes = destination.classify(&answer, &items_of(slots, members));
+                self.settle(slots, members, outcomes, destination, request, &answer)
+            }
+        }
+    }
+
+    /// A request without an answer: repeated under the same ids inside the platform's dedup window, dead past it.
+    pub(super) fn outcome_unknown(
+        &self,
+        slots: &mut [Slot],
+        members: &[usize],
+        destination: &dyn Destination,
+        why: String,
+    ) -> Result<Vec<Vec<usize>>, Failure> {
+        let now = Timestamp::now();
+        let window = destination.limits().dedup_window;
+        metrics::counter!("tracklayer_delivery_unknown_outcomes_total").increment(members.len() as u64);
+        let mut repeatable = false;
+        for index in members {
+            let slot = &mut slots[*index];
+            let since = *slot.unknown_since.get_or_insert(now);
+            let repeatable_item = slot.item.as_ref().is_some_and(|item| item.repeatable);
+            if repeatable_item && plan::may_repeat(since, window, now) {
+                repeatable = true;
+            } else {
+                slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+            }
+        }
+        if repeatable {
+            return Err(Failure::maybe(HoldKind::Transient, why, None));
+        }
+        Ok(Vec::new())
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        slots: &mut [Slot],
+        members: &[usize],
+        outcomes: Vec<ItemOutcome>,
+        destination: &dyn Destination,
+        request: &HttpRequest,
+        answer: &Answer,
+    ) -> Result<Vec<Vec<usize>>, Failure> {
+        let now = Timestamp::now();
+        let tried = members.iter().map(|i| slots[*i].attempts).max().unwrap_or(0);
+        let outcomes = plan::give_up_holding(outcomes, tried);
+        let hold = plan::hold_of(&outcomes).cloned();
+        let refused_token = plan::refused_token(&outcomes);
+        let mut rest: Vec<usize> = Vec::new();
+        let mut halved = false;
+        let mut alone: Vec<Vec<usize>> = Vec::new();
+        for (index, outcome) in members.iter().copied().zip(outcomes) {
+            let slot = &mut slots[index];
+            match outcome {
+                ItemOutcome::Delivered { note } => {
+                    slot.settle(State::Delivered, "", note.as_deref().unwrap_or_default(), now);
+                }
+                ItemOutcome::DeliveredBefore { code } => {
+                    slot.settle(State::Delivered, "delivered_before", &code, now)
+                }
+                ItemOutcome::Retry { attempts, .. } if slot.attempts >= attempts.unwrap_or(MAX_RETRIES) => {
+                    slot.evidence = Some(evidence(slot, request, answer));
+                    slot.settle(
+                        State::Dead,
+                        "retries_exhausted",
+                        "the platform kept asking to try later",
+                        now,
+                    );
+                }
+                ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => alone.push(vec![index]),
+                ItemOutcome::Retry { after, code, detail, .. } => {
+                    let wait = after.unwrap_or_else(|| {
+                        crate::backoff::full_jitter(slot.attempts, Duration::from_secs(1), LONGEST_RETRY)
+                    });
+                    slot.retry_at = Some(now + wait);
+                    slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
+                    self.waiting_keys.insert(slot.entry.order_key);
+                }
+                ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, request, answer, now),
+                ItemOutcome::Isolate { code, detail } if members.len() == 1 => {
+                    bury(slot, &code, &detail, request, answer, now);
+                }
+                ItemOutcome::Isolate { .. } => {
+                    halved = true;
+                    rest.push(index);
+                }
+                ItemOutcome::ResendRest => rest.push(index),
+                ItemOutcome::ResendReduced { body, .. } => {
+                    if let Some(item) = &mut slot.item {
+                        item.body = body;
+                    }
+                    rest.push(index);
+                }
+                // Told below, once for the request.
+                ItemOutcome::HoldLane { .. } | ItemOutcome::RefreshToken { .. } => {}
+            }
+        }
+        if let Some(ItemOutcome::HoldLane { after, kind, code, detail, .. }) = hold {
+            let detail = format!("{code}: {detail}");
+            if kind != HoldKind::Transient {
+                // The platform said that it did not take the request.
+                return Err(Failure::surely(kind, detail, after));
+            }
+            if destination.limits().dedup_window.is_some() {
+                for index in members.iter().copied() {
+                    if slots[index].verdict.is_none() {
+                        slots[index].unknown_since.get_or_insert(now);
+                    }
+                }
+            }
+            return Err(Failure::maybe(kind, detail, after));
+        }
+        if let Some(code) = refused_token {
+            // A token that ended early is no reason to wait; a fresh one that is refused too is.
+            let after = (self.holds == 0).then_some(Duration::from_millis(10));
+            let detail = format!("{code}: the access token was refused");
+            return Err(Failure { token_refused: true, ..Failure::surely(HoldKind::Auth, detail, after) });
+        }
+        let mut again = alone;
+        if halved && rest.len() > 1 {
+            let second = rest.split_off(rest.len() / 2);
+            again.push(rest);
+            again.push(second);
+        } else if !rest.is_empty() {
+            again.push(rest);
+        }
+        Ok(again)
+    }
+}
+
+fn count_attempt(slots: &mut [Slot], members: &[usize]) {
+    for index in members {
+        slots[*index].attempts += 1;
+    }
+}
+
+/// Kills an event that the platform refused, with the evidence.
+fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer: &Answer, now: Timestamp) {
+    slot.evidence = Some(evidence(slot, request, answer));
+    let ours = RefusalCode::ALL.iter().any(|known| known.as_str() == code);
+    if ours {
+        slot.settle(State::Dead, code, detail, now);
+    } else {
+        slot.settle(State::Dead, "rejected_by_platform", &format!("{code}: {detail}"), now);
+    }
+}
+
+/// The event's own part of the request, and the answer.
+fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
+    let body = slot.item.as_ref().map(|item| item.body.to_string()).unwrap_or_default();
+    let cut = |text: &str| text.chars().take(MAX_EVIDENCE_CHARS).collect::<String>();
+    Evidence {
+        request: cut(&format!("{} {}\n{body}", request.method, request.url)),
+        answer: cut(&format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+    }
+}

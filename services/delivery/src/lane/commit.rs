@@ -1,0 +1,60 @@
+//! What a commit of settled events writes, and what follows from it.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use tracklayer_ids::Position;
+
+use super::Lane;
+use super::slot::Slot;
+use crate::ledger::State;
+use crate::store::ledger::LaneCommit;
+
+impl Lane {
+    pub(super) fn commit_of(&mut self, done: &[Slot]) -> LaneCommit {
+        let covered: HashSet<Position> = done.iter().map(|slot| slot.entry.position).collect();
+        for (_, positions) in &mut self.intents {
+            positions.retain(|position| !covered.contains(position));
+        }
+        let intents =
+            self.intents.iter().filter(|(_, positions)| positions.is_empty()).map(|(id, _)| *id).collect();
+        self.intents.retain(|(_, positions)| !positions.is_empty());
+        LaneCommit {
+            settled: done.iter().filter_map(Slot::settled).collect(),
+            retries: done.iter().filter_map(Slot::retry_row).collect(),
+            dead: done.iter().filter_map(Slot::dead_row).collect(),
+            intents,
+            requests: std::mem::take(&mut self.requests),
+            orders: done.iter().filter_map(Slot::order_effect).collect(),
+        }
+    }
+
+    pub(super) fn after_commit(&mut self, commit: &LaneCommit, done: &[Slot], started: SystemTime) {
+        let connection = self.lease.duty.connection;
+        let ended = SystemTime::now();
+        for (slot, settled) in done.iter().zip(&commit.settled) {
+            self.unknown.remove(&settled.position);
+            let verdict = &settled.verdict;
+            let labels = [("state", verdict.state.as_str())];
+            metrics::counter!("tracklayer_delivery_events_total", &labels).increment(1);
+            if verdict.state == State::Delivered {
+                metrics::histogram!("tracklayer_delivery_latency_seconds")
+                    .record(f64::from(verdict.latency_ms) / 1_000.0);
+            }
+            let attributes = [
+                ("connection_id", connection.to_string()),
+                ("state", verdict.state.as_str().to_owned()),
+                ("reason", verdict.reason.clone()),
+                ("attempts", verdict.attempts.to_string()),
+            ];
+            let begun = slot.sent_at.unwrap_or(started);
+            let _ = tracklayer_telemetry::event_span(
+                "deliver",
+                slot.entry.traceparent(),
+                begun,
+                ended,
+                &attributes,
+            );
+        }
+    }
+}

@@ -31,6 +31,9 @@ pub struct SampleOptions {
     /// How many visitors come.
     #[arg(long, default_value_t = 1_500)]
     pub visitors: usize,
+    /// Spreads their visits over so many seconds; 0: they come as fast as they are served.
+    #[arg(long, default_value_t = 0)]
+    pub over_seconds: u32,
 }
 
 /// The target of a running `dev`.
@@ -127,6 +130,7 @@ pub async fn show(addresses: &DevAddresses, sample: &SampleOptions, output: Outp
         access: access(addresses, output)?,
         workspace: addresses.workspace_id,
         target: target(addresses)?,
+        gap: Duration::from_secs(u64::from(sample.over_seconds)).div_f64(sample.visitors.max(1) as f64),
         day,
         planned: census.sent as u64,
         tally: Arc::new(Tally::default()),
@@ -154,6 +158,8 @@ struct Show {
     workspace: i64,
     target: Target,
     day: Day,
+    /// From one visitor to the next.
+    gap: Duration,
     /// Events that will be sent.
     planned: u64,
     tally: Arc<Tally>,
@@ -164,7 +170,7 @@ impl Show {
     /// a while is no reason to stop: the clients of a real day would not notice either.
     async fn part(&self, part: Part) -> anyhow::Result<()> {
         tokio::select! {
-            sent = send(&self.target, &self.day, part, Arc::clone(&self.tally)) => sent?,
+            sent = send(&self.target, &self.day, part, self.gap, Arc::clone(&self.tally)) => sent?,
             never = self.watch() => match never {},
         }
         let deadline = Instant::now() + SETTLE;

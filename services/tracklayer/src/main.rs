@@ -23,6 +23,10 @@ use crate::cli::{Access, AccessOptions};
 use crate::dev::{DevOptions, Running};
 use crate::roles::RoleCommand;
 
+/// Delivery builds and drops many small JSON values: the system's allocator took a quarter of its time and kept twice the memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An open platform that takes over event routing: ingest, identity, consent, delivery.
 #[derive(Debug, Parser)]
 #[command(name = "tracklayer", version, about, max_term_width = 110)]

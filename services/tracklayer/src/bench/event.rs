@@ -56,11 +56,26 @@ pub fn realistic(count: usize, seed: u64) -> Vec<String> {
     (0..count).map(|i| track(&mut rng, NAMES[i % 4]).to_string()).collect()
 }
 
-/// Purchases, which every platform takes.
+/// Events that one visitor sends on the way to three platforms: who comes does more than one thing.
+const EVENTS_PER_VISITOR: usize = 10;
+
+/// Purchases, which every platform takes; each visitor sends several, in between those of others.
 #[must_use]
 pub fn orders(count: usize, seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
-    (0..count).map(|_| track(&mut rng, "Order Completed").to_string()).collect()
+    let people: Vec<Value> =
+        (0..count.div_ceil(EVENTS_PER_VISITOR)).map(|_| track(&mut rng, "Order Completed")).collect();
+    (0..count)
+        .map(|_| {
+            let mut event = track(&mut rng, "Order Completed");
+            let person = &people[rng.usize(0..people.len())];
+            for id in ["anonymousId", "userId"] {
+                event[id] = person[id].clone();
+            }
+            event["context"]["traits"] = person["context"]["traits"].clone();
+            event.to_string()
+        })
+        .collect()
 }
 
 /// How well blocks of 500 events compress as the journal compresses them.

@@ -54,14 +54,17 @@ fn parsed(events: &[String]) -> anyhow::Result<Vec<PublishEvent>> {
     events.iter().map(|text| Ok(publish_event(&serde_json::from_str::<Value>(text)?, stamp))).collect()
 }
 
-fn fresh_batch(templates: &[PublishEvent], from: usize, size: usize) -> PublishRequest {
+/// A batch whose events have ids of their own; with `new_visitors` each also comes from somebody new.
+fn fresh_batch(templates: &[PublishEvent], from: usize, size: usize, new_visitors: bool) -> PublishRequest {
     let stamp = now();
     let events = (0..size)
         .map(|i| {
             let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
             let mut event = templates[(from + i) % templates.len()].clone();
             event.message_id = format!("{id:x}-{}", event.message_id);
-            event.anonymous_id = format!("{id:x}-{}", event.anonymous_id);
+            if new_visitors {
+                event.anonymous_id = format!("{id:x}-{}", event.anonymous_id);
+            }
             event.timestamp = Some(stamp);
             event
         })
@@ -114,7 +117,7 @@ async fn one_stream(
     let mut next = || {
         sequence += 1;
         from += 500;
-        PublishStreamRequest { sequence, batch: Some(fresh_batch(templates, from, 500)) }
+        PublishStreamRequest { sequence, batch: Some(fresh_batch(templates, from, 500, true)) }
     };
     for _ in 0..WINDOW {
         sender.send(next()).await?;
@@ -237,7 +240,7 @@ pub async fn publish_all(
         }
         sent += chunk.len();
         loop {
-            let mut request = tonic::Request::new(fresh_batch(chunk, 0, chunk.len()));
+            let mut request = tonic::Request::new(fresh_batch(chunk, 0, chunk.len(), false));
             let bearer: MetadataValue<_> = format!("Bearer {key}").parse()?;
             request.metadata_mut().insert("authorization", bearer);
             match IngestServiceClient::new(channel.clone()).publish(request).await {

@@ -44,17 +44,26 @@ pub struct Tally {
     pub retried: AtomicU64,
 }
 
-/// Sends one part of a day; returns when every request was answered.
+/// Sends one part of a day, a visitor coming each `gap`; returns when every request was answered.
 ///
 /// # Errors
 /// A client gave up: ingest refused for good, or was away for too long.
-pub async fn send(target: &Target, day: &Day, part: Part, tally: Arc<Tally>) -> anyhow::Result<()> {
+pub async fn send(
+    target: &Target,
+    day: &Day,
+    part: Part,
+    gap: Duration,
+    tally: Arc<Tally>,
+) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
     let channel = tonic::transport::Endpoint::new(target.grpc.clone())?.connect_lazy();
-    let visits = day.visitors.iter().map(|visitor| {
-        let calls: Vec<&Call> = visitor.calls.iter().filter(|call| call.part == part).collect();
+    let begun = tokio::time::Instant::now();
+    let calls =
+        day.visitors.iter().map(|v| v.calls.iter().filter(|c| c.part == part).collect::<Vec<&Call>>());
+    let visits = calls.filter(|calls| !calls.is_empty()).zip(0u32..).map(|(calls, number)| {
         let (http, channel, tally) = (http.clone(), channel.clone(), Arc::clone(&tally));
         async move {
+            tokio::time::sleep_until(begun + gap * number).await;
             for call in calls {
                 for _ in 0..=call.repeats {
                     send_call(target, &http, &channel, call, &tally).await?;

@@ -1,12 +1,16 @@
 //! Who reads what: leases with an epoch.
 //!
-//! One keeper per process renews what it holds, takes what is free up to its fair share, and gives back what is more. A
+//! One keeper per process renews what it holds, takes what is free up to its fair share, and parts with what is more. A
 //! task gets a [`Lease`]: its epoch goes into every commit, and [`Lease::surely_held_for`] counts the holder's own
 //! monotonic time from *before* the request that renewed it, so that clocks need not agree.
+//!
+//! A lease is given away only when its task has ended. Until then it is *leaving*: the task is told to begin no new
+//! request, and the lease is still renewed, because a successor that finds the intent of a request which is still on the
+//! wire would send the same events again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -51,6 +55,7 @@ pub struct Lease {
     origin: Instant,
     valid_until_ms: Arc<AtomicU64>,
     lost: CancellationToken,
+    for_others: Arc<AtomicBool>,
 }
 
 impl Lease {
@@ -61,24 +66,53 @@ impl Lease {
         !self.lost.is_cancelled() && Instant::now() + time < valid_until
     }
 
-    /// Cancelled when the lease is lost or given back.
+    /// Cancelled when the lease is lost or to be given back: the task ends, and begins no new request.
     #[must_use]
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Tells the keeper to give the lease back: another process must go on (a block that this one cannot read).
+    /// Says that the task ends and the lease can go.
     pub fn give_up(&self) {
         self.lost.cancel();
     }
+
+    /// As [`Self::give_up`], for what this process cannot read and another may: it does not take the lease again for twice
+    /// its length.
+    pub fn give_up_to_others(&self) {
+        self.for_others.store(true, Ordering::Release);
+        self.lost.cancel();
+    }
+
+    fn taken(duty: Duty, epoch: i64, before: Instant, ttl: Duration) -> Self {
+        Self {
+            duty,
+            epoch,
+            origin: before,
+            valid_until_ms: Arc::new(AtomicU64::new(millis(ttl))),
+            lost: CancellationToken::new(),
+            for_others: Arc::default(),
+        }
+    }
+
+    fn renewed(&self, before: Instant, ttl: Duration) {
+        self.valid_until_ms.store(millis(before.duration_since(self.origin) + ttl), Ordering::Release);
+    }
 }
 
-/// Keeps this process's leases.
+/// Keeps this process's leases. Whoever runs their tasks says with [`Self::ended`] which of these have ended.
 pub struct LeaseKeeper {
     store: LeaseStore,
     process: Uuid,
     ttl: Duration,
     held: BTreeMap<Duty, Lease>,
+    /// To be given back as soon as their task has ended; renewed until then.
+    leaving: BTreeMap<Duty, Lease>,
+    /// Taken by another process while their task had not ended yet: not taken again before it has.
+    taken_away: BTreeSet<Duty>,
+    /// Given up to others, until when.
+    avoided: BTreeMap<Duty, Instant>,
+    members: usize,
 }
 
 /// What one round of the keeper changed.
@@ -92,7 +126,16 @@ impl LeaseKeeper {
     /// A keeper without leases.
     #[must_use]
     pub fn new(store: LeaseStore, ttl: Duration) -> Self {
-        Self { store, process: Uuid::new_v4(), ttl, held: BTreeMap::new() }
+        Self {
+            store,
+            process: Uuid::new_v4(),
+            ttl,
+            held: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            taken_away: BTreeSet::new(),
+            avoided: BTreeMap::new(),
+            members: 1,
+        }
     }
 
     /// This process's name among the members.
@@ -101,12 +144,18 @@ impl LeaseKeeper {
         self.process
     }
 
-    /// One round: say that we live, renew, give back what is not wanted or too much, take what is free.
+    /// Processes that took part in the last round, this one included.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
+    /// One round: say that we live, renew, part with what is not wanted or too much, take what is free.
     ///
     /// # Errors
     /// The database. Leases then run out by themselves: `surely_held_for` turns false in time.
     pub async fn round(&mut self, wanted: &BTreeSet<Duty>) -> Result<LeaseChanges, StoreError> {
-        let members = self.store.announce(self.process, self.ttl).await?;
+        self.members = self.store.announce(self.process, self.ttl).await?.max(1);
         self.renew().await?;
         let unwanted: Vec<Duty> = self
             .held
@@ -114,59 +163,47 @@ impl LeaseKeeper {
             .filter(|lease| lease.lost.is_cancelled() || !wanted.contains(&lease.duty))
             .map(|lease| lease.duty)
             .collect();
-        self.give_back(&unwanted).await?;
+        self.part_with(&unwanted);
 
-        let fair_share = wanted.len().div_ceil(members.max(1));
+        let fair_share = wanted.len().div_ceil(self.members);
         let surplus: Vec<Duty> =
             self.held.keys().rev().take(self.held.len().saturating_sub(fair_share)).copied().collect();
-        self.give_back(&surplus).await?;
+        self.part_with(&surplus);
 
         let mut changes = LeaseChanges::default();
         let room = fair_share.saturating_sub(self.held.len());
-        let missing: Vec<Duty> =
-            wanted.iter().filter(|duty| !self.held.contains_key(duty)).copied().collect();
+        let missing = self.missing(wanted);
         if room > 0 && !missing.is_empty() {
             let before = Instant::now();
             for (duty, epoch) in self.store.take_free(self.process, self.ttl, &missing, room).await? {
-                let lease = Lease {
-                    duty,
-                    epoch,
-                    origin: before,
-                    valid_until_ms: Arc::new(AtomicU64::new(millis(self.ttl))),
-                    lost: CancellationToken::new(),
-                };
+                let lease = Lease::taken(duty, epoch, before, self.ttl);
                 self.held.insert(duty, lease.clone());
                 changes.taken.push(lease);
             }
         }
         metrics::gauge!("tracklayer_leases_held").set(self.held.len() as f64);
+        metrics::gauge!("tracklayer_leases_leaving").set(self.leaving.len() as f64);
         Ok(changes)
     }
 
-    /// Gives everything back, at shutdown: others need not wait for the leases to run out.
-    pub async fn release_all(&mut self) {
-        let all: Vec<Duty> = self.held.keys().copied().collect();
-        if let Err(error) = self.give_back(&all).await {
-            tracing::warn!(error = %error, "leases could not be given back and will run out");
-        }
-        if let Err(error) = self.store.leave(self.process).await {
-            tracing::warn!(error = %error, "membership could not be ended and will run out");
-        }
-    }
-
-    async fn renew(&mut self) -> Result<(), StoreError> {
-        if self.held.is_empty() {
+    /// Renews what is held or leaving. Part of [`Self::round`]; alone at shutdown, while tasks wind down.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn renew(&mut self) -> Result<(), StoreError> {
+        let ours = || self.held.values().chain(self.leaving.values());
+        let duties: Vec<(Duty, i64)> = ours().map(|lease| (lease.duty, lease.epoch)).collect();
+        if duties.is_empty() {
             return Ok(());
         }
         let before = Instant::now();
-        let duties: Vec<(Duty, i64)> = self.held.values().map(|lease| (lease.duty, lease.epoch)).collect();
         let renewed: BTreeSet<Duty> =
             self.store.renew(self.process, self.ttl, &duties).await?.into_iter().collect();
-        self.held.retain(|duty, lease| {
-            if renewed.contains(duty) {
-                let until = before.duration_since(lease.origin) + self.ttl;
-                lease.valid_until_ms.store(millis(until), Ordering::Release);
-                return true;
+        for (duty, _) in duties {
+            if renewed.contains(&duty) {
+                let lease = self.held.get(&duty).or_else(|| self.leaving.get(&duty));
+                lease.inspect(|lease| lease.renewed(before, self.ttl));
+                continue;
             }
             tracing::warn!(
                 workspace = duty.workspace.0,
@@ -174,22 +211,64 @@ impl LeaseKeeper {
                 partition = duty.partition.0,
                 "lease was taken by another process"
             );
-            lease.lost.cancel();
-            false
-        });
+            if let Some(lease) = self.held.remove(&duty).or_else(|| self.leaving.remove(&duty)) {
+                lease.lost.cancel();
+                self.taken_away.insert(duty);
+            }
+        }
         Ok(())
     }
 
-    async fn give_back(&mut self, duties: &[Duty]) -> Result<(), StoreError> {
-        if duties.is_empty() {
-            return Ok(());
-        }
+    /// Tells tasks to end; their leases are kept until they have.
+    pub fn part_with(&mut self, duties: &[Duty]) {
         for duty in duties {
             if let Some(lease) = self.held.remove(duty) {
                 lease.lost.cancel();
+                self.leaving.insert(*duty, lease);
             }
         }
-        self.store.give_back(self.process, duties).await
+    }
+
+    /// These tasks have ended, in whatever way: their leases are free for everybody.
+    ///
+    /// # Errors
+    /// The database. The leases are not renewed any more and run out.
+    pub async fn ended(&mut self, duties: &[Duty]) -> Result<(), StoreError> {
+        let mut free: Vec<(Duty, i64)> = Vec::new();
+        for duty in duties {
+            self.taken_away.remove(duty);
+            if let Some(lease) = self.held.remove(duty).or_else(|| self.leaving.remove(duty)) {
+                lease.lost.cancel();
+                if lease.for_others.load(Ordering::Acquire) {
+                    self.avoided.insert(*duty, Instant::now() + 2 * self.ttl);
+                }
+                free.push((*duty, lease.epoch));
+            }
+        }
+        if free.is_empty() { Ok(()) } else { self.store.give_back(self.process, &free).await }
+    }
+
+    /// Ends the membership, after all tasks have: others need not wait for it to run out.
+    pub async fn leave(&mut self) {
+        if let Err(error) = self.store.leave(self.process).await {
+            tracing::warn!(error = %error, "membership could not be ended and will run out");
+        }
+    }
+
+    /// What is wanted and has no task here, running or winding down.
+    fn missing(&mut self, wanted: &BTreeSet<Duty>) -> Vec<Duty> {
+        let now = Instant::now();
+        self.avoided.retain(|_, until| *until > now);
+        wanted
+            .iter()
+            .filter(|duty| {
+                !self.held.contains_key(duty)
+                    && !self.leaving.contains_key(duty)
+                    && !self.taken_away.contains(duty)
+                    && !self.avoided.contains_key(duty)
+            })
+            .copied()
+            .collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Delivery: resolves what was received, and brings it to each destination exactly as often as it should.
 //!
-//! Modules in reading order: [`config`]; [`lease`] (who reads what) and [`progress`] (what there is to read); [`resolve`] with
+//! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`] and [`connections`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`http`] and [`oauth`]; [`ledger`] (the states of the
 //! conservation law); [`balance`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
@@ -28,6 +28,7 @@ mod run;
 pub mod store;
 pub mod story;
 pub mod subjects;
+pub mod supervisor;
 
 pub use config::Config;
 pub use run::{RunError, run};

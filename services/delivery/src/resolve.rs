@@ -116,7 +116,7 @@ impl Resolver {
                     }
                     if let ResolveError::Journal(JournalError::Block { .. }) = error {
                         // Another process may be able to read it; meanwhile nothing behind it moves.
-                        lease.give_up();
+                        lease.give_up_to_others();
                     }
                     crate::backoff::full_jitter(failures, Duration::from_millis(50), Duration::from_secs(2))
                 }

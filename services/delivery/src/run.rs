@@ -1,14 +1,15 @@
-//! Starts the service: one supervisor that keeps the leases and runs a task for each.
+//! Starts the service: wires its parts together and hands them to the supervisor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Partition, Secret};
 use tracklayer_journal::PostgresJournal;
+use tracklayer_postgres::Limits;
 use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
@@ -25,7 +26,7 @@ use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::progress::Progress;
-use crate::resolve::{Resolver, error_chain};
+use crate::resolve::Resolver;
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::lanes::LaneStore;
@@ -34,6 +35,10 @@ use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retries::RetryStore;
+use crate::supervisor::{Supervisor, Tasks};
+
+/// Connections to PostgreSQL that only leases use.
+const LEASE_CONNECTIONS: u32 = 2;
 
 /// Why the service could not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -131,23 +136,23 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     ));
     let poll = tokio::spawn(progress.poll(
         journal,
-        cursors.clone(),
+        cursors,
         Duration::from_millis(config.poll_ms),
         shutdown.clone(),
     ));
 
     let ttl = Duration::from_millis(config.lease_ms);
-    let supervisor = Supervisor {
-        keeper: LeaseKeeper::new(LeaseStore::new(pool), ttl),
+    // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
+    let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
+    let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
+    let supervisor = Supervisor::new(
+        LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl),
         ttl,
-        cursors,
-        connections,
-        watch,
-        resolver,
-        lanes,
+        CursorStore::new(lease_pool),
+        watch.clone(),
         readiness,
-        tasks: BTreeMap::new(),
-    };
+        Loops { connections, watch, resolver, lanes },
+    );
     supervisor.run(shutdown).await;
     let _ = poll.await;
     flatten(serving.await)?;
@@ -174,70 +179,15 @@ async fn connect_redis(url: &Secret<String>) -> Result<ConnectionManager, redis:
     ConnectionManager::new_with_config(client, config).await
 }
 
-struct Supervisor {
-    keeper: LeaseKeeper,
-    ttl: Duration,
-    cursors: CursorStore,
+/// The resolve loops and lanes of this process.
+struct Loops {
     connections: Connections,
     watch: ConfigWatch,
     resolver: Arc<Resolver>,
     lanes: Arc<LaneContext>,
-    readiness: Readiness,
-    tasks: BTreeMap<Duty, JoinHandle<()>>,
 }
 
-impl Supervisor {
-    async fn run(mut self, shutdown: CancellationToken) {
-        let mut begun: BTreeSet<Duty> = BTreeSet::new();
-        // A third of the lease: two renewals may fail before it runs out.
-        let mut ticks = tokio::time::interval((self.ttl / 3).min(Duration::from_secs(1)));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut config = self.watch.clone();
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = config.changed() => {}
-                () = shutdown.cancelled() => break,
-            }
-            if let Err(error) = self.round(&mut begun, &shutdown).await {
-                self.readiness.set(false, "the database is away");
-                tracing::warn!(error = %error_chain(&error), "leases could not be kept");
-            }
-        }
-        self.readiness.set(false, "shutting down");
-        for (_, task) in std::mem::take(&mut self.tasks) {
-            let _ = task.await;
-        }
-        self.keeper.release_all().await;
-    }
-
-    async fn round(
-        &mut self,
-        begun: &mut BTreeSet<Duty>,
-        shutdown: &CancellationToken,
-    ) -> Result<(), crate::store::StoreError> {
-        let Some(wanted) = self.wanted() else { return Ok(()) };
-        let new: Vec<Duty> =
-            wanted.iter().filter(|d| !d.is_resolve() && !begun.contains(*d)).copied().collect();
-        if !new.is_empty() {
-            self.cursors.begin_lanes(&new).await?;
-            begun.extend(new);
-        }
-        self.tasks.retain(|_, task| !task.is_finished());
-        // A duty whose task still winds down is not taken again before it has ended.
-        let free: BTreeSet<Duty> = wanted;
-        let changes = self.keeper.round(&free).await?;
-        for lease in changes.taken {
-            if let Some(earlier) = self.tasks.remove(&lease.duty) {
-                let _ = earlier.await;
-            }
-            self.start(lease, shutdown);
-        }
-        self.readiness.set(true, "");
-        Ok(())
-    }
-
-    /// Every resolve loop and lane that the configuration asks for; none before there is one.
+impl Tasks for Loops {
     fn wanted(&self) -> Option<BTreeSet<Duty>> {
         let snapshot = self.watch.snapshot()?;
         let all = self.connections.all()?;
@@ -253,14 +203,14 @@ impl Supervisor {
         Some(wanted)
     }
 
-    fn start(&mut self, lease: Lease, shutdown: &CancellationToken) {
-        let duty = lease.duty;
-        let shutdown = shutdown.clone();
-        let task = if duty.is_resolve() {
-            tokio::spawn(Arc::clone(&self.resolver).run(lease, shutdown))
-        } else {
-            tokio::spawn(Lane::new(Arc::clone(&self.lanes), lease).run(shutdown))
-        };
-        self.tasks.insert(duty, task);
+    fn task(&self, lease: Lease, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let (resolver, lanes) = (Arc::clone(&self.resolver), Arc::clone(&self.lanes));
+        async move {
+            if lease.duty.is_resolve() {
+                resolver.run(lease, shutdown).await;
+            } else {
+                Lane::new(lanes, lease).run(shutdown).await;
+            }
+        }
     }
 }

@@ -1,52 +1,114 @@
-//! Fair shares of leases, and how long a holder may be sure.
+//! Fair shares of leases, how long a holder may be sure, and when a lease is free for the next.
 
 #![allow(clippy::unwrap_used, reason = "this whole file is tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracklayer_delivery::lease::{Duty, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::leases::LeaseStore;
-use tracklayer_ids::{Partition, WorkspaceId};
+use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
+use tracklayer_journal::BlockBuilder;
+use tracklayer_testkit::{TestDatabase, eventually};
+
+const TTL: Duration = Duration::from_secs(20);
 
 fn duties(count: u32) -> BTreeSet<Duty> {
     (0..count).map(|p| Duty::resolve(WorkspaceId(1), Partition(p))).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_processes_share_and_a_leaver_strands_nothing() {
-    let database = tracklayer_testkit::database(&[
+fn of(leases: &[Lease]) -> Vec<Duty> {
+    leases.iter().map(|lease| lease.duty).collect()
+}
+
+async fn database() -> TestDatabase {
+    tracklayer_testkit::database(&[
         ("journal", &tracklayer_journal::MIGRATOR),
         ("delivery", &tracklayer_delivery::MIGRATOR),
     ])
-    .await;
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_share_and_a_lease_is_not_free_before_its_task_has_ended() {
+    let database = database().await;
     let store = LeaseStore::new(database.pool.clone());
     let wanted = duties(6);
-    let ttl = Duration::from_secs(20);
-    let mut first = LeaseKeeper::new(store.clone(), ttl);
+    let mut first = LeaseKeeper::new(store.clone(), TTL);
     let alone = first.round(&wanted).await.unwrap().taken;
     assert_eq!(alone.len(), 6, "alone it holds everything");
 
-    let mut second = LeaseKeeper::new(store.clone(), ttl);
+    let mut second = LeaseKeeper::new(store.clone(), TTL);
     assert!(second.round(&wanted).await.unwrap().taken.is_empty(), "nothing is free yet");
     first.round(&wanted).await.unwrap();
-    assert_eq!(alone.iter().filter(|lease| lease.lost().is_cancelled()).count(), 3);
+    let (leaving, kept): (Vec<Lease>, Vec<Lease>) =
+        alone.into_iter().partition(|lease| lease.lost().is_cancelled());
+    assert_eq!((leaving.len(), kept.len()), (3, 3), "half of the tasks are told to end");
+    assert!(second.round(&wanted).await.unwrap().taken.is_empty(), "their requests may still be on the wire");
+
+    first.ended(&of(&leaving)).await.unwrap();
     let shared = second.round(&wanted).await.unwrap().taken;
-    assert_eq!(shared.len(), 3);
+    assert_eq!(of(&shared), of(&leaving));
     assert!(shared.iter().all(|lease| lease.epoch == 2), "each new holder raises the epoch");
 
-    second.release_all().await;
-    assert!(shared.iter().all(|lease| lease.lost().is_cancelled()));
+    second.ended(&of(&shared)).await.unwrap();
+    second.leave().await;
     assert_eq!(first.round(&wanted).await.unwrap().taken.len(), 3, "given back, not waited out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_task_winds_down_is_renewed_until_it_has_ended() {
+    let database = database().await;
+    let store = LeaseStore::new(database.pool.clone());
+    let mut keeper = LeaseKeeper::new(store.clone(), TTL);
+    let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
+    keeper.part_with(&[lease.duty]);
+
+    let about_to_end = "update delivery.lease set expires_at = now() + interval '1 second'";
+    sqlx::query(about_to_end).execute(&database.pool).await.unwrap();
+    assert!(keeper.round(&duties(1)).await.unwrap().taken.is_empty(), "not taken again before it has ended");
+    let (renewed,): (bool,) =
+        sqlx::query_as("select expires_at > now() + interval '10 seconds' from delivery.lease")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+    assert!(renewed, "a successor waits for the request that is under way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_took_is_not_taken_back_while_its_task_still_runs() {
+    let database = database().await;
+    let mut keeper = LeaseKeeper::new(LeaseStore::new(database.pool.clone()), TTL);
+    let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
+    sqlx::query("update delivery.lease set epoch = epoch + 1, expires_at = now() - interval '1 second'")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    assert!(keeper.round(&duties(1)).await.unwrap().taken.is_empty());
+    assert!(lease.lost().is_cancelled());
+    keeper.ended(&[lease.duty]).await.unwrap();
+    assert_eq!(keeper.round(&duties(1)).await.unwrap().taken[0].epoch, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_process_cannot_read_goes_to_another() {
+    let database = database().await;
+    let store = LeaseStore::new(database.pool.clone());
+    let mut blind = LeaseKeeper::new(store.clone(), TTL);
+    let lease = blind.round(&duties(1)).await.unwrap().taken.remove(0);
+    lease.give_up_to_others();
+    blind.ended(&[lease.duty]).await.unwrap();
+    assert!(blind.round(&duties(1)).await.unwrap().taken.is_empty(), "it would only fail again");
+    blind.leave().await;
+    let other = LeaseKeeper::new(store, TTL).round(&duties(1)).await.unwrap().taken;
+    assert_eq!(of(&other), vec![lease.duty]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_is_only_sure_for_what_is_left_of_its_lease() {
-    let database = tracklayer_testkit::database(&[
-        ("journal", &tracklayer_journal::MIGRATOR),
-        ("delivery", &tracklayer_delivery::MIGRATOR),
-    ])
-    .await;
+    let database = database().await;
     let mut keeper = LeaseKeeper::new(LeaseStore::new(database.pool.clone()), Duration::from_secs(10));
     let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
     assert!(lease.surely_held_for(Duration::from_secs(5)));
@@ -55,4 +117,56 @@ async fn a_holder_is_only_sure_for_what_is_left_of_its_lease() {
     sqlx::query("update delivery.lease set epoch = epoch + 1").execute(&database.pool).await.unwrap();
     keeper.round(&BTreeSet::new()).await.unwrap();
     assert!(!lease.surely_held_for(Duration::ZERO), "taken by another: not held at all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_does() {
+    let database = database().await;
+    let store = LeaseStore::new(database.pool.clone());
+    let mut keeper = LeaseKeeper::new(store.clone(), TTL);
+    let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
+    CursorStore::new(database.pool.clone()).resolve(WorkspaceId(1), Partition(0)).await.unwrap();
+    sqlx::query(
+        "insert into delivery.dedup_generation (generation, run_id, sentinel, rebuilt) values (1, '', '', true)",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+
+    // The commit takes its fence and then waits for this lock.
+    let mut lock = database.pool.begin().await.unwrap();
+    sqlx::query("lock table delivery.resolved in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let (resolved, committing) = (ResolvedStore::new(database.pool.clone()), lease.clone());
+    let commit = tokio::spawn(async move {
+        let mut builder = BlockBuilder::default();
+        builder.push(SourceId(1), 1, b"event");
+        let block = builder.finish().unwrap();
+        let first = Position::new(1, 0, 0);
+        let commit = ResolvedCommit { first, block: &block, message_hashes: vec![1], dedup_generation: 1 };
+        resolved.commit(&committing, &commit).await
+    });
+    eventually("the commit to wait under its fence", async || {
+        let waiting: (i64,) =
+            sqlx::query_as("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into delivery.resolved%' and datname = current_database()")
+                .fetch_one(&database.pool)
+                .await
+                .unwrap();
+        (waiting.0 == 1).then_some(())
+    })
+    .await;
+
+    let renewed = tokio::time::timeout(Duration::from_secs(5), keeper.round(&duties(1))).await;
+    assert!(renewed.expect("the renewal waits for the commit").is_ok());
+    sqlx::query("update delivery.lease set expires_at = now() - interval '1 second'")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    let mut successor = LeaseKeeper::new(store, TTL);
+    assert!(
+        successor.round(&duties(1)).await.unwrap().taken.is_empty(),
+        "a commit under way is not overtaken"
+    );
+    lock.rollback().await.unwrap();
+    commit.await.unwrap().unwrap();
+    assert_eq!(successor.round(&duties(1)).await.unwrap().taken.len(), 1);
 }

@@ -158,21 +158,24 @@ impl LeaseStore {
         Ok(rows.into_iter().map(|(w, c, p, epoch)| (duty((w, c, p)), epoch)).collect())
     }
 
-    /// Gives leases back.
+    /// Gives leases back, if they are still those of these epochs.
     ///
     /// # Errors
     /// The database.
-    pub async fn give_back(&self, process: Uuid, duties: &[Duty]) -> Result<(), StoreError> {
-        let (workspaces, connections, partitions) = columns(duties.iter());
+    pub async fn give_back(&self, process: Uuid, leases: &[(Duty, i64)]) -> Result<(), StoreError> {
+        let (workspaces, connections, partitions) = columns(leases.iter().map(|l| &l.0));
+        let epochs: Vec<i64> = leases.iter().map(|l| l.1).collect();
         sqlx::query(
             "update delivery.lease l set holder = null, expires_at = now()
-             from unnest($2::bigint[], $3::bigint[], $4::integer[]) as w (w, c, p)
-             where l.workspace_id = w.w and l.connection_id = w.c and l.partition = w.p and l.holder = $1",
+             from unnest($2::bigint[], $3::bigint[], $4::integer[], $5::bigint[]) as w (w, c, p, e)
+             where l.workspace_id = w.w and l.connection_id = w.c and l.partition = w.p
+               and l.epoch = w.e and l.holder = $1",
         )
         .bind(process)
         .bind(workspaces)
         .bind(connections)
         .bind(partitions)
+        .bind(epochs)
         .execute(&self.pool)
         .await
         .map_err(attempting("give leases back"))?;

@@ -44,14 +44,15 @@ pub(crate) fn attempting(what: &'static str) -> impl Fn(sqlx::Error) -> StoreErr
     move |source| StoreError::Database { what, source }
 }
 
-/// Locks the lease's row against a new holder until the transaction ends, or fails if there is one already.
+/// Locks the lease's row against a new holder until the transaction ends, or fails if there is one already. The weakest
+/// lock that a taker's `for update` conflicts with: a renewal, which changes no key, does not wait for it.
 pub(crate) async fn fence(
     transaction: &mut sqlx::PgConnection,
     lease: &crate::lease::Lease,
 ) -> Result<(), StoreError> {
     let held = sqlx::query(
         "select 1 from delivery.lease
-         where workspace_id = $1 and connection_id = $2 and partition = $3 and epoch = $4 for share",
+         where workspace_id = $1 and connection_id = $2 and partition = $3 and epoch = $4 for key share",
     )
     .bind(lease.duty.workspace.0)
     .bind(lease.duty.connection.0)

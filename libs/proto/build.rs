@@ -19,8 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(out, descriptors.encode_to_vec())?;
     // JSON kept as bytes and event bytes copied unchanged: `Bytes` makes both a reference count instead of a copy.
-    tonic_prost_build::configure()
-        .bytes(".tracklayer.event.v1")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".tracklayer.event.v1").compile_fds(descriptors)?;
     Ok(())
 }

@@ -47,7 +47,8 @@ async fn many_callers_get_positions_without_holes_and_find_their_events_there() 
             let mut got = Vec::new();
             for round in 0..10 {
                 let drafts = (0..3).map(|i| draft(i % 2, format!("{caller}-{round}-{i}"))).collect();
-                for (i, position) in appender.append(WORKSPACE, drafts).await.unwrap().into_iter().enumerate() {
+                for (i, position) in appender.append(WORKSPACE, drafts).await.unwrap().into_iter().enumerate()
+                {
                     got.push((position, format!("{caller}-{round}-{i}")));
                 }
             }
@@ -70,7 +71,8 @@ async fn many_callers_get_positions_without_holes_and_find_their_events_there() 
             assert_eq!(&stored[position.offset.0 as usize], text);
         }
     }
-    let blocks: (i64,) = sqlx::query_as("select count(*) from journal.received").fetch_one(&_database.pool).await.unwrap();
+    let blocks: (i64,) =
+        sqlx::query_as("select count(*) from journal.received").fetch_one(&_database.pool).await.unwrap();
     assert!(blocks.0 < 600, "1,200 events of 400 small requests must share blocks, there are {}", blocks.0);
     stop.cancel();
     appender.stopped().await;
@@ -80,7 +82,8 @@ async fn many_callers_get_positions_without_holes_and_find_their_events_there() 
 async fn what_one_caller_hands_over_first_gets_the_lower_offset_without_waiting_for_acks() {
     let (_database, journal) = journal().await;
     let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
-    let calls: Vec<_> = (0..200).map(|i| appender.append(WORKSPACE, vec![draft(0, format!("{i:03}"))])).collect();
+    let calls: Vec<_> =
+        (0..200).map(|i| appender.append(WORKSPACE, vec![draft(0, format!("{i:03}"))])).collect();
     futures::future::try_join_all(calls).await.unwrap();
     let stored = all_events(&journal, 0).await;
     let mut sorted = stored.clone();
@@ -94,7 +97,9 @@ async fn above_its_limit_the_appender_tells_callers_to_come_back_and_stores_noth
     let settings = AppenderSettings { max_waiting_bytes: 1_000, ..AppenderSettings::default() };
     let appender = Appender::start(journal.clone(), settings, &CancellationToken::new());
     let refused = appender.append(WORKSPACE, vec![draft(0, "x".repeat(2_000))]).await;
-    assert!(matches!(refused, Err(AppendError::Overloaded { retry_after, .. }) if retry_after == Duration::from_secs(1)));
+    assert!(
+        matches!(refused, Err(AppendError::Overloaded { retry_after, .. }) if retry_after == Duration::from_secs(1))
+    );
     assert_eq!(appender.waiting_bytes(), 0);
     assert!(all_events(&journal, 0).await.is_empty());
     appender.append(WORKSPACE, vec![draft(0, "y".repeat(500))]).await.unwrap();
@@ -130,14 +135,17 @@ async fn a_stored_block_with_a_flipped_bit_is_an_error_with_its_position() {
 async fn a_day_gets_its_own_partition_once() {
     let (database, journal) = journal().await;
     journal.ensure_partitions(2).await.unwrap();
-    let (days,): (i64,) = sqlx::query_as("select count(*) from pg_inherits where inhparent = 'journal.received'::regclass")
-        .fetch_one(&database.pool)
-        .await
-        .unwrap();
+    let (days,): (i64,) =
+        sqlx::query_as("select count(*) from pg_inherits where inhparent = 'journal.received'::regclass")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
     assert_eq!(days, 4, "today, two days ahead, and the default");
     let appender = Appender::start(journal, AppenderSettings::default(), &CancellationToken::new());
     appender.append(WORKSPACE, vec![draft(0, "event".into())]).await.unwrap();
-    let (in_default,): (i64,) =
-        sqlx::query_as("select count(*) from only journal.received_default").fetch_one(&database.pool).await.unwrap();
+    let (in_default,): (i64,) = sqlx::query_as("select count(*) from only journal.received_default")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
     assert_eq!(in_default, 0);
 }

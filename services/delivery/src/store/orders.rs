@@ -24,6 +24,16 @@ pub fn order_hash(order_id: &str) -> i64 {
     xxhash_rust::xxh3::xxh3_64(order_id.as_bytes()).cast_signed()
 }
 
+/// The order that an effect is on.
+#[must_use]
+pub fn order_id(effect: &OrderEffect) -> &str {
+    match effect {
+        OrderEffect::Sold { order_id, .. }
+        | OrderEffect::Restated { order_id, .. }
+        | OrderEffect::Refunded { order_id, .. } => order_id,
+    }
+}
+
 fn text(value: Option<Decimal>) -> Option<String> {
     value.map(|v| v.to_string())
 }
@@ -34,9 +44,12 @@ pub(super) async fn apply(
     changes: &[OrderChange],
 ) -> Result<(), StoreError> {
     let duty = lease.duty;
-    for change in changes {
+    // Rows of one connection are shared by its partitions: all lanes lock them in the same order. Changes of one order keep theirs.
+    let mut changes: Vec<(i64, &OrderChange)> = changes.iter().map(|c| (order_hash(order_id(c)), c)).collect();
+    changes.sort_by_key(|(hash, _)| *hash);
+    for (hash, change) in changes {
         let query = match change {
-            OrderEffect::Sold { order_id, value, total, currency, at } => sqlx::query(
+            OrderEffect::Sold { value, total, currency, at, .. } => sqlx::query(
                 "insert into delivery.order_sent
                      (workspace_id, connection_id, order_hash, value, total, currency, sold_at)
                  values ($1, $2, $3, $4::text::numeric, $5::text::numeric, $6, $7)
@@ -46,23 +59,24 @@ pub(super) async fn apply(
             )
             .bind(duty.workspace.0)
             .bind(duty.connection.0)
-            .bind(order_hash(order_id))
+            .bind(hash)
             .bind(text(*value))
             .bind(text(*total))
             .bind(currency.clone())
             .bind(jiff_sqlx::Timestamp::from(*at)),
-            OrderEffect::Restated { order_id, value, total } => sqlx::query(
-                "insert into delivery.order_sent as o (workspace_id, connection_id, order_hash, value, total)
+            // What is worth something else now has its refunds taken off already, from the value and from the total alike.
+            OrderEffect::Restated { value, total, .. } => sqlx::query(
+                "insert into delivery.order_sent (workspace_id, connection_id, order_hash, value, total)
                  values ($1, $2, $3, $4::text::numeric, $5::text::numeric)
                  on conflict on constraint order_sent_pkey do update
-                 set value = excluded.value, total = coalesce(excluded.total, o.total)",
+                 set value = excluded.value, total = excluded.total, refunded = 0",
             )
             .bind(duty.workspace.0)
             .bind(duty.connection.0)
-            .bind(order_hash(order_id))
+            .bind(hash)
             .bind(text(*value))
             .bind(text(*total)),
-            OrderEffect::Refunded { order_id, amount, .. } => sqlx::query(
+            OrderEffect::Refunded { amount, .. } => sqlx::query(
                 "insert into delivery.order_sent as o (workspace_id, connection_id, order_hash, refunded)
                  values ($1, $2, $3, coalesce($4::text::numeric, 0))
                  on conflict on constraint order_sent_pkey do update
@@ -71,7 +85,7 @@ pub(super) async fn apply(
             )
             .bind(duty.workspace.0)
             .bind(duty.connection.0)
-            .bind(order_hash(order_id))
+            .bind(hash)
             .bind(text(*amount)),
         };
         query.execute(&mut *tx).await.map_err(attempting("remember what was sent for an order"))?;

@@ -7,6 +7,8 @@ create table delivery.lane_cursor (
     start_offset bigint not null,
     generation integer not null,
     next_offset bigint not null,
+    -- The newest commit of retries, so that one whose answer was lost is not applied twice.
+    last_retries uuid,
     constraint lane_cursor_pkey primary key (workspace_id, connection_id, partition)
 ) with (fillfactor = 50);
 
@@ -62,13 +64,20 @@ create table delivery.retry (
     generation integer not null,
     event_offset bigint not null,
     order_key bigint not null,
+    -- Requests that carried it.
     attempts integer not null,
+    -- How often the platform asked to try it again later, and how often it had trouble of its own: each has its own limit.
+    tries integer not null default 0,
+    transient_holds integer not null default 0,
     next_at timestamptz not null,
     first_sent_at timestamptz,
     reason text not null,
     resolved bytea not null,
     constraint retry_pkey primary key (workspace_id, connection_id, partition, generation, event_offset)
 );
+-- The earliest event of each key, and when it is due, without a look at the copies.
+create index retry_by_key on delivery.retry
+    (workspace_id, connection_id, partition, order_key, generation, event_offset) include (next_at);
 
 -- Events that will not be delivered unless a person acts, with their own copy.
 create table delivery.dead_letter (

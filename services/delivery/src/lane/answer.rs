@@ -7,13 +7,15 @@ use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOut
 
 use super::plan;
 use super::send::items_of;
-use super::slot::{Evidence, Slot};
-use super::{LONGEST_RETRY, Lane, LaneError, MAX_RETRIES, OUTCOME_UNKNOWN};
+use super::slot::{Evidence, Slot, storable};
+use super::{LONGEST_RETRY, Lane, LaneError, MAX_RETRIES};
 use crate::http::SendError;
 use crate::ledger::State;
 
 /// Most characters of a request or answer that a dead letter keeps.
 const MAX_EVIDENCE_CHARS: usize = 4_000;
+/// The one status of a server in trouble that says that nothing was done. Source: RFC 9110, 15.6.4; 2026-11.
+const SERVICE_UNAVAILABLE: u16 = 503;
 
 /// A request that failed as a whole.
 pub(super) struct Failure {
@@ -49,7 +51,7 @@ impl Lane {
             Err(SendError::NotSent(why)) => Err(Failure::surely(HoldKind::Transient, why, None)),
             Err(SendError::Unknown(why)) => {
                 count_attempt(slots, members);
-                self.outcome_unknown(slots, members, destination, why)
+                Err(self.outcome_unknown(slots, members, destination, why))
             }
             Ok(answer) => {
                 count_attempt(slots, members);
@@ -66,25 +68,11 @@ impl Lane {
         members: &[usize],
         destination: &dyn Destination,
         why: String,
-    ) -> Result<Vec<Vec<usize>>, Failure> {
+    ) -> Failure {
         let now = Timestamp::now();
-        let window = destination.limits().dedup_window;
         metrics::counter!("tracklayer_delivery_unknown_outcomes_total").increment(members.len() as u64);
-        let mut repeatable = false;
-        for index in members {
-            let slot = &mut slots[*index];
-            let since = *slot.unknown_since.get_or_insert(now);
-            let repeatable_item = slot.item.as_ref().is_some_and(|item| item.repeatable);
-            if repeatable_item && plan::may_repeat(since, window, now) {
-                repeatable = true;
-            } else {
-                slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
-            }
-        }
-        if repeatable {
-            return Err(Failure::maybe(HoldKind::Transient, why, None));
-        }
-        Ok(Vec::new())
+        mark_maybe_taken(slots, members, false, destination, now);
+        Failure::maybe(HoldKind::Transient, why, None)
     }
 
     pub(super) fn settle(
@@ -97,8 +85,8 @@ impl Lane {
         answer: &Answer,
     ) -> Result<Vec<Vec<usize>>, Failure> {
         let now = Timestamp::now();
-        let tried = members.iter().map(|i| slots[*i].attempts).max().unwrap_or(0);
-        let outcomes = plan::give_up_holding(outcomes, tried);
+        let held = members.iter().map(|i| slots[*i].transient_holds).max().unwrap_or(0);
+        let outcomes = plan::give_up_holding(outcomes, held + 1);
         let hold = plan::hold_of(&outcomes).cloned();
         let refused_token = plan::refused_token(&outcomes);
         let mut rest: Vec<usize> = Vec::new();
@@ -113,7 +101,7 @@ impl Lane {
                 ItemOutcome::DeliveredBefore { code } => {
                     slot.settle(State::Delivered, "delivered_before", &code, now)
                 }
-                ItemOutcome::Retry { attempts, .. } if slot.attempts >= attempts.unwrap_or(MAX_RETRIES) => {
+                ItemOutcome::Retry { attempts, .. } if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) => {
                     slot.evidence = Some(evidence(slot, request, answer));
                     slot.settle(
                         State::Dead,
@@ -122,10 +110,14 @@ impl Lane {
                         now,
                     );
                 }
-                ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => alone.push(vec![index]),
+                ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => {
+                    slot.tries += 1;
+                    alone.push(vec![index]);
+                }
                 ItemOutcome::Retry { after, code, detail, .. } => {
+                    slot.tries += 1;
                     let wait = after.unwrap_or_else(|| {
-                        crate::backoff::full_jitter(slot.attempts, Duration::from_secs(1), LONGEST_RETRY)
+                        crate::backoff::full_jitter(slot.tries, Duration::from_secs(1), LONGEST_RETRY)
                     });
                     slot.retry_at = Some(now + wait);
                     slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
@@ -156,13 +148,11 @@ impl Lane {
                 // The platform said that it did not take the request.
                 return Err(Failure::surely(kind, detail, after));
             }
-            if destination.limits().dedup_window.is_some() {
-                for index in members.iter().copied() {
-                    if slots[index].verdict.is_none() {
-                        slots[index].unknown_since.get_or_insert(now);
-                    }
-                }
+            for index in members.iter().copied() {
+                slots[index].transient_holds += u32::from(slots[index].verdict.is_none());
             }
+            // The lane holds also where nothing is left to repeat: the next events would only fare the same.
+            mark_maybe_taken(slots, members, answer.status == SERVICE_UNAVAILABLE, destination, now);
             return Err(Failure::maybe(kind, detail, after));
         }
         if let Some(code) = refused_token {
@@ -180,6 +170,26 @@ impl Lane {
             again.push(rest);
         }
         Ok(again)
+    }
+}
+
+/// The request may have been taken although nothing says so: its open events are repeated inside the platform's window, and
+/// given up where a repeat would be counted. `refused`: the answer says that nothing was done, which is good enough where
+/// nothing can be repeated, and not relied on where it can.
+fn mark_maybe_taken(
+    slots: &mut [Slot],
+    members: &[usize],
+    refused: bool,
+    destination: &dyn Destination,
+    now: Timestamp,
+) {
+    for index in members.iter().copied() {
+        let slot = &mut slots[index];
+        let Some(item) = slot.item.as_ref().filter(|_| slot.verdict.is_none()) else { continue };
+        if item.repeatable || !refused {
+            slot.unknown_since.get_or_insert(now);
+        }
+        plan::settle_unrepeatable(slot, destination, now);
     }
 }
 
@@ -203,7 +213,7 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
 /// The event's own part of the request, and the answer.
 fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
     let body = slot.item.as_ref().map(|item| item.body.to_string()).unwrap_or_default();
-    let cut = |text: &str| text.chars().take(MAX_EVIDENCE_CHARS).collect::<String>();
+    let cut = |text: &str| storable(text, MAX_EVIDENCE_CHARS);
     Evidence {
         request: cut(&format!("{} {}\n{body}", request.method, request.url)),
         answer: cut(&format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use tracklayer_ids::Position;
+use uuid::Uuid;
 
 use super::Lane;
 use super::slot::Slot;
@@ -11,25 +12,30 @@ use crate::ledger::State;
 use crate::store::ledger::LaneCommit;
 
 impl Lane {
-    pub(super) fn commit_of(&mut self, done: &[Slot]) -> LaneCommit {
-        let covered: HashSet<Position> = done.iter().map(|slot| slot.entry.position).collect();
-        for (_, positions) in &mut self.intents {
-            positions.retain(|position| !covered.contains(position));
-        }
-        let intents =
-            self.intents.iter().filter(|(_, positions)| positions.is_empty()).map(|(id, _)| *id).collect();
-        self.intents.retain(|(_, positions)| !positions.is_empty());
+    /// What a commit of these writes. Changes nothing, so that a commit which fails can be tried again.
+    pub(super) fn commit_of(&self, done: &[Slot]) -> LaneCommit {
+        let covered = positions_of(done);
+        let known = |(_, positions): &&(Uuid, Vec<Position>)| positions.iter().all(|p| covered.contains(p));
         LaneCommit {
+            id: Uuid::now_v7(),
             settled: done.iter().filter_map(Slot::settled).collect(),
             retries: done.iter().filter_map(Slot::retry_row).collect(),
             dead: done.iter().filter_map(Slot::dead_row).collect(),
-            intents,
-            requests: std::mem::take(&mut self.requests),
+            intents: self.intents.iter().filter(known).map(|(id, _)| *id).collect(),
+            requests: self.requests,
             orders: done.iter().filter_map(Slot::order_effect).collect(),
         }
     }
 
+    /// Forgets what a commit has settled, and tells about it.
     pub(super) fn after_commit(&mut self, commit: &LaneCommit, done: &[Slot], started: SystemTime) {
+        let covered = positions_of(done);
+        for (_, positions) in &mut self.intents {
+            positions.retain(|position| !covered.contains(position));
+        }
+        self.intents.retain(|(_, positions)| !positions.is_empty());
+        self.requests = self.requests.saturating_sub(commit.requests);
+
         let connection = self.lease.duty.connection;
         let ended = SystemTime::now();
         for (slot, settled) in done.iter().zip(&commit.settled) {
@@ -57,4 +63,8 @@ impl Lane {
             );
         }
     }
+}
+
+fn positions_of(done: &[Slot]) -> HashSet<Position> {
+    done.iter().map(|slot| slot.entry.position).collect()
 }

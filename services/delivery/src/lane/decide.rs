@@ -43,7 +43,7 @@ impl Lane {
             plan::plan(slot, destination, now);
             slot.unknown_since =
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
-            plan::give_up_unknown(slot, destination, true, now);
+            plan::settle_unrepeatable(slot, destination, now);
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Offset, Position};
+use uuid::Uuid;
 
 use self::slot::Slot;
 use crate::clients::Clients;
@@ -35,7 +36,7 @@ use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
-use crate::store::ledger::LedgerStore;
+use crate::store::ledger::{LaneCommit, LedgerStore};
 use crate::store::orders::OrderStore;
 use crate::store::retries::RetryStore;
 use crate::subjects::ServiceUnavailable;
@@ -46,6 +47,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(60);
 const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
 /// Attempts of one event before it is dead.
 const MAX_RETRIES: u32 = 12;
+
+/// Most characters of the reason of a hold.
+const MAX_HOLD_CHARS: usize = 1_000;
 
 /// What lanes work with, shared by all lanes of the process.
 pub struct LaneContext {
@@ -119,8 +123,10 @@ pub struct Lane {
     cursor: Option<Position>,
     /// Events of earlier holders whose request has no known outcome, with the time of that request.
     unknown: HashMap<Position, Timestamp>,
-    /// Open intents and their events; settled with the commit that covers the last of them.
-    intents: Vec<(uuid::Uuid, Vec<Position>)>,
+    /// Open intents and their events, oldest first; settled with the commit that covers the last of them.
+    intents: Vec<(Uuid, Vec<Position>)>,
+    /// The id of the next intent. Kept while it is not known whether it was written, so that none is left behind.
+    next_intent: Uuid,
     /// Order keys that have a retry waiting.
     waiting_keys: HashSet<u64>,
     next_retry: Option<Timestamp>,
@@ -128,6 +134,8 @@ pub struct Lane {
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
+    /// A finished retry round whose commit failed: committed again before anything else is sent.
+    pending_retries: Option<(LaneCommit, Vec<Slot>)>,
 }
 
 impl Lane {
@@ -140,11 +148,13 @@ impl Lane {
             cursor: None,
             unknown: HashMap::new(),
             intents: Vec::new(),
+            next_intent: Uuid::now_v7(),
             waiting_keys: HashSet::new(),
             next_retry: None,
             holds: 0,
             requests: 0,
             range: Vec::new(),
+            pending_retries: None,
         }
     }
 
@@ -178,6 +188,10 @@ impl Lane {
                 () = shutdown.cancelled() => {}
             }
         }
+        // What was sent and could not be committed yet gets a last try: a successor would have to send it again.
+        if let Err(error) = self.commit_finished().await {
+            tracing::warn!(error = %error_chain(&error), "what was sent could not be committed before the end");
+        }
     }
 
     fn idle_wait(&self) -> Duration {
@@ -188,7 +202,7 @@ impl Lane {
         until_retry.unwrap_or(LONGEST_HOLD).min(Duration::from_secs(5))
     }
 
-    /// Remembers and tells why the lane waits, and for how long.
+    /// Remembers and tells why the lane waits, and for how long. What was sent is kept: its commit is tried again.
     async fn held(&mut self, error: &LaneError) -> Duration {
         self.holds += 1;
         let (kind, after, longest) = match error {
@@ -200,14 +214,10 @@ impl Lane {
             }
             LaneError::NoConnection | LaneError::LeaseUnsure => ("waiting", None, Duration::from_secs(1)),
         };
-        if matches!(error, LaneError::Store(_)) {
-            // What the database holds is not known: begin again from the cursor. Sent events go out under the same id.
-            self.forget_range();
-        }
         let wait = after
             .unwrap_or_else(|| crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest))
             .min(Duration::from_secs(300));
-        let detail = error_chain(error);
+        let detail = slot::storable(&error_chain(error), MAX_HOLD_CHARS);
         metrics::counter!("tracklayer_delivery_holds_total", "kind" => kind).increment(1);
         let duty = self.lease.duty;
         tracing::warn!(workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0, kind, error = %detail, "lane holds");
@@ -230,7 +240,14 @@ impl Lane {
     fn forget_range(&mut self) {
         self.cursor = None;
         self.range.clear();
+        self.pending_retries = None;
         self.intents.clear();
+    }
+
+    /// Commits what is settled and was not committed yet: a failed commit is repeated, its events are not sent again.
+    async fn commit_finished(&mut self) -> Result<(), LaneError> {
+        self.commit_retries().await?;
+        self.commit_prefix().await
     }
 
     /// One round: due retries, then a range. `false`: there was nothing to do.
@@ -242,6 +259,7 @@ impl Lane {
             Ok(destination) => destination.as_ref(),
             Err(why) => return Err(LaneError::Broken(why.clone())),
         };
+        self.commit_finished().await?;
         let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => self.begin().await?,

@@ -1,6 +1,7 @@
 //! What a lane does with each event before any request: a pure function of the event, its decision and the connection.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,7 +40,14 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         slot.settle(State::Blocked, reason, "", now);
         return;
     }
-    match destination.build(deliverable, now) {
+    // Builders are pure, so that nothing is left half done by one that panics; the event must not stop its lane.
+    let built = catch_unwind(AssertUnwindSafe(|| destination.build(deliverable, now)));
+    let Ok(built) = built else {
+        metrics::counter!("tracklayer_delivery_builder_crashes_total").increment(1);
+        slot.settle(State::Dead, "poisoned", "its builder crashed", now);
+        return;
+    };
+    match built {
         Ok(item) if destination.mode() == Mode::Shadow => {
             let name = item.name.clone();
             slot.settle(State::Shadowed, "", &name, now);
@@ -82,17 +90,20 @@ pub fn may_repeat(unknown_since: Timestamp, window: Option<Duration>, now: Times
     u128::try_from(age).unwrap_or(0) < window.as_millis() * 9 / 10
 }
 
-/// Gives up on an event that a request may have brought, once the platform does not recognise a repeat of it any more.
-/// `carried` says that a request surely was on its way (a crash, a timeout): then what the platform never recognises is given
-/// up at once; an answer that only might mean "taken" (a 500) is no reason to.
-pub fn give_up_unknown(slot: &mut Slot, destination: &dyn Destination, carried: bool, now: Timestamp) {
+/// Gives up on an event that a request may have brought, once the platform does not recognise a repeat of it (any more).
+/// Called wherever an event is about to go out again: after a crash, a timeout, an answer that may mean "taken", a hold.
+pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     let Some(since) = slot.unknown_since else { return };
     let Some(item) = &slot.item else { return };
-    let lost =
-        if item.repeatable { !may_repeat(since, destination.limits().dedup_window, now) } else { carried };
-    if lost {
+    if !item.repeatable || !may_repeat(since, destination.limits().dedup_window, now) {
         slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
     }
+}
+
+/// Plans an open event anew: what was fresh may be too old by now, and a signature stale.
+pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
+    plan(slot, destination, now);
+    settle_unrepeatable(slot, destination, now);
 }
 
 /// Puts open slots into requests: at most the platform's events and bytes, one group each, exclusive items apart. Requests are
@@ -313,21 +324,84 @@ mod tests {
 
     #[test]
     fn an_event_is_given_up_when_the_platform_would_count_a_repeat() {
-        let given_up = |hours: i64, repeatable: bool, carried: bool| {
+        let given_up = |hours: i64, repeatable: bool| {
             let destination = meta("live");
             let mut slot = order(0, "a", |_| {});
             plan(&mut slot, destination.as_ref(), now());
             slot.unknown_since = Some(now() - jiff::SignedDuration::from_hours(hours));
             slot.item.as_mut().unwrap().repeatable = repeatable;
-            give_up_unknown(&mut slot, destination.as_ref(), carried, now());
+            settle_unrepeatable(&mut slot, destination.as_ref(), now());
             slot.verdict.map(|verdict| (verdict.state, verdict.reason))
         };
         let dead = Some((State::Dead, "outcome_unknown".to_owned()));
-        assert_eq!(given_up(1, true, true), None, "inside the window");
-        assert_eq!(given_up(47, true, true), dead, "a crash, two days ago");
-        assert_eq!(given_up(47, true, false), dead, "two days of 500: the first may have been taken");
-        assert_eq!(given_up(1, false, true), dead, "a timeout where no repeat is recognised");
-        assert_eq!(given_up(1, false, false), None, "a 500 where no repeat is recognised");
+        assert_eq!(given_up(1, true), None, "inside the window");
+        assert_eq!(given_up(47, true), dead, "two days ago: the first may have been taken");
+        assert_eq!(given_up(0, false), dead, "where no repeat is recognised");
+    }
+
+    /// A destination whose builder panics.
+    struct Crashing(Box<dyn Destination>);
+
+    impl Destination for Crashing {
+        fn kind(&self) -> tracklayer_destination::Kind {
+            self.0.kind()
+        }
+
+        fn mode(&self) -> Mode {
+            self.0.mode()
+        }
+
+        fn limits(&self) -> &tracklayer_destination::Limits {
+            self.0.limits()
+        }
+
+        fn max_event_age(&self, event: &tracklayer_destination::Deliverable) -> Option<Duration> {
+            self.0.max_event_age(event)
+        }
+
+        fn consent_query(&self) -> tracklayer_destination::ConsentQuery {
+            self.0.consent_query()
+        }
+
+        fn wants(
+            &self,
+            event: &tracklayer_destination::Deliverable,
+        ) -> Result<(), tracklayer_destination::Skip> {
+            self.0.wants(event)
+        }
+
+        fn build(
+            &self,
+            event: &tracklayer_destination::Deliverable,
+            now: Timestamp,
+        ) -> Result<tracklayer_destination::Item, tracklayer_destination::Refusal> {
+            assert_ne!(event.event.message_id, "m-1", "an index out of bounds, say");
+            self.0.build(event, now)
+        }
+
+        fn assemble(
+            &self,
+            items: &[&tracklayer_destination::Item],
+            token: Option<&tracklayer_ids::Secret<String>>,
+        ) -> tracklayer_destination::HttpRequest {
+            self.0.assemble(items, token)
+        }
+
+        fn classify(
+            &self,
+            answer: &tracklayer_destination::Answer,
+            sent: &[&tracklayer_destination::Item],
+        ) -> Vec<ItemOutcome> {
+            self.0.classify(answer, sent)
+        }
+    }
+
+    #[test]
+    fn an_event_whose_builder_crashes_is_dead_and_its_neighbour_goes_out() {
+        let destination = Crashing(meta("live"));
+        let crashed = state_of(order(1, "a", |_| {}), &destination);
+        assert_eq!(crashed, Some((State::Dead, "poisoned".to_owned())));
+        assert_eq!(state_of(order(2, "a", |_| {}), &destination), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tracklayer_ids::{Offset, Position};
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
+use crate::store::StoreError;
 
 impl Lane {
     /// Gives each slot its decision and order, and plans it.
@@ -24,19 +25,32 @@ impl Lane {
         planned
     }
 
-    /// Commits the settled beginning of the range.
+    /// Commits the settled beginning of the range. After an error nothing is forgotten, and the same commit can be tried again:
+    /// only a cursor that another one moved makes the lane begin anew.
     pub(super) async fn commit_prefix(&mut self) -> Result<(), LaneError> {
         let settled = self.range.iter().take_while(|slot| slot.verdict.is_some()).count();
         if settled == 0 {
             return Ok(());
         }
-        let done: Vec<Slot> = self.range.drain(..settled).collect();
-        let first = done[0].entry.position;
-        let commit = self.commit_of(&done);
+        let first = self.range[0].entry.position;
+        let end = Position { offset: Offset(first.offset.0 + settled as u64), ..first };
+        let commit = self.commit_of(&self.range[..settled]);
         let started = SystemTime::now();
-        self.context.ledger.commit_range(&self.lease, first, &commit).await?;
+        match self.context.ledger.commit_range(&self.lease, first, &commit).await {
+            Ok(()) => {}
+            Err(StoreError::CursorMoved) => {
+                // The epoch held, so nobody but us can have moved it: an earlier try came through and only its answer was lost.
+                let stands = self.context.cursors.lane(self.lease.duty).await?.map(|cursor| cursor.next);
+                if stands != Some(end) {
+                    self.forget_range();
+                    return Err(StoreError::CursorMoved.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let done: Vec<Slot> = self.range.drain(..settled).collect();
+        self.cursor = Some(end);
         self.after_commit(&commit, &done, started);
-        self.cursor = Some(Position { offset: Offset(first.offset.0 + done.len() as u64), ..first });
         if !commit.retries.is_empty() {
             self.read_waiting().await?;
         }

@@ -10,6 +10,8 @@ use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::entry::Entry;
+use crate::ledger::State;
+use crate::store::StoreError;
 
 /// Retries taken in one round.
 const RETRY_BATCH: i64 = 500;
@@ -36,6 +38,8 @@ impl Lane {
                 let mut slot = Slot::new(Arc::new(entry));
                 slot.is_retry = true;
                 slot.attempts = row.attempts;
+                slot.tries = row.tries;
+                slot.transient_holds = row.transient_holds;
                 slot.unknown_since = row.first_sent_at;
                 slot
             })
@@ -45,21 +49,36 @@ impl Lane {
         }
         self.plan_slots(&mut slots, connection, destination).await?;
         let sent = self.send_open(&mut slots, connection, destination).await;
-        for slot in slots.iter().filter(|slot| slot.verdict.is_none()) {
-            // Its row does not know yet that a request may have brought it: the window counts from that one.
-            let repeatable = slot.item.as_ref().is_some_and(|item| item.repeatable);
-            if let Some(since) = slot.unknown_since.filter(|_| repeatable) {
-                self.unknown.entry(slot.entry.position).or_insert(since);
-            }
+        let now = Timestamp::now();
+        for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && slot.sent_at.is_some()) {
+            // Its row must know what a request has done with it: the platform's window counts from the first one.
+            slot.retry_at = Some(now);
+            slot.settle(State::Held, "retry", "the platform held the lane", now);
         }
         let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
         if !done.is_empty() {
-            let commit = self.commit_of(&done);
-            let started = SystemTime::now();
-            self.context.ledger.commit_retries(&self.lease, &commit).await?;
-            self.after_commit(&commit, &done, started);
+            self.pending_retries = Some((self.commit_of(&done), done));
         }
-        self.read_waiting().await?;
+        self.commit_retries().await?;
         sent
+    }
+
+    /// Commits a finished retry round, if there is one. After an error it stays, and the same commit can be tried again.
+    pub(super) async fn commit_retries(&mut self) -> Result<(), LaneError> {
+        let Some((commit, _)) = &self.pending_retries else { return Ok(()) };
+        let started = SystemTime::now();
+        match self.context.ledger.commit_retries(&self.lease, commit).await {
+            Ok(()) => {}
+            Err(StoreError::CursorMoved) => {
+                self.forget_range();
+                return Err(StoreError::CursorMoved.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if let Some((commit, done)) = self.pending_retries.take() {
+            self.after_commit(&commit, &done, started);
+            self.read_waiting().await?;
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind};
-use tracklayer_ids::Secret;
+use tracklayer_ids::{Position, Secret};
+use uuid::Uuid;
 
 use super::answer::Failure;
 use super::plan;
@@ -29,25 +30,26 @@ impl Lane {
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
         if self.holds > 0 {
-            // Time has passed since these were planned: what was fresh may be too old by now.
             let now = Timestamp::now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
-                plan::plan(slot, destination, now);
-                plan::give_up_unknown(slot, destination, false, now);
+                plan::plan_again(slot, destination, now);
             }
         }
         self.hold_behind(slots);
         let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
         let mut queue: VecDeque<Vec<usize>> = plan::requests(slots, &open, destination).into();
+        // After a hold one request goes ahead: what is not over yet costs one of them, not a wave.
+        let mut most = if self.holds > 0 { 1 } else { destination.limits().max_concurrent };
         while !queue.is_empty() {
             self.hold_behind(slots);
-            let wave = plan::wave(slots, &mut queue, destination.limits().max_concurrent);
+            let wave = plan::wave(slots, &mut queue, most);
             if wave.is_empty() {
                 continue;
             }
             for again in self.send_wave(slots, wave, connection, destination).await?.into_iter().rev() {
                 queue.push_front(again);
             }
+            most = destination.limits().max_concurrent;
         }
         Ok(())
     }
@@ -81,8 +83,11 @@ impl Lane {
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
         let offsets: Vec<u64> = positions.iter().map(|p| p.offset.0).collect();
-        let intent = self.context.lanes.intend(&self.lease, generation, &offsets).await?;
+        let intent = self.next_intent;
+        self.intents.retain(|(id, _)| *id != intent);
         self.intents.push((intent, positions));
+        self.context.lanes.intend(&self.lease, intent, generation, &offsets).await?;
+        self.next_intent = Uuid::now_v7();
 
         let allowed = match self.still_allowed(slots, all, connection, destination).await {
             Ok(_) if !self.lease.surely_held_for(LEASE_MARGIN) => Err(LaneError::LeaseUnsure),
@@ -122,12 +127,14 @@ impl Lane {
                     again.extend(more);
                 }
                 Err(failed) => {
-                    none_taken &= failed.surely_not_taken;
+                    // A neighbour may have been taken while the rest was refused.
+                    none_taken &=
+                        failed.surely_not_taken && members.iter().all(|i| slots[*i].verdict.is_none());
                     failure.get_or_insert(failed);
                 }
             }
         }
-        if none_taken {
+        if none_taken || (failure.is_some() && self.is_covered_by_older(intent)) {
             self.withdraw(intent).await?;
         }
         let Some(failure) = failure else { return Ok(again) };
@@ -155,9 +162,17 @@ impl Lane {
         }
     }
 
-    async fn withdraw(&mut self, intent: uuid::Uuid) -> Result<(), LaneError> {
-        self.intents.retain(|(id, _)| *id != intent);
+    /// Whether an older intent says the same about all of its events: a platform that is down for hours leaves one intent of a
+    /// wave, not one for each try.
+    fn is_covered_by_older(&self, intent: Uuid) -> bool {
+        let Some(place) = self.intents.iter().position(|(id, _)| *id == intent) else { return false };
+        let older: HashSet<Position> = self.intents[..place].iter().flat_map(|(_, p)| p).copied().collect();
+        self.intents[place].1.iter().all(|position| older.contains(position))
+    }
+
+    async fn withdraw(&mut self, intent: Uuid) -> Result<(), LaneError> {
         self.context.lanes.withdraw(self.lease.duty, &[intent]).await?;
+        self.intents.retain(|(id, _)| *id != intent);
         Ok(())
     }
 }

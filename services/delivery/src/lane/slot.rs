@@ -12,6 +12,12 @@ use crate::store::ledger::{DeadRow, RetryRow, Settled};
 /// Most characters of what a platform said that the ledger keeps.
 const MAX_DETAIL_CHARS: usize = 500;
 
+/// A text of somebody else as PostgreSQL takes it: without NUL, and not longer than that many characters.
+#[must_use]
+pub fn storable(text: &str, max_chars: usize) -> String {
+    text.chars().filter(|c| *c != '\0').take(max_chars).collect()
+}
+
 /// An event and how far the lane has come with it.
 pub struct Slot {
     /// The event.
@@ -22,8 +28,12 @@ pub struct Slot {
     pub item: Option<Item>,
     /// Newest narrowing that the decision saw.
     pub decided_at: i64,
-    /// Requests that carried it.
+    /// Requests that carried it; what the ledger tells.
     pub attempts: u32,
+    /// How often the platform asked to try this very event again later.
+    pub tries: u32,
+    /// How often a request with it was answered by trouble of the platform.
+    pub transient_holds: u32,
     /// When a request first carried it and its outcome stayed unknown.
     pub unknown_since: Option<Timestamp>,
     /// What became of it; none while the lane works on it.
@@ -61,6 +71,8 @@ impl Slot {
             deliverable: None,
             item: None,
             attempts: 0,
+            tries: 0,
+            transient_holds: 0,
             unknown_since: None,
             verdict: None,
             retry_at: None,
@@ -77,8 +89,8 @@ impl Slot {
         let latency = now.as_millisecond().saturating_sub(self.entry.received_ms).max(0);
         self.verdict = Some(Verdict {
             state,
-            reason: reason.into(),
-            detail: detail.chars().take(MAX_DETAIL_CHARS).collect(),
+            reason: storable(&reason.into(), MAX_DETAIL_CHARS),
+            detail: storable(detail, MAX_DETAIL_CHARS),
             attempts: self.attempts,
             latency_ms: u32::try_from(latency).unwrap_or(u32::MAX),
             consent: self.consent_word(),
@@ -120,6 +132,8 @@ impl Slot {
             position: self.entry.position,
             order_key: self.entry.order_key,
             attempts: self.attempts,
+            tries: self.tries,
+            transient_holds: self.transient_holds,
             next_at: self.retry_at.unwrap_or_default(),
             first_sent_at: self.unknown_since,
             reason: verdict.reason.clone(),
@@ -134,9 +148,9 @@ impl Slot {
         let evidence = self.evidence.clone().unwrap_or_default();
         Some(DeadRow {
             position: self.entry.position,
-            message_id: self.entry.message_id.clone(),
+            message_id: storable(&self.entry.message_id, usize::MAX),
             code: verdict.reason.clone(),
-            field: self.field.clone(),
+            field: storable(&self.field, MAX_DETAIL_CHARS),
             detail: verdict.detail.clone(),
             request: evidence.request,
             answer: evidence.answer,

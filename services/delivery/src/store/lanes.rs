@@ -33,25 +33,29 @@ impl LaneStore {
         Self { pool }
     }
 
-    /// Commits that a request with these events is about to be written.
+    /// Commits that a request with these events is about to be written. The same id again replaces what stood there: after an
+    /// error it is not known whether it does.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] or the database: the request must not be written.
     pub async fn intend(
         &self,
         lease: &Lease,
+        id: Uuid,
         generation: Generation,
         offsets: &[u64],
-    ) -> Result<Uuid, StoreError> {
+    ) -> Result<(), StoreError> {
         let what = attempting("commit an intent");
         let mut tx = self.pool.begin().await.map_err(&what)?;
         fence(&mut tx, lease).await?;
-        let id = Uuid::now_v7();
         let duty = lease.duty;
         sqlx::query(
             "insert into delivery.intent
                  (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+             values ($1, $2, $3, $4, $5, $6, $7)
+             on conflict on constraint intent_pkey do update
+             set epoch = excluded.epoch, generation = excluded.generation,
+                 event_offsets = excluded.event_offsets, started_at = excluded.started_at",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
@@ -63,8 +67,7 @@ impl LaneStore {
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
-        tx.commit().await.map_err(&what)?;
-        Ok(id)
+        tx.commit().await.map_err(&what)
     }
 
     /// Intents of a lane without an outcome, oldest first.

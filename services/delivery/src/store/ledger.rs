@@ -39,6 +39,10 @@ pub struct RetryRow {
     pub order_key: u64,
     /// Requests so far.
     pub attempts: u32,
+    /// How often the platform asked to try it again later.
+    pub tries: u32,
+    /// How often a request with it was answered by trouble of the platform.
+    pub transient_holds: u32,
     /// Not before.
     pub next_at: jiff::Timestamp,
     /// When a request first carried it.
@@ -73,6 +77,8 @@ pub struct DeadRow {
 /// What one commit of a lane writes.
 #[derive(Debug, Default)]
 pub struct LaneCommit {
+    /// The same for every try of the same commit.
+    pub id: Uuid,
     /// Events that were settled, in order of position; for a range they follow each other without a hole.
     pub settled: Vec<Settled>,
     /// Those of them that wait.
@@ -153,15 +159,42 @@ impl LedgerStore {
         tx.commit().await.map_err(&what)
     }
 
-    /// Commits the outcome of retries: their rows go or move, the late rows say what became of them, rollups follow.
+    /// Commits the outcome of retries: their rows go or move, the late rows say what became of them, rollups follow. The same
+    /// commit again changes nothing: after an error it is not known whether it came through.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] or the database.
+    /// [`StoreError::Fenced`], [`StoreError::CursorMoved`] if one of them waits no longer, or the database.
     pub async fn commit_retries(&self, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
         let what = attempting("commit a lane's retries");
         let mut tx = self.pool.begin().await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let duty = lease.duty;
+        let last: Option<(Option<Uuid>,)> = sqlx::query_as(
+            "select last_retries from delivery.lane_cursor
+             where workspace_id = $1 and connection_id = $2 and partition = $3 for no key update",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(&what)?;
+        match last {
+            None => return Err(StoreError::CursorMoved),
+            Some((last,)) if last == Some(commit.id) => return Ok(()),
+            Some(_) => {}
+        }
+        sqlx::query(
+            "update delivery.lane_cursor set last_retries = $4
+             where workspace_id = $1 and connection_id = $2 and partition = $3",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(commit.id)
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
         let generations: Vec<i32> =
             commit.settled.iter().map(|s| s.position.generation.0.cast_signed()).collect();
         let offsets: Vec<i64> = commit.settled.iter().map(|s| s.position.offset.0.cast_signed()).collect();

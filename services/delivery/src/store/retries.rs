@@ -35,10 +35,11 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     sqlx::query(
         "insert into delivery.retry
              (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts, next_at,
-              first_sent_at, reason, resolved)
-         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e
+              first_sent_at, reason, resolved, tries, transient_holds)
+         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e, u.t, u.h
          from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::integer[], $8::timestamptz[],
-                     $9::timestamptz[], $10::text[], $11::bytea[]) as u (g, o, k, a, n, f, r, e)",
+                     $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::integer[])
+              as u (g, o, k, a, n, f, r, e, t, h)",
     )
     .bind(duty.workspace.0)
     .bind(duty.connection.0)
@@ -51,6 +52,8 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     .bind(first_sent)
     .bind(rows.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.tries.cast_signed()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|r| r.transient_holds.cast_signed()).collect::<Vec<_>>())
     .execute(tx)
     .await
     .map_err(attempting("write retries"))?;
@@ -96,7 +99,7 @@ impl RetryStore {
         Self { pool }
     }
 
-    /// Retries that are due and have no earlier one of their key before them, in order; and the order keys of all that wait.
+    /// Retries that are due and have no earlier one of their key before them, in order.
     ///
     /// # Errors
     /// The database.
@@ -106,15 +109,24 @@ impl RetryStore {
         now: jiff::Timestamp,
         limit: i64,
     ) -> Result<Vec<RetryRow>, StoreError> {
-        type Row = (i32, i64, i64, i32, jiff_sqlx::Timestamp, Option<jiff_sqlx::Timestamp>, String, Vec<u8>);
-        let rows: Vec<Row> = sqlx::query_as(
-            "select generation, event_offset, order_key, attempts, next_at, first_sent_at, reason, resolved
+        use sqlx::Row as _;
+        let what = attempting("read due retries");
+        // The keys first, from the index alone; only then the few copies that are taken.
+        let rows = sqlx::query(
+            "select r.generation, r.event_offset, r.order_key, r.attempts, r.tries, r.transient_holds, r.next_at,
+                    r.first_sent_at, r.reason, r.resolved
              from (
-                 select distinct on (order_key) * from delivery.retry
-                 where workspace_id = $1 and connection_id = $2 and partition = $3
-                 order by order_key, generation, event_offset
-             ) earliest
-             where next_at <= $4 order by generation, event_offset limit $5",
+                 select generation, event_offset from (
+                     select distinct on (order_key) generation, event_offset, next_at from delivery.retry
+                     where workspace_id = $1 and connection_id = $2 and partition = $3
+                     order by order_key, generation, event_offset
+                 ) earliest
+                 where next_at <= $4 order by generation, event_offset limit $5
+             ) d
+             join delivery.retry r
+               on r.workspace_id = $1 and r.connection_id = $2 and r.partition = $3
+              and r.generation = d.generation and r.event_offset = d.event_offset
+             order by r.generation, r.event_offset",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
@@ -123,19 +135,34 @@ impl RetryStore {
         .bind(limit)
         .fetch_all(&self.pool)
         .await
-        .map_err(attempting("read due retries"))?;
-        Ok(rows
-            .into_iter()
-            .map(|(g, o, key, attempts, next_at, first_sent_at, reason, resolved)| RetryRow {
-                position: Position::new(g.cast_unsigned(), duty.partition.0, o.cast_unsigned()),
-                order_key: key.cast_unsigned(),
-                attempts: attempts.cast_unsigned(),
-                next_at: next_at.to_jiff(),
-                first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
-                reason,
-                resolved,
+        .map_err(&what)?;
+        rows.iter()
+            .map(|row| {
+                let (generation, offset, key): (i32, i64, i64) = (
+                    row.try_get(0).map_err(&what)?,
+                    row.try_get(1).map_err(&what)?,
+                    row.try_get(2).map_err(&what)?,
+                );
+                let count = |column: usize| row.try_get::<i32, _>(column).map_err(&what);
+                let next_at: jiff_sqlx::Timestamp = row.try_get(6).map_err(&what)?;
+                let first_sent_at: Option<jiff_sqlx::Timestamp> = row.try_get(7).map_err(&what)?;
+                Ok(RetryRow {
+                    position: Position::new(
+                        generation.cast_unsigned(),
+                        duty.partition.0,
+                        offset.cast_unsigned(),
+                    ),
+                    order_key: key.cast_unsigned(),
+                    attempts: count(3)?.cast_unsigned(),
+                    tries: count(4)?.cast_unsigned(),
+                    transient_holds: count(5)?.cast_unsigned(),
+                    next_at: next_at.to_jiff(),
+                    first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
+                    reason: row.try_get(8).map_err(&what)?,
+                    resolved: row.try_get(9).map_err(&what)?,
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// The order keys that have something waiting, and when the earliest event of each is due: what stands behind it waits

@@ -32,12 +32,13 @@ create table delivery.message_index (
     constraint message_index_pkey primary key (workspace_id, message_hash, partition, generation, event_offset)
 );
 
--- The history of the dedup store. A lost, emptied or promoted Redis opens the next generation; a resolve commit names the
+-- The history of the dedup store. A lost, emptied, promoted or evicting Redis opens the next generation; a resolve commit names the
 -- one that its claims were made in.
 create table delivery.dedup_generation (
     only_row boolean not null default true,
     generation bigint not null,
     run_id text not null,
+    evicted_keys bigint not null,
     sentinel text not null,
     rebuilt boolean not null,
     constraint dedup_generation_pkey primary key (only_row),

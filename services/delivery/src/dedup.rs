@@ -1,19 +1,23 @@
 //! Position claims in Redis, and what happens when Redis forgets.
 //!
 //! A claim is `SET key value NX GET`: an event is a duplicate if and only if the key holds *another* position. Every round
-//! trip is one MULTI that also returns Redis's run id and a random sentinel key; together they are the *dedup
-//! generation*. If either changed, the claims of that round trip count for nothing: the generation is bumped, the claims are
-//! rebuilt from the winners in `resolved`, and resolve goes on. The commit of a resolved range names the generation and
-//! fails if it was bumped in between.
+//! trip is one MULTI that also returns Redis's run id, its count of evicted keys and a random sentinel key; together they
+//! are the *dedup generation*. If one of them changed, the claims of that round trip count for nothing: the generation is
+//! bumped, the claims are rebuilt from the winners in `resolved` ([`rebuild`]), and resolve goes on. The commit of a
+//! resolved range names the generation and fails if it was bumped in between.
+
+mod rebuild;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use redis::{FromRedisValue, Value};
-use tracklayer_ids::{Position, WorkspaceId};
+use tokio::sync::Mutex;
+use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::{Claim, claim_key, claim_key_per_source};
-use tracklayer_proto::event::v1::ResolvedEvent;
+use tracklayer_rpc::follow::Snapshot;
 
 use crate::store::StoreError;
 use crate::store::dedup_generation::{DedupGeneration, DedupGenerationStore};
@@ -33,6 +37,9 @@ pub enum DedupError {
     /// The store's history changed; it was mended, claim again.
     #[error("the dedup store changed its history; claims have to be made again")]
     HistoryChanged,
+    /// Another process rebuilds the claims: resolve waits for it.
+    #[error("another process rebuilds the claims")]
+    RebuiltElsewhere,
     /// Redis answered something else than it was asked.
     #[error("Redis answered in an unexpected form: {0}")]
     Answer(&'static str),
@@ -60,23 +67,68 @@ pub enum Claimed {
     WinnerOfReusedId,
 }
 
+/// How long the sources of all workspaces are remembered.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    by_source: HashMap<(WorkspaceId, SourceId), Duration>,
+}
+
+impl Memory {
+    /// Of a source that says nothing.
+    pub const DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
+    /// The shortest: Redis counts in seconds, and a claim has to outlive its round.
+    pub const SHORTEST: Duration = Duration::from_secs(60);
+
+    /// As the sources are configured.
+    #[must_use]
+    pub fn of_config(snapshot: &Snapshot) -> Self {
+        let sources = snapshot.workspaces.iter().flat_map(|(id, w)| w.sources.iter().map(|s| (*id, s)));
+        let said = sources.filter(|(_, source)| source.dedup_ttl_seconds > 0).map(|(workspace, source)| {
+            let ttl = Duration::from_secs(u64::from(source.dedup_ttl_seconds));
+            ((workspace, SourceId(source.source_id)), ttl)
+        });
+        Self { by_source: said.collect() }
+    }
+
+    /// With this source remembered for so long.
+    #[must_use]
+    pub fn with(mut self, workspace: WorkspaceId, source: SourceId, ttl: Duration) -> Self {
+        self.by_source.insert((workspace, source), ttl);
+        self
+    }
+
+    /// Of one source.
+    #[must_use]
+    pub fn of(&self, workspace: WorkspaceId, source: SourceId) -> Duration {
+        self.by_source.get(&(workspace, source)).copied().unwrap_or(Self::DEFAULT).max(Self::SHORTEST)
+    }
+
+    /// The longest of all: how far back a rebuild has to read.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.by_source.values().copied().max().unwrap_or_default().max(Self::DEFAULT)
+    }
+}
+
 /// Makes claims. Cheap to clone.
 #[derive(Clone)]
 pub struct Dedup {
     redis: ConnectionManager,
     generations: DedupGenerationStore,
     resolved: ResolvedStore,
+    /// One rebuild at a time in this process; who waited looks at the generation again.
+    mending: Arc<Mutex<()>>,
 }
 
 impl Dedup {
     /// Over a Redis connection that reconnects by itself.
     #[must_use]
     pub fn new(redis: ConnectionManager, generations: DedupGenerationStore, resolved: ResolvedStore) -> Self {
-        Self { redis, generations, resolved }
+        Self { redis, generations, resolved, mending: Arc::default() }
     }
 
-    /// Claims a batch; answers in order, with the generation that the claims belong to. `longest_ttl` is the longest that any
-    /// source remembers: how far back a rebuild has to read.
+    /// Claims a batch; answers in order, with the generation that the claims belong to. `memory`: what a rebuild has to
+    /// claim again, should it be needed.
     ///
     /// # Errors
     /// Redis or the database away; [`DedupError::HistoryChanged`] after a mend (call again).
@@ -84,17 +136,17 @@ impl Dedup {
         &self,
         workspace: WorkspaceId,
         wanted: &[Wanted<'_>],
-        longest_ttl: Duration,
+        memory: &Memory,
     ) -> Result<(i64, Vec<Claimed>), DedupError> {
         let generation = match self.generations.current().await? {
             Some(generation) if generation.rebuilt => generation,
             found => {
-                self.mend(found, longest_ttl).await?;
+                self.mend(found, memory).await?;
                 return Err(DedupError::HistoryChanged);
             }
         };
         let keys: Vec<Vec<u8>> = wanted.iter().map(|w| claim_key(workspace, w.message_id)).collect();
-        let found = self.set_all(&generation, longest_ttl, wanted.iter().zip(&keys)).await?;
+        let found = self.set_all(&generation, memory, wanted.iter().zip(&keys)).await?;
 
         // Two events of one batch may carry one id: the first in order claims, Redis answers the second with the first.
         let mut answers: Vec<Claimed> = Vec::with_capacity(wanted.len());
@@ -118,7 +170,7 @@ impl Dedup {
                 .iter()
                 .map(|w| claim_key_per_source(workspace, w.claim.source, w.claim.fingerprint, w.message_id))
                 .collect();
-            let found = self.set_all(&generation, longest_ttl, again.iter().copied().zip(&keys)).await?;
+            let found = self.set_all(&generation, memory, again.iter().copied().zip(&keys)).await?;
             for ((index, want), found) in reused.into_iter().zip(again).zip(found) {
                 if let Some(first) = found.filter(|first| first.position != want.claim.position) {
                     answers[index] = Claimed::DuplicateOf(first.position);
@@ -131,34 +183,32 @@ impl Dedup {
     async fn set_all<'a>(
         &self,
         generation: &DedupGeneration,
-        longest_ttl: Duration,
+        memory: &Memory,
         claims: impl Iterator<Item = (&'a Wanted<'a>, &'a Vec<u8>)>,
     ) -> Result<Vec<Option<Claim>>, DedupError> {
         let mut pipe = redis::pipe();
         pipe.atomic();
-        pipe.cmd("INFO").arg("server");
-        pipe.cmd("GET").arg(SENTINEL_KEY);
+        ask_identity(&mut pipe, SENTINEL_KEY);
         for (want, key) in claims {
             pipe.cmd("SET")
                 .arg(key.as_slice())
                 .arg(want.claim.encode())
                 .arg("EX")
-                .arg(want.ttl.as_secs().max(60))
+                .arg(want.ttl.max(Memory::SHORTEST).as_secs())
                 .arg("NX")
                 .arg("GET");
         }
         let mut redis = self.redis.clone();
         let answer: Vec<Value> = pipe.query_async(&mut redis).await?;
         let mut values = answer.into_iter();
-        let info = values.next().ok_or(DedupError::Answer("no INFO"))?;
-        let sentinel = values.next().ok_or(DedupError::Answer("no sentinel"))?;
-        let run_id =
-            run_id_of(&String::from_redis_value(info).map_err(|_| DedupError::Answer("INFO is no text"))?);
-        let sentinel: Option<String> = FromRedisValue::from_redis_value(sentinel)
-            .map_err(|_| DedupError::Answer("sentinel is no text"))?;
-        if run_id != generation.run_id || sentinel.as_deref() != Some(generation.sentinel.as_str()) {
-            tracing::warn!(generation = generation.number, "the dedup store has lost or changed its data");
-            self.mend(Some(generation.clone()), longest_ttl).await?;
+        let store = StoreIdentity::read(&mut values)?;
+        if !store.is_of(generation) {
+            tracing::warn!(
+                generation = generation.number,
+                evicted_keys = store.evicted_keys,
+                "the dedup store has lost or changed its data"
+            );
+            self.mend(Some(generation.clone()), memory).await?;
             return Err(DedupError::HistoryChanged);
         }
         values
@@ -174,97 +224,69 @@ impl Dedup {
             .collect()
     }
 
-    /// Opens the next generation and rebuilds the claims of every winner that may still be repeated. Several processes may
-    /// do so at the same time: the claims are the same, and only one bump takes effect.
-    async fn mend(&self, seen: Option<DedupGeneration>, longest_ttl: Duration) -> Result<(), DedupError> {
+    /// Says whether the store may evict keys, which it must not: an evicted claim lets a duplicate through. Not fatal,
+    /// because a risen `evicted_keys` counts as a lost store; but then nothing is resolved while the claims are rebuilt.
+    ///
+    /// # Errors
+    /// Redis.
+    pub async fn keeps_all_keys(&self) -> Result<bool, DedupError> {
         let mut redis = self.redis.clone();
-        let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
-        let run_id = run_id_of(&info);
-        let current = match seen {
-            Some(current) if !current.rebuilt && current.run_id == run_id => current,
-            other => {
-                let sentinel = uuid::Uuid::new_v4().to_string();
-                self.generations.bump(other.map(|g| g.number), &run_id, &sentinel).await?;
-                self.generations.current().await?.ok_or(DedupError::Answer("no generation after a bump"))?
-            }
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis).await?;
+        let policy = info_field(&info, "maxmemory_policy:");
+        let keeps = policy == "noeviction";
+        metrics::gauge!("tracklayer_dedup_store_may_evict").set(if keeps { 0.0 } else { 1.0 });
+        if !keeps {
+            tracing::error!(
+                policy,
+                "Redis may evict claims: set maxmemory-policy noeviction, or duplicates hold resolve up for a rebuild each time"
+            );
+        }
+        Ok(keeps)
+    }
+}
+
+/// What tells one history of the store from another, as of one MULTI.
+struct StoreIdentity {
+    run_id: String,
+    evicted_keys: i64,
+    mark: Option<String>,
+}
+
+/// Asks for what [`StoreIdentity::read`] reads.
+fn ask_identity(pipe: &mut redis::Pipeline, mark: &[u8]) {
+    pipe.cmd("INFO").arg("server");
+    pipe.cmd("INFO").arg("stats");
+    pipe.cmd("GET").arg(mark);
+}
+
+impl StoreIdentity {
+    fn read(values: &mut impl Iterator<Item = Value>) -> Result<Self, DedupError> {
+        let mut text = || -> Result<Option<String>, DedupError> {
+            let value = values.next().ok_or(DedupError::Answer("it is too short"))?;
+            FromRedisValue::from_redis_value(value)
+                .map_err(|_| DedupError::Answer("INFO or a mark is no text"))
         };
-        if current.rebuilt {
-            return Ok(());
-        }
-        let rebuilt = self.rebuild(longest_ttl).await?;
-        let _: () =
-            redis::cmd("SET").arg(SENTINEL_KEY).arg(&current.sentinel).query_async(&mut redis).await?;
-        let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
-        if run_id_of(&info) != current.run_id {
-            return Err(DedupError::HistoryChanged);
-        }
-        self.generations.rebuilt(current.number).await?;
-        metrics::counter!("tracklayer_dedup_rebuilds_total").increment(1);
-        tracing::info!(
-            generation = current.number,
-            claims = rebuilt,
-            "claims rebuilt from the resolved journal"
-        );
-        Ok(())
+        let server = text()?.unwrap_or_default();
+        let stats = text()?.unwrap_or_default();
+        let run_id = info_field(&server, "run_id:").to_owned();
+        let evicted_keys = info_field(&stats, "evicted_keys:")
+            .parse()
+            .map_err(|_| DedupError::Answer("INFO does not say how many keys were evicted"))?;
+        Ok(Self { run_id, evicted_keys, mark: text()? })
     }
 
-    /// Claims again for the winners in `resolved`, never for the duplicates: `received` would hand a key to the twin of an
-    /// event that was already sent. Overwrites: what a lost round trip may have left under a key is not the winner.
-    async fn rebuild(&self, longest_ttl: Duration) -> Result<usize, DedupError> {
-        let since = jiff::Timestamp::now() - longest_ttl;
-        let mut after: Option<(i64, Position)> = None;
-        let mut count = 0;
-        loop {
-            let page = self.resolved.page_since(since, after, 64).await?;
-            let Some((workspace, last)) = page.last() else { return Ok(count) };
-            after = Some((workspace.0, last.first));
-            let mut pipe = redis::pipe();
-            for (workspace, block) in &page {
-                let events = block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
-                for (step, bytes) in events.iter().enumerate() {
-                    let Some((key, claim)) = claim_of_resolved(*workspace, block.first, step as u64, bytes)
-                    else {
-                        continue;
-                    };
-                    count += 1;
-                    pipe.cmd("SET")
-                        .arg(key)
-                        .arg(claim.encode())
-                        .arg("EX")
-                        .arg(longest_ttl.as_secs().max(60))
-                        .ignore();
-                }
-            }
-            let mut redis = self.redis.clone();
-            let _: () = pipe.query_async(&mut redis).await?;
-        }
+    /// Any other count of evicted keys is another history: `config resetstat` costs a rebuild, and hides nothing.
+    fn is_same_store(&self, generation: &DedupGeneration) -> bool {
+        self.run_id == generation.run_id && self.evicted_keys == generation.evicted_keys
+    }
+
+    fn is_of(&self, generation: &DedupGeneration) -> bool {
+        self.is_same_store(generation) && self.mark.as_deref() == Some(generation.sentinel.as_str())
     }
 }
 
-/// The claim that a resolved winner held; none for duplicates.
-fn claim_of_resolved(
-    workspace: WorkspaceId,
-    first: Position,
-    step: u64,
-    bytes: &bytes::Bytes,
-) -> Option<(Vec<u8>, Claim)> {
-    let resolved: ResolvedEvent = prost::Message::decode(bytes.clone()).ok()?;
-    if resolved.duplicate.is_some() || !resolved.poisoned.is_empty() {
-        return None;
-    }
-    let event: tracklayer_proto::event::v1::Event = prost::Message::decode(resolved.event).ok()?;
-    let position = Position { offset: tracklayer_ids::Offset(first.offset.0 + step), ..first };
-    let claim = Claim::of(&event, position);
-    let key = if resolved.reused_id {
-        claim_key_per_source(workspace, claim.source, claim.fingerprint, &event.message_id)
-    } else {
-        claim_key(workspace, &event.message_id)
-    };
-    Some((key, claim))
-}
-
-fn run_id_of(info: &str) -> String {
-    info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned()
+fn info_field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim()
 }
 
 /// How many of each answer, for metrics.

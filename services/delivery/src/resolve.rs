@@ -19,7 +19,7 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
 use crate::clients::Clients;
 use crate::connections::Connections;
-use crate::dedup::{Claimed, Dedup, DedupError, Wanted, tally};
+use crate::dedup::{Claimed, Dedup, DedupError, Memory, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
 use crate::lease::Lease;
 use crate::progress::Progress;
@@ -31,7 +31,6 @@ use crate::subjects::{self, ServiceUnavailable};
 /// Events that one round takes, if that many wait; a block is never cut.
 const ROUND_EVENTS: usize = 2_000;
 const ROUND_BLOCKS: i64 = 64;
-const DEFAULT_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a round did not end in a commit.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +109,11 @@ impl Resolver {
                     cursor = None;
                     failures += 1;
                     metrics::counter!("tracklayer_resolve_failures_total").increment(1);
-                    if failures > 1 || !matches!(error, ResolveError::Dedup(DedupError::HistoryChanged)) {
+                    let mends = matches!(
+                        error,
+                        ResolveError::Dedup(DedupError::HistoryChanged | DedupError::RebuiltElsewhere)
+                    );
+                    if failures > 1 || !mends {
                         let error = error_chain(&error);
                         tracing::warn!(workspace = workspace.0, partition = partition.0, error = %error, "resolve waits");
                     }
@@ -234,35 +237,24 @@ impl Resolver {
             .enumerate()
             .filter_map(|(index, r)| Some((index, r.event.as_ref().ok()?, r.position)))
             .collect();
-        let ttl_of = |source: i64| {
-            let seconds = snapshot.source(workspace, SourceId(source)).map_or(0, |s| s.dedup_ttl_seconds);
-            if seconds == 0 { DEFAULT_TTL } else { Duration::from_secs(u64::from(seconds)) }
-        };
-        let longest_ttl = snapshot
-            .workspaces
-            .values()
-            .flat_map(|w| &w.sources)
-            .map(|s| Duration::from_secs(u64::from(s.dedup_ttl_seconds)))
-            .max()
-            .unwrap_or(DEFAULT_TTL)
-            .max(DEFAULT_TTL);
+        let memory = Memory::of_config(snapshot);
         let wanted: Vec<Wanted<'_>> = good
             .iter()
             .map(|(_, event, position)| Wanted {
                 message_id: &event.message_id,
                 claim: Claim::of(event, *position),
-                ttl: ttl_of(event.source_id),
+                ttl: memory.of(workspace, SourceId(event.source_id)),
             })
             .collect();
-        let (dedup_generation, claimed) = self.dedup.claim(workspace, &wanted, longest_ttl).await?;
+        let (dedup_generation, claimed) = self.dedup.claim(workspace, &wanted, &memory).await?;
         for (answer, count) in tally(&claimed) {
             metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
         }
 
         let events: Vec<&Event> = good.iter().map(|(_, event, _)| *event).collect();
         let identities = subjects::resolve(&self.clients, workspace, snapshot, &events).await?;
-        let destinations: Vec<_> =
-            self.connections.of(workspace).iter().filter_map(|c| c.consent_query()).collect();
+        let connections = self.connections.of(workspace);
+        let destinations: Vec<_> = connections.iter().filter_map(|c| c.consent_query()).collect();
         let pairs: Vec<(&Event, &ResolvedIdentity)> = events.iter().copied().zip(&identities).collect();
         let key = self.master_key.workspace(workspace);
         let decided =
@@ -270,7 +262,11 @@ impl Resolver {
 
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
         let parts = good.iter().zip(claimed).zip(identities).zip(decided.decisions);
-        for ((((index, event, _), claimed), identity), decision) in parts {
+        for ((((index, event, _), claimed), identity), mut decision) in parts {
+            for decision in &mut decision.destinations {
+                let asked = connections.iter().find(|c| c.id.0 == decision.connection_id);
+                decision.connection_revision = asked.map_or(0, |c| c.revision);
+            }
             let duplicate = match claimed {
                 Claimed::DuplicateOf(first) => Some(Duplicate {
                     generation: first.generation.0,

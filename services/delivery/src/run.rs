@@ -26,7 +26,7 @@ use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::progress::Progress;
-use crate::resolve::Resolver;
+use crate::resolve::{Resolver, error_chain};
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::lanes::LaneStore;
@@ -89,11 +89,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let progress = Progress::default();
     let sender = Sender::new(config.allow_private_webhooks)?;
 
+    let dedup = Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone());
+    if let Err(error) = dedup.keeps_all_keys().await {
+        tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
+    }
     let resolver = Arc::new(Resolver {
         journal: journal.clone(),
         resolved: resolved.clone(),
         cursors: cursors.clone(),
-        dedup: Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone()),
+        dedup,
         clients: clients.clone(),
         config: watch.clone(),
         connections: connections.clone(),

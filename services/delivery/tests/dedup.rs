@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use redis::aio::ConnectionManager;
-use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Wanted};
+use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Memory, Wanted};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
@@ -18,10 +18,15 @@ use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::BlockBuilder;
 use tracklayer_journal::claim::Claim;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
-use tracklayer_testkit::{TestDatabase, TestRedis};
+use tracklayer_testkit::{TestDatabase, TestRedis, eventually};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
-const TTL: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Source 1 is remembered for an hour, source 2 for five.
+fn memory() -> Memory {
+    Memory::default().with(WORKSPACE, SourceId(1), HOUR).with(WORKSPACE, SourceId(2), 5 * HOUR)
+}
 
 struct Bench {
     database: TestDatabase,
@@ -41,9 +46,14 @@ async fn bench() -> Bench {
     let client = redis::Client::open(redis.url.as_str()).unwrap();
     let connection = ConnectionManager::new(client).await.unwrap();
     let resolved = ResolvedStore::new(database.pool.clone());
-    let generations = DedupGenerationStore::new(database.pool.clone());
-    let dedup = Dedup::new(connection.clone(), generations, resolved.clone());
+    let dedup = dedup_of(&database, &connection);
     Bench { database, redis, connection, dedup, resolved }
+}
+
+/// As another process would have it.
+fn dedup_of(database: &TestDatabase, redis: &ConnectionManager) -> Dedup {
+    let generations = DedupGenerationStore::new(database.pool.clone());
+    Dedup::new(redis.clone(), generations, ResolvedStore::new(database.pool.clone()))
 }
 
 fn event(message_id: &str, name: &str, source: i64) -> Event {
@@ -57,23 +67,45 @@ fn event(message_id: &str, name: &str, source: i64) -> Event {
     }
 }
 
+async fn claim_with(dedup: &Dedup, claims: &[(&Event, Position)]) -> (i64, Vec<Claimed>) {
+    let memory = memory();
+    let wanted: Vec<Wanted<'_>> = claims
+        .iter()
+        .map(|(event, position)| Wanted {
+            message_id: &event.message_id,
+            claim: Claim::of(event, *position),
+            ttl: memory.of(WORKSPACE, SourceId(event.source_id)),
+        })
+        .collect();
+    loop {
+        match dedup.claim(WORKSPACE, &wanted, &memory).await {
+            Ok(answer) => return answer,
+            Err(DedupError::HistoryChanged | DedupError::RebuiltElsewhere) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
 impl Bench {
     async fn claim(&self, claims: &[(&Event, Position)]) -> (i64, Vec<Claimed>) {
-        let wanted: Vec<Wanted<'_>> = claims
-            .iter()
-            .map(|(event, position)| Wanted {
-                message_id: &event.message_id,
-                claim: Claim::of(event, *position),
-                ttl: TTL,
-            })
-            .collect();
-        loop {
-            match self.dedup.claim(WORKSPACE, &wanted, TTL).await {
-                Ok(answer) => return answer,
-                Err(DedupError::HistoryChanged) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-        }
+        claim_with(&self.dedup, claims).await
+    }
+
+    async fn redis<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut redis = self.connection.clone();
+        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut redis).await.unwrap()
+    }
+
+    /// Claims and commits events as winners from offset 0 of partition 0; answers the dedup generation.
+    async fn win(&self, events: &[&Event]) -> i64 {
+        let claims: Vec<(&Event, Position)> =
+            (0..).map(|n| Position::new(1, 0, n)).zip(events).map(|(at, e)| (*e, at)).collect();
+        let (generation, _) = self.claim(&claims).await;
+        let lease = self.lease().await;
+        CursorStore::new(self.database.pool.clone()).resolve(WORKSPACE, Partition(0)).await.unwrap();
+        let winners: Vec<(&Event, bool)> = events.iter().map(|event| (*event, true)).collect();
+        self.commit(&lease, generation, &winners, 0).await.unwrap();
+        generation
     }
 
     async fn lease(&self) -> Lease {
@@ -197,4 +229,94 @@ async fn a_paused_owner_cannot_commit() {
     let twice = bench.commit(&successor, generation, &[(&order, true)], 0).await;
     assert!(matches!(twice, Err(StoreError::CursorMoved)), "{twice:?}");
     drop(bench.redis);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_gives_each_claim_what_is_left_of_its_own_sources_time() {
+    let bench = bench().await;
+    let (short, long) = (event("m-1", "Order Completed", 1), event("m-2", "Order Completed", 2));
+    bench.win(&[&short, &long]).await;
+    sqlx::query("update delivery.resolved set resolved_at = now() - interval '2 hours'")
+        .execute(&bench.database.pool)
+        .await
+        .unwrap();
+    let _: () = bench.redis(&["FLUSHALL"]).await;
+
+    let later = [(&short, Position::new(1, 1, 0)), (&long, Position::new(1, 1, 1))];
+    let answers = bench.claim(&later).await.1;
+    assert_eq!(answers, vec![Claimed::Winner, Claimed::DuplicateOf(Position::new(1, 0, 1))]);
+    let key = tracklayer_journal::claim::claim_key(WORKSPACE, "m-2");
+    let mut redis = bench.connection.clone();
+    let left: u64 = redis::cmd("TTL").arg(key).query_async(&mut redis).await.unwrap();
+    assert!((10_000..=10_800).contains(&left), "three of five hours are left, not {left} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_emptied_in_mid_rebuild_gets_another_generation() {
+    let bench = bench().await;
+    let winner = event("m-1", "Order Completed", 1);
+    let generation = bench.win(&[&winner]).await;
+    let _: () = bench.redis(&["FLUSHALL"]).await;
+
+    // The rebuild waits for its first page.
+    let mut lock = bench.database.pool.begin().await.unwrap();
+    sqlx::query("lock table delivery.resolved in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let (dedup, twin) = (bench.dedup.clone(), event("m-1", "Order Completed", 2));
+    let claiming = tokio::spawn(async move { claim_with(&dedup, &[(&twin, Position::new(1, 1, 0))]).await });
+    eventually("the rebuild to wait", async || {
+        let (waiting,): (i64,) = sqlx::query_as(
+            "select count(*) from pg_stat_activity
+             where wait_event_type = 'Lock' and query like 'select workspace_id%' and datname = current_database()",
+        )
+        .fetch_one(&bench.database.pool)
+        .await
+        .unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    let _: () = bench.redis(&["FLUSHALL"]).await;
+    lock.rollback().await.unwrap();
+
+    let (now, answers) = claiming.await.unwrap();
+    assert_eq!(now, generation + 2, "what was claimed before the second loss does not count");
+    assert_eq!(answers, vec![Claimed::DuplicateOf(Position::new(1, 0, 0))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_of_two_processes_rebuild_a_lost_store_once() {
+    let bench = bench().await;
+    let generation = bench.win(&[&event("m-1", "Order Completed", 1)]).await;
+    let _: () = bench.redis(&["FLUSHALL"]).await;
+    let other = dedup_of(&bench.database, &bench.connection);
+    let mut partitions = tokio::task::JoinSet::new();
+    for partition in 1..=8 {
+        let dedup = if partition % 2 == 0 { bench.dedup.clone() } else { other.clone() };
+        partitions.spawn(async move {
+            let twin = event("m-1", "Order Completed", 2);
+            claim_with(&dedup, &[(&twin, Position::new(1, partition, 0))]).await
+        });
+    }
+    let answers = partitions.join_all().await;
+    let expected = (generation + 1, vec![Claimed::DuplicateOf(Position::new(1, 0, 0))]);
+    assert!(answers.iter().all(|answer| *answer == expected), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_evicted_keys_counts_as_lost() {
+    let bench = bench().await;
+    let generation = bench.win(&[&event("m-1", "Order Completed", 1)]).await;
+    assert!(bench.dedup.keeps_all_keys().await.unwrap());
+    let sentinel: String = bench.redis(&["GET", "tl:sentinel"]).await;
+
+    let _: () = bench.redis(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
+    assert!(!bench.dedup.keeps_all_keys().await.unwrap());
+    let _: () = bench.redis(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    eventually("the store to evict", async || (bench.redis::<u64>(&["DBSIZE"]).await == 0).then_some(()))
+        .await;
+    let _: () = bench.redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let _: () = bench.redis(&["SET", "tl:sentinel", &sentinel]).await;
+
+    let (next, answers) = bench.claim(&[(&event("m-1", "Order Completed", 2), Position::new(1, 2, 9))]).await;
+    assert_eq!(next, generation + 1, "only the count of evicted keys tells");
+    assert_eq!(answers, vec![Claimed::DuplicateOf(Position::new(1, 0, 0))]);
 }

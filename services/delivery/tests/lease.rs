@@ -127,7 +127,7 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
     CursorStore::new(database.pool.clone()).resolve(WorkspaceId(1), Partition(0)).await.unwrap();
     sqlx::query(
-        "insert into delivery.dedup_generation (generation, run_id, sentinel, rebuilt) values (1, '', '', true)",
+        "insert into delivery.dedup_generation (generation, run_id, evicted_keys, sentinel, rebuilt) values (1, '', 0, '', true)",
     )
     .execute(&database.pool)
     .await

@@ -169,11 +169,12 @@ impl ResolvedStore {
         since: jiff::Timestamp,
         after: Option<(i64, Position)>,
         limit: i64,
-    ) -> Result<Vec<(WorkspaceId, ReceivedBlock)>, StoreError> {
+    ) -> Result<Vec<DatedBlock>, StoreError> {
         let what = attempting("read the resolved journal for a rebuild");
         let (workspace, at) = after.unwrap_or((i64::MIN, Position::new(0, 0, 0)));
         let rows = sqlx::query(
-            "select workspace_id, partition, generation, base_offset, header, payload from delivery.resolved
+            "select workspace_id, partition, generation, base_offset, header, payload, resolved_at
+             from delivery.resolved
              where resolved_at >= $1 and (workspace_id, partition, generation, base_offset) > ($2, $3, $4, $5)
              order by workspace_id, partition, generation, base_offset limit $6",
         )
@@ -202,7 +203,12 @@ impl ResolvedStore {
                     base.cast_unsigned(),
                 );
                 let block = ReceivedBlock { first, header, payload: row.try_get(5).map_err(&what)? };
-                Ok((WorkspaceId(workspace), block))
+                let resolved_at: jiff_sqlx::Timestamp = row.try_get(6).map_err(&what)?;
+                Ok(DatedBlock {
+                    workspace: WorkspaceId(workspace),
+                    block,
+                    resolved_at: resolved_at.to_jiff(),
+                })
             })
             .collect()
     }
@@ -230,6 +236,17 @@ impl ResolvedStore {
             .map(|(p, g, o)| Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned()))
             .collect())
     }
+}
+
+/// A resolved block of any workspace, and when it was committed.
+#[derive(Debug, Clone)]
+pub struct DatedBlock {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Where and what.
+    pub block: ReceivedBlock,
+    /// By PostgreSQL's clock.
+    pub resolved_at: jiff::Timestamp,
 }
 
 /// How far resolve has come in a partition.

@@ -212,6 +212,8 @@ impl ConsentGrpc {
             place: answer.place,
             policy_version: self.firewall.policy().version().to_owned(),
             denied_purposes: answer.denied.names(),
+            // Whoever asked knows which change of the connection it asked for.
+            connection_revision: 0,
         }
     }
 }

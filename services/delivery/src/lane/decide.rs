@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracklayer_destination::{Consent, Destination, HoldKind};
+use tracklayer_destination::{Consent, Destination, HoldKind, Mode};
+use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
 
@@ -17,33 +18,30 @@ use crate::subjects;
 const MAX_REDECISIONS: usize = 3;
 
 impl Lane {
+    /// Gives each open slot its decision and order, and plans it.
     pub(super) async fn plan_slots(
         &mut self,
         slots: &mut [Slot],
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
-        let undecided: Vec<usize> = (0..slots.len())
-            .filter(|i| {
-                slots[*i].entry.deliverable.is_some() && slots[*i].entry.decision(connection.id).is_none()
-            })
-            .collect();
-        for slot in slots.iter_mut() {
-            let decision = slot.entry.decision(connection.id).map(Consent::from_decision);
-            slot.deliverable = slot.entry.deliverable.as_ref().map(|deliverable| {
-                let denied = Consent::Deny { reason: "no_decision".to_owned() };
-                deliverable.for_connection(decision.unwrap_or(denied), None)
-            });
+        let now = Timestamp::now();
+        let mut to_ask = Vec::new();
+        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.verdict.is_none()) {
+            slot.take_decision_of_resolve(connection.id);
+            let wanted = slot.deliverable.as_ref().is_some_and(|d| destination.wants(d).is_ok());
+            if wanted && destination.mode() != Mode::Off && slot.decision_is_stale(connection.revision, now) {
+                to_ask.push(index);
+            }
         }
-        self.decide_again(slots, &undecided, connection).await?;
+        self.decide_again(slots, &to_ask, connection).await?;
         self.read_orders(slots, destination).await?;
 
         let now = Timestamp::now();
-        for slot in slots.iter_mut() {
-            plan::plan(slot, destination, now);
+        for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
             slot.unknown_since =
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
-            plan::settle_unrepeatable(slot, destination, now);
+            plan::plan_again(slot, destination, now);
         }
         Ok(())
     }
@@ -82,6 +80,7 @@ impl Lane {
         let Some(query) = connection.consent_query().filter(|_| !which.is_empty()) else { return Ok(()) };
         let workspace = self.lease.duty.workspace;
         let snapshot = self.context.config.snapshot().ok_or(LaneError::NoConnection)?;
+        let asked_at = Timestamp::now();
         let events: Vec<Arc<Event>> = which
             .iter()
             .filter_map(|i| slots[*i].deliverable.as_ref().map(|d| Arc::clone(&d.event)))
@@ -93,19 +92,25 @@ impl Lane {
         let answer =
             subjects::decide(&self.context.clients, workspace, &key, &snapshot, &pairs, &[query], false)
                 .await?;
-        for (index, decision) in which.iter().zip(answer.decisions) {
+        for ((index, decision), identity) in which.iter().zip(answer.decisions).zip(identities) {
             let slot = &mut slots[*index];
             slot.decided_at = answer.narrowing_seq;
-            if let (Some(deliverable), Some(decision)) =
-                (&mut slot.deliverable, decision.destinations.first())
-            {
-                deliverable.decision = Consent::from_decision(decision);
+            slot.decided_on = asked_at;
+            slot.decided_for = connection.revision;
+            // Whom the person is linked to by now: a narrowing may name only them.
+            slot.subject_keys =
+                identity.subject_keys.iter().filter_map(|k| SubjectKey::from_slice(k)).collect();
+            let decision = decision.destinations.first().map(Consent::from_decision);
+            if let Some(deliverable) = &mut slot.deliverable {
+                deliverable.decision =
+                    decision.unwrap_or_else(|| Consent::Deny { reason: "no_decision".to_owned() });
             }
         }
         Ok(())
     }
 
-    /// Reads the narrowing log, decides again for whoever is named, and answers who may still go out.
+    /// Reads the narrowing log, decides again for whoever is named and wherever the decision is another connection's state or
+    /// too old, and answers who may still go out.
     pub(super) async fn still_allowed(
         &self,
         slots: &mut [Slot],
@@ -118,22 +123,22 @@ impl Lane {
                 return Ok(members);
             }
             let view = self.context.narrowing.read(self.lease.duty.workspace).await?;
-            let named: Vec<usize> = members
-                .iter()
-                .copied()
-                .filter(|i| view.named_since(&slots[*i].entry.subject_keys, slots[*i].decided_at))
-                .collect();
-            for slot in members.iter().filter(|i| !named.contains(i)).copied() {
-                slots[slot].decided_at = slots[slot].decided_at.max(view.newest);
+            let now = Timestamp::now();
+            let (to_ask, good): (Vec<usize>, Vec<usize>) = members.iter().copied().partition(|i| {
+                slots[*i].decision_is_stale(connection.revision, now)
+                    || view.named_since(&slots[*i].subject_keys, slots[*i].decided_at)
+            });
+            for index in good {
+                slots[index].decided_at = slots[index].decided_at.max(view.newest);
             }
-            if named.is_empty() {
+            if to_ask.is_empty() {
                 return Ok(members);
             }
-            metrics::counter!("tracklayer_delivery_redecided_total").increment(named.len() as u64);
-            self.decide_again(slots, &named, connection).await?;
+            metrics::counter!("tracklayer_delivery_redecided_total").increment(to_ask.len() as u64);
+            self.decide_again(slots, &to_ask, connection).await?;
             let now = Timestamp::now();
-            for index in named {
-                plan::plan(&mut slots[index], destination, now);
+            for index in to_ask {
+                plan::plan_again(&mut slots[index], destination, now);
             }
             members.retain(|i| slots[*i].verdict.is_none());
         }

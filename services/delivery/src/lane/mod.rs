@@ -13,17 +13,20 @@ mod range;
 mod retries;
 mod send;
 mod slot;
+mod waiting;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
+use tracklayer_destination::HoldKind;
 use tracklayer_ids::{Offset, Position};
 use uuid::Uuid;
 
 use self::slot::Slot;
+use self::waiting::Waiting;
 use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
@@ -43,6 +46,8 @@ use crate::subjects::ServiceUnavailable;
 
 /// Longest wait between attempts of a held lane.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
+/// Longest wait that a platform may ask for. Meta blocks for an hour (code 368).
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// Longest wait between attempts of one event.
 const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
 /// Attempts of one event before it is dead.
@@ -127,13 +132,18 @@ pub struct Lane {
     intents: Vec<(Uuid, Vec<Position>)>,
     /// The id of the next intent. Kept while it is not known whether it was written, so that none is left behind.
     next_intent: Uuid,
-    /// Order keys that have a retry waiting.
-    waiting_keys: HashSet<u64>,
-    next_retry: Option<Timestamp>,
+    /// Who waits for a retry, or behind one.
+    waiting: Waiting,
+    /// Whether the last round was one of retries.
+    retried_last: bool,
+    /// Obeyed from an earlier holder: what the platform said holds for every process.
+    hold_until: Option<(Timestamp, &'static str)>,
     holds: u32,
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
+    /// The state of the connection that the range was planned for; none: it has to be planned.
+    planned_for: Option<u64>,
     /// A finished retry round whose commit failed: committed again before anything else is sent.
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
 }
@@ -149,11 +159,13 @@ impl Lane {
             unknown: HashMap::new(),
             intents: Vec::new(),
             next_intent: Uuid::now_v7(),
-            waiting_keys: HashSet::new(),
-            next_retry: None,
+            waiting: Waiting::default(),
+            retried_last: false,
+            hold_until: None,
             holds: 0,
             requests: 0,
             range: Vec::new(),
+            planned_for: None,
             pending_retries: None,
         }
     }
@@ -195,7 +207,7 @@ impl Lane {
     }
 
     fn idle_wait(&self) -> Duration {
-        let until_retry = self.next_retry.map(|at| {
+        let until_retry = self.waiting.next_at().map(|at| {
             let ms = at.as_millisecond() - Timestamp::now().as_millisecond();
             Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
         });
@@ -216,7 +228,7 @@ impl Lane {
         };
         let wait = after
             .unwrap_or_else(|| crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest))
-            .min(Duration::from_secs(300));
+            .min(LONGEST_ASKED);
         let detail = slot::storable(&error_chain(error), MAX_HOLD_CHARS);
         metrics::counter!("tracklayer_delivery_holds_total", "kind" => kind).increment(1);
         let duty = self.lease.duty;
@@ -264,18 +276,31 @@ impl Lane {
             Some(cursor) => cursor,
             None => self.begin().await?,
         };
-        if self.next_retry.is_some_and(|at| at <= Timestamp::now()) && self.range.is_empty() {
+        if let Some((until, kind)) = self.hold_until.take() {
+            let left = until.duration_since(Timestamp::now());
+            if let Ok(after) = Duration::try_from(left)
+                && !after.is_zero()
+            {
+                let detail = "the platform asked an earlier holder of the lane to wait".to_owned();
+                return Err(LaneError::Held { kind, detail, after: Some(after) });
+            }
+        }
+        // Turn about: neither many retries nor many new events keep the other waiting.
+        let due = self.waiting.next_at().is_some_and(|at| at <= Timestamp::now());
+        if due && self.range.is_empty() && !self.retried_last {
+            self.retried_last = true;
             self.retry_round(&connection, destination).await?;
             return Ok(true);
         }
-        if self.range.is_empty() {
-            let limit = destination.limits().max_events.clamp(100, 2_000);
-            let entries = self.context.entries.from(duty.workspace, cursor, limit).await?;
-            if entries.is_empty() {
-                return self.step_to_next_generation(cursor);
+        self.retried_last = false;
+        // Looked at before the read: what is resolved in between is in this generation, or after all of it.
+        let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
+        if !self.take_range(cursor, &connection, destination).await? {
+            if resolved.generation > cursor.generation {
+                self.cursor = Some(Position::new(cursor.generation.0 + 1, cursor.partition.0, 0));
+                return Ok(true);
             }
-            self.range = entries.into_iter().map(Slot::new).collect();
-            self.plan_range(&connection, destination).await?;
+            return Ok(due);
         }
         let mut range = std::mem::take(&mut self.range);
         let sent = self.send_open(&mut range, &connection, destination).await;
@@ -285,14 +310,24 @@ impl Lane {
         Ok(true)
     }
 
-    fn step_to_next_generation(&mut self, cursor: Position) -> Result<bool, LaneError> {
+    /// An earlier holder's hold: obeyed where the platform asked for it, else over, since this one has not met its cause.
+    async fn take_hold_over(&mut self) -> Result<(), LaneError> {
         let duty = self.lease.duty;
-        let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
-        if resolved.generation > cursor.generation {
-            self.cursor = Some(Position::new(cursor.generation.0 + 1, cursor.partition.0, 0));
-            return Ok(true);
+        let Some((kind, next_at)) = self.context.lanes.hold_of(duty).await? else { return Ok(()) };
+        if self.holds > 0 {
+            // Our own, from before the lane began anew.
+            return Ok(());
         }
-        Ok(false)
+        let left = next_at.duration_since(Timestamp::now());
+        let longest_of_ours = SignedDuration::try_from(LONGEST_HOLD).unwrap_or(SignedDuration::MAX);
+        if kind == HoldKind::Throttled.as_str() && left.is_positive() {
+            self.hold_until = Some((next_at, HoldKind::Throttled.as_str()));
+        } else if kind == HoldKind::Transient.as_str() && left > longest_of_ours {
+            self.hold_until = Some((next_at, HoldKind::Transient.as_str()));
+        } else {
+            self.context.lanes.release(duty).await?;
+        }
+        Ok(())
     }
 
     /// Reads the cursor, the intents that an earlier holder left, and who waits.
@@ -317,6 +352,7 @@ impl Lane {
             self.intents.push((intent.id, positions));
         }
         self.read_waiting().await?;
+        self.take_hold_over().await?;
         self.cursor = Some(cursor.next);
         Ok(cursor.next)
     }

@@ -10,6 +10,7 @@ use tracklayer_destination::{Consent, Destination, ItemOutcome, Mode, RefusalCod
 use super::OUTCOME_UNKNOWN;
 use super::slot::Slot;
 use crate::ledger::State;
+use crate::store::orders::order_id;
 
 /// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
 /// connection's decision.
@@ -104,6 +105,22 @@ pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: 
 pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     plan(slot, destination, now);
     settle_unrepeatable(slot, destination, now);
+}
+
+/// Where a range has to end: an event of an order that an earlier one of the range still changes is built from what that one
+/// leaves of it, which is known once it is committed.
+#[must_use]
+pub fn waits_for_its_order(slots: &[Slot], destination: &dyn Destination) -> Option<usize> {
+    let mut changing: HashSet<&str> = HashSet::new();
+    for (index, slot) in slots.iter().enumerate() {
+        let needed = slot.deliverable.as_ref().and_then(|deliverable| destination.order_key(deliverable));
+        if needed.is_some_and(|order| changing.contains(order.as_str())) {
+            return Some(index);
+        }
+        let effect = slot.item.as_ref().and_then(|item| item.order.as_ref()).or(slot.order.as_ref());
+        changing.extend(effect.map(order_id));
+    }
+    None
 }
 
 /// Puts open slots into requests: at most the platform's events and bytes, one group each, exclusive items apart. Requests are
@@ -298,6 +315,46 @@ mod tests {
         let place = |index: usize| requests.iter().position(|r| r.contains(&index)).unwrap();
         assert!(place(0) <= place(1) && place(1) <= place(2) && place(2) <= place(3), "{requests:?}");
         assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), 5);
+    }
+
+    #[test]
+    fn a_range_ends_before_an_event_whose_order_it_still_changes() {
+        let document = json!({
+            "kind": "google_ads", "mode": "live",
+            "settings": {
+                "customer_id": "1234567890", "conversion_action_id": "987654321",
+                "oauth": { "client_id": "c", "client_secret": "s", "refresh_token": "r" },
+            },
+        });
+        let google = tracklayer_destination::open(&document, &Default::default()).unwrap();
+        let of_order = |offset: u64, name: &str, order: &str| {
+            let mut slot = order_event(offset, name, order);
+            plan(&mut slot, google.as_ref(), now());
+            slot
+        };
+        let slots = [
+            of_order(0, "Order Completed", "o-1"),
+            of_order(1, "Order Refunded", "o-2"),
+            of_order(2, "Order Completed", "o-2"),
+            of_order(3, "Order Refunded", "o-1"),
+        ];
+        assert!(slots[0].item.is_some(), "{:?}", slots[0].verdict);
+        assert_eq!(
+            waits_for_its_order(&slots, google.as_ref()),
+            Some(3),
+            "not the refund of an order that it only refunds"
+        );
+        assert_eq!(waits_for_its_order(&slots[..3], google.as_ref()), None);
+        assert_eq!(waits_for_its_order(&slots[3..], google.as_ref()), None, "the next range begins with it");
+    }
+
+    fn order_event(offset: u64, name: &str, order_id: &str) -> Slot {
+        order(offset, "a", |event| {
+            event["event"] = json!(name);
+            event["properties"]["order_id"] = json!(order_id);
+            event["context"]["campaign"] = json!({});
+            event["context"]["page"]["url"] = json!("https://shop.example.com/?gclid=Cj0abc");
+        })
     }
 
     #[test]

@@ -5,24 +5,41 @@ use std::time::SystemTime;
 use tracklayer_destination::Destination;
 use tracklayer_ids::{Offset, Position};
 
+use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::store::StoreError;
 
 impl Lane {
-    /// Gives each slot its decision and order, and plans it.
-    pub(super) async fn plan_range(
+    /// Takes the next range and plans it, or plans one anew that was planned for another state of the connection. `false`:
+    /// there is nothing to do.
+    pub(super) async fn take_range(
         &mut self,
+        cursor: Position,
         connection: &OpenConnection,
         destination: &dyn Destination,
-    ) -> Result<(), LaneError> {
-        let mut range = std::mem::take(&mut self.range);
-        let planned = self.plan_slots(&mut range, connection, destination).await;
-        if planned.is_ok() {
-            self.range = range;
+    ) -> Result<bool, LaneError> {
+        if !self.range.is_empty() && self.planned_for == Some(connection.revision) {
+            return Ok(true);
         }
-        planned
+        let mut range = std::mem::take(&mut self.range);
+        let fresh = range.is_empty();
+        if fresh {
+            let workspace = self.lease.duty.workspace;
+            let limit = destination.limits().max_events.clamp(100, 2_000);
+            let entries = self.context.entries.from(workspace, cursor, limit).await?;
+            range.extend(entries.into_iter().map(Slot::new));
+        }
+        let planned = self.plan_slots(&mut range, connection, destination).await;
+        if let Some(cut) = plan::waits_for_its_order(&range, destination).filter(|_| fresh) {
+            range.truncate(cut);
+        }
+        // Also after an error: some of it may have been sent.
+        self.range = range;
+        self.planned_for = planned.is_ok().then_some(connection.revision);
+        planned?;
+        Ok(!self.range.is_empty())
     }
 
     /// Commits the settled beginning of the range. After an error nothing is forgotten, and the same commit can be tried again:
@@ -51,8 +68,8 @@ impl Lane {
         let done: Vec<Slot> = self.range.drain(..settled).collect();
         self.cursor = Some(end);
         self.after_commit(&commit, &done, started);
-        if !commit.retries.is_empty() {
-            self.read_waiting().await?;
+        for row in &commit.retries {
+            self.waiting.add(row.order_key, row.next_at);
         }
         Ok(())
     }

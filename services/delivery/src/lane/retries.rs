@@ -6,7 +6,9 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use tracklayer_destination::Destination;
 
+use super::plan;
 use super::slot::Slot;
+use super::waiting::Waiting;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::entry::Entry;
@@ -18,9 +20,7 @@ const RETRY_BATCH: i64 = 500;
 
 impl Lane {
     pub(super) async fn read_waiting(&mut self) -> Result<(), LaneError> {
-        let waiting = self.context.retries.waiting_keys(self.lease.duty).await?;
-        self.next_retry = waiting.iter().map(|(_, at)| *at).min();
-        self.waiting_keys = waiting.into_iter().map(|(key, _)| key).collect();
+        self.waiting = Waiting::of(self.context.retries.waiting_keys(self.lease.duty).await?);
         Ok(())
     }
 
@@ -48,6 +48,9 @@ impl Lane {
             return self.read_waiting().await;
         }
         self.plan_slots(&mut slots, connection, destination).await?;
+        if let Some(cut) = plan::waits_for_its_order(&slots, destination) {
+            slots.truncate(cut);
+        }
         let sent = self.send_open(&mut slots, connection, destination).await;
         let now = Timestamp::now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && slot.sent_at.is_some()) {
@@ -77,7 +80,13 @@ impl Lane {
         }
         if let Some((commit, done)) = self.pending_retries.take() {
             self.after_commit(&commit, &done, started);
-            self.read_waiting().await?;
+            let now = Timestamp::now();
+            for slot in &done {
+                match slot.retry_row() {
+                    Some(row) => self.waiting.put_off(row.order_key, row.next_at),
+                    None => self.waiting.finish(slot.entry.order_key, now),
+                }
+            }
         }
         Ok(())
     }

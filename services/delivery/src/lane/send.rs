@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind};
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
@@ -20,6 +20,24 @@ use crate::oauth::TokenError;
 /// A request is begun only while the lease surely holds this long: the time from the check to the first byte.
 const LEASE_MARGIN: Duration = Duration::from_millis(150);
 
+/// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
+const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is left to do after a wave.
+enum Sent {
+    /// These go out again, at once, in these requests.
+    Again(Vec<Vec<usize>>),
+    /// Nothing was sent: an event belongs into another request by now.
+    Rearrange,
+}
+
+/// Which requests an item fits into: group and exclusive key; none if it is not to be sent.
+type Place = Option<(String, Option<String>)>;
+
+fn place_of(slot: &Slot) -> Place {
+    slot.item.as_ref().map(|item| (item.group.clone(), item.exclusive.clone()))
+}
+
 impl Lane {
     /// Sends every open slot, in requests, in order. Ends early where the platform or a service holds the lane; slots with a
     /// verdict keep it.
@@ -35,34 +53,47 @@ impl Lane {
                 plan::plan_again(slot, destination, now);
             }
         }
-        self.hold_behind(slots);
-        let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
-        let mut queue: VecDeque<Vec<usize>> = plan::requests(slots, &open, destination).into();
         // After a hold one request goes ahead: what is not over yet costs one of them, not a wave.
         let mut most = if self.holds > 0 { 1 } else { destination.limits().max_concurrent };
-        while !queue.is_empty() {
+        'arrange: loop {
             self.hold_behind(slots);
-            let wave = plan::wave(slots, &mut queue, most);
-            if wave.is_empty() {
-                continue;
+            let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
+            let mut queue: VecDeque<Vec<usize>> = plan::requests(slots, &open, destination).into();
+            while !queue.is_empty() {
+                self.hold_behind(slots);
+                let wave = plan::wave(slots, &mut queue, most);
+                if wave.is_empty() {
+                    continue;
+                }
+                if self.has_changed(connection) {
+                    return Ok(());
+                }
+                match self.send_wave(slots, wave, connection, destination).await? {
+                    Sent::Again(requests) => {
+                        for again in requests.into_iter().rev() {
+                            queue.push_front(again);
+                        }
+                        most = destination.limits().max_concurrent;
+                    }
+                    Sent::Rearrange => continue 'arrange,
+                }
             }
-            for again in self.send_wave(slots, wave, connection, destination).await?.into_iter().rev() {
-                queue.push_front(again);
-            }
-            most = destination.limits().max_concurrent;
+            return Ok(());
         }
-        Ok(())
+    }
+
+    /// Whether the configuration has another state of the connection by now: the next round goes on with that one.
+    fn has_changed(&self, connection: &OpenConnection) -> bool {
+        let newest = self.context.connections.one(self.lease.duty.workspace, connection.id);
+        newest.is_none_or(|newest| newest.revision != connection.revision)
     }
 
     /// Events whose key has something waiting for a retry wait behind it. Retries themselves come here with the earliest of
     /// their key only.
     fn hold_behind(&self, slots: &mut [Slot]) {
-        if self.waiting_keys.is_empty() {
-            return;
-        }
         let now = Timestamp::now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && !slot.is_retry) {
-            if self.waiting_keys.contains(&slot.entry.order_key) {
+            if self.waiting.contains(slot.entry.order_key) {
                 slot.retry_at = Some(now);
                 slot.settle(State::Held, "behind", "", now);
             }
@@ -77,7 +108,19 @@ impl Lane {
         wave: Vec<Vec<usize>>,
         connection: &OpenConnection,
         destination: &dyn Destination,
-    ) -> Result<Vec<Vec<usize>>, LaneError> {
+    ) -> Result<Sent, LaneError> {
+        let before: Vec<Place> = wave.iter().flatten().map(|i| place_of(&slots[*i])).collect();
+        let now = Timestamp::now();
+        for index in wave.iter().flatten().copied() {
+            // A range may take minutes to send, and a signature carries the time of the build.
+            let built_at = slots[index].item.as_ref().map(|item| item.built_at);
+            if built_at.is_some_and(|at| now.duration_since(at) > MAX_ITEM_AGE) {
+                plan::plan_again(&mut slots[index], destination, now);
+            }
+        }
+        if wave.iter().flatten().zip(&before).any(|(i, before)| place_of(&slots[*i]) != *before) {
+            return Ok(Sent::Rearrange);
+        }
         let token = self.access_token(connection, destination).await?;
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
@@ -100,6 +143,12 @@ impl Lane {
                 return Err(error);
             }
         };
+        let stays = |(i, before): (&usize, &Place)| !allowed.contains(i) || place_of(&slots[*i]) == *before;
+        if !wave.iter().flatten().zip(&before).all(stays) {
+            // Decided anew, it belongs into another request.
+            self.withdraw(intent).await?;
+            return Ok(Sent::Rearrange);
+        }
         let wave: Vec<Vec<usize>> = wave
             .into_iter()
             .map(|members| members.into_iter().filter(|i| allowed.contains(i)).collect::<Vec<usize>>())
@@ -137,7 +186,7 @@ impl Lane {
         if none_taken || (failure.is_some() && self.is_covered_by_older(intent)) {
             self.withdraw(intent).await?;
         }
-        let Some(failure) = failure else { return Ok(again) };
+        let Some(failure) = failure else { return Ok(Sent::Again(again)) };
         if let (true, Some(used)) = (failure.token_refused, token.as_ref()) {
             self.context.tokens.forget(connection.id, connection.revision, used).await;
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Consent, Deliverable, Item, OrderEffect};
+use tracklayer_ids::{ConnectionId, SubjectKey};
 
 use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
@@ -11,6 +12,9 @@ use crate::store::ledger::{DeadRow, RetryRow, Settled};
 
 /// Most characters of what a platform said that the ledger keeps.
 const MAX_DETAIL_CHARS: usize = 500;
+/// How old a decision may be at the request: whom a person is linked to may have changed since, and a narrowing names only
+/// those who are linked when it comes.
+const MAX_DECISION_AGE: SignedDuration = SignedDuration::from_secs(10);
 
 /// A text of somebody else as PostgreSQL takes it: without NUL, and not longer than that many characters.
 #[must_use]
@@ -28,6 +32,12 @@ pub struct Slot {
     pub item: Option<Item>,
     /// Newest narrowing that the decision saw.
     pub decided_at: i64,
+    /// When consent was asked; for a decision of resolve, the event's receipt, which is earlier.
+    pub decided_on: Timestamp,
+    /// Which change of the connection consent was asked for.
+    pub decided_for: u64,
+    /// Whom a narrowing entry may name: everybody that the person was linked to when consent was asked.
+    pub subject_keys: Vec<SubjectKey>,
     /// Requests that carried it; what the ledger tells.
     pub attempts: u32,
     /// How often the platform asked to try this very event again later.
@@ -67,6 +77,9 @@ impl Slot {
     pub fn new(entry: Arc<Entry>) -> Self {
         Self {
             decided_at: entry.narrowing_seq,
+            decided_on: Timestamp::from_millisecond(entry.received_ms).unwrap_or_default(),
+            decided_for: 0,
+            subject_keys: entry.subject_keys.clone(),
             entry,
             deliverable: None,
             item: None,
@@ -82,6 +95,25 @@ impl Slot {
             sent_at: None,
             order: None,
         }
+    }
+
+    /// Puts resolve's decision for the connection into the deliverable, unless there is a newer one.
+    pub fn take_decision_of_resolve(&mut self, connection: ConnectionId) {
+        if self.deliverable.is_some() {
+            return;
+        }
+        let decision = self.entry.decision(connection);
+        self.decided_for = decision.map_or(0, |d| d.connection_revision);
+        let consent = decision
+            .map_or_else(|| Consent::Deny { reason: "no_decision".to_owned() }, Consent::from_decision);
+        self.deliverable = self.entry.deliverable.as_ref().map(|d| d.for_connection(consent, None));
+    }
+
+    /// Whether consent has to be asked again: the connection is another than was asked for, or too much time has passed for
+    /// the links between people to be the same.
+    #[must_use]
+    pub fn decision_is_stale(&self, revision: u64, now: Timestamp) -> bool {
+        self.decided_for != revision || now.duration_since(self.decided_on) > MAX_DECISION_AGE
     }
 
     /// Closes the slot.
@@ -156,5 +188,57 @@ impl Slot {
             answer: evidence.answer,
             resolved: self.entry.raw.to_vec(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracklayer_ids::Position;
+    use tracklayer_proto::event::v1::{ConnectionDecision, ResolvedEvent};
+
+    use super::*;
+
+    fn slot(revision: u64, received_ms: i64) -> Slot {
+        use prost::Message as _;
+        let resolved = ResolvedEvent {
+            decisions: vec![ConnectionDecision {
+                connection_id: 7,
+                outcome: 1,
+                connection_revision: revision,
+                ..ConnectionDecision::default()
+            }],
+            received_at: Some(prost_types::Timestamp { seconds: received_ms / 1_000, nanos: 0 }),
+            ..ResolvedEvent::default()
+        };
+        let entry = Entry::decode(Position::new(1, 0, 0), resolved.encode_to_vec().into());
+        let mut slot = Slot::new(Arc::new(entry));
+        slot.take_decision_of_resolve(ConnectionId(7));
+        slot
+    }
+
+    #[test]
+    fn a_decision_is_good_for_its_own_connection_and_for_ten_seconds() {
+        let received: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let slot = slot(3, received.as_millisecond());
+        let after = |seconds: i64| received + SignedDuration::from_secs(seconds);
+        assert!(!slot.decision_is_stale(3, after(10)));
+        assert!(slot.decision_is_stale(3, after(11)), "links may have changed");
+        assert!(slot.decision_is_stale(4, after(0)), "the connection may want less by now");
+        assert!(!slot.decision_is_stale(3, after(-60)), "a clock that runs ahead is no age");
+    }
+
+    #[test]
+    fn what_somebody_else_said_is_stored_without_nul_and_cut() {
+        assert_eq!(storable("a\0b\0", 10), "ab");
+        assert_eq!(storable("\0äöü", 2), "äö");
+    }
+
+    #[test]
+    fn no_text_of_a_verdict_or_a_dead_letter_holds_a_nul() {
+        let mut slot = slot(1, 0);
+        slot.field = "properties.\0".to_owned();
+        slot.settle(State::Dead, "rejected_by_platform", "bad \0 byte", Timestamp::UNIX_EPOCH);
+        let dead = slot.dead_row().unwrap();
+        assert_eq!((dead.detail.as_str(), dead.field.as_str()), ("bad  byte", "properties."));
     }
 }

@@ -151,6 +151,24 @@ impl LaneStore {
         Ok(())
     }
 
+    /// Why a lane held last, and until when, if it has not moved since.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn hold_of(&self, duty: Duty) -> Result<Option<(String, jiff::Timestamp)>, StoreError> {
+        let row: Option<(String, jiff_sqlx::Timestamp)> = sqlx::query_as(
+            "select kind, next_at from delivery.lane_hold
+             where workspace_id = $1 and connection_id = $2 and partition = $3",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempting("read why a lane held"))?;
+        Ok(row.map(|(kind, at)| (kind, at.to_jiff())))
+    }
+
     /// The lane moves again.
     ///
     /// # Errors

@@ -45,7 +45,8 @@ pub(super) async fn apply(
 ) -> Result<(), StoreError> {
     let duty = lease.duty;
     // Rows of one connection are shared by its partitions: all lanes lock them in the same order. Changes of one order keep theirs.
-    let mut changes: Vec<(i64, &OrderChange)> = changes.iter().map(|c| (order_hash(order_id(c)), c)).collect();
+    let mut changes: Vec<(i64, &OrderChange)> =
+        changes.iter().map(|c| (order_hash(order_id(c)), c)).collect();
     changes.sort_by_key(|(hash, _)| *hash);
     for (hash, change) in changes {
         let query = match change {

@@ -165,14 +165,15 @@ impl RetryStore {
             .collect()
     }
 
-    /// The order keys that have something waiting, and when the earliest event of each is due: what stands behind it waits
-    /// for it, whatever its own time.
+    /// The order keys that have something waiting, when the earliest event of each is due (what stands behind it waits for it,
+    /// whatever its own time), and how many there are.
     ///
     /// # Errors
     /// The database.
-    pub async fn waiting_keys(&self, duty: Duty) -> Result<Vec<(u64, jiff::Timestamp)>, StoreError> {
-        let rows: Vec<(i64, jiff_sqlx::Timestamp)> = sqlx::query_as(
-            "select distinct on (order_key) order_key, next_at from delivery.retry
+    pub async fn waiting_keys(&self, duty: Duty) -> Result<Vec<(u64, jiff::Timestamp, u64)>, StoreError> {
+        let rows: Vec<(i64, jiff_sqlx::Timestamp, i64)> = sqlx::query_as(
+            "select distinct on (order_key) order_key, next_at, count(*) over (partition by order_key)
+             from delivery.retry
              where workspace_id = $1 and connection_id = $2 and partition = $3
              order by order_key, generation, event_offset",
         )
@@ -182,7 +183,10 @@ impl RetryStore {
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("read the keys that wait"))?;
-        Ok(rows.into_iter().map(|(key, at)| (key.cast_unsigned(), at.to_jiff())).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(key, at, rows)| (key.cast_unsigned(), at.to_jiff(), rows.cast_unsigned()))
+            .collect())
     }
 
     /// Dead letters, newest first; of one connection or (0) all.

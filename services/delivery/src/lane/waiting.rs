@@ -1,0 +1,110 @@
+//! Who waits for a retry: the keys of the lane's retry rows, kept in memory so that a commit need not read them all again.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+/// Order keys with something waiting. What stands behind the earliest event of a key waits for it, whatever its own time.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    keys: HashMap<u64, Key>,
+    by_time: BTreeSet<(Timestamp, u64)>,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// Rows that wait; 0 while the first of them is not committed yet.
+    rows: u64,
+    /// When the earliest of them is due.
+    next_at: Timestamp,
+}
+
+impl Waiting {
+    /// From what stands in the database: key, time of its earliest event, number of rows.
+    #[must_use]
+    pub fn of(rows: Vec<(u64, Timestamp, u64)>) -> Self {
+        let by_time = rows.iter().map(|(key, next_at, _)| (*next_at, *key)).collect();
+        let keys = rows.into_iter().map(|(key, next_at, rows)| (key, Key { rows, next_at })).collect();
+        Self { keys, by_time }
+    }
+
+    /// Whether something of the key waits.
+    #[must_use]
+    pub fn contains(&self, key: u64) -> bool {
+        self.keys.contains_key(&key)
+    }
+
+    /// When the next retry is due.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// An event of the key is going to wait: later ones wait behind it from now on.
+    pub fn announce(&mut self, key: u64, next_at: Timestamp) {
+        if !self.contains(key) {
+            self.keys.insert(key, Key { rows: 0, next_at });
+            self.by_time.insert((next_at, key));
+        }
+    }
+
+    /// A row was committed.
+    pub fn add(&mut self, key: u64, next_at: Timestamp) {
+        self.announce(key, next_at);
+        if let Some(waiting) = self.keys.get_mut(&key) {
+            waiting.rows += 1;
+        }
+    }
+
+    /// The earliest event of a key waits again.
+    pub fn put_off(&mut self, key: u64, next_at: Timestamp) {
+        if let Some(waiting) = self.keys.get_mut(&key) {
+            self.by_time.remove(&(waiting.next_at, key));
+            waiting.next_at = next_at;
+            self.by_time.insert((next_at, key));
+        }
+    }
+
+    /// The earliest event of a key waits no longer; the next one of it, if any, is due at once.
+    pub fn finish(&mut self, key: u64, now: Timestamp) {
+        let Some(waiting) = self.keys.get_mut(&key) else { return };
+        waiting.rows = waiting.rows.saturating_sub(1);
+        if waiting.rows > 0 {
+            return self.put_off(key, now);
+        }
+        self.by_time.remove(&(waiting.next_at, key));
+        self.keys.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_key_waits_until_the_last_of_its_rows_is_finished() {
+        let mut waiting = Waiting::default();
+        waiting.announce(1, at(60));
+        assert!(waiting.contains(1) && !waiting.contains(2), "before the commit already");
+        waiting.add(1, at(60));
+        waiting.add(1, at(10));
+        assert_eq!(waiting.next_at(), Some(at(60)), "what stands behind waits for the earliest");
+        waiting.finish(1, at(61));
+        assert_eq!(waiting.next_at(), Some(at(61)), "the one behind is due at once");
+        waiting.finish(1, at(62));
+        assert!(!waiting.contains(1));
+        assert_eq!(waiting.next_at(), None);
+    }
+
+    #[test]
+    fn the_next_retry_is_the_earliest_of_all_keys() {
+        let mut waiting = Waiting::of(vec![(1, at(30), 1), (2, at(20), 2)]);
+        assert_eq!(waiting.next_at(), Some(at(20)));
+        waiting.put_off(2, at(90));
+        assert_eq!(waiting.next_at(), Some(at(30)));
+    }
+}

@@ -1,6 +1,9 @@
 //! The journal over PostgreSQL: append is one call of `journal.append`, read is one indexed range.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
@@ -9,6 +12,15 @@ use crate::error::JournalError;
 
 /// Most events in one block: what an appender never exceeds, and how far before a cursor a reader has to look.
 pub const MAX_BLOCK_EVENTS: i64 = 8_192;
+
+/// Most blocks of one read.
+const MAX_READ_BLOCKS: i64 = 256;
+
+/// SQLSTATE of a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// How often a time partition is tried to be attached between long reads, and the pause between two tries.
+const ATTACH_TRIES: u32 = 5;
+const ATTACH_PAUSE: Duration = Duration::from_millis(200);
 
 /// A block as read.
 #[derive(Debug, Clone)]
@@ -65,20 +77,27 @@ impl PostgresJournal {
         Self { pool }
     }
 
-    /// Makes the time partitions of today and the coming days. Safe to repeat.
+    /// Makes the time partitions of today and the coming days. Safe to repeat, and appends go on meanwhile. A long read is
+    /// not made to wait, nor those behind it: this gives way and tries a few times.
     ///
     /// # Errors
-    /// The database.
+    /// The database; also if long reads left no gap. What no day's partition takes goes to the default one.
     pub async fn ensure_partitions(&self, days_ahead: i32) -> Result<(), JournalError> {
-        sqlx::query("select journal.ensure_partitions($1)")
-            .bind(days_ahead)
-            .execute(&self.pool)
-            .await
-            .map_err(|source| JournalError::Database {
-                what: "make the journal's time partitions",
-                source,
-            })?;
-        Ok(())
+        let mut tries = 0;
+        loop {
+            let made = sqlx::query("select journal.ensure_partitions($1)")
+                .bind(days_ahead)
+                .execute(&self.pool)
+                .await;
+            let Err(source) = made else { return Ok(()) };
+            tries += 1;
+            let gave_way =
+                source.as_database_error().is_some_and(|e| e.code().as_deref() == Some(LOCK_NOT_AVAILABLE));
+            if !gave_way || tries >= ATTACH_TRIES {
+                return Err(JournalError::Database { what: "make the journal's time partitions", source });
+            }
+            tokio::time::sleep(ATTACH_PAUSE).await;
+        }
     }
 
     /// Appends one block per (workspace, partition), all or nothing, and answers when they are durable: the position of
@@ -141,18 +160,45 @@ impl PostgresJournal {
         .fetch_all(&self.pool)
         .await
         .map_err(|source| JournalError::Database { what: "read the journal", source })?;
-        rows.into_iter()
-            .map(|row| {
-                let read = |source| JournalError::Database { what: "read the journal", source };
-                let base: i64 = row.try_get(0).map_err(read)?;
-                let header: &[u8] = row.try_get(1).map_err(read)?;
-                let first = Position { offset: Offset(base.cast_unsigned()), ..from };
-                let header = BlockHeader::read(header)
-                    .map_err(|source| JournalError::Block { position: first, source })?;
-                let payload = row.try_get(2).map_err(read)?;
-                Ok(ReceivedBlock { first, header, payload })
-            })
-            .collect()
+        received_blocks(rows, from)
+    }
+
+    /// Reads whole blocks from the one that holds `from`: as many as hold `max_events` together, at least one if there is any.
+    /// Blocks beyond that are not even fetched.
+    ///
+    /// # Errors
+    /// The database, or a header that cannot be read.
+    pub async fn read_up_to(
+        &self,
+        workspace: WorkspaceId,
+        from: Position,
+        max_events: i64,
+    ) -> Result<Vec<ReceivedBlock>, JournalError> {
+        let rows = sqlx::query(
+            "select base_offset, header, payload from (
+                 select base_offset, event_count, header, payload,
+                        sum(event_count) over (order by base_offset) as events_so_far
+                 from (
+                     select base_offset, event_count, header, payload from journal.received
+                     where workspace_id = $1 and partition = $2 and generation = $3
+                       and base_offset > $4 - $6 and base_offset + event_count > $4
+                     order by base_offset limit $7
+                 ) as near
+             ) as counted
+             where events_so_far <= $5 or events_so_far = event_count
+             order by base_offset",
+        )
+        .bind(workspace.0)
+        .bind(from.partition.0.cast_signed())
+        .bind(from.generation.0.cast_signed())
+        .bind(from.offset.0.cast_signed())
+        .bind(max_events)
+        .bind(MAX_BLOCK_EVENTS)
+        .bind(MAX_READ_BLOCKS)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "read the journal", source })?;
+        received_blocks(rows, from)
     }
 
     /// The heads of every partition that was ever written.
@@ -175,4 +221,19 @@ impl PostgresJournal {
             })
             .collect())
     }
+}
+
+fn received_blocks(rows: Vec<PgRow>, from: Position) -> Result<Vec<ReceivedBlock>, JournalError> {
+    rows.into_iter()
+        .map(|row| {
+            let read = |source| JournalError::Database { what: "read the journal", source };
+            let base: i64 = row.try_get(0).map_err(read)?;
+            let header: &[u8] = row.try_get(1).map_err(read)?;
+            let first = Position { offset: Offset(base.cast_unsigned()), ..from };
+            let header = BlockHeader::read(header)
+                .map_err(|source| JournalError::Block { position: first, source })?;
+            let payload = row.try_get(2).map_err(read)?;
+            Ok(ReceivedBlock { first, header, payload })
+        })
+        .collect()
 }

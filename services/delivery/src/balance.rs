@@ -1,14 +1,15 @@
-//! The conservation law: every accepted event is in exactly one state per connection. A pure function of the books.
+//! The conservation law: every accepted event is in exactly one state per connection. A fold over the books, a row at a
+//! time: it keeps only sums and where each lane stands, however long the history is.
 
 use std::collections::BTreeMap;
 
-use tracklayer_ids::Position;
+use tracklayer_ids::{ConnectionId, Offset, Partition, Position};
 
-use crate::ledger::State;
+use crate::ledger::{LedgerEntries, State};
 use crate::store::cursors::LaneCursor;
-use crate::store::stats::Books;
+use crate::store::stats::{BookReader, LateRow};
 
-/// Most faults that are told of one connection; more are counted.
+/// Most faults that are told of one connection; more are left out.
 const MAX_FAULTS: usize = 20;
 
 /// One connection's balance.
@@ -43,99 +44,145 @@ impl Balance {
     }
 }
 
-/// Balances every connection that has lanes.
-#[must_use]
-pub fn balance(books: &Books) -> BTreeMap<i64, Balance> {
-    let mut balances: BTreeMap<i64, Balance> = BTreeMap::new();
-    for lane in &books.lanes {
-        let balance = balances.entry(lane.duty.connection.0).or_default();
-        for at in &books.bad_headers {
-            balance.fault(format!("the header of the received block at {at} does not add up"));
+/// The balances of all connections that have lanes, while the books are read.
+#[derive(Debug, Default)]
+pub struct Balances {
+    lanes: BTreeMap<(Partition, ConnectionId), LaneBalance>,
+    /// Everything that was ever received in the workspace.
+    pub received: u64,
+}
+
+#[derive(Debug)]
+struct LaneBalance {
+    lane: LaneCursor,
+    received_end: Option<Position>,
+    ledger_end: Position,
+    balance: Balance,
+}
+
+impl Balances {
+    /// The balance of each connection, when all was read.
+    #[must_use]
+    pub fn finish(self) -> BTreeMap<i64, Balance> {
+        let mut balances: BTreeMap<i64, Balance> = BTreeMap::new();
+        for ((_, connection), mut lane) in self.lanes {
+            lane.finish();
+            let all = balances.entry(connection.0).or_default();
+            all.accepted += lane.balance.accepted;
+            for (state, count) in lane.balance.states.into_iter().filter(|(_, count)| *count > 0) {
+                *all.states.entry(state).or_default() += count;
+            }
+            lane.balance.faults.into_iter().for_each(|fault| all.fault(fault));
         }
-        count_received(books, lane, balance);
-        count_settled(books, lane, balance);
+        balances
     }
-    balances
+}
+
+impl BookReader for Balances {
+    fn lane(&mut self, lane: LaneCursor) {
+        let key = (lane.duty.partition, lane.duty.connection);
+        let balance = Balance::default();
+        self.lanes.insert(key, LaneBalance { lane, received_end: None, ledger_end: lane.start, balance });
+    }
+
+    fn received(&mut self, at: Position, events: u32, counted: u64) {
+        self.received += counted;
+        let of_partition = (at.partition, ConnectionId(i64::MIN))..=(at.partition, ConnectionId(i64::MAX));
+        for (_, lane) in self.lanes.range_mut(of_partition) {
+            if counted != u64::from(events) {
+                lane.balance.fault(format!("the header of the received block at {at} does not add up"));
+            }
+            lane.received(at, counted);
+        }
+    }
+
+    fn settled(&mut self, connection: ConnectionId, at: Position, entries: &LedgerEntries, late: &[LateRow]) {
+        if let Some(lane) = self.lanes.get_mut(&(at.partition, connection)) {
+            lane.settled(at, entries, late);
+        }
+    }
+
+    fn stray(&mut self, connection: ConnectionId, at: Position) {
+        if let Some(lane) = self.lanes.get_mut(&(at.partition, connection)) {
+            lane.balance.fault(format!("the late row at {at} belongs to no ledger block"));
+        }
+    }
 }
 
 fn order(position: Position) -> (u32, u64) {
     (position.generation.0, position.offset.0)
 }
 
-fn count_received(books: &Books, lane: &LaneCursor, balance: &mut Balance) {
-    let mut expected: Option<Position> = None;
-    let mine = books.received.iter().filter(|(at, _)| at.partition == lane.duty.partition);
-    for (at, count) in mine {
-        let end = Position { offset: tracklayer_ids::Offset(at.offset.0 + u64::from(*count)), ..*at };
+fn after(at: Position, events: u64) -> Position {
+    Position { offset: Offset(at.offset.0 + events), ..at }
+}
+
+impl LaneBalance {
+    fn received(&mut self, at: Position, count: u64) {
+        let expected = self.received_end.replace(after(at, count));
         if let Some(expected) = expected.filter(|e| e.generation == at.generation && e.offset != at.offset) {
-            balance.fault(format!("received has a hole or an overlap at {at}, expected {expected}"));
+            self.balance.fault(format!("received has a hole or an overlap at {at}, expected {expected}"));
         }
-        expected = Some(end);
-        if order(*at) < order(lane.start) {
-            continue;
+        if order(at) < order(self.lane.start) {
+            return;
         }
-        balance.accepted += u64::from(*count);
-        let waiting = if order(*at) >= order(lane.next) {
-            u64::from(*count)
-        } else if at.generation == lane.next.generation && end.offset > lane.next.offset {
-            end.offset.0 - lane.next.offset.0
+        self.balance.accepted += count;
+        let next = self.lane.next;
+        let waiting = if order(at) >= order(next) {
+            count
+        } else if at.generation == next.generation {
+            (at.offset.0 + count).saturating_sub(next.offset.0)
         } else {
             0
         };
         if waiting > 0 {
-            *balance.states.entry((State::Waiting, String::new())).or_default() += waiting;
+            *self.balance.states.entry((State::Waiting, String::new())).or_default() += waiting;
         }
     }
-}
 
-fn count_settled(books: &Books, lane: &LaneCursor, balance: &mut Balance) {
-    let connection = lane.duty.connection.0;
-    let blocks = books.blocks.get(&connection).map_or(&[][..], Vec::as_slice);
-    let mine: Vec<_> = blocks.iter().filter(|(at, _)| at.partition == lane.duty.partition).collect();
-    let mut expected = lane.start;
-    for (at, entries) in &mine {
-        let follows = *at == expected || (at.generation > expected.generation && at.offset.0 == 0);
-        if !follows {
-            balance.fault(format!("the ledger has a hole or an overlap at {at}, expected {expected}"));
+    fn settled(&mut self, at: Position, entries: &LedgerEntries, late: &[LateRow]) {
+        let expected = self.ledger_end;
+        if at != expected && !(at.generation > expected.generation && at.offset.0 == 0) {
+            self.balance.fault(format!("the ledger has a hole or an overlap at {at}, expected {expected}"));
         }
-        expected = Position { offset: tracklayer_ids::Offset(at.offset.0 + entries.len() as u64), ..*at };
+        self.ledger_end = after(at, entries.len() as u64);
         for (key, count) in entries.counts() {
-            *balance.states.entry(key).or_default() += count;
+            *self.balance.states.entry(key).or_default() += count;
+        }
+        for row in late {
+            let step = row.offset.checked_sub(at.offset.0).and_then(|step| usize::try_from(step).ok());
+            let Some(said) = step.and_then(|step| entries.verdict(step)) else {
+                let at = Position { offset: Offset(row.offset), ..at };
+                self.balance.fault(format!("the late row at {at} belongs to no ledger block"));
+                continue;
+            };
+            if let Some(count) = self.balance.states.get_mut(&(said.state, said.reason)) {
+                *count -= 1;
+            }
+            *self.balance.states.entry((row.state, row.reason.clone())).or_default() += 1;
         }
     }
-    if expected != lane.next && lane.next.generation == expected.generation {
-        balance.fault(format!("the cursor stands at {}, the ledger ends at {expected}", lane.next));
-    }
-    let late = books.late.get(&connection).map_or(&[][..], Vec::as_slice);
-    for (at, state, reason) in late.iter().filter(|(at, ..)| at.partition == lane.duty.partition) {
-        let covering = mine.partition_point(|(first, _)| order(*first) <= order(*at)).checked_sub(1);
-        let said = covering.and_then(|index| {
-            let (first, entries) = mine[index];
-            let step = usize::try_from(at.offset.0.checked_sub(first.offset.0)?).ok()?;
-            (first.generation == at.generation).then(|| entries.verdict(step)).flatten()
-        });
-        let Some(said) = said else {
-            balance.fault(format!("the late row at {at} belongs to no ledger block"));
-            continue;
-        };
-        if let Some(count) = balance.states.get_mut(&(said.state, said.reason)) {
-            *count -= 1;
+
+    fn finish(&mut self) {
+        let (next, end) = (self.lane.next, self.ledger_end);
+        if end != next && next.generation == end.generation {
+            self.balance.fault(format!("the cursor stands at {next}, the ledger ends at {end}"));
         }
-        *balance.states.entry((*state, reason.clone())).or_default() += 1;
     }
-    balance.states.retain(|_, count| *count > 0);
 }
 
 #[cfg(test)]
 mod tests {
-    use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
+    use tracklayer_ids::WorkspaceId;
 
     use super::*;
     use crate::lease::Duty;
-    use crate::ledger::{LedgerEntries, Verdict};
+    use crate::ledger::Verdict;
+
+    const CONNECTION: ConnectionId = ConnectionId(7);
 
     fn lane(start: u64, next: u64) -> LaneCursor {
-        let duty = Duty { workspace: WorkspaceId(1), connection: ConnectionId(7), partition: Partition(0) };
+        let duty = Duty { workspace: WorkspaceId(1), connection: CONNECTION, partition: Partition(0) };
         LaneCursor { duty, start: Position::new(1, 0, start), next: Position::new(1, 0, next) }
     }
 
@@ -144,22 +191,28 @@ mod tests {
         (Position::new(1, 0, base), LedgerEntries::pack(verdicts.iter()))
     }
 
-    fn books() -> Books {
-        Books {
-            received: vec![(Position::new(1, 0, 0), 3), (Position::new(1, 0, 3), 4)],
-            lanes: vec![lane(0, 4)],
-            blocks: [(
-                7,
-                vec![block(0, &[State::Delivered, State::Duplicate]), block(2, &[State::Held, State::Dead])],
-            )]
-            .into(),
-            ..Books::default()
+    /// Seven received events in two blocks, and the ledger of a lane.
+    fn balance(lane: LaneCursor, ledger: &[(Position, LedgerEntries)], late: &[LateRow]) -> Balance {
+        let mut balances = Balances::default();
+        balances.lane(lane);
+        balances.received(Position::new(1, 0, 0), 3, 3);
+        balances.received(Position::new(1, 0, 3), 4, 4);
+        for (at, entries) in ledger {
+            let inside =
+                |row: &&LateRow| (at.offset.0..at.offset.0 + entries.len() as u64).contains(&row.offset);
+            let late: Vec<LateRow> = late.iter().filter(inside).cloned().collect();
+            balances.settled(CONNECTION, *at, entries, &late);
         }
+        balances.finish().remove(&CONNECTION.0).unwrap()
+    }
+
+    fn ledger() -> Vec<(Position, LedgerEntries)> {
+        vec![block(0, &[State::Delivered, State::Duplicate]), block(2, &[State::Held, State::Dead])]
     }
 
     #[test]
     fn waiting_is_counted_inside_the_block_where_the_cursor_stands() {
-        let balance = &balance(&books())[&7];
+        let balance = balance(lane(0, 4), &ledger(), &[]);
         assert_eq!(balance.accepted, 7);
         assert_eq!(balance.states[&(State::Waiting, String::new())], 3);
         assert!(balance.is_clean(), "{balance:?}");
@@ -167,9 +220,8 @@ mod tests {
 
     #[test]
     fn a_late_row_takes_the_place_of_what_its_block_said() {
-        let mut books = books();
-        books.late.insert(7, vec![(Position::new(1, 0, 2), State::Delivered, String::new())]);
-        let balance = &balance(&books)[&7];
+        let late = LateRow { offset: 2, state: State::Delivered, reason: String::new() };
+        let balance = balance(lane(0, 4), &ledger(), &[late]);
         assert_eq!(balance.states[&(State::Delivered, String::new())], 2);
         assert!(!balance.states.contains_key(&(State::Held, String::new())));
         assert!(balance.is_clean(), "{balance:?}");
@@ -177,29 +229,29 @@ mod tests {
 
     #[test]
     fn a_lost_ledger_block_is_a_difference_and_a_hole() {
-        let mut books = books();
-        books.blocks.get_mut(&7).unwrap().remove(0);
-        let balance = &balance(&books)[&7];
+        let balance = balance(lane(0, 4), &ledger()[1..], &[]);
         assert_eq!(balance.difference(), 2);
         assert!(balance.faults[0].contains("hole or an overlap at 1/0/2"), "{balance:?}");
     }
 
     #[test]
     fn a_block_that_is_there_twice_is_found() {
-        let mut books = books();
-        let blocks = books.blocks.get_mut(&7).unwrap();
-        blocks.insert(1, blocks[0].clone());
-        let balance = &balance(&books)[&7];
+        let mut ledger = ledger();
+        ledger.insert(1, ledger[0].clone());
+        let balance = balance(lane(0, 4), &ledger, &[]);
         assert_eq!(balance.difference(), -2);
         assert!(!balance.faults.is_empty());
     }
 
     #[test]
+    fn a_cursor_beyond_the_end_of_the_ledger_is_a_fault() {
+        let balance = balance(lane(0, 4), &ledger()[..1], &[]);
+        assert!(balance.faults[0].contains("the ledger ends at 1/0/2"), "{balance:?}");
+    }
+
+    #[test]
     fn what_was_accepted_before_the_start_is_no_business_of_the_connection() {
-        let mut books = books();
-        books.lanes = vec![lane(3, 3)];
-        books.blocks.clear();
-        let balance = &balance(&books)[&7];
+        let balance = balance(lane(3, 3), &[], &[]);
         assert_eq!(balance.accepted, 4);
         assert!(balance.is_clean(), "{balance:?}");
     }

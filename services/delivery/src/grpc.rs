@@ -1,6 +1,7 @@
 //! `delivery.v1`: parse, ask the domain, answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -14,7 +15,7 @@ use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{Code, RpcError};
 
-use crate::balance::balance;
+use crate::balance::Balances;
 use crate::connections::Connections;
 use crate::ledger::{State, bucket_ceiling_ms};
 use crate::store::StoreError;
@@ -37,7 +38,15 @@ pub struct DeliveryGrpc {
     config: ConfigWatch,
     control_address: String,
     service_token: String,
-    known_keys: moka::sync::Cache<([u8; 32], i64), bool>,
+    known_keys: moka::sync::Cache<[u8; 32], Arc<BTreeSet<i64>>>,
+}
+
+/// What a key opens.
+enum Opens {
+    /// Every workspace: another service of the installation.
+    Everything,
+    /// These.
+    Only(Arc<BTreeSet<i64>>),
 }
 
 /// What a caller of `delivery.v1` can get wrong, or we.
@@ -119,16 +128,25 @@ impl DeliveryGrpc {
 
     /// The service token opens every workspace; an admin key opens what control says.
     async fn authorise<T>(&self, request: &Request<T>, workspace: i64) -> Result<WorkspaceId, ApiError> {
+        match self.opens(request).await? {
+            Opens::Everything => Ok(WorkspaceId(workspace)),
+            Opens::Only(workspaces) if workspaces.contains(&workspace) => Ok(WorkspaceId(workspace)),
+            Opens::Only(_) => Err(ApiError::OtherWorkspace(workspace)),
+        }
+    }
+
+    /// What the request's key opens; an error if it is no key at all.
+    async fn opens<T>(&self, request: &Request<T>) -> Result<Opens, ApiError> {
         use sha2::Digest as _;
         let token = tracklayer_rpc::bearer(request.metadata()).ok_or(ApiError::Unauthenticated)?;
         let given: [u8; 32] = sha2::Sha256::digest(token.as_bytes()).into();
         let ours: [u8; 32] = sha2::Sha256::digest(self.service_token.as_bytes()).into();
         // Hashes of secrets are compared, so that the time tells nothing about the secret.
         if given == ours {
-            return Ok(WorkspaceId(workspace));
+            return Ok(Opens::Everything);
         }
-        if let Some(opens) = self.known_keys.get(&(given, workspace)) {
-            return if opens { Ok(WorkspaceId(workspace)) } else { Err(ApiError::OtherWorkspace(workspace)) };
+        if let Some(known) = self.known_keys.get(&given) {
+            return Ok(Opens::Only(known));
         }
         let channel = tracklayer_rpc::connect_lazy(&self.control_address, Secret::new(token))
             .map_err(|e| ApiError::ControlAway(Box::new(Status::unavailable(e.to_string()))))?;
@@ -140,9 +158,9 @@ impl DeliveryGrpc {
                 _ => ApiError::ControlAway(Box::new(status)),
             })?
             .into_inner();
-        let opens = seen.workspaces.iter().any(|w| w.workspace_id == workspace);
-        self.known_keys.insert((given, workspace), opens);
-        if opens { Ok(WorkspaceId(workspace)) } else { Err(ApiError::OtherWorkspace(workspace)) }
+        let opens: Arc<BTreeSet<i64>> = Arc::new(seen.workspaces.iter().map(|w| w.workspace_id).collect());
+        self.known_keys.insert(given, Arc::clone(&opens));
+        Ok(Opens::Only(opens))
     }
 
     fn partitions(&self, workspace: WorkspaceId) -> Result<u32, ApiError> {
@@ -212,7 +230,7 @@ impl DeliveryService for DeliveryGrpc {
         request: Request<pb::PreviewRequest>,
     ) -> Result<Response<pb::PreviewResponse>, Status> {
         // No workspace is touched: whoever has any valid key may preview.
-        tracklayer_rpc::bearer(request.metadata()).ok_or_else(|| refuse(&ApiError::Unauthenticated))?;
+        self.opens(&request).await.map_err(|e| refuse(&e))?;
         let request = request.into_inner();
         let now = request
             .now
@@ -245,9 +263,12 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::BalanceLedgerResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let books = self.stats.books(workspace).await.map_err(|e| refuse(&e.into()))?;
+        let mut balances = Balances::default();
+        self.stats.read_books(workspace, &mut balances).await.map_err(|e| refuse(&e.into()))?;
+        let received = balances.received;
         let names = self.connections.of(workspace);
-        let connections: Vec<pb::ConnectionBalance> = balance(&books)
+        let connections: Vec<pb::ConnectionBalance> = balances
+            .finish()
             .into_iter()
             .map(|(connection_id, balance)| pb::ConnectionBalance {
                 connection_id,
@@ -271,7 +292,6 @@ impl DeliveryService for DeliveryGrpc {
             })
             .collect();
         let clean = connections.iter().all(|c| c.difference == 0 && c.faults.is_empty());
-        let received = books.received.iter().map(|(_, count)| u64::from(*count)).sum();
         Ok(Response::new(pb::BalanceLedgerResponse { connections, clean, received }))
     }
 

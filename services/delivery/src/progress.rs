@@ -12,7 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Partition, Position, WorkspaceId};
 use tracklayer_journal::PostgresJournal;
 
+use crate::resolve::error_chain;
 use crate::store::cursors::CursorStore;
+
+/// Pause after a poll that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The ends of one partition: the next position that will be written.
 pub struct PartitionProgress {
@@ -65,37 +69,40 @@ impl Progress {
     ) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            match journal.heads().await {
-                Ok(heads) => {
-                    for head in heads {
-                        let position = Position {
-                            generation: head.generation,
-                            partition: head.partition,
-                            offset: head.next,
-                        };
-                        Self::raise(&self.partition(head.workspace, head.partition).received, position);
+            match self.poll_once(&journal, &cursors).await {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    // Told once: the database may be away for as long as it likes.
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = error_chain(error.as_ref());
+                        tracing::warn!(error, "heads and cursors could not be read; trying on");
                     }
+                    ticks.reset_after(AFTER_FAILURE.max(interval));
                 }
-                Err(error) => tracing::warn!(error = %error, "heads of the journal could not be read"),
-            }
-            match cursors.all_resolve().await {
-                Ok(cursors) => {
-                    for cursor in cursors {
-                        let position = Position {
-                            generation: cursor.generation,
-                            partition: cursor.partition,
-                            offset: cursor.next,
-                        };
-                        Self::raise(&self.partition(cursor.workspace, cursor.partition).resolved, position);
-                    }
-                }
-                Err(error) => tracing::warn!(error = %error, "resolve cursors could not be read"),
             }
         }
+    }
+
+    async fn poll_once(
+        &self,
+        journal: &PostgresJournal,
+        cursors: &CursorStore,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for head in journal.heads().await? {
+            let end = Position { generation: head.generation, partition: head.partition, offset: head.next };
+            Self::raise(&self.partition(head.workspace, head.partition).received, end);
+        }
+        for cursor in cursors.all_resolve().await? {
+            let end =
+                Position { generation: cursor.generation, partition: cursor.partition, offset: cursor.next };
+            Self::raise(&self.partition(cursor.workspace, cursor.partition).resolved, end);
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{MasterKey, Offset, Partition, Position, SourceId, WorkspaceId};
+use tracklayer_ids::{MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::Claim;
 use tracklayer_journal::{BlockBuilder, JournalError, PostgresJournal, ReceivedBlock};
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
@@ -29,8 +29,7 @@ use crate::store::resolved::{ResolvedCommit, ResolvedStore};
 use crate::subjects::{self, ServiceUnavailable};
 
 /// Events that one round takes, if that many wait; a block is never cut.
-const ROUND_EVENTS: usize = 2_000;
-const ROUND_BLOCKS: i64 = 64;
+const ROUND_EVENTS: i64 = 2_000;
 
 /// Why a round did not end in a commit.
 #[derive(Debug, thiserror::Error)]
@@ -152,13 +151,16 @@ impl Resolver {
         *cursor = Some(at);
         let snapshot = self.config.snapshot().ok_or(ResolveError::NoConfiguration)?;
         let started = SystemTime::now();
-        let blocks = self.next_blocks(workspace, at).await?;
+        // Looked at before the read: a generation whose successor is known by then grows no more, so that nothing behind it
+        // means that it is drained.
+        let newest = self.progress.partition(workspace, partition).received.borrow().generation;
+        let blocks = self.journal.read_up_to(workspace, at, ROUND_EVENTS).await?;
         if blocks.is_empty() {
-            if let Some(next) = self.next_generation(workspace, partition, at).await? {
-                *cursor = Some(next);
-                return Ok(true);
+            if newest <= at.generation {
+                return Ok(false);
             }
-            return Ok(false);
+            *cursor = Some(Position::new(at.generation.0 + 1, partition.0, 0));
+            return Ok(true);
         }
         let received = decode(&blocks)?;
         let resolved = self.resolve(workspace, &snapshot, &received).await?;
@@ -193,37 +195,6 @@ impl Resolver {
             .record(started.elapsed().unwrap_or_default().as_secs_f64());
         trace_events(&received, &resolved.events, started);
         Ok(true)
-    }
-
-    /// Whole blocks from the cursor: about [`ROUND_EVENTS`] events, at least one block.
-    async fn next_blocks(
-        &self,
-        workspace: WorkspaceId,
-        at: Position,
-    ) -> Result<Vec<ReceivedBlock>, JournalError> {
-        let mut blocks = self.journal.read(workspace, at, ROUND_BLOCKS).await?;
-        let mut events = 0;
-        let keep = blocks
-            .iter()
-            .take_while(|block| {
-                let fits = events == 0 || events + block.header.event_count as usize <= ROUND_EVENTS;
-                events += block.header.event_count as usize;
-                fits
-            })
-            .count();
-        blocks.truncate(keep);
-        Ok(blocks)
-    }
-
-    /// The beginning of the next generation, once this one is drained.
-    async fn next_generation(
-        &self,
-        workspace: WorkspaceId,
-        partition: Partition,
-        at: Position,
-    ) -> Result<Option<Position>, ResolveError> {
-        let head = *self.progress.partition(workspace, partition).received.borrow();
-        Ok((head.generation > at.generation).then(|| Position::new(at.generation.0 + 1, partition.0, 0)))
     }
 
     async fn resolve(

@@ -1,6 +1,6 @@
 //! Cursors of resolve and of the lanes.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
 use super::resolved::ResolveCursor;
@@ -40,18 +40,29 @@ impl CursorStore {
         workspace: WorkspaceId,
         partition: Partition,
     ) -> Result<Position, StoreError> {
-        let (generation, next): (i32, i64) = sqlx::query_as(
-            "insert into delivery.resolve_cursor (workspace_id, partition, generation, next_offset)
-             values ($1, $2, 1, 0)
-             on conflict on constraint resolve_cursor_pkey do update set next_offset = resolve_cursor.next_offset
-             returning generation, next_offset",
+        let what = attempting("read the resolve cursor");
+        let row: Option<(i32, i64)> = sqlx::query_as(
+            "select generation, next_offset from delivery.resolve_cursor where workspace_id = $1 and partition = $2",
         )
         .bind(workspace.0)
         .bind(partition.0.cast_signed())
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await
-        .map_err(attempting("read the resolve cursor"))?;
-        Ok(Position::new(generation.cast_unsigned(), partition.0, next.cast_unsigned()))
+        .map_err(&what)?;
+        if let Some((generation, next)) = row {
+            return Ok(Position::new(generation.cast_unsigned(), partition.0, next.cast_unsigned()));
+        }
+        // Whoever comes first makes it; only its holder's fenced commits move it.
+        sqlx::query(
+            "insert into delivery.resolve_cursor (workspace_id, partition, generation, next_offset)
+             values ($1, $2, 1, 0) on conflict on constraint resolve_cursor_pkey do nothing",
+        )
+        .bind(workspace.0)
+        .bind(partition.0.cast_signed())
+        .execute(&self.pool)
+        .await
+        .map_err(&what)?;
+        Ok(Position::new(1, partition.0, 0))
     }
 
     /// All resolve cursors.
@@ -130,24 +141,34 @@ impl CursorStore {
     /// # Errors
     /// The database.
     pub async fn lanes_of(&self, workspace: WorkspaceId) -> Result<Vec<LaneCursor>, StoreError> {
-        let rows: Vec<(i64, i32, i32, i64, i32, i64)> = sqlx::query_as(
-            "select connection_id, partition, start_generation, start_offset, generation, next_offset
-             from delivery.lane_cursor where workspace_id = $1 order by connection_id, partition",
-        )
-        .bind(workspace.0)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempting("read the lanes' cursors"))?;
-        Ok(rows
-            .into_iter()
-            .map(|(c, p, sg, so, g, o)| {
-                let partition = p.cast_unsigned();
-                LaneCursor {
-                    duty: Duty { workspace, connection: c.into(), partition: Partition(partition) },
-                    start: Position::new(sg.cast_unsigned(), partition, so.cast_unsigned()),
-                    next: Position::new(g.cast_unsigned(), partition, o.cast_unsigned()),
-                }
-            })
-            .collect())
+        let mut connection = self.pool.acquire().await.map_err(attempting("read the lanes' cursors"))?;
+        let mut lanes = Vec::new();
+        each_lane(&mut connection, workspace, |lane| lanes.push(lane)).await?;
+        Ok(lanes)
     }
+}
+
+/// Every lane of a workspace, by connection and partition.
+pub(super) async fn each_lane(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    mut each: impl FnMut(LaneCursor),
+) -> Result<(), StoreError> {
+    let rows: Vec<(i64, i32, i32, i64, i32, i64)> = sqlx::query_as(
+        "select connection_id, partition, start_generation, start_offset, generation, next_offset
+         from delivery.lane_cursor where workspace_id = $1 order by connection_id, partition",
+    )
+    .bind(workspace.0)
+    .fetch_all(connection)
+    .await
+    .map_err(attempting("read the lanes' cursors"))?;
+    for (connection, partition, start_generation, start, generation, next) in rows {
+        let partition = partition.cast_unsigned();
+        each(LaneCursor {
+            duty: Duty { workspace, connection: connection.into(), partition: Partition(partition) },
+            start: Position::new(start_generation.cast_unsigned(), partition, start.cast_unsigned()),
+            next: Position::new(generation.cast_unsigned(), partition, next.cast_unsigned()),
+        });
+    }
+    Ok(())
 }

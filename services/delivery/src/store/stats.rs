@@ -1,15 +1,17 @@
-//! What the books say: everything that a balance needs, from one snapshot; and the counts of the live page.
+//! What the books say: everything that a balance needs, from one snapshot and a row at a time; and the counts of the live
+//! page.
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt as _;
 use prost::Message as _;
-use sqlx::PgPool;
-use tracklayer_ids::{Partition, Position, WorkspaceId};
+use sqlx::{PgConnection, PgPool};
+use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 use tracklayer_journal::BlockHeader;
+use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
 
 use super::cursors::LaneCursor;
 use super::{StoreError, attempting};
-use crate::lease::Duty;
 use crate::ledger::{LedgerEntries, State};
 
 /// Reads for balance and statistics.
@@ -18,20 +20,31 @@ pub struct StatsStore {
     pool: PgPool,
 }
 
-/// Everything that was accepted and what became of it, as of one moment.
-#[derive(Debug, Default)]
-pub struct Books {
-    /// Position and events of every received block, by header, ascending per partition.
-    pub received: Vec<(Position, u32)>,
-    /// Blocks whose header's counts do not add up to its events.
-    pub bad_headers: Vec<Position>,
-    /// Every lane.
-    pub lanes: Vec<LaneCursor>,
-    /// Per connection: its ledger blocks, ascending.
-    pub blocks: BTreeMap<i64, Vec<(Position, LedgerEntries)>>,
-    /// Per connection: what overrides them.
-    pub late: BTreeMap<i64, Vec<(Position, State, String)>>,
+/// Takes the books in, a row at a time.
+pub trait BookReader {
+    /// A lane; all of them come first.
+    fn lane(&mut self, lane: LaneCursor);
+    /// A received block, ascending per partition: its events by its row, and by the counts of its header.
+    fn received(&mut self, at: Position, events: u32, counted: u64);
+    /// A ledger block, ascending per lane, and the rows that override it.
+    fn settled(&mut self, connection: ConnectionId, at: Position, entries: &LedgerEntries, late: &[LateRow]);
+    /// A row that overrides no block.
+    fn stray(&mut self, connection: ConnectionId, at: Position);
 }
+
+/// What became late of one event of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateRow {
+    /// Which event.
+    pub offset: u64,
+    /// Its state.
+    pub state: State,
+    /// Why.
+    pub reason: String,
+}
+
+/// Most rows that override no block which are told.
+const MAX_STRAYS: i64 = 100;
 
 /// Events per source, state and reason of one connection.
 pub type StateCounts = Vec<(i64, i64, i16, String, i64)>;
@@ -47,98 +60,26 @@ impl StatsStore {
         Self { pool }
     }
 
-    /// The books of a workspace, all read in one snapshot, so that lanes may go on meanwhile.
+    /// Reads the books of a workspace, all in one snapshot, so that lanes may go on meanwhile.
     ///
     /// # Errors
     /// The database or corrupt bytes.
-    pub async fn books(&self, workspace: WorkspaceId) -> Result<Books, StoreError> {
+    pub async fn read_books(
+        &self,
+        workspace: WorkspaceId,
+        reader: &mut impl BookReader,
+    ) -> Result<(), StoreError> {
         let what = attempting("read the books");
         let mut tx = self.pool.begin().await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await
             .map_err(&what)?;
-        let mut books = Books::default();
-
-        let received: Vec<(i32, i32, i64, i32, Vec<u8>)> = sqlx::query_as(
-            "select generation, partition, base_offset, event_count, header from journal.received
-             where workspace_id = $1 order by partition, generation, base_offset",
-        )
-        .bind(workspace.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&what)?;
-        for (generation, partition, base, count, header) in received {
-            let at = position(generation, partition, base);
-            let counted: u64 = BlockHeader::read(&header)
-                .map_err(|_| StoreError::Corrupt { what: "a received header" })?
-                .counts
-                .iter()
-                .map(|c| u64::from(c.count))
-                .sum();
-            if counted != u64::from(count.cast_unsigned()) {
-                books.bad_headers.push(at);
-            }
-            books.received.push((at, u32::try_from(counted).unwrap_or(u32::MAX)));
-        }
-
-        let lanes: Vec<(i64, i32, i32, i64, i32, i64)> = sqlx::query_as(
-            "select connection_id, partition, start_generation, start_offset, generation, next_offset
-             from delivery.lane_cursor where workspace_id = $1 order by connection_id, partition",
-        )
-        .bind(workspace.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&what)?;
-        books.lanes = lanes
-            .into_iter()
-            .map(|(connection, partition, sg, so, g, o)| LaneCursor {
-                duty: Duty {
-                    workspace,
-                    connection: connection.into(),
-                    partition: Partition(partition.cast_unsigned()),
-                },
-                start: position(sg, partition, so),
-                next: position(g, partition, o),
-            })
-            .collect();
-
-        let blocks: Vec<(i64, i32, i32, i64, Vec<u8>)> = sqlx::query_as(
-            "select connection_id, generation, partition, base_offset, entries from delivery.ledger_block
-             where workspace_id = $1 order by connection_id, partition, generation, base_offset",
-        )
-        .bind(workspace.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&what)?;
-        for (connection, generation, partition, base, bytes) in blocks {
-            let entries = LedgerEntries::decode(bytes.as_slice())
-                .map_err(|_| StoreError::Corrupt { what: "a ledger block" })?;
-            books
-                .blocks
-                .entry(connection)
-                .or_default()
-                .push((position(generation, partition, base), entries));
-        }
-
-        let late: Vec<(i64, i32, i32, i64, i16, String)> = sqlx::query_as(
-            "select connection_id, generation, partition, event_offset, state, reason from delivery.ledger_late
-             where workspace_id = $1 order by connection_id, partition, generation, event_offset",
-        )
-        .bind(workspace.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&what)?;
-        for (connection, generation, partition, offset, state, reason) in late {
-            let state = State::from_number(state).ok_or(StoreError::Corrupt { what: "a late row" })?;
-            books.late.entry(connection).or_default().push((
-                position(generation, partition, offset),
-                state,
-                reason,
-            ));
-        }
-        tx.commit().await.map_err(&what)?;
-        Ok(books)
+        super::cursors::each_lane(&mut tx, workspace, |lane| reader.lane(lane)).await?;
+        read_received(&mut tx, workspace, reader).await?;
+        read_ledger(&mut tx, workspace, reader).await?;
+        read_strays(&mut tx, workspace, reader).await?;
+        tx.commit().await.map_err(&what)
     }
 
     /// Accepted events per source: the rollup of what is resolved, and the headers beyond it.
@@ -231,21 +172,120 @@ impl StatsStore {
     /// The database.
     pub async fn waiting(&self, workspace: WorkspaceId) -> Result<BTreeMap<i64, u64>, StoreError> {
         let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "select l.connection_id,
-                    coalesce(sum(case when r.generation > l.generation then r.event_count
-                                      else least(r.event_count, r.base_offset + r.event_count - l.next_offset) end),
-                             0)::bigint
+            "select l.connection_id, sum(coalesce(here.events, 0) + coalesce(later.events, 0))::bigint
              from delivery.lane_cursor l
-             left join journal.received r
-               on r.workspace_id = l.workspace_id and r.partition = l.partition
-              and (r.generation > l.generation
-                   or (r.generation = l.generation and r.base_offset + r.event_count > l.next_offset))
+             left join lateral (
+                 select sum(least(r.event_count, r.base_offset + r.event_count - l.next_offset)) as events
+                 from journal.received r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation = l.generation
+                   and r.base_offset > l.next_offset - $2 and r.base_offset + r.event_count > l.next_offset
+             ) here on true
+             left join lateral (
+                 select sum(r.event_count) as events from journal.received r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation > l.generation
+             ) later on true
              where l.workspace_id = $1 group by l.connection_id",
         )
         .bind(workspace.0)
+        .bind(MAX_BLOCK_EVENTS)
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("count what waits"))?;
         Ok(rows.into_iter().map(|(connection, events)| (connection, events.cast_unsigned())).collect())
     }
+}
+
+async fn read_received(
+    tx: &mut PgConnection,
+    workspace: WorkspaceId,
+    reader: &mut impl BookReader,
+) -> Result<(), StoreError> {
+    let what = attempting("read what was received");
+    let mut rows = sqlx::query_as::<_, (i32, i32, i64, i32, Vec<u8>)>(
+        "select generation, partition, base_offset, event_count, header from journal.received
+         where workspace_id = $1 order by partition, generation, base_offset",
+    )
+    .bind(workspace.0)
+    .fetch(tx);
+    while let Some((generation, partition, base, count, header)) = rows.try_next().await.map_err(&what)? {
+        let header =
+            BlockHeader::read(&header).map_err(|_| StoreError::Corrupt { what: "a received header" })?;
+        let counted = header.counts.iter().map(|c| u64::from(c.count)).sum();
+        reader.received(position(generation, partition, base), count.cast_unsigned(), counted);
+    }
+    Ok(())
+}
+
+/// Connection, generation, partition, base offset, entries; offsets, states and reasons of what overrides them.
+type LedgerRow = (i64, i32, i32, i64, Vec<u8>, Option<Vec<i64>>, Option<Vec<i16>>, Option<Vec<String>>);
+
+async fn read_ledger(
+    tx: &mut PgConnection,
+    workspace: WorkspaceId,
+    reader: &mut impl BookReader,
+) -> Result<(), StoreError> {
+    let what = attempting("read the ledger");
+    let mut rows = sqlx::query_as::<_, LedgerRow>(
+        "select b.connection_id, b.generation, b.partition, b.base_offset, b.entries, l.offsets, l.states, l.reasons
+         from delivery.ledger_block b
+         left join lateral (
+             select array_agg(t.event_offset order by t.event_offset) as offsets,
+                    array_agg(t.state order by t.event_offset) as states,
+                    array_agg(t.reason order by t.event_offset) as reasons
+             from delivery.ledger_late t
+             where t.workspace_id = b.workspace_id and t.connection_id = b.connection_id
+               and t.partition = b.partition and t.generation = b.generation
+               and t.event_offset >= b.base_offset and t.event_offset < b.base_offset + b.event_count
+         ) l on true
+         where b.workspace_id = $1
+         order by b.connection_id, b.partition, b.generation, b.base_offset",
+    )
+    .bind(workspace.0)
+    .fetch(tx);
+    while let Some(row) = rows.try_next().await.map_err(&what)? {
+        let (connection, generation, partition, base, entries, offsets, states, reasons) = row;
+        let entries = LedgerEntries::decode(entries.as_slice())
+            .map_err(|_| StoreError::Corrupt { what: "a ledger block" })?;
+        let late: Vec<LateRow> = offsets
+            .unwrap_or_default()
+            .into_iter()
+            .zip(states.unwrap_or_default())
+            .zip(reasons.unwrap_or_default())
+            .map(|((offset, state), reason)| {
+                let state = State::from_number(state).ok_or(StoreError::Corrupt { what: "a late row" })?;
+                Ok(LateRow { offset: offset.cast_unsigned(), state, reason })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        reader.settled(connection.into(), position(generation, partition, base), &entries, &late);
+    }
+    Ok(())
+}
+
+async fn read_strays(
+    tx: &mut PgConnection,
+    workspace: WorkspaceId,
+    reader: &mut impl BookReader,
+) -> Result<(), StoreError> {
+    let strays: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+        "select l.connection_id, l.generation, l.partition, l.event_offset from delivery.ledger_late l
+         where l.workspace_id = $1 and not exists (
+             select 1 from delivery.ledger_block b
+             where b.workspace_id = l.workspace_id and b.connection_id = l.connection_id
+               and b.partition = l.partition and b.generation = l.generation
+               and b.base_offset <= l.event_offset and b.base_offset > l.event_offset - $2
+               and b.base_offset + b.event_count > l.event_offset)
+         limit $3",
+    )
+    .bind(workspace.0)
+    .bind(MAX_BLOCK_EVENTS)
+    .bind(MAX_STRAYS)
+    .fetch_all(tx)
+    .await
+    .map_err(attempting("look for late rows without a block"))?;
+    for (connection, generation, partition, offset) in strays {
+        reader.stray(connection.into(), position(generation, partition, offset));
+    }
+    Ok(())
 }

@@ -27,23 +27,32 @@ alter table journal.received alter column payload set storage external;
 -- Takes what no day's partition takes, so that an append never fails for a partition that nobody made.
 create table journal.received_default partition of journal.received default;
 
--- Makes the partitions of today and the next days; safe to repeat, and at the same time by several processes.
+-- Makes the partitions of today and the next days; safe to repeat, and at the same time by several processes. Appends go on
+-- meanwhile: attaching locks the default partition, not the parent, and gives up (55P03) rather than let readers queue behind
+-- a long one.
 create function journal.ensure_partitions(days_ahead integer) returns void
 language plpgsql as $$
 declare
     day date;
+    name text;
 begin
+    perform set_config('lock_timeout', '300ms', true);
     perform pg_advisory_xact_lock(hashtext('journal.ensure_partitions'));
     for i in 0..days_ahead loop
         day := (now() at time zone 'utc')::date + i;
-        if to_regclass(format('journal.received_%s', to_char(day, 'YYYYMMDD'))) is null
+        name := format('received_%s', to_char(day, 'YYYYMMDD'));
+        if to_regclass(format('journal.%I', name)) is null
             and not exists (select 1 from journal.received_default where appended_on = day)
         then
+            execute format('create table journal.%I (like journal.received including all)', name);
+            -- Says what the bounds will, so that attaching has nothing to look through.
             execute format(
-                'create table journal.received_%s partition of journal.received for values from (%L) to (%L)',
-                to_char(day, 'YYYYMMDD'), day, day + 1);
+                'alter table journal.%I add constraint of_day check (appended_on >= %L and appended_on < %L)',
+                name, day, day + 1);
             execute format(
-                'alter table journal.received_%s alter column payload set storage external', to_char(day, 'YYYYMMDD'));
+                'alter table journal.received attach partition journal.%I for values from (%L) to (%L)',
+                name, day, day + 1);
+            execute format('alter table journal.%I drop constraint of_day', name);
         end if;
     end loop;
 end

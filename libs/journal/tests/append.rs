@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{AppendError, Appender, AppenderSettings, Draft, PostgresJournal};
+use tracklayer_journal::{AppendError, Appender, AppenderSettings, BlockBuilder, Draft, PostgresJournal};
 use tracklayer_testkit::TestDatabase;
 
 const WORKSPACE: WorkspaceId = WorkspaceId(7);
@@ -148,4 +148,59 @@ async fn a_day_gets_its_own_partition_once() {
         .await
         .unwrap();
     assert_eq!(in_default, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_partitions_are_made_while_a_writer_has_not_committed() {
+    let (database, journal) = journal().await;
+    let mut writer = database.pool.begin().await.unwrap();
+    sqlx::query("insert into journal.received values (7, 0, 1, 0, 1, default, default, '', '')")
+        .execute(&mut *writer)
+        .await
+        .unwrap();
+    let made = tokio::time::timeout(Duration::from_secs(10), journal.ensure_partitions(5)).await;
+    made.expect("the partitions wait for the writer").unwrap();
+    writer.commit().await.unwrap();
+    let (days,): (i64,) =
+        sqlx::query_as("select count(*) from pg_inherits where inhparent = 'journal.received'::regclass")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+    assert_eq!(days, 7, "today, five more and the default");
+    let (stored,): (String,) = sqlx::query_as(
+        "select attstorage::text from pg_attribute a, pg_inherits i
+         where inhparent = 'journal.received'::regclass and a.attrelid = i.inhrelid and a.attname = 'payload'
+         order by i.inhrelid desc limit 1",
+    )
+    .fetch_one(&database.pool)
+    .await
+    .unwrap();
+    assert_eq!(stored, "e", "payloads are not compressed again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_read_makes_nobody_wait_for_a_time_partition() {
+    let (database, journal) = journal().await;
+    let mut reader = database.pool.begin().await.unwrap();
+    sqlx::query("select count(*) from journal.received").execute(&mut *reader).await.unwrap();
+    let gave_way = tokio::time::timeout(Duration::from_secs(20), journal.ensure_partitions(9)).await;
+    assert!(gave_way.expect("it waits for the reader").is_err());
+    reader.rollback().await.unwrap();
+    journal.ensure_partitions(9).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_up_to_a_number_of_events_takes_whole_blocks_and_at_least_one() {
+    let (_database, journal) = journal().await;
+    for events in [5, 3, 4] {
+        let mut builder = BlockBuilder::default();
+        (0..events).for_each(|_| builder.push(SourceId(1), 1, b"event"));
+        journal.append(&[(WORKSPACE, Partition(0), builder.finish().unwrap())]).await.unwrap();
+    }
+    let mut read = Vec::new();
+    for (offset, max_events) in [(0, 1), (0, 8), (0, 11), (0, 12), (6, 7), (12, 5)] {
+        let blocks = journal.read_up_to(WORKSPACE, Position::new(1, 0, offset), max_events).await.unwrap();
+        read.push(blocks.iter().map(|block| block.header.event_count).collect::<Vec<_>>());
+    }
+    assert_eq!(read, [vec![5], vec![5, 3], vec![5, 3], vec![5, 3, 4], vec![3, 4], vec![]]);
 }

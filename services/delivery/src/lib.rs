@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`] and [`connections`] (received → resolved); [`entry`] (a resolved position as lanes see it);
-//! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`http`] and [`oauth`]; [`ledger`] (the states of the
+//! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the
 //! conservation law); [`balance`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`; everything else it asks over gRPC.
@@ -23,6 +23,7 @@ pub mod narrowing;
 pub mod oauth;
 pub mod preview;
 pub mod progress;
+pub mod quota;
 pub mod resolve;
 mod run;
 pub mod store;

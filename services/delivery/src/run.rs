@@ -26,6 +26,7 @@ use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::progress::Progress;
+use crate::quota::Quota;
 use crate::resolve::{Resolver, error_chain};
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
@@ -105,6 +106,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         entries: entries.clone(),
         master_key: config.master_key.clone(),
     });
+    let quota = Quota::default();
     let lanes = Arc::new(LaneContext {
         connections: connections.clone(),
         config: watch.clone(),
@@ -155,7 +157,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         CursorStore::new(lease_pool),
         watch.clone(),
         readiness,
-        Loops { connections, watch, resolver, lanes },
+        Loops { quota, connections, watch, resolver, lanes },
     );
     supervisor.run(shutdown).await;
     let _ = poll.await;
@@ -185,6 +187,7 @@ async fn connect_redis(url: &Secret<String>) -> Result<ConnectionManager, redis:
 
 /// The resolve loops and lanes of this process.
 struct Loops {
+    quota: Quota,
     connections: Connections,
     watch: ConfigWatch,
     resolver: Arc<Resolver>,
@@ -216,5 +219,9 @@ impl Tasks for Loops {
                 Lane::new(lanes, lease).run(shutdown).await;
             }
         }
+    }
+
+    fn shared_among(&self, processes: usize) {
+        self.quota.share_among(processes);
     }
 }

@@ -25,6 +25,8 @@ pub trait Tasks: Send {
     fn wanted(&self) -> Option<BTreeSet<Duty>>;
     /// The task of a lease. It ends when the lease is lost or at shutdown.
     fn task(&self, lease: Lease, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + 'static;
+    /// Told each round how many processes share the work.
+    fn shared_among(&self, processes: usize);
 }
 
 /// Keeps leases and tasks in step.
@@ -111,6 +113,7 @@ impl<T: Tasks> Supervisor<T> {
             let task = self.running.spawn(self.work.task(lease, shutdown.clone()));
             self.duties.insert(task.id(), duty);
         }
+        self.work.shared_among(self.keeper.members());
         self.readiness.set(true, "");
         Ok(())
     }

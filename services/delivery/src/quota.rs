@@ -1,0 +1,173 @@
+//! What a platform allows per connection, shared by the connection's lanes in all partitions: requests a minute, and
+//! requests at the same time.
+//!
+//! The minute's requests are divided by the processes that take part, so that all of them together stay below the limit.
+//! They are spread evenly, with room for a few at once; in no minute there are more than allowed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracklayer_destination::Limits;
+use tracklayer_ids::ConnectionId;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// One of so many requests of a minute may go ahead of its time.
+const AHEAD: u32 = 20;
+
+/// The quotas of all connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    gates: Arc<Mutex<HashMap<ConnectionId, Gate>>>,
+    processes: Arc<AtomicUsize>,
+}
+
+/// Leave for one request; held until its answer is there.
+#[derive(Debug)]
+#[must_use = "the request counts as ended when this is dropped"]
+pub struct Admission {
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Gate {
+    concurrent: Arc<Semaphore>,
+    /// When the next request is due, were all of them spread evenly.
+    next: Instant,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { gates: Arc::default(), processes: Arc::new(AtomicUsize::new(1)) }
+    }
+}
+
+impl Quota {
+    /// Says how many processes share the limits.
+    pub fn share_among(&self, processes: usize) {
+        self.processes.store(processes.max(1), Ordering::Relaxed);
+    }
+
+    /// Waits until the connection may send one more request. First come, first served. Whoever has waited has to look again
+    /// whether its lease still holds.
+    pub async fn admit(&self, connection: ConnectionId, limits: &Limits) -> Admission {
+        let concurrent = self.with(connection, limits, |gate| Arc::clone(&gate.concurrent));
+        let Ok(permit) = concurrent.acquire_owned().await else {
+            // Nobody closes it.
+            return std::future::pending().await;
+        };
+        if let Some(per_minute) = limits.requests_per_minute {
+            let due = self.with(connection, limits, |gate| self.take_turn(gate, per_minute));
+            let waited = due.saturating_duration_since(Instant::now());
+            if !waited.is_zero() {
+                metrics::counter!("tracklayer_delivery_quota_waits_total").increment(1);
+                tokio::time::sleep_until(due).await;
+            }
+        }
+        Admission { _permit: permit }
+    }
+
+    /// When this request may go; the next one is due a step later.
+    fn take_turn(&self, gate: &mut Gate, per_minute: u32) -> Instant {
+        let processes = u32::try_from(self.processes.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        // A limit below one per process and minute: each gets less than one.
+        let mine = per_minute / processes;
+        let ahead = mine / AHEAD;
+        let step = if mine == 0 { MINUTE * processes / per_minute.max(1) } else { MINUTE / (mine - ahead) };
+        let now = Instant::now();
+        let due = gate.next.max(now);
+        gate.next = due + step;
+        due.checked_sub(step * ahead).unwrap_or(now).max(now)
+    }
+
+    fn with<T>(&self, connection: ConnectionId, limits: &Limits, act: impl FnOnce(&mut Gate) -> T) -> T {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(connection).or_insert_with(|| Gate {
+            concurrent: Arc::new(Semaphore::new(limits.max_concurrent.max(1))),
+            next: Instant::now(),
+        });
+        act(gate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTION: ConnectionId = ConnectionId(7);
+
+    fn limits(requests_per_minute: Option<u32>, max_concurrent: usize) -> Limits {
+        Limits {
+            max_events: 1,
+            max_body_bytes: 1,
+            dedup_window: None,
+            requests_per_minute,
+            max_concurrent,
+            timeout: MINUTE,
+        }
+    }
+
+    /// Seconds from the start at which so many requests of a connection went out, each answered at once.
+    async fn sent_at(quota: &Quota, limits: &Limits, requests: usize) -> Vec<f64> {
+        let start = Instant::now();
+        let mut sent = Vec::new();
+        for _ in 0..requests {
+            drop(quota.admit(CONNECTION, limits).await);
+            sent.push(start.elapsed().as_secs_f64());
+        }
+        sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_no_minute_more_requests_go_out_than_are_allowed_and_nearly_as_many_do() {
+        let quota = Quota::default();
+        let sent = sent_at(&quota, &limits(Some(300), 2), 900).await;
+        let most = sent.iter().map(|at| sent.iter().filter(|t| (*at..at + 60.0).contains(*t)).count()).max();
+        assert_eq!(most, Some(300));
+        assert!(sent[15] < 0.001, "a few may go at once: {:?}", &sent[..20]);
+        assert!(sent[899] < 190.0, "the limit is used: {}", sent[899]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_hour_does_not_save_up_requests() {
+        let quota = Quota::default();
+        let limits = limits(Some(60), 2);
+        sent_at(&quota, &limits, 1).await;
+        tokio::time::advance(MINUTE * 60).await;
+        let sent = sent_at(&quota, &limits, 100).await;
+        assert_eq!(sent.iter().filter(|at| **at < 60.0).count(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn processes_share_the_minute() {
+        let quota = Quota::default();
+        quota.share_among(3);
+        let sent = sent_at(&quota, &limits(Some(300), 2), 200).await;
+        assert_eq!(sent.iter().filter(|at| **at < 60.0).count(), 100);
+        quota.share_among(10);
+        let slow = sent_at(&Quota::clone(&quota), &limits(Some(5), 2), 4).await;
+        assert!(slow[3] - slow[2] >= 120.0, "half a request a minute each: {slow:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lanes_of_a_connection_share_its_concurrent_requests_and_other_connections_have_their_own() {
+        let quota = Quota::default();
+        let limits = limits(None, 2);
+        let first = quota.admit(CONNECTION, &limits).await;
+        let _second = quota.admit(CONNECTION, &limits).await;
+        let third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await;
+        assert!(third.is_err(), "two are under way");
+        let _other = quota.admit(ConnectionId(8), &limits).await;
+        drop(first);
+        let _third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_published_limit_nobody_waits() {
+        let sent = sent_at(&Quota::default(), &limits(None, 1), 10_000).await;
+        assert!(sent[9_999] < 0.001);
+    }
+}

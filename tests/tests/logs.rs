@@ -52,7 +52,7 @@ async fn a_full_run_at_debug_logs_no_personal_data_and_no_secret() {
         .inject(AdPlatform::Webhook, Fault::Status { code: 503, body: None }, How::Times(3))
         .await
         .unwrap();
-    let day = SampleDay::start(processes.platform(), 5, 40).unwrap();
+    let day = SampleDay::start(processes.platform(), 5, 40, 0).unwrap();
     let order = Order::new("logs");
     let http = reqwest::Client::new();
     let platform = processes.platform();

@@ -212,7 +212,11 @@ impl Show {
     fn tell(&self, counts: Option<&Counts>) {
         let sent = self.tally.events.load(Ordering::Relaxed);
         match self.access.output {
-            Output::Json => println!("{}", json!({ "sent": sent, "planned": self.planned })),
+            Output::Json => {
+                let repeated = self.tally.retried.load(Ordering::Relaxed);
+                let line = json!({ "sent": sent, "planned": self.planned, "repeated_requests": repeated });
+                println!("{line}");
+            }
             Output::Table => {
                 let Some(counts) = counts else {
                     return println!("  sent {sent:>6}  (the counts cannot be read now)");

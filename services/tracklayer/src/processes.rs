@@ -104,7 +104,7 @@ impl Processes {
 
     /// Ends all of them.
     pub async fn stop(&mut self) {
-        for (_, child) in &mut self.children {
+        for child in self.children.values_mut() {
             let _ = child.kill().await;
         }
         self.children.clear();

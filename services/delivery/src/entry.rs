@@ -135,16 +135,23 @@ impl EntryBlock {
     /// The block's bytes are not what was written.
     pub fn decode(block: &ReceivedBlock) -> Result<Self, StoreError> {
         let events = block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
+        // The block's allocation is shared by its events: a copy lets it go when only a few are kept.
+        let events = events.iter().map(|raw| Bytes::copy_from_slice(raw));
+        Ok(Self::of(block.first, events))
+    }
+
+    /// A block of these encoded events.
+    #[must_use]
+    pub fn of(first: Position, events: impl IntoIterator<Item = Bytes>) -> Self {
         let entries = events
             .into_iter()
             .enumerate()
             .map(|(step, raw)| {
-                let position = Position { offset: Offset(block.first.offset.0 + step as u64), ..block.first };
-                // The block's allocation is shared by its events: a copy lets it go when only a few are kept.
-                Arc::new(Entry::decode(position, Bytes::copy_from_slice(&raw)))
+                let position = Position { offset: Offset(first.offset.0 + step as u64), ..first };
+                Arc::new(Entry::decode(position, raw))
             })
             .collect();
-        Ok(Self { first: block.first, entries })
+        Self { first, entries }
     }
 
     /// The offset after the last entry.

@@ -75,6 +75,15 @@ pub struct Resolver {
     pub master_key: MasterKey,
 }
 
+/// Where the loop of a partition stands.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// The next position to resolve; none: not read yet.
+    pub at: Option<Position>,
+    /// Blocks from there on that are read already.
+    ahead: Vec<ReceivedBlock>,
+}
+
 struct Received {
     position: Position,
     bytes: Bytes,
@@ -87,10 +96,10 @@ impl Resolver {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let progress = self.progress.partition(workspace, partition);
         let mut received = progress.received.subscribe();
-        let mut cursor = None;
+        let mut place = Place::default();
         let mut failures = 0u32;
         while !shutdown.is_cancelled() && !lease.lost().is_cancelled() {
-            let wait = match self.round(&lease, &mut cursor).await {
+            let wait = match self.round(&lease, &mut place).await {
                 Ok(true) => {
                     failures = 0;
                     continue;
@@ -105,7 +114,7 @@ impl Resolver {
                     return;
                 }
                 Err(error) => {
-                    cursor = None;
+                    place = Place::default();
                     failures += 1;
                     metrics::counter!("tracklayer_resolve_failures_total").increment(1);
                     let mends = matches!(
@@ -125,7 +134,7 @@ impl Resolver {
             };
             let seen = *received.borrow_and_update();
             if failures == 0
-                && cursor.is_some_and(|c: Position| (seen.generation, seen.offset) > (c.generation, c.offset))
+                && place.at.is_some_and(|at| (seen.generation, seen.offset) > (at.generation, at.offset))
             {
                 continue;
             }
@@ -142,39 +151,58 @@ impl Resolver {
     ///
     /// # Errors
     /// See [`ResolveError`]; nothing was committed then.
-    pub async fn round(&self, lease: &Lease, cursor: &mut Option<Position>) -> Result<bool, ResolveError> {
+    pub async fn round(&self, lease: &Lease, place: &mut Place) -> Result<bool, ResolveError> {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
-        let at = match *cursor {
+        let at = match place.at {
             Some(at) => at,
             None => self.cursors.resolve(workspace, partition).await?,
         };
-        *cursor = Some(at);
+        place.at = Some(at);
         let snapshot = self.config.snapshot().ok_or(ResolveError::NoConfiguration)?;
         let started = SystemTime::now();
         // Looked at before the read: a generation whose successor is known by then grows no more, so that nothing behind it
         // means that it is drained.
-        let newest = self.progress.partition(workspace, partition).received.borrow().generation;
-        let blocks = self.journal.read_up_to(workspace, at, ROUND_EVENTS).await?;
+        let head = *self.progress.partition(workspace, partition).received.borrow();
+        let mut blocks = std::mem::take(&mut place.ahead);
         if blocks.is_empty() {
-            if newest <= at.generation {
+            blocks = self.journal.read_up_to(workspace, at, ROUND_EVENTS).await?;
+        }
+        let (Some(first), Some(end)) =
+            (blocks.first().map(|b| b.first), blocks.last().map(ReceivedBlock::end))
+        else {
+            if head.generation <= at.generation {
                 return Ok(false);
             }
-            *cursor = Some(Position::new(at.generation.0 + 1, partition.0, 0));
+            place.at = Some(Position::new(at.generation.0 + 1, partition.0, 0));
             return Ok(true);
-        }
+        };
+        let end = Position { offset: end, ..first };
         let received = decode(&blocks)?;
-        let resolved = self.resolve(workspace, &snapshot, &received).await?;
+        drop(blocks);
+        let ahead = async {
+            // Received blocks never change, so that the next round's may be read meanwhile, if they are surely there. What
+            // cannot be read now is read again, and told, by that round.
+            if head.generation == end.generation && head.offset > end.offset {
+                self.journal.read_up_to(workspace, end, ROUND_EVENTS).await.unwrap_or_default()
+            } else {
+                Vec::new()
+            }
+        };
+        let (resolved, ahead) = tokio::join!(self.resolve(workspace, &snapshot, &received), ahead);
+        let resolved = resolved?;
 
         let mut builder = BlockBuilder::default();
         let mut hashes = Vec::with_capacity(received.len());
+        let mut encoded = Vec::with_capacity(received.len());
         for (received, resolved) in received.iter().zip(&resolved.events) {
             let minute = resolved.received_at.as_ref().map_or(0, |t| t.seconds.div_euclid(60));
-            builder.push(SourceId(resolved.source_id), minute, &resolved.encode_to_vec());
+            let bytes = Bytes::from(resolved.encode_to_vec());
+            builder.push(SourceId(resolved.source_id), minute, &bytes);
+            encoded.push(bytes);
             hashes.push(message_hash(&resolved.message_id));
             debug_assert_eq!(received.position.partition, partition);
         }
         let block = builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
-        let first = blocks[0].first;
         let commit = ResolvedCommit {
             first,
             block: &block,
@@ -182,13 +210,10 @@ impl Resolver {
             dedup_generation: resolved.dedup_generation,
         };
         self.resolved.commit(lease, &commit).await?;
-        let end = Position { offset: Offset(first.offset.0 + received.len() as u64), ..first };
-        *cursor = Some(end);
+        *place = Place { at: Some(end), ahead };
 
-        let stored = ReceivedBlock { first, header: block.header, payload: block.payload };
-        if let Ok(entries) = EntryBlock::decode(&stored) {
-            self.entries.remember(workspace, entries);
-        }
+        // Lanes find the block decoded, without inflating again what was just made.
+        self.entries.remember(workspace, EntryBlock::of(first, encoded));
         Progress::raise(&self.progress.partition(workspace, partition).resolved, end);
         metrics::counter!("tracklayer_resolve_events_total").increment(received.len() as u64);
         metrics::histogram!("tracklayer_resolve_round_seconds")
@@ -217,13 +242,16 @@ impl Resolver {
                 ttl: memory.of(workspace, SourceId(event.source_id)),
             })
             .collect();
-        let (dedup_generation, claimed) = self.dedup.claim(workspace, &wanted, &memory).await?;
+        let events: Vec<&Event> = good.iter().map(|(_, event, _)| *event).collect();
+        // Independent of each other: duplicates' identifiers are recorded too, and recording them again changes nothing.
+        let claims = async { Ok(self.dedup.claim(workspace, &wanted, &memory).await?) };
+        let identities = async { Ok(subjects::resolve(&self.clients, workspace, snapshot, &events).await?) };
+        let ((dedup_generation, claimed), identities) =
+            tokio::try_join!(claims, identities).map_err(|error: ResolveError| error)?;
         for (answer, count) in tally(&claimed) {
             metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
         }
 
-        let events: Vec<&Event> = good.iter().map(|(_, event, _)| *event).collect();
-        let identities = subjects::resolve(&self.clients, workspace, snapshot, &events).await?;
         let connections = self.connections.of(workspace);
         let destinations: Vec<_> = connections.iter().filter_map(|c| c.consent_query()).collect();
         let pairs: Vec<(&Event, &ResolvedIdentity)> = events.iter().copied().zip(&identities).collect();

@@ -121,6 +121,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         narrowing: NarrowingTail::new(clients.consent.clone()),
         sender: sender.clone(),
         tokens: Tokens::new(sender),
+        quota: quota.clone(),
         master_key: config.master_key.clone(),
     });
 

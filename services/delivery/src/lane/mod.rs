@@ -35,6 +35,7 @@ use crate::lease::Lease;
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::progress::Progress;
+use crate::quota::Quota;
 use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
@@ -84,6 +85,8 @@ pub struct LaneContext {
     pub sender: Sender,
     /// Access tokens.
     pub tokens: Tokens,
+    /// What the platforms allow, shared by the lanes of a connection.
+    pub quota: Quota,
     /// Subject keys.
     pub master_key: tracklayer_ids::MasterKey,
 }

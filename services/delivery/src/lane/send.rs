@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind};
+use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind, Limits};
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
 
@@ -54,7 +54,8 @@ impl Lane {
             }
         }
         // After a hold one request goes ahead: what is not over yet costs one of them, not a wave.
-        let mut most = if self.holds > 0 { 1 } else { destination.limits().max_concurrent };
+        let most_at_once = wave_size(destination.limits());
+        let mut most = if self.holds > 0 { 1 } else { most_at_once };
         'arrange: loop {
             self.hold_behind(slots);
             let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
@@ -73,7 +74,7 @@ impl Lane {
                         for again in requests.into_iter().rev() {
                             queue.push_front(again);
                         }
-                        most = destination.limits().max_concurrent;
+                        most = most_at_once;
                     }
                     Sent::Rearrange => continue 'arrange,
                 }
@@ -122,6 +123,8 @@ impl Lane {
             return Ok(Sent::Rearrange);
         }
         let token = self.access_token(connection, destination).await?;
+        // Before the intent and the look at the log: both have to be fresh when the request goes out.
+        let _admission = self.context.quota.admit(connection.id, destination.limits()).await;
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
@@ -250,4 +253,11 @@ async fn send(
 
 pub(super) fn items_of<'a>(slots: &'a [Slot], members: &[usize]) -> Vec<&'a tracklayer_destination::Item> {
     members.iter().filter_map(|i| slots[*i].item.as_ref()).collect()
+}
+
+/// Requests of one lane at the same time: its share of what the connection may have under way, one where requests are counted.
+fn wave_size(limits: &Limits) -> usize {
+    /// Partitions of a workspace for which nobody has chosen otherwise.
+    const LANES: usize = 4;
+    if limits.requests_per_minute.is_some() { 1 } else { (limits.max_concurrent / LANES).max(1) }
 }

@@ -1,5 +1,7 @@
 //! The journal over a real PostgreSQL: order, no holes, group commit, overload.
 
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -105,6 +105,12 @@ pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: 
 pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     plan(slot, destination, now);
     settle_unrepeatable(slot, destination, now);
+    // It cannot go out again, but a request may have brought it: dead it is, and a person has to look.
+    let refused =
+        slot.verdict.as_ref().is_some_and(|v| v.state == State::Dead && v.reason != "outcome_unknown");
+    if refused && slot.unknown_since.is_some() {
+        slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+    }
 }
 
 /// Where a range has to end: an event of an order that an earlier one of the range still changes is built from what that one

@@ -1,0 +1,69 @@
+//! Commits that fail after the send, or come through without saying so.
+
+use tracklayer_delivery::ledger::State;
+use tracklayer_sandbox::{Fault, How, Platform};
+
+use crate::proxy::BreakingWire;
+use crate::rig::{Rig, order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_fails_after_the_send_is_committed_again_and_nothing_is_sent_twice() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.run(
+        "create sequence public.tries;
+         create function public.fail_twice() returns trigger language plpgsql as $$
+         begin
+             if nextval('public.tries') <= 2 then raise exception 'the disk is full'; end if;
+             return new;
+         end $$;
+         create trigger fail_twice before insert on delivery.ledger_block
+         for each row execute function public.fail_twice();",
+    )
+    .await;
+    rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    rig.start().await;
+    rig.ends_as(1, State::Delivered).await;
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert_eq!(rig.number("select last_value from public.tries").await, 3, "two commits failed");
+    assert_eq!((verdict.attempts, rig.sandbox.totals()[&Platform::Meta].requests), (1, 1));
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+    assert_eq!(rig.number("select requests from delivery.request_count").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_counts_and_nothing_is_sent_twice() {
+    let mut rig = Rig::new("meta_capi").await;
+    let wire = BreakingWire::to(&rig.database.url, "insert into delivery.ledger_block").await;
+    let pool = wire.pool(&rig.database.url).await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start_over(pool).await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.ends_as(1, State::Delivered).await;
+    assert!(wire.has_broken());
+    let totals = rig.sandbox.totals()[&Platform::Meta].clone();
+    assert_eq!((totals.requests, totals.duplicates), (2, 0), "one for each of them");
+    assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_retries_whose_answer_is_lost_is_not_applied_twice() {
+    let mut rig = Rig::new("google_ads").await;
+    let wire = BreakingWire::to(&rig.database.url, "delete from delivery.ledger_late").await;
+    let pool = wire.pool(&rig.database.url).await;
+    let failing = Fault::PartialFailure { indexes: vec![0], code: None };
+    rig.sandbox.inject(Platform::GoogleAds, failing, How::Times(1));
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start_over(pool).await;
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.ends_as(1, State::Delivered).await;
+    assert!(wire.has_broken());
+    assert_eq!((verdict.attempts, rig.sandbox.totals()[&Platform::GoogleAds].requests), (2, 3));
+    assert_eq!(rig.number("select count(*) from delivery.retry").await, 0);
+    assert_eq!(rig.number("select sum(events)::bigint from delivery.latency").await, 2, "each once");
+    assert_eq!(
+        rig.number("select sum(events)::bigint from delivery.rollup where connection_id = 7").await,
+        2
+    );
+}

@@ -1,0 +1,82 @@
+//! Decisions that are no longer what they were at resolve.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracklayer_delivery::ledger::State;
+use tracklayer_proto::consent::v1::{Place, RecordItem, RecordRequest, Subject, SubjectLevel};
+use tracklayer_proto::event::v1::ConsentSignals;
+use tracklayer_proto::identity::v1::{Identifier, ResolveItem, ResolveRequest};
+use tracklayer_sandbox::Platform;
+
+use crate::rig::{Rig, WORKSPACE, order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opt_out_of_somebody_who_was_linked_after_resolve_stops_the_backlog() {
+    let mut rig = Rig::new("meta_capi").await;
+    // Resolve allowed it when nobody knew whose device this was, and the lane has lagged behind since.
+    let a_minute_ago = Timestamp::now() - Duration::from_secs(60);
+    rig.resolved_at(a_minute_ago, &[order("m-1", "ann-device"), order("m-2", "bob-device")]).await;
+    let identifier =
+        |name: &str, value: &str| Identifier { r#type: name.to_owned(), value: value.to_owned() };
+    let linked = ResolveItem {
+        identifiers: vec![identifier("anonymous_id", "ann-device"), identifier("user_id", "ann")],
+        source_id: 1,
+        message_id: "identify".to_owned(),
+        ..ResolveItem::default()
+    };
+    let request = ResolveRequest { workspace_id: WORKSPACE.0, items: vec![linked] };
+    rig.clients.identity.clone().resolve(request).await.unwrap();
+    let person = rig.master_key.workspace(WORKSPACE).subject("user_id", "ann");
+    let person = Subject { key: person.0.to_vec(), level: SubjectLevel::Person.into(), ..Subject::default() };
+    let opt_out = gpc_of(person);
+    let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![opt_out] };
+    rig.clients.consent.clone().record(request).await.unwrap();
+
+    rig.start().await;
+    rig.ends_as(1, State::Delivered).await;
+    let blocked = rig.ends_as(0, State::Blocked).await;
+    assert_eq!(blocked.attempts, 0);
+    let counted = rig.sandbox.counted(Platform::Meta);
+    assert_eq!(counted.iter().map(|c| c.event_id.as_str()).collect::<Vec<_>>(), ["m-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_for_another_state_of_the_connection_is_asked_for_again() {
+    let mut rig = Rig::new("meta_capi").await;
+    let device = rig.master_key.workspace(WORKSPACE).subject("anonymous_id", "ann");
+    let subject =
+        Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
+    let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![gpc_of(subject)] };
+    let recorded = rig.clients.consent.clone().record(request).await.unwrap().into_inner();
+    assert_eq!(recorded.narrowed, 1);
+    // Whatever made resolve allow them, it knew of the signal: the log alone is no reason to ask again.
+    rig.decided_at = recorded.narrowing_seq;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.decided_for -= 1;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.ends_as(1, State::Blocked).await;
+    assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
+}
+
+fn gpc_of(subject: Subject) -> RecordItem {
+    let signals = ConsentSignals {
+        gpc: true,
+        gpc_provenance: "sec_gpc_header".to_owned(),
+        place: "US-TX".to_owned(),
+        ..ConsentSignals::default()
+    };
+    let now = Timestamp::now();
+    let now = Some(prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() });
+    RecordItem {
+        subjects: vec![subject],
+        signals: Some(signals),
+        captured_at: now,
+        received_at: now,
+        places: vec![Place { code: "US-TX".to_owned(), provenance: "event".to_owned() }],
+        message_id: "signal".to_owned(),
+        ..RecordItem::default()
+    }
+}

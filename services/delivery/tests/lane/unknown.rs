@@ -1,0 +1,83 @@
+//! Requests whose outcome nobody knows.
+
+use tracklayer_delivery::ledger::State;
+use tracklayer_sandbox::{Fault, How, Platform};
+
+use crate::rig::{Rig, order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_an_answer_is_repeated_under_the_same_id_inside_the_window() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.sandbox.inject(Platform::Meta, Fault::HangUpAfterAccepting, How::Times(1));
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert_eq!(verdict.attempts, 2);
+    let counted = rig.sandbox.counted(Platform::Meta);
+    assert_eq!((counted.len(), counted[0].duplicates), (1, 1), "the platform knew it");
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_of_an_earlier_holder_is_repeated_inside_the_window_and_given_up_past_it() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.run(
+        "insert into delivery.intent
+             (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets, started_at)
+         values (1, 7, 0, gen_random_uuid(), 0, 1, '{0}', now() - interval '3 days'),
+                (1, 7, 0, gen_random_uuid(), 0, 1, '{1}', now() - interval '1 hour')",
+    )
+    .await;
+    rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    rig.start().await;
+    let dead = rig.ends_as(0, State::Dead).await;
+    assert_eq!((dead.reason.as_str(), dead.attempts), ("outcome_unknown", 0));
+    rig.ends_as(1, State::Delivered).await;
+    assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0, "both have their outcome");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_repeat_is_recognised_nothing_goes_out_twice_and_the_next_event_does() {
+    for fault in [Fault::HangUpAfterAccepting, Fault::ErrorAfterAccepting] {
+        let mut rig = Rig::new("ga4_mp").await;
+        rig.sandbox.inject(Platform::Ga4, fault.clone(), How::Times(1));
+        rig.resolved(&[order("m-1", "ann")]).await;
+        rig.start().await;
+        let dead = rig.ends_as(0, State::Dead).await;
+        assert_eq!((dead.reason.as_str(), dead.attempts), ("outcome_unknown", 1), "{fault:?}");
+        rig.resolved(&[order("m-2", "ann")]).await;
+        rig.ends_as(1, State::Delivered).await;
+        assert_eq!(rig.sandbox.totals()[&Platform::Ga4].requests, 2, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_remembers_when_a_request_first_may_have_brought_it() {
+    let mut rig = Rig::new("google_ads").await;
+    let failing = Fault::PartialFailure { indexes: vec![0], code: None };
+    rig.sandbox.inject(Platform::GoogleAds, failing, How::Times(1));
+    rig.sandbox.inject(Platform::GoogleAds, Fault::HangUpBeforeReading, How::Always);
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.reaches("select count(*) from delivery.retry where first_sent_at is not null and attempts >= 3", 1)
+        .await;
+    rig.sandbox.clear(Platform::GoogleAds);
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert!(verdict.attempts >= 4, "{verdict:?}");
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_leaves_one_intent_and_uses_up_nobodys_tries() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.sandbox.inject(Platform::Meta, Fault::Status { code: 500, body: None }, How::Always);
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.reaches("select coalesce(max(attempts), 0)::bigint from delivery.lane_hold", 4).await;
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 1);
+    rig.sandbox.clear(Platform::Meta);
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert!(verdict.attempts >= 5, "{verdict:?}");
+    rig.reaches("select count(*) from delivery.lane_hold", 0).await;
+}

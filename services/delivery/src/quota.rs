@@ -25,9 +25,9 @@ pub struct Quota {
     processes: Arc<AtomicUsize>,
 }
 
-/// Leave for one request; held until its answer is there.
+/// Leave for requests; held until their answers are there.
 #[derive(Debug)]
-#[must_use = "the request counts as ended when this is dropped"]
+#[must_use = "the requests count as ended when this is dropped"]
 pub struct Admission {
     _permit: OwnedSemaphorePermit,
 }
@@ -54,15 +54,23 @@ impl Quota {
     /// Waits until the connection may send one more request. First come, first served. Whoever has waited has to look again
     /// whether its lease still holds.
     pub async fn admit(&self, connection: ConnectionId, limits: &Limits) -> Admission {
+        self.admit_all(connection, limits, 1).await
+    }
+
+    /// As [`Self::admit`], for requests that go out together: leave for all of them or none, so that two lanes never wait for
+    /// what the other holds. No more of them than may be under way at the same time.
+    pub async fn admit_all(&self, connection: ConnectionId, limits: &Limits, requests: usize) -> Admission {
         let concurrent = self.with(connection, limits, |gate| Arc::clone(&gate.concurrent));
-        let Ok(permit) = concurrent.acquire_owned().await else {
+        let together = u32::try_from(requests.clamp(1, at_once(limits))).unwrap_or(u32::MAX);
+        let Ok(permit) = concurrent.acquire_many_owned(together).await else {
             // Nobody closes it.
             return std::future::pending().await;
         };
         if let Some(per_minute) = limits.requests_per_minute {
-            let due = self.with(connection, limits, |gate| self.take_turn(gate, per_minute));
-            let waited = due.saturating_duration_since(Instant::now());
-            if !waited.is_zero() {
+            let due = self.with(connection, limits, |gate| {
+                (0..together).map(|_| self.take_turn(gate, per_minute)).max().unwrap_or_else(Instant::now)
+            });
+            if !due.saturating_duration_since(Instant::now()).is_zero() {
                 metrics::counter!("tracklayer_delivery_quota_waits_total").increment(1);
                 tokio::time::sleep_until(due).await;
             }
@@ -86,11 +94,15 @@ impl Quota {
     fn with<T>(&self, connection: ConnectionId, limits: &Limits, act: impl FnOnce(&mut Gate) -> T) -> T {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let gate = gates.entry(connection).or_insert_with(|| Gate {
-            concurrent: Arc::new(Semaphore::new(limits.max_concurrent.max(1))),
+            concurrent: Arc::new(Semaphore::new(at_once(limits))),
             next: Instant::now(),
         });
         act(gate)
     }
+}
+
+fn at_once(limits: &Limits) -> usize {
+    limits.max_concurrent.clamp(1, 1_024)
 }
 
 #[cfg(test)]
@@ -163,6 +175,23 @@ mod tests {
         let _other = quota.admit(ConnectionId(8), &limits).await;
         drop(first);
         let _third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_go_out_together_each_count() {
+        let quota = Quota::default();
+        let limits = limits(Some(300), 4);
+        let first = quota.admit_all(CONNECTION, &limits, 3).await;
+        let second = tokio::time::timeout(MINUTE, quota.admit_all(CONNECTION, &limits, 2)).await;
+        assert!(second.is_err(), "five would be under way");
+        drop(first);
+        let start = Instant::now();
+        for _ in 0..75 {
+            drop(quota.admit_all(CONNECTION, &limits, 4).await);
+        }
+        assert!(start.elapsed() < MINUTE, "300 fit into a minute");
+        drop(quota.admit_all(CONNECTION, &limits, 4).await);
+        assert!(start.elapsed() >= MINUTE, "and four more do not");
     }
 
     #[tokio::test(start_paused = true)]

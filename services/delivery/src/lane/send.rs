@@ -14,11 +14,15 @@ use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::http::{SendError, Sender};
+use crate::lease::Lease;
 use crate::ledger::State;
 use crate::oauth::TokenError;
 
-/// A request is begun only while the lease surely holds this long: the time from the check to the first byte.
+/// A request is begun only while the lease surely holds this long. What takes longer before the first byte (a connection is
+/// given five seconds) is cut off by [`while_held`].
 const LEASE_MARGIN: Duration = Duration::from_millis(150);
+/// How often a request under way looks at its lease.
+const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 /// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
 const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
@@ -124,7 +128,7 @@ impl Lane {
         }
         let token = self.access_token(connection, destination).await?;
         // Before the intent and the look at the log: both have to be fresh when the request goes out.
-        let _admission = self.context.quota.admit(connection.id, destination.limits()).await;
+        let _admission = self.context.quota.admit_all(connection.id, destination.limits(), wave.len()).await;
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
@@ -161,7 +165,8 @@ impl Lane {
         let sender = &self.context.sender;
         let sent = futures::future::join_all(wave.iter().map(|members| {
             let request = destination.assemble(&items_of(slots, members), token.as_ref());
-            async move { (send(sender, &request, destination).await, request) }
+            let lease = &self.lease;
+            async move { (while_held(lease, send(sender, &request, destination)).await, request) }
         }))
         .await;
         self.requests += wave.len() as u64;
@@ -226,6 +231,27 @@ impl Lane {
         self.context.lanes.withdraw(self.lease.duty, &[intent]).await?;
         self.intents.retain(|(id, _)| *id != intent);
         Ok(())
+    }
+}
+
+/// Cuts a request off when the lease runs out under it, so that none of it is written after a successor may have begun. A lease
+/// that is only to be given back is renewed until the request has ended.
+async fn while_held(
+    lease: &Lease,
+    request: impl Future<Output = Result<Answer, SendError>>,
+) -> Result<Answer, SendError> {
+    let run_out = async {
+        while lease.surely_held_for(Duration::ZERO) {
+            tokio::time::sleep(LEASE_LOOK).await;
+        }
+        if lease.lost().is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = run_out => Err(SendError::Unknown("the lease ran out before the answer".to_owned())),
+        answer = request => answer,
     }
 }
 

@@ -117,6 +117,11 @@ pub fn refund(message_id: &str, visitor: &str, order_id: &str, amount: u32) -> V
 impl Rig {
     /// A lane of that kind that has not been started.
     pub async fn new(kind: &str) -> Self {
+        Self::with_lease(kind, Duration::from_secs(600)).await
+    }
+
+    /// As [`Self::new`], with a lease of that length, which nobody renews.
+    pub async fn with_lease(kind: &str, ttl: Duration) -> Self {
         let database = tracklayer_testkit::database(&[
             ("journal", &tracklayer_journal::MIGRATOR),
             ("identity", &tracklayer_identity::MIGRATOR),
@@ -142,7 +147,7 @@ impl Rig {
             sqlx::query(statement).execute(&database.pool).await.unwrap();
         }
         let leases = LeaseStore::new(database.pool.clone());
-        let mut keeper = LeaseKeeper::new(leases, Duration::from_secs(600));
+        let mut keeper = LeaseKeeper::new(leases, ttl);
         let mut taken = keeper.round(&[lane, resolve].into()).await.unwrap().taken;
         let place = taken.iter().position(|lease| lease.duty == resolve).unwrap();
         let resolve = taken.remove(place);

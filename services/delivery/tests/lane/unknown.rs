@@ -1,5 +1,7 @@
 //! Requests whose outcome nobody knows.
 
+use std::time::Duration;
+
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::{Fault, How, Platform};
 
@@ -80,4 +82,15 @@ async fn an_outage_leaves_one_intent_and_uses_up_nobodys_tries() {
     let verdict = rig.ends_as(0, State::Delivered).await;
     assert!(verdict.attempts >= 5, "{verdict:?}");
     rig.reaches("select count(*) from delivery.lane_hold", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_cut_off_when_its_lease_runs_out() {
+    let mut rig = Rig::with_lease("meta_capi", Duration::from_secs(5)).await;
+    rig.sandbox.inject(Platform::Meta, Fault::Slow(Duration::from_secs(600)), How::Always);
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.reaches("select count(*) from delivery.lane_hold where detail like '%the lease ran out%'", 1).await;
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 1, "the successor knows of it");
+    assert_eq!(rig.number("select count(*) from delivery.ledger_block").await, 0);
 }

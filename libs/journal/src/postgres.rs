@@ -70,6 +70,11 @@ impl ReceivedBlock {
     }
 }
 
+/// Source: PostgreSQL 15, "PostgreSQL Error Codes", class 23; 2025-11.
+fn is_check_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("23514"))
+}
+
 impl PostgresJournal {
     /// Over a pool whose database has the `journal` schema.
     #[must_use]
@@ -91,8 +96,11 @@ impl PostgresJournal {
                 .await;
             let Err(source) = made else { return Ok(()) };
             tries += 1;
-            let gave_way =
-                source.as_database_error().is_some_and(|e| e.code().as_deref() == Some(LOCK_NOT_AVAILABLE));
+            // A row of the day reached the default partition meanwhile: the next try leaves that day alone.
+            let gave_way = is_check_violation(&source)
+                || source
+                    .as_database_error()
+                    .is_some_and(|e| e.code().as_deref() == Some(LOCK_NOT_AVAILABLE));
             if !gave_way || tries >= ATTACH_TRIES {
                 return Err(JournalError::Database { what: "make the journal's time partitions", source });
             }
@@ -114,16 +122,21 @@ impl PostgresJournal {
         let counts: Vec<i32> = blocks.iter().map(|b| b.2.header.event_count.cast_signed()).collect();
         let headers: Vec<&[u8]> = blocks.iter().map(|b| b.2.header_bytes.as_slice()).collect();
         let payloads: Vec<&[u8]> = blocks.iter().map(|b| b.2.payload.as_slice()).collect();
-        let rows = sqlx::query(
-            "select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)",
-        )
-        .bind(workspaces)
-        .bind(partitions)
-        .bind(counts)
-        .bind(headers)
-        .bind(payloads)
-        .fetch_all(&self.pool)
-        .await?;
+        let call = || {
+            sqlx::query("select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)")
+                .bind(&workspaces)
+                .bind(&partitions)
+                .bind(&counts)
+                .bind(&headers)
+                .bind(&payloads)
+                .fetch_all(&self.pool)
+        };
+        let rows = match call().await {
+            // A partition of the day was attached while this was on its way to the default one: surely nothing was stored, and
+            // the way is another one now.
+            Err(error) if is_check_violation(&error) => call().await?,
+            other => other?,
+        };
         let mut positions = vec![Position::new(0, 0, 0); blocks.len()];
         for row in rows {
             let index = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);

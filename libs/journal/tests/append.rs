@@ -206,3 +206,19 @@ async fn a_read_up_to_a_number_of_events_takes_whole_blocks_and_at_least_one() {
     }
     assert_eq!(read, [vec![5], vec![5, 3], vec![5, 3], vec![5, 3, 4], vec![3, 4], vec![]]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_meets_the_making_of_its_days_partition_is_stored_all_the_same() {
+    for _ in 0..5 {
+        let database = tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await;
+        let journal = PostgresJournal::new(database.pool.clone());
+        let appender =
+            Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
+        let appends = (0..8).map(|i| appender.append(WORKSPACE, vec![draft(i % 4, format!("{i}"))]));
+        let (appended, made) =
+            tokio::join!(futures::future::try_join_all(appends), journal.ensure_partitions(2));
+        appended.unwrap();
+        // Where rows of today stand in the default partition already, today gets none of its own.
+        made.unwrap();
+    }
+}

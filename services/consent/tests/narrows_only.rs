@@ -231,6 +231,29 @@ proptest! {
         it.signals.retain(|signal| {
             !matches!(signal.content, Content::ObjectUnreadable | Content::UsPrivacy(Err(_)))
         });
+        // The newest statement of a channel replaces the older ones: where one stood already, another is no further denial.
+        it.signals.retain(|signal| {
+            !matches!(
+                (&signal.content, &further),
+                (Content::Categories(_), Content::Categories(_))
+                    | (Content::Tcf(_), Content::Tcf(_))
+                    | (Content::Gpp(..), Content::Gpp(..))
+                    | (Content::UsPrivacy(_), Content::UsPrivacy(_))
+            )
+        });
+        // GPC is one state from its first observation on. An observation before the known first one is no further denial: it lets
+        // the same state begin earlier, perhaps before a grant that was given in its knowledge.
+        let began = it
+            .signals
+            .iter()
+            .filter(|signal| signal.subject == SubjectKey([subject; 16]))
+            .filter(|signal| matches!(signal.content, Content::Gpc(_) | Content::Gpp(..)))
+            .map(|signal| signal.at)
+            .min();
+        let at = match (&further, began) {
+            (Content::Gpc(_), Some(began)) => at.max(began),
+            _ => at,
+        };
         for policy in [&*DEFAULT, &*LAX] {
             let before = it.decide(policy, &query);
             let mut more = it.clone();

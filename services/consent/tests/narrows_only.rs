@@ -374,16 +374,18 @@ proptest! {
         let later = now() + SignedDuration::from_hours(hours);
         let days = |n: i64| SignedDuration::from_hours(24 * n);
         let crossed = |instant: Timestamp| now() < instant && instant <= later + SignedDuration::from_secs(1);
+        // What has lived for exactly its time still counts; the turn is the second after.
+        let lifetime = |n: i64| days(n) + SignedDuration::from_secs(1);
         let mut turns = Vec::new();
         for signal in &it.signals {
             turns.push(signal.at);
             match &signal.content {
-                Content::Explicit(_) => turns.push(signal.at + days(365)),
-                Content::Tcf(reading) => turns.extend(reading.as_ref().as_ref().map(|t| t.last_updated + days(395))),
+                Content::Explicit(_) => turns.push(signal.at + lifetime(365)),
+                Content::Tcf(reading) => turns.extend(reading.as_ref().as_ref().map(|t| t.last_updated + lifetime(395))),
                 Content::Gpp(reading, _) => {
                     for section in reading.as_ref().as_ref().map_or(&[][..], |gpp| &gpp.sections) {
                         if let tracklayer_consent::strings::gpp::Reading::Tcf(tc) = &section.reading {
-                            turns.push(tc.last_updated + days(395));
+                            turns.push(tc.last_updated + lifetime(395));
                         }
                     }
                 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-/// Why an event cannot be sent: the closed list of `DESIGN.md` (Refusals), the same for every platform.
+/// Why an event cannot be sent: a closed list, the same for every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RefusalCode {
     /// Older than the platform takes.

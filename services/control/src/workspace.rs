@@ -7,7 +7,7 @@ use tracklayer_ids::WorkspaceId;
 use crate::error::ControlError;
 use crate::name::Name;
 
-/// Partitions of a workspace that does not say. Source: DESIGN, "The journal".
+/// Partitions of a workspace that does not say. One visitor always lands in the same one.
 const DEFAULT_PARTITIONS: u32 = 4;
 const MAX_PARTITIONS: u32 = 64;
 const MAX_VALUE_FROM: usize = 10;

@@ -115,7 +115,8 @@ async fn with_the_dedup_store_away_repeats_are_stored() {
     bench.post("/v1/batch", body.clone()).await;
     claim(&bench, &bench.journal().await[0].clone()).await;
     let Bench { redis, edge, database, .. } = bench;
-    drop(redis);
+    // Dropping it only asks the server to end: it must be gone before the look.
+    redis.unwrap().server.stop().await.unwrap();
     let answer = tower::ServiceExt::oneshot(edge, post("/v1/batch", body).body_is_done()).await.unwrap();
     assert_eq!(answer.status(), 200);
     let stored: i64 = sqlx::query_scalar("select sum(event_count)::bigint from journal.received")

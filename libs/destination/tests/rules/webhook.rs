@@ -36,6 +36,28 @@ fn a_receiver_can_verify_the_signature() {
 }
 
 #[test]
+fn a_receiver_can_verify_any_id_and_tell_two_apart() {
+    let mut seen = std::collections::BTreeSet::new();
+    let ids = ["bestellung-größe", "bestellung-grüsse", "bestellung-gr__e", " m 1 ", "m 1", "m%201", "m\n1"];
+    for id in ids {
+        let document = with(document("webhook"), "/event_id_from", json!(["properties.number"]));
+        let event = with(purchase(), "/properties/number", json!(format!("x{id}x")));
+        let item = build(&document, event, Consent::Allow).unwrap();
+        let request = opened(&document).assemble(&[&item], None);
+        let header = |name: &str| request.headers.iter().find(|(n, _)| n == name).unwrap().1.expose();
+
+        // What a receiver does: it has the headers and the body, and nothing else.
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"s3cret-signing").unwrap();
+        mac.update(format!("{}.{}.", header("webhook-id"), header("webhook-timestamp")).as_bytes());
+        mac.update(&request.body);
+        let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        assert_eq!(header("webhook-signature"), expected, "{id}");
+        assert!(header("webhook-id").bytes().all(|b| b.is_ascii_graphic()), "{id}");
+        assert!(seen.insert(header("webhook-id")), "{id} is another event's id: {seen:?}");
+    }
+}
+
+#[test]
 fn answers_are_read_by_status() {
     let destination = opened(&document("webhook"));
     let item = build(&document("webhook"), purchase(), Consent::Allow).unwrap();

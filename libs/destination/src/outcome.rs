@@ -293,11 +293,48 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// `Retry-After` in seconds, where the platform gave one as a number.
+    /// `Retry-After`: seconds, or an HTTP date measured against the answer's own `Date`, so that no clock of ours is needed
+    /// and none of theirs is trusted. None where there is none, or where it asks for no wait: the lane's own backoff is the
+    /// least. Never more than [`LONGEST_WAIT`]. Source: RFC 9110, 10.2.3; 2026-11.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+        let text = self.header("retry-after")?.trim();
+        let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            // More digits than fit are more seconds than anybody waits.
+            Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+        } else {
+            let date = |text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+            let wait = date(text)?.duration_since(date(self.header("date")?)?);
+            Duration::try_from(wait).unwrap_or_default()
+        };
+        bounded_wait(asked)
     }
+}
+
+/// The longest wait that an answer can ask for. Whoever asks for more is asked again after it.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// A wait that an answer asks for, as a lane may take it: none if it is no wait, never more than [`LONGEST_WAIT`].
+#[must_use]
+pub fn bounded_wait(asked: Duration) -> Option<Duration> {
+    (!asked.is_zero()).then(|| asked.min(LONGEST_WAIT))
+}
+
+/// A platform's text for people, as it may stand in ledger and log: at most 200 characters, and nothing in it that looks like
+/// an e-mail address or an international phone number, since platforms quote what they were sent.
+#[must_use]
+pub fn told(text: &str) -> String {
+    let short: String = text.chars().take(200).collect();
+    short
+        .split_inclusive(char::is_whitespace)
+        .map(|piece| {
+            let word = piece.trim_end();
+            let is_mail = word.contains('@') || word.contains("%40");
+            let plus = word.find('+').map(|at| &word[at + 1..]);
+            let is_phone = plus.is_some_and(|rest| rest.bytes().take_while(u8::is_ascii_digit).count() >= 7);
+            if is_mail || is_phone { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
+        })
+        .collect()
 }
 
 /// Why a whole lane holds.

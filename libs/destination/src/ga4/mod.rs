@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason, told};
 use crate::request::HttpRequest;
 use settings::Settings;
 
@@ -121,27 +121,26 @@ impl Destination for Ga4 {
     }
 }
 
-/// A success says only that the request arrived; anything else is trouble on the way.
+/// A success says only that the request arrived. What the address itself refuses was not counted and is kept; anything else
+/// is trouble on the way, after which nobody knows: a lane does not repeat it, for a repeat would count again.
 fn read(answer: &Answer) -> ItemOutcome {
     let code = format!("HTTP_{}", answer.status);
-    let detail = "GA4 answers 2xx to everything that arrives".to_owned();
+    let hold = |kind, after, detail: &str| ItemOutcome::HoldLane {
+        after,
+        attempts: None,
+        kind,
+        code: code.clone(),
+        detail: detail.to_owned(),
+    };
     match answer.status {
         200..=299 => ItemOutcome::DELIVERED,
-        413 => ItemOutcome::Isolate { code, detail },
-        429 => ItemOutcome::HoldLane {
-            after: answer.retry_after(),
-            attempts: None,
-            kind: HoldKind::Throttled,
-            code,
-            detail,
-        },
-        _ => ItemOutcome::HoldLane {
-            after: answer.retry_after(),
-            attempts: None,
-            kind: HoldKind::Transient,
-            code,
-            detail,
-        },
+        413 => ItemOutcome::Isolate { code, detail: "the request is too large".to_owned() },
+        429 => hold(HoldKind::Throttled, answer.retry_after(), "too many requests"),
+        401 | 403 | 407 => hold(HoldKind::Auth, None, "the way to GA4 wants an authorisation"),
+        300..=399 | 404 | 405 => {
+            hold(HoldKind::Configuration, None, "nothing is collected there: base_url is wrong")
+        }
+        _ => hold(HoldKind::Transient, answer.retry_after(), "GA4 answers 2xx to everything that arrives"),
     }
 }
 
@@ -153,10 +152,7 @@ pub fn read_validation(answer: &Answer) -> ItemOutcome {
         Some(None) => ItemOutcome::DELIVERED,
         Some(Some(message)) => {
             let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            ItemOutcome::Dead {
-                code: text("validationCode"),
-                detail: crate::google::error::short(&text("description")),
-            }
+            ItemOutcome::Dead { code: text("validationCode"), detail: told(&text("description")) }
         }
         None => read(&Answer { status: 502, ..answer.clone() }),
     }

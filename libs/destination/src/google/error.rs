@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::outcome::{Answer, HoldKind, ItemOutcome};
+use crate::outcome::{Answer, HoldKind, ItemOutcome, bounded_wait, told};
 
 const HOURS: u64 = 3600;
 
@@ -93,21 +93,15 @@ fn ads_error(error: &Value) -> AdsError {
             .pointer("/details/quotaErrorDetails/retryDelay")
             .and_then(Value::as_str)
             .and_then(duration_of),
-        message: short(error.get("message").and_then(Value::as_str).unwrap_or_default()),
+        message: told(error.get("message").and_then(Value::as_str).unwrap_or_default()),
     }
 }
 
-/// "12s", "1.5s".
+/// "12s", "1.5s", as a lane may take it: none if it is no wait.
 #[must_use]
 pub fn duration_of(text: &str) -> Option<Duration> {
     let seconds: f64 = text.trim().strip_suffix('s')?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// At most 200 characters.
-#[must_use]
-pub fn short(text: &str) -> String {
-    text.chars().take(200).collect()
+    bounded_wait(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 /// What an Ads API code means. An unknown code of a known family is permanent for the event, which is kept for replay.
@@ -258,7 +252,7 @@ impl Envelope {
             .collect();
         Self {
             status: text(&error, "status").unwrap_or_else(|| format!("HTTP_{}", answer.status)),
-            message: short(&text(&error, "message").unwrap_or_default()),
+            message: told(&text(&error, "message").unwrap_or_default()),
             reason: of_type("ErrorInfo").and_then(|info| text(info, "reason")),
             wait: of_type("RetryInfo")
                 .and_then(|info| duration_of(&text(info, "retryDelay")?))

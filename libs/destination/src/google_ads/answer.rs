@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of, short};
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
+use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
 
 /// How often an item is tried whose failure has no cause.
 const FEW: u32 = 5;
@@ -45,12 +45,20 @@ fn accepted(json: &Value, sent: &[&Item]) -> Vec<ItemOutcome> {
             }
             match telling(&own).or_else(|| telling(&unplaced)) {
                 Some(error) => of_item(error, item),
+                // Not even a place for a result: whether it was taken is not known.
+                None if results.get(index).is_none() => ItemOutcome::HoldLane {
+                    after: None,
+                    attempts: Some(FEW),
+                    kind: HoldKind::Transient,
+                    code: "MISSING_RESULT".to_owned(),
+                    detail: "a success without a result for each item".to_owned(),
+                },
                 // Neither taken nor blamed: never "delivered".
                 None => ItemOutcome::Retry {
                     after: None,
                     attempts: Some(FEW),
                     code: "UNATTRIBUTED".to_owned(),
-                    detail: short(message),
+                    detail: told(message),
                 },
             }
         })
@@ -98,22 +106,7 @@ fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     let envelope = Envelope::of(answer);
     let all = |outcome: ItemOutcome| vec![outcome; sent.len()];
     if let Some(error) = telling(&envelope.ads.iter().collect::<Vec<_>>()) {
-        let wait = error.retry_delay.or(envelope.wait);
-        let (code, detail) = (error.code.clone(), error.message.clone());
-        return all(match error.class() {
-            // A refusal of the whole request because of one event, or of its size.
-            Class::Event | Class::AtOnce => match error.index.filter(|index| *index < sent.len()) {
-                Some(bad) => return one_dead(bad, sent.len(), &code, &detail),
-                None => ItemOutcome::Isolate { code, detail },
-            },
-            Class::Backoff => hold(HoldKind::Transient, wait, code, detail),
-            class @ (Class::Before
-            | Class::After(..)
-            | Class::Throttled
-            | Class::Connection
-            | Class::Auth
-            | Class::Token) => outcome_of(class, &code, &detail, wait),
-        });
+        return refused_for(error, answer.status, envelope.wait, sent.len());
     }
     if let Some(outcome) = envelope.for_all(answer.status) {
         return all(outcome);
@@ -133,11 +126,39 @@ fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     }
 }
 
+/// The whole request was refused, and an error says why. What it says about one item is that item's; its neighbours were not
+/// judged and go out again.
+fn refused_for(
+    error: &AdsError,
+    status: u16,
+    envelope_wait: Option<std::time::Duration>,
+    count: usize,
+) -> Vec<ItemOutcome> {
+    let wait = error.retry_delay.or(envelope_wait);
+    let (code, detail) = (error.code.clone(), error.message.clone());
+    let is_size = code.starts_with("TOO_MANY_") && code.ends_with("_IN_REQUEST");
+    let about = if count == 1 { Some(0) } else { error.index.filter(|index| *index < count) };
+    match (error.class(), about) {
+        (Class::Connection | Class::Auth | Class::Token | Class::Throttled, _) => {
+            vec![outcome_of(error.class(), &code, &detail, wait); count]
+        }
+        // A server in trouble proves nothing about an item, whatever it names.
+        (_, _) if status >= 500 => vec![hold(HoldKind::Transient, wait, code, detail); count],
+        (Class::Backoff, _) => vec![hold(HoldKind::Transient, wait, code, detail); count],
+        (Class::Event | Class::Before | Class::AtOnce | Class::After(..), Some(index)) if !is_size => {
+            one_apart(index, count, &outcome_of(error.class(), &code, &detail, wait))
+        }
+        (Class::Event | Class::Before | Class::AtOnce | Class::After(..), _) => {
+            vec![ItemOutcome::Isolate { code, detail }; count]
+        }
+    }
+}
+
 fn one_dead(bad: usize, count: usize, code: &str, detail: &str) -> Vec<ItemOutcome> {
-    (0..count)
-        .map(|index| match index == bad {
-            true => ItemOutcome::Dead { code: code.to_owned(), detail: detail.to_owned() },
-            false => ItemOutcome::ResendRest,
-        })
-        .collect()
+    one_apart(bad, count, &ItemOutcome::Dead { code: code.to_owned(), detail: detail.to_owned() })
+}
+
+/// One item has an outcome of its own; the others go out again without it.
+fn one_apart(apart: usize, count: usize, outcome: &ItemOutcome) -> Vec<ItemOutcome> {
+    (0..count).map(|index| if index == apart { outcome.clone() } else { ItemOutcome::ResendRest }).collect()
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
 
 /// Wait when Meta throttles and names no time.
 const THROTTLED: Duration = Duration::from_secs(60);
 /// Wait after a policy block (368), which lasts hours.
 const BLOCKED: Duration = Duration::from_secs(3600);
+
+/// How often a request is repeated of which Meta says that it received nothing.
+const FEW: u32 = 5;
 
 /// One outcome per sent item.
 #[must_use]
@@ -23,12 +26,20 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         return classify_error(answer, error, sent.len());
     }
     let received = json.as_ref().and_then(|j| j.get("events_received")).and_then(Value::as_u64);
-    if let (200..=299, Some(json), Some(received)) = (answer.status, &json, received) {
+    if let (200..=299, Some(json), Some(received @ 1..)) = (answer.status, &json, received) {
         return vec![ItemOutcome::Delivered { note: note(answer, json, received, sent.len()) }; sent.len()];
     }
     let code = format!("HTTP_{}", answer.status);
     let all = |outcome| vec![outcome; sent.len()];
     match answer.status {
+        // Meta counts repeats among the received, so none received means none taken, whatever the status says.
+        200..=299 if received == Some(0) => all(ItemOutcome::HoldLane {
+            after: answer.retry_after(),
+            attempts: Some(FEW),
+            kind: HoldKind::Transient,
+            code: "NONE_RECEIVED".to_owned(),
+            detail: "events_received is 0".to_owned(),
+        }),
         401 => all(hold(HoldKind::Auth, None, code, "the token was not accepted")),
         413 => all(ItemOutcome::Isolate { code, detail: "the request is too large".to_owned() }),
         429 => all(hold(
@@ -61,7 +72,7 @@ fn classify_error(answer: &Answer, error: &Value, count: usize) -> Vec<ItemOutco
     let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
     let is_transient = error.get("is_transient").and_then(Value::as_bool) == Some(true);
     let name = subcode.map_or_else(|| code.to_string(), |subcode| format!("{code}/{subcode}"));
-    let detail = message.chars().take(200).collect::<String>();
+    let detail = told(message);
     let all = |outcome| vec![outcome; count];
 
     match (code, subcode) {

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
 
 /// How many attempts make sense for codes whose name says permanent while others retry them.
 const FEW: u32 = 3;
@@ -16,12 +16,12 @@ const FEW: u32 = 3;
 pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     let all = |outcome: ItemOutcome| vec![outcome; sent.len()];
     let json = answer.json();
-    let Some(code) = json.as_ref().and_then(|j| j.get("code")).and_then(code_of) else {
+    let code = json.as_ref().and_then(|j| j.get("code")).and_then(code_of);
+    let Some(code) = code.filter(|code| is_tiktoks_own(answer.status, *code)) else {
         return all(without_code(answer));
     };
     let body = json.unwrap_or(Value::Null);
     let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
-    // Messages may quote what was sent; only their beginning up to a quote is kept.
     let detail = redacted(message);
     let name = code.to_string();
     let hold = |kind, after| ItemOutcome::HoldLane {
@@ -36,7 +36,7 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
             let note = (!message.eq_ignore_ascii_case("ok")).then(|| format!("0: {detail}"));
             all(ItemOutcome::Delivered { note })
         }
-        20001 => partial(&body, sent.len(), &detail),
+        20001 => partial(&body, sent, &detail),
         40050 => all(ItemOutcome::DeliveredBefore { code: name }),
         40000 | 40002 => parameters(message, sent.len(), &name, &detail),
         40061 | 40062 => all(ItemOutcome::Isolate { code: name, detail }),
@@ -55,6 +55,16 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         50000..=69999 => all(hold(HoldKind::Transient, answer.retry_after())),
         40000..=49999 | 70000..=79999 => all(ItemOutcome::Isolate { code: name, detail }),
         _ => all(hold(HoldKind::Transient, answer.retry_after())),
+    }
+}
+
+/// Whether the code decides. TikTok answers 200 whatever it decides: a status that speaks of trouble on the way wins over any
+/// code, and none but a success can say that something was taken.
+const fn is_tiktoks_own(status: u16, code: i64) -> bool {
+    match status {
+        200..=299 => true,
+        408 | 429 | 500.. => false,
+        _ => !matches!(code, 0 | 20001 | 40050),
     }
 }
 
@@ -115,30 +125,58 @@ fn index_in(message: &str) -> Option<usize> {
     })
 }
 
-/// Partly taken: only what `data` names is sent again. What it looks like is not published; lists of indexes and of event
-/// ids under telling names are understood.
-fn partial(body: &Value, count: usize, detail: &str) -> Vec<ItemOutcome> {
-    let lists = ["failed_events", "failed", "errors", "failed_indexes"];
-    let failed: Vec<usize> = lists
-        .iter()
-        .filter_map(|key| body.get("data")?.get(*key)?.as_array())
-        .flatten()
-        .filter_map(|row| row.as_u64().or_else(|| row.get("index")?.as_u64()))
-        .filter_map(|index| usize::try_from(index).ok())
-        .collect();
-    (0..count)
+/// Partly taken: only what `data` names is sent again. What it looks like is not published; lists of indexes or event ids under
+/// telling names are understood. Where `data` says something else, nobody knows which were taken: all go out again under
+/// their ids, which TikTok recognises, and after a few times a person has to look.
+fn partial(body: &Value, sent: &[&Item], detail: &str) -> Vec<ItemOutcome> {
+    let again = ItemOutcome::Retry {
+        after: None,
+        attempts: Some(FEW),
+        code: "20001".to_owned(),
+        detail: detail.to_owned(),
+    };
+    let Some(failed) = failed_of(body.get("data").unwrap_or(&Value::Null), sent) else {
+        return vec![again; sent.len()];
+    };
+    (0..sent.len())
         .map(|index| match failed.contains(&index) {
-            true => ItemOutcome::Retry {
-                after: None,
-                attempts: Some(FEW),
-                code: "20001".to_owned(),
-                detail: detail.to_owned(),
-            },
+            true => again.clone(),
             false => ItemOutcome::Delivered { note: Some(format!("20001: {detail}")) },
         })
         .collect()
 }
 
+/// The items that `data` names; none if it cannot be read. Nothing in it names nothing.
+fn failed_of(data: &Value, sent: &[&Item]) -> Option<Vec<usize>> {
+    let rows = match data {
+        Value::Null => return Some(Vec::new()),
+        Value::Object(map) if map.is_empty() => return Some(Vec::new()),
+        Value::Object(map) => {
+            let lists = ["failed_events", "failed", "errors", "failed_indexes"];
+            let found: Vec<&Value> = lists.iter().filter_map(|key| map.get(*key)).collect();
+            let rows = found.iter().map(|list| list.as_array()).collect::<Option<Vec<_>>>()?;
+            if rows.is_empty() {
+                return None;
+            }
+            rows
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return None,
+    };
+    rows.into_iter().flatten().map(|row| item_of(row, sent)).collect()
+}
+
+/// The item that a row is about: by its index, else by its event id.
+fn item_of(row: &Value, sent: &[&Item]) -> Option<usize> {
+    let index = row.as_u64().or_else(|| row.get("index")?.as_u64());
+    if let Some(index) = index {
+        return usize::try_from(index).ok().filter(|index| *index < sent.len());
+    }
+    let id = row.as_str().or_else(|| row.get("event_id")?.as_str())?;
+    sent.iter().position(|item| item.event_id == id)
+}
+
+/// Messages may quote what was sent: only their beginning up to a quote is kept, and of that nothing that looks like a
+/// person's.
 fn redacted(message: &str) -> String {
-    message.split(['"', '\'']).next().unwrap_or_default().chars().take(200).collect()
+    told(message.split(['"', '\'']).next().unwrap_or_default())
 }

@@ -1,6 +1,7 @@
 //! Rules that hold for every destination, and those of single platforms that the vectors do not cover.
 #![allow(clippy::unwrap_used, reason = "a test that cannot build its input must fail")]
 
+mod answers;
 mod consent;
 mod documents;
 mod golden;

@@ -35,6 +35,10 @@ fn success_needs_events_received() {
         matches!(&fewer[1], ItemOutcome::Delivered { note: Some(note) } if note == "events_received 1 of 2"),
         "{fewer:?}"
     );
+    let none = read(&Answer::new(200, r#"{"events_received":0,"messages":[]}"#), 2);
+    assert_eq!(hold(&none).0, HoldKind::Transient, "{none:?}");
+    let late = read(&Answer::new(502, r#"{"events_received":2,"messages":[]}"#), 2);
+    assert_eq!(hold(&late).0, HoldKind::Transient, "{late:?}");
     for body in ["<html>login</html>", "{}", "", r#"{"success":true}"#] {
         assert_eq!(hold(&read(&Answer::new(200, body), 2)).0, HoldKind::Transient, "{body}");
     }

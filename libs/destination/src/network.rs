@@ -1,6 +1,6 @@
 //! Addresses that are nobody's public address: never a person's, and not to be called by a webhook unless an operator says so.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Whether a host, as it stands in a URL, is a private or local name or address. A name that is not an address says nothing
 /// about what it resolves to: whoever connects must ask [`is_private_address`] again.
@@ -65,11 +65,14 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
         || (first & 0xffc0) == 0xfec0
 }
 
-/// A person's address in its canonical form; none if it is private or no address. Documentation ranges pass: they occur in
-/// tests only, and no platform refuses them.
+/// A person's address in its canonical form: without the port that some proxies write behind it, and an IPv4 address that
+/// came wrapped in IPv6 as itself; none if it is private or no address. Documentation ranges pass: they occur in tests
+/// only, and no platform refuses them.
 #[must_use]
 pub fn public_address(text: &str) -> Option<String> {
-    let ip = text.trim().parse::<IpAddr>().ok()?;
+    let text = text.trim();
+    let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()));
+    let ip = ip.ok()?.to_canonical();
     (!is_private_address(ip)).then(|| ip.to_string())
 }
 
@@ -114,6 +117,10 @@ mod tests {
     #[test]
     fn a_persons_address_is_canonical_or_nothing() {
         assert_eq!(public_address(" 2001:DB8::1 ").as_deref(), Some("2001:db8::1"));
+        assert_eq!(public_address("203.0.113.7:4711").as_deref(), Some("203.0.113.7"));
+        assert_eq!(public_address("[2001:db8::1]:443").as_deref(), Some("2001:db8::1"));
+        assert_eq!(public_address("::ffff:203.0.113.7").as_deref(), Some("203.0.113.7"));
+        assert_eq!(public_address("::ffff:10.0.0.1"), None);
         assert_eq!(public_address("10.0.0.5"), None);
         assert_eq!(public_address("unknown"), None);
     }

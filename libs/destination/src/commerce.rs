@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, lookup, text_of};
-use crate::outcome::{Refusal, RefusalCode};
+use crate::outcome::{Note, Refusal, RefusalCode};
 
 /// What a purchase is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,10 +202,7 @@ impl Currency {
     pub fn of(connection: &Connection, event: &Deliverable) -> Self {
         match connection.find(event, "currency", &["properties.currency"]) {
             None => Self::Absent,
-            Some(value) => text_of(&value)
-                .map(|text| text.to_ascii_uppercase())
-                .filter(|code| iso_currency::Currency::from_code(code).is_some())
-                .map_or(Self::Wrong, Self::Code),
+            Some(value) => currency_code(&value).map_or(Self::Wrong, Self::Code),
         }
     }
 
@@ -232,6 +229,12 @@ impl Currency {
     }
 }
 
+fn currency_code(value: &Value) -> Option<String> {
+    text_of(value)
+        .map(|text| text.to_ascii_uppercase())
+        .filter(|code| iso_currency::Currency::from_code(code).is_some())
+}
+
 /// The order's id.
 #[must_use]
 pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> {
@@ -242,15 +245,27 @@ pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> 
 /// that is left. Source: Segment, e-commerce spec v2, "Order Refunded": a partial refund lists its products; 2026-11.
 #[must_use]
 pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
+    stated_refund(connection, event).or_else(|| {
+        let listed = has_product_list(event);
+        listed.then(|| sum_of(&products(event, &CONTENT_ID_FROM.map(str::to_owned)))).flatten()
+    })
+}
+
+/// Whether a refund lists what came back and leaves open what it was worth: a product without a price, and no amount. It is
+/// part of an order, so it is not "everything that is left", and its amount is not guessed.
+#[must_use]
+pub fn refund_is_unpriced(connection: &Connection, event: &Deliverable) -> bool {
+    stated_refund(connection, event).is_none()
+        && has_product_list(event)
+        && products(event, &CONTENT_ID_FROM.map(str::to_owned)).iter().any(|p| p.price.is_none())
+}
+
+fn stated_refund(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
     ["total", "amount", "refund", "revenue", "value"]
         .iter()
         .find_map(|key| decimal_of(event.property(key)?))
         .or_else(|| connection.worth.stated(event))
         .map(|amount| amount.abs())
-        .or_else(|| {
-            let listed = has_product_list(event);
-            listed.then(|| sum_of(&products(event, &CONTENT_ID_FROM.map(str::to_owned)))).flatten()
-        })
 }
 
 /// What is left of an order after all refunds, in the terms in which its value was sent.
@@ -302,7 +317,64 @@ fn minor_digits(currency: Option<&str>) -> u32 {
 pub fn order_id_is_personal(order_id: &str) -> bool {
     crate::connection::looks_personal(&Value::String(order_id.to_owned()))
         || order_id.contains('@')
-        || order_id.to_ascii_lowercase().contains("%40")
+        || order_id.contains("%40")
+}
+
+/// The order's id where a platform takes it as it is and can do without: one that holds an address or number of a person stays
+/// behind, with a note.
+pub fn order_id_to_send(
+    connection: &Connection,
+    event: &Deliverable,
+    target: &str,
+    notes: &mut Vec<Note>,
+) -> Option<String> {
+    let id = order_id(connection, event)?;
+    if order_id_is_personal(&id) {
+        notes.push(Note::rejected(target, "looks like personal data"));
+        return None;
+    }
+    Some(id)
+}
+
+/// Refuses an order id that holds an e-mail address or a phone number, where the platform cannot do without it.
+///
+/// # Errors
+/// It does.
+pub fn check_order_id(order_id: &str) -> Result<(), Refusal> {
+    if order_id_is_personal(order_id) {
+        return Err(Refusal::new(
+            RefusalCode::OrderIdContainsPii,
+            "the order id holds an e-mail address or phone number",
+        )
+        .at("properties.order_id")
+        .as_platform("ORDER_ID_CONTAINS_PII"));
+    }
+    Ok(())
+}
+
+/// A custom field whose name the platforms know, in the type that they take; none if it cannot be had. One wrong type refuses
+/// the whole request of a batch.
+#[must_use]
+pub fn custom_value(name: &str, value: Value) -> Option<Value> {
+    match name {
+        "value" | "net_revenue" | "predicted_ltv" => {
+            decimal_of(&value).filter(|amount| !amount.is_sign_negative() || amount.is_zero()).map(number)
+        }
+        "num_items" => decimal_of(&value).and_then(|count| count.to_u32()).map(Value::from),
+        "currency" => currency_code(&value).map(Value::String),
+        "content_type" => {
+            text_of(&value).filter(|t| t == "product" || t == "product_group").map(Value::String)
+        }
+        "delivery_category" => text_of(&value)
+            .filter(|t| matches!(t.as_str(), "in_store" | "curbside" | "home_delivery"))
+            .map(Value::String),
+        "order_id" => text_of(&value).filter(|id| !order_id_is_personal(id)).map(Value::String),
+        "content_name" | "content_category" | "search_string" | "query" | "status" | "item_number"
+        | "shop_id" | "description" => text_of(&value).map(Value::String),
+        // Built from the products, and from nothing else.
+        "contents" | "content_ids" => None,
+        _ => Some(value),
+    }
 }
 
 /// What an event says about its order, for the state that delivery keeps.

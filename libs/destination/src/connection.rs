@@ -279,11 +279,15 @@ fn names_a_person(key: &str) -> bool {
             .any(|w| folded.contains(w))
 }
 
-/// Whether a text looks like an e-mail address or an international phone number.
+/// Whether a value looks like an e-mail address or an international phone number, or holds one in a list or object.
 #[must_use]
 pub fn looks_personal(value: &Value) -> bool {
-    let Some(text) = value.as_str() else { return false };
-    let text = text.trim();
+    let text = match value {
+        Value::String(text) => text.trim(),
+        Value::Array(list) => return list.iter().any(looks_personal),
+        Value::Object(map) => return map.values().any(looks_personal),
+        Value::Null | Value::Bool(_) | Value::Number(_) => return false,
+    };
     let mail = text
         .split_once('@')
         .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.') && !text.contains("://"));

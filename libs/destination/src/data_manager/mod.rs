@@ -19,9 +19,9 @@ use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
-use crate::google::action;
 use crate::google::oauth::DATA_MANAGER;
 use crate::google::order::Act;
+use crate::google::{MAX_CONVERSION_AGE, action};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use settings::{Account, Settings};
@@ -103,8 +103,8 @@ impl Destination for DataManager {
         &self.limits
     }
 
-    fn max_event_age(&self, _: &Deliverable) -> Option<Duration> {
-        None
+    fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
+        (!Act::of(event).is_adjustment()).then_some(MAX_CONVERSION_AGE)
     }
 
     fn consent_query(&self) -> ConsentQuery {

@@ -9,12 +9,14 @@ use tracklayer_proto::event::v1::Channel;
 
 use super::MAX_SKEW;
 use super::settings::{EventSource, Settings};
-use crate::commerce::{Currency, OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::commerce::{
+    Currency, OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+};
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
-use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
+use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};

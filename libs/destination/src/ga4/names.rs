@@ -77,7 +77,12 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
     let own = folded(map_name(event));
     let recommended =
         RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
-    let name = match (connection.mapped_name(event), event.event.r#type(), recommended) {
+    let mapped = connection.mapped_name(event);
+    if mapped.as_deref() == Some("purchase") && (own == "order refunded" || own == "order cancelled") {
+        let why = "a refund must not be sent as a purchase: it would count as one more";
+        return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
+    }
+    let name = match (mapped, event.event.r#type(), recommended) {
         (Some(name), _, _) => name,
         (None, EventType::Page, _) => return Ok("page_view".to_owned()),
         (None, EventType::Track, Some(name)) => return Ok(name),

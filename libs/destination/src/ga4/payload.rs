@@ -8,7 +8,9 @@ use super::names::{name_of, sanitised};
 use super::settings::Settings;
 use super::{MAX_EVENT_AGE, MAX_SKEW};
 use crate::clicks;
-use crate::commerce::{Currency, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::commerce::{
+    Currency, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+};
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
@@ -172,8 +174,13 @@ fn params(
         }
     }
     for (key, value) in connection.custom_fields(event, "params.", notes) {
-        if let Some(key) = sanitised(&key) {
-            params.insert(key, cut(value));
+        let name = sanitised(&key).filter(|name| !is_reserved_param(name) && !BUILT.contains(&name.as_str()));
+        match (name, value) {
+            (Some(name), value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
+                params.insert(name, cut(value));
+            }
+            // GA4 would drop it, or the whole event, without a word.
+            _ => notes.push(Note::rejected(format!("params.{key}"), "not a parameter that GA4 takes")),
         }
     }
     let session = event
@@ -196,6 +203,9 @@ fn params(
     params.insert("engagement_time_msec".to_owned(), json!(settings.engagement_time_msec));
     Ok(params)
 }
+
+/// Parameters that are built here and checked; a custom one of that name would get round the checks.
+const BUILT: [&str; 4] = ["transaction_id", "value", "currency", "items"];
 
 const TAKEN: [&str; 10] = [
     "products",
@@ -249,6 +259,7 @@ fn insert_money(
             Refusal::new(RefusalCode::InvalidPayload, "a purchase or refund needs the order id")
                 .at("properties.order_id")
         })?;
+        check_order_id(&id)?;
         params.insert("transaction_id".to_owned(), json!(id));
     }
     let currency = Currency::of(connection, event);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 
-use crate::commerce::{Remainder, decimal_of, refund_amount, remainder};
+use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::mapping::{folded, map_name};
@@ -67,7 +67,7 @@ pub fn state_of(event: &Deliverable) -> OrderState {
 /// What is left after this event.
 ///
 /// # Errors
-/// A part was refunded, and what was sent for the order is not known.
+/// A part was refunded, and what was sent for the order, or what came back, is not known.
 pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Result<Adjusted, Refusal> {
     let missing =
         |why: &str| Err(Refusal::new(RefusalCode::MissingValue, why.to_owned()).at("properties.total"));
@@ -79,7 +79,15 @@ pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Resul
             _ => missing("an updated order needs its new value"),
         },
         Act::Purchase | Act::Conversion | Act::Refund => {
-            match remainder(Some(&state_of(event)), refund_amount(connection, event)) {
+            if refund_is_unpriced(connection, event) {
+                return missing("a refund that lists its products needs their prices, or an amount");
+            }
+            let state = state_of(event);
+            let amount = refund_amount(connection, event);
+            if amount.is_some() {
+                check_same_currency(connection, event, &state)?;
+            }
+            match remainder(Some(&state), amount) {
                 Remainder::Nothing => Ok(Adjusted::Void),
                 Remainder::Left(value) => Ok(Adjusted::Worth(value)),
                 Remainder::Unknown => {
@@ -87,6 +95,23 @@ pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Resul
                 }
             }
         }
+    }
+}
+
+/// An amount in another currency says nothing about what is left of an order.
+fn check_same_currency(
+    connection: &Connection,
+    event: &Deliverable,
+    state: &OrderState,
+) -> Result<(), Refusal> {
+    let refunded = Currency::of(connection, event);
+    match (refunded.code(), state.currency.as_deref()) {
+        (Some(refunded), Some(sold)) if !refunded.eq_ignore_ascii_case(sold) => Err(Refusal::new(
+            RefusalCode::InvalidPayload,
+            "the refund is in another currency than the order that was sent",
+        )
+        .at("properties.currency")),
+        _ => Ok(()),
     }
 }
 
@@ -102,7 +127,7 @@ pub fn money(
     products: &[crate::commerce::Product],
     notes: &mut Vec<crate::outcome::Note>,
 ) -> Result<Option<(Decimal, String)>, Refusal> {
-    let currency = crate::commerce::Currency::of(connection, event);
+    let currency = Currency::of(connection, event);
     if act == Act::Purchase {
         let value = connection.worth.of_purchase(event, products)?;
         return Ok(Some((value, currency.required()?.to_owned())));
@@ -120,20 +145,4 @@ pub fn money(
         }
         (None, _) => Ok(None),
     }
-}
-
-/// Refuses an order id that holds an e-mail address or a phone number.
-///
-/// # Errors
-/// It does.
-pub fn check_order_id(order_id: &str) -> Result<(), Refusal> {
-    if crate::commerce::order_id_is_personal(order_id) {
-        return Err(Refusal::new(
-            RefusalCode::OrderIdContainsPii,
-            "the order id holds an e-mail address or phone number",
-        )
-        .at("properties.order_id")
-        .as_platform("ORDER_ID_CONTAINS_PII"));
-    }
-    Ok(())
 }

@@ -17,9 +17,9 @@ use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
-use crate::google::action;
 use crate::google::oauth::ADWORDS;
 use crate::google::order::Act;
+use crate::google::{MAX_CONVERSION_AGE, action};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use settings::{Settings, UploadMode};
@@ -91,8 +91,12 @@ impl Destination for GoogleAds {
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
-        let enhances = self.settings.mode == UploadMode::Enhancement && !Act::of(event).is_adjustment();
-        enhances.then_some(MAX_ENHANCEMENT_AGE)
+        // An adjustment's age is that of the order, which the builder looks at.
+        let max_age = match self.settings.mode {
+            UploadMode::Enhancement => MAX_ENHANCEMENT_AGE,
+            UploadMode::Conversion => MAX_CONVERSION_AGE,
+        };
+        (!Act::of(event).is_adjustment()).then_some(max_age)
     }
 
     fn consent_query(&self) -> ConsentQuery {

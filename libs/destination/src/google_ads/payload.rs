@@ -8,12 +8,14 @@ use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
 use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, MAX_SKEW};
-use crate::commerce::{OrderFacts, Product, decimal_of, number, order_id, products, refund_amount};
+use crate::commerce::{
+    OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+};
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
-use crate::google::order::{Act, Adjusted, adjusted, check_order_id, money, state_of};
+use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};

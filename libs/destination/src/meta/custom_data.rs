@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::payload::{Shape, TAKEN};
 use super::settings::Settings;
-use crate::commerce::{self, Currency, joined, number, order_id, pieces, products};
+use crate::commerce::{self, Currency, custom_value, joined, number, order_id_to_send, pieces, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Deliverable, text_of};
 use crate::mapping::{folded, map_name};
@@ -44,7 +44,7 @@ pub fn custom_data(
         (Some(_), None) => notes.push(Note::rejected("custom_data.value", "a value without a currency")),
         (None, _) => {}
     }
-    if let Some(id) = order_id(connection, event) {
+    if let Some(id) = order_id_to_send(connection, event, "custom_data.order_id", notes) {
         custom.insert("order_id".to_owned(), json!(id));
     }
     insert_contents(&mut custom, event, &all, notes);
@@ -54,16 +54,31 @@ pub fn custom_data(
     {
         custom.insert("search_string".to_owned(), json!(query));
     }
-    if let Some(ltv) = event.property("predicted_ltv").and_then(commerce::decimal_of) {
-        custom.insert("predicted_ltv".to_owned(), number(ltv));
+    let ltv = event.property("predicted_ltv").and_then(|ltv| custom_value("predicted_ltv", ltv.clone()));
+    if let Some(ltv) = ltv {
+        custom.insert("predicted_ltv".to_owned(), ltv);
     }
     if settings.custom_data_passthrough {
         for (key, value) in harmless_properties(event, &TAKEN) {
-            custom.entry(key).or_insert(value);
+            if let Some(value) = custom_value(&key, value) {
+                custom.entry(key).or_insert(value);
+            }
         }
     }
     for (key, value) in connection.custom_fields(event, "custom_data.", notes) {
-        custom.insert(key, value);
+        match custom_value(&key, value) {
+            Some(value) => {
+                custom.insert(key, value);
+            }
+            None => {
+                notes.push(Note::rejected(format!("custom_data.{key}"), "not what the platform takes there"))
+            }
+        }
+    }
+    // A custom field may be one half of the pair.
+    if custom.contains_key("value") && !custom.contains_key("currency") {
+        custom.remove("value");
+        notes.push(Note::rejected("custom_data.value", "a value without a currency"));
     }
     Ok(custom)
 }

@@ -64,6 +64,15 @@ pub fn build(
 ) -> Result<Item, Refusal> {
     let (name, shape) = name_of(connection, settings, event)?;
     let source = action_source(connection, settings, event);
+    if source == ActionSource::BusinessMessaging {
+        // Without messaging_channel and an id of the conversation (2804063 and its kin) it would fail its whole request.
+        return Err(Refusal::new(
+            RefusalCode::EventNotSupported,
+            "events of business messaging need the channel and the conversation, which no event here has",
+        )
+        .at("properties.action_source")
+        .as_platform("2804063"));
+    }
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 

@@ -8,7 +8,7 @@ use super::names::{Name, name_of};
 use super::settings::{EventSource, Settings};
 use super::{MAX_SKEW, max_age};
 use crate::clicks;
-use crate::commerce::{self, Currency, OrderFacts, number, order_id, products};
+use crate::commerce::{self, Currency, OrderFacts, custom_value, number, order_id_to_send, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::mapping::{folded, is_true, map_name};
@@ -249,7 +249,7 @@ fn lead(connection: &Connection, event: &Deliverable) -> Result<Value, Refusal> 
 }
 
 /// Properties that have their own place and never go along as custom ones.
-const TAKEN: [&str; 22] = [
+const TAKEN: [&str; 24] = [
     "event_id",
     "limited_data_use",
     "ttclid",
@@ -269,6 +269,8 @@ const TAKEN: [&str; 22] = [
     "products",
     "lead_id",
     "lead_event_source",
+    "order_id",
+    "orderId",
     "revenue",
     "total",
     "action_source",
@@ -285,7 +287,7 @@ fn properties(
     notes: &mut Vec<Note>,
 ) -> Result<Map<String, Value>, Refusal> {
     let mut map = Map::new();
-    if let Some(id) = order_id(connection, event) {
+    if let Some(id) = order_id_to_send(connection, event, "properties.order_id", notes) {
         map.insert("order_id".to_owned(), json!(id));
     }
     let all = products(event, &settings.content_id_from);
@@ -328,16 +330,34 @@ fn properties(
     }
     if name.is_custom {
         for (key, value) in harmless_properties(event, &TAKEN) {
-            map.entry(key).or_insert(value);
+            if let Some(value) = custom_value(&key, value) {
+                map.entry(key).or_insert(value);
+            }
         }
-        // Money goes out as a pair or not at all, and ids are texts.
+        // Money goes out as a pair or not at all.
         if !map.contains_key("value") || currency.code().is_none() {
             map.remove("value");
             map.remove("currency");
         }
     }
     for (key, value) in connection.custom_fields(event, "properties.", notes) {
-        map.insert(key, value);
+        match custom_value(&key, value) {
+            Some(value) => {
+                map.insert(key, value);
+            }
+            None => {
+                notes.push(Note::rejected(format!("properties.{key}"), "not what the platform takes there"))
+            }
+        }
+    }
+    // A custom field may be one half of the pair.
+    if map.contains_key("value") != map.contains_key("currency") {
+        map.remove("value");
+        map.remove("currency");
+        notes.push(Note::rejected(
+            "properties.value",
+            "a value without a currency, or a currency without a value",
+        ));
     }
     Ok(map)
 }

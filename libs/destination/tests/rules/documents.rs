@@ -225,8 +225,101 @@ fn a_purchase_without_value_is_refused_unless_products_may_stand_in() {
 }
 
 #[test]
-fn an_order_id_that_is_an_address_does_not_reach_google() {
-    for kind in ["google_data_manager", "google_ads"] {
+fn a_custom_field_cannot_break_what_a_whole_request_hangs_on() {
+    for (kind, prefix, part) in
+        [("meta_capi", "custom_data.", "/custom_data"), ("tiktok_events", "properties.", "/properties")]
+    {
+        let plain = build(&document(kind), purchase(), Consent::Allow).unwrap().body;
+        for (name, value) in [
+            ("value", json!("much")),
+            ("value", json!(-3)),
+            ("currency", json!("EURO")),
+            ("contents", json!("[]")),
+            ("content_type", json!("bundle")),
+            ("order_id", json!("jane@example.com")),
+            ("order_id", json!({ "id": 1 })),
+            ("tags", json!(["jane@example.com"])),
+            ("buyer", json!({ "who": { "phone": "+49 151 23456789" } })),
+        ] {
+            let key = format!("{prefix}{name}");
+            let document = with(document(kind), "/constants", json!({ &key: value }));
+            let item = build(&document, purchase(), Consent::Allow).unwrap();
+            assert_eq!(item.body.pointer(part), plain.pointer(part), "{kind} {name} {value}");
+            assert!(item.notes.iter().any(|note| note.field == key), "{kind} {name}: {:?}", item.notes);
+        }
+        // One that fits goes out, in the platform's type.
+        let document = with(document(kind), "/constants", json!({ format!("{prefix}value"): "12.50" }));
+        let item = build(&document, purchase(), Consent::Allow).unwrap();
+        assert_eq!(item.body.pointer(&format!("{part}/value")), Some(&json!(12.5)), "{kind}");
+        // A value where no currency is stays behind.
+        let mut event = with(purchase(), "/event", json!("Product Viewed"));
+        event["properties"].as_object_mut().unwrap().remove("currency");
+        let item = build(&document, event, Consent::Allow).unwrap();
+        assert_eq!(item.body.pointer(&format!("{part}/value")), None, "{kind}: {}", item.body);
+    }
+}
+
+#[test]
+fn a_custom_parameter_at_ga4_is_one_that_it_takes() {
+    let plain = build(&document("ga4_mp"), purchase(), Consent::Allow).unwrap().body;
+    for (name, value) in [
+        ("tags", json!(["a"])),
+        ("shape", json!({ "a": 1 })),
+        ("value", json!("much")),
+        ("transaction_id", json!("another")),
+        ("ga_x", json!(1)),
+    ] {
+        let key = format!("params.{name}");
+        let document = with(document("ga4_mp"), "/constants", json!({ &key: value }));
+        let item = build(&document, purchase(), Consent::Allow).unwrap();
+        assert_eq!(item.body["events"], plain["events"], "{name}");
+        assert!(item.notes.iter().any(|note| note.field == key), "{name}: {:?}", item.notes);
+    }
+    let document = with(document("ga4_mp"), "/constants", json!({ "params.tier": "gold" }));
+    let body = build(&document, purchase(), Consent::Allow).unwrap().body;
+    assert_eq!(body["events"][0]["params"]["tier"], "gold");
+}
+
+#[test]
+fn the_oldest_event_is_the_same_for_lane_and_builder() {
+    for kind in KINDS {
+        let destination = opened(&document(kind));
+        let event = deliverable(purchase(), Consent::Allow, None);
+        let at = |age: std::time::Duration| destination.build(&event, event.time() + age);
+        match destination.max_event_age(&event) {
+            Some(age) => {
+                assert!(at(age).is_ok(), "{kind}");
+                let refusal = at(age + std::time::Duration::from_secs(1)).unwrap_err();
+                assert_eq!(refusal.code, RefusalCode::EventTooOld, "{kind}");
+            }
+            None => assert!(at(std::time::Duration::from_secs(1_000 * 86_400)).is_ok(), "{kind}"),
+        }
+    }
+}
+
+#[test]
+fn business_messaging_does_not_cost_its_neighbours_a_request() {
+    let event = with(purchase(), "/properties/action_source", json!("business_messaging"));
+    let refusal = build(&document("meta_capi"), event, Consent::Allow).unwrap_err();
+    assert_eq!((refusal.code, refusal.platform_code), (RefusalCode::EventNotSupported, Some("2804063")));
+}
+
+#[test]
+fn an_order_id_that_is_an_address_reaches_no_platform() {
+    for id in ["jane@example.com", "order-jane%40example.com", "+49 151 23456789"] {
+        let event = with(purchase(), "/properties/order_id", json!(id));
+        for (kind, note) in [("meta_capi", "custom_data.order_id"), ("tiktok_events", "properties.order_id")]
+        {
+            let item = build(&document(kind), event.clone(), Consent::Allow).unwrap();
+            assert!(!item.body.to_string().contains(id), "{kind} {id}: {}", item.body);
+            assert!(item.notes.iter().any(|n| n.field == note), "{kind} {id}: {:?}", item.notes);
+        }
+        // Custom events at TikTok take other properties along.
+        let custom = with(document("tiktok_events"), "/settings/send_custom_events", json!(true));
+        let item = build(&custom, with(event.clone(), "/event", json!("Quiz")), Consent::Allow).unwrap();
+        assert!(!item.body.to_string().contains(id), "{id}: {}", item.body);
+    }
+    for kind in ["google_data_manager", "google_ads", "ga4_mp"] {
         for id in ["jane@example.com", "order-jane%40example.com", "+49 151 23456789"] {
             let event = with(purchase(), "/properties/order_id", json!(id));
             let refusal = build(&document(kind), event, Consent::Allow).unwrap_err();

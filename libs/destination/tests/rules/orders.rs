@@ -67,6 +67,38 @@ fn a_partial_refund_may_list_its_products() {
 }
 
 #[test]
+fn products_without_prices_are_no_refund_of_everything() {
+    for products in [
+        json!([{ "product_id": "p_2", "quantity": 1 }]),
+        json!([{ "product_id": "p_2", "price": 9.4 }, { "product_id": "p_1" }]),
+    ] {
+        for kind in ["google_ads", "google_data_manager"] {
+            let event = refund(json!({ "products": products }));
+            let refusal = change(kind, event, Some(state("54.4", None, "0"))).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::MissingValue, "{kind}");
+            let stated = refund(json!({ "products": products, "total": 9.4 }));
+            assert!(change(kind, stated, Some(state("54.4", None, "0"))).is_ok(), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_refund_in_another_currency_is_not_subtracted() {
+    let sold = OrderState { currency: Some("USD".to_owned()), ..state("54.4", None, "0") };
+    for kind in ["google_ads", "google_data_manager"] {
+        for total in [10, 1000] {
+            let refusal = change(kind, refund(json!({ "total": total })), Some(sold.clone())).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::InvalidPayload, "{kind} {total}");
+            assert_eq!(refusal.field.as_deref(), Some("properties.currency"));
+        }
+        assert!(
+            change(kind, refund(json!({})), Some(sold.clone())).is_ok(),
+            "{kind}: everything is everything"
+        );
+    }
+}
+
+#[test]
 fn a_partial_refund_of_an_unknown_order_is_not_guessed() {
     for kind in ["google_ads", "google_data_manager"] {
         let refusal = change(kind, refund(json!({ "total": 10 })), None).unwrap_err();
@@ -140,4 +172,9 @@ fn a_refund_is_never_one_more_purchase() {
         let refusal = build(&mapped, refund(json!({ "total": 10 })), Consent::Allow).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::EventNotSupported, "{kind}");
     }
+    let mapped = with(document("ga4_mp"), "/event_map", json!({ "Order Refunded": "purchase" }));
+    let mut event = refund(json!({ "total": 10 }));
+    event["integrations"] = purchase()["integrations"].clone();
+    let refusal = build(&mapped, event, Consent::Allow).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::EventNotSupported);
 }

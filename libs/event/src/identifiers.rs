@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
 use tracklayer_proto::event::v1::{Event, EventType};
 
 use crate::json;
@@ -39,7 +40,8 @@ pub struct EventIdentifier {
     pub level: Level,
 }
 
-/// Every identifier of an event, user id first, without repeats. `user_id_type` is the source's (empty: `user_id`).
+/// Every identifier of an event, user id first, without repeats, ten at most. `user_id_type` is the source's (empty:
+/// `user_id`).
 ///
 /// E-mail and phone are taken from traits, `context.traits` and `properties`; the traits of a group describe the group
 /// and are left out. An alias adds its previous id, as a user id or an anonymous id: see `is_user_id`.
@@ -96,27 +98,34 @@ fn add(found: &mut Vec<EventIdentifier>, identifier_type: &str, value: Option<St
 
 fn add_contacts(found: &mut Vec<EventIdentifier>, object: &[u8]) {
     let Ok(text) = std::str::from_utf8(object) else { return };
-    // Stored text was parsed at ingest; what is empty has no members.
-    let _ = json::for_each_member(text, |key, value| match key {
-        "email" => add(found, EMAIL, json::text(value).and_then(|v| email(&v)), Level::Person),
-        "phone" => add(found, PHONE, json::text(value).and_then(|v| phone(&v)), Level::Person),
-        _ => {}
-    });
+    let [email_value, phone_value] = last_values(text, ["email", "phone"]);
+    add(found, EMAIL, email_value.and_then(json::text).and_then(|v| email(&v)), Level::Person);
+    add(found, PHONE, phone_value.and_then(json::text).and_then(|v| phone(&v)), Level::Person);
 }
 
 fn add_context(found: &mut Vec<EventIdentifier>, context: &[u8]) {
     let Ok(text) = std::str::from_utf8(context) else { return };
-    let _ = json::for_each_member(text, |key, value| match key {
-        "traits" if json::is_object(value) => add_contacts(found, value.get().as_bytes()),
-        "device" if json::is_object(value) => {
-            let _ = json::for_each_member(value.get(), |key, value| {
-                if key == "id" {
-                    add(found, DEVICE_ID, json::text(value).and_then(|v| id(&v)), Level::Device);
-                }
-            });
+    let [traits, device] = last_values(text, ["traits", "device"]);
+    if let Some(traits) = traits.filter(|value| json::is_object(value)) {
+        add_contacts(found, traits.get().as_bytes());
+    }
+    if let Some(device) = device.filter(|value| json::is_object(value)) {
+        let [device_id] = last_values(device.get(), ["id"]);
+        add(found, DEVICE_ID, device_id.and_then(json::text).and_then(|v| id(&v)), Level::Device);
+    }
+}
+
+/// The last value of each key. An event that repeats a key a thousand times has no more identifiers for it: identity and
+/// consent refuse a whole batch for one event with more than they take, and its partition would stand still.
+fn last_values<'a, const N: usize>(object: &'a str, keys: [&str; N]) -> [Option<&'a RawValue>; N] {
+    let mut values = [None; N];
+    // Stored text was parsed at ingest; what is empty has no members.
+    let _ = json::for_each_member(object, |key, value| {
+        if let Some(at) = keys.iter().position(|known| *known == key) {
+            values[at] = Some(value);
         }
-        _ => {}
     });
+    values
 }
 
 /// An opaque id: trimmed, case kept; `None` for what no id is.
@@ -187,6 +196,31 @@ mod tests {
             ("device_id", "d-1"),
         ];
         assert_eq!(kinds(&event), expected.map(|(t, v)| (t.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_key_that_is_repeated_a_thousand_times_gives_one_identifier() {
+        let repeat = |member: &dyn Fn(usize) -> String| {
+            Bytes::from(format!("{{{}}}", (0..1_200).map(member).collect::<Vec<_>>().join(",")))
+        };
+        let event = Event {
+            r#type: EventType::Alias.into(),
+            user_id: "u_1".into(),
+            anonymous_id: "a".into(),
+            previous_id: "u_2".into(),
+            traits_json: repeat(&|n| format!(r#""email":"t{n}@x.de","phone":"+49151000{n:04}""#)),
+            properties_json: repeat(&|n| format!(r#""email":"p{n}@x.de","phone":"+49152000{n:04}""#)),
+            context_json: repeat(&|n| {
+                format!(
+                    r#""traits":{{"email":"c{n}@x.de","phone":"+49153000{n:04}"}},"device":{{"id":"d","id":"d{n}"}}"#
+                )
+            }),
+            ..Event::default()
+        };
+        let found = kinds(&event);
+        assert_eq!(found.len(), 10, "{found:?}");
+        assert!(found.contains(&("email".to_owned(), "t1199@x.de".to_owned())), "{found:?}");
+        assert!(found.contains(&("device_id".to_owned(), "d1199".to_owned())), "{found:?}");
     }
 
     #[test]

@@ -171,7 +171,9 @@ pub fn is_blank(raw: &RawValue) -> bool {
 }
 
 /// Merges object `under` below object `over`: members of `over` win, objects on both sides are merged, and all other
-/// text is taken over unchanged. Neither may be nested deeper than the scan allows.
+/// text is taken over unchanged, keys that stand twice included: whoever reads the result decides about them as if nothing
+/// had been merged (consent must see a refusal that is repeated as a grant). Neither may be nested deeper than the scan
+/// allows.
 ///
 /// # Errors
 /// One of the two is not an object.
@@ -184,21 +186,14 @@ pub fn merge_objects(over: &str, under: &str) -> Result<String, serde_json::Erro
 fn merge_into<'a>(over: &'a str, under: &'a str, merged: &mut String) -> Result<(), serde_json::Error> {
     let mut members: Vec<(String, &RawValue, Option<&RawValue>)> = Vec::new();
     let mut index: HashMap<String, usize> = HashMap::new();
-    for_each_member(over, |key, value| match index.get(key) {
-        Some(&at) => members[at].1 = value,
-        None => {
-            index.insert(key.to_owned(), members.len());
-            members.push((key.to_owned(), value, None));
-        }
+    for_each_member(over, |key, value| {
+        // Of a key that stands twice the last one counts, and is merged.
+        index.insert(key.to_owned(), members.len());
+        members.push((key.to_owned(), value, None));
     })?;
-    let own = members.len();
     for_each_member(under, |key, value| match index.get(key) {
-        Some(&at) if at < own => members[at].2 = Some(value),
-        Some(&at) => members[at].1 = value,
-        None => {
-            index.insert(key.to_owned(), members.len());
-            members.push((key.to_owned(), value, None));
-        }
+        Some(&at) => members[at].2 = Some(value),
+        None => members.push((key.to_owned(), value, None)),
     })?;
     merged.push('{');
     for (index, (key, value, below)) in members.into_iter().enumerate() {
@@ -266,6 +261,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!(merged, r#"{"ip":"1.2.3.4","page":{"url":"u","title":"t"},"n":1.50,"locale":"de"}"#);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_still_does_after_the_merge() {
+        let merged = merge_objects(r#"{"a":1,"a":{"b":2,"b":3}}"#, r#"{"a":{"c":4},"d":5,"d":6}"#).unwrap();
+        assert_eq!(merged, r#"{"a":1,"a":{"b":2,"b":3,"c":4},"d":5,"d":6}"#);
     }
 
     #[test]

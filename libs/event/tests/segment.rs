@@ -110,6 +110,24 @@ fn a_second_consent_object_cannot_undo_the_first() {
 }
 
 #[test]
+fn a_batchs_context_does_not_hide_a_refusal_that_is_said_twice() {
+    let batch =
+        parse_batch(r#"{"batch":[{}],"context":{"ip":"198.51.100.1","consent":{"gpc":false}}}"#).unwrap();
+    let mut context = server();
+    context.batch_context = batch.context;
+    for consent in [
+        r#""consent":{"categoryPreferences":{"Ads":false}},"consent":{"categoryPreferences":{"Ads":true}}"#,
+        r#""consent":{"categoryPreferences":{"Ads":false,"Ads":true}}"#,
+    ] {
+        let json = format!(r#"{{"type":"page","userId":"u","context":{{{consent}}}}}"#);
+        let found = parse_event(json.as_bytes(), &context).unwrap();
+        assert_eq!(found.ip, "198.51.100.1");
+        let categories = found.consent.unwrap().categories;
+        assert!(categories.iter().all(|c| !c.allowed) && categories.len() == 1, "{consent}: {categories:?}");
+    }
+}
+
+#[test]
 fn numbers_as_ids_become_text() {
     let found = event(
         r#"{"type":"track","event":"E","userId":42,"anonymousId":7.0,"messageId":12345678901234567890}"#,

@@ -82,7 +82,8 @@ impl Interceptor for ServiceToken {
     }
 }
 
-/// Puts on each call to another service: the token, what is left of the caller's deadline, and the trace.
+/// Puts on each call to another service: the token, what is left of the caller's deadline (or less, if the call asks for less), and
+/// the trace.
 #[derive(Clone)]
 pub struct BearerToken {
     authorization: MetadataValue<Ascii>,
@@ -106,10 +107,9 @@ impl std::fmt::Debug for BearerToken {
 impl Interceptor for BearerToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.authorization.clone());
-        if let Some(remaining) = deadline::remaining()
-            && !request.metadata().contains_key("grpc-timeout")
-        {
-            request.set_timeout(remaining);
+        if let Some(remaining) = deadline::remaining() {
+            let asked = deadline::callers(request.metadata().as_ref());
+            request.set_timeout(asked.map_or(remaining, |asked| asked.min(remaining)));
         }
         if let Some(traceparent) = tracklayer_telemetry::context::current_traceparent()
             && let Ok(value) = traceparent.parse()

@@ -77,7 +77,7 @@ where
 }
 
 /// The `grpc-timeout` header. Source: gRPC over HTTP/2, "Requests": at most 8 digits and a unit; 2025-11.
-fn callers(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn callers(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if number.is_empty() || number.len() > 8 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -118,6 +118,26 @@ mod tests {
                 "{nonsense}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn an_onward_call_has_the_shorter_of_what_is_left_and_what_it_asks_for() {
+        use tonic::service::Interceptor as _;
+        let mut outgoing =
+            crate::auth::BearerToken::new(&tracklayer_ids::Secret::new("t".to_owned())).unwrap();
+        let mut of = async |asked: Option<Duration>| {
+            let mut request = tonic::Request::new(());
+            if let Some(asked) = asked {
+                request.set_timeout(asked);
+            }
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let sent = DEADLINE.scope(deadline, async { outgoing.call(request) }).await.unwrap();
+            callers(sent.metadata().as_ref()).unwrap()
+        };
+        let left = Duration::from_secs(4)..=Duration::from_secs(5);
+        assert!(left.contains(&of(None).await));
+        assert!(left.contains(&of(Some(Duration::from_secs(60))).await), "nobody waits for it any more");
+        assert_eq!(of(Some(Duration::from_secs(1))).await, Duration::from_secs(1));
     }
 
     #[tokio::test]

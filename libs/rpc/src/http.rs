@@ -15,7 +15,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::ServeError;
+use crate::{
+    ServeError,
+    connection::{Connection, OPENING},
+};
 
 /// How long a client may take to send its headers: a slow one must not hold a place.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,6 +92,7 @@ async fn serve_connection(
     let service = TowerToHyperService::new(
         app.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
     );
+    let stream = Connection::new(stream, cut.clone(), OPENING);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let mut stopping = false;

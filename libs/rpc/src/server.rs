@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -14,7 +14,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Service, ServiceBuilder};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, OPENING};
 use crate::layer::{deadline, observe::Observe, panics::CatchPanic, shed, trace::Trace};
 
 /// Bytes under way on one stream; HTTP/2's own 64 KiB slows batches down by a fifth.
@@ -29,7 +29,9 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long the answer to that may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
-/// After this a connection is ended gently, so that callers spread over replicas that came later.
+/// Pause after an accept failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After this a connection is ended gently, so that callers who do not balance by themselves spread over replicas that came later.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(900);
 
 /// What a server takes at once.
@@ -133,9 +135,20 @@ impl GrpcServer {
             .into_inner();
         let cut = CancellationToken::new();
         let cuttable = cut.clone();
-        let incoming = TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .map_ok(move |stream| Connection::new(stream, cuttable.clone()));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(move |accepted| {
+            let cuttable = cuttable.clone();
+            async move {
+                match accepted {
+                    Ok(stream) => Ok(Connection::new(stream, cuttable, OPENING)),
+                    Err(error) => {
+                        // As when file handles are used up: the next one would fail at once, too.
+                        tracing::warn!(error = %error, "could not accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        Err(error)
+                    }
+                }
+            }
+        });
         let stopping = shutdown.clone();
         let served = self.served.clone();
         let goodbye = async move {

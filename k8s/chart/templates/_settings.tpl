@@ -12,7 +12,7 @@ identity:
   health: tracklayer.identity.v1.IdentityService
   http: false
   redis: false
-  calls: []
+  calls: [consent]
 consent:
   health: tracklayer.consent.v1.ConsentService
   http: false

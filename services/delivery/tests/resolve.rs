@@ -95,9 +95,11 @@ async fn start_services(
         addresses.push(format!("http://{}", grpc.local_addr().unwrap()));
         Listeners { grpc, http: None, ops: listener().await }
     };
+    let (at_identity, at_consent) = (listeners().await, listeners().await);
     let identity = tracklayer_identity::Config {
         database_url: database.secret_url(),
         master_key: master_key.clone(),
+        consent_address: format!("http://{}", at_consent.grpc.local_addr().unwrap()),
         database_connections: 4,
         policy_file: None,
     };
@@ -108,8 +110,8 @@ async fn start_services(
         policy_file: None,
         receipt_retention_days: 731,
     };
-    tokio::spawn(tracklayer_identity::run(identity, listeners().await, shutdown.clone()));
-    tokio::spawn(tracklayer_consent::run(consent, listeners().await, shutdown.clone()));
+    tokio::spawn(tracklayer_identity::run(identity, at_identity, shutdown.clone()));
+    tokio::spawn(tracklayer_consent::run(consent, at_consent, shutdown.clone()));
     let connect = |address: &str| {
         tracklayer_rpc::connect_lazy(address, Secret::new(master_key.service_token())).unwrap()
     };

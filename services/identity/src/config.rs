@@ -15,6 +15,8 @@ pub struct Config {
     /// recognised any more.
     #[serde(skip, default = "no_key")]
     pub master_key: MasterKey,
+    /// Where consent answers, `http://host:port`: it is told of merges and splits.
+    pub consent_address: String,
     /// Connections to PostgreSQL, 2 to 200.
     #[serde(default = "default_database_connections")]
     pub database_connections: u32,
@@ -55,7 +57,9 @@ mod tests {
     #[test]
     fn settings_without_a_key_or_with_too_few_connections_are_refused() {
         let read = |text: &str| serde_json::from_str::<Config>(text).unwrap();
-        let mut config = read(r#"{"database_url": "postgres://localhost/t", "database_connections": 1}"#);
+        let mut config = read(
+            r#"{"database_url": "postgres://localhost/t", "consent_address": "http://c", "database_connections": 1}"#,
+        );
         assert_eq!(config.problems().len(), 2);
         config.master_key = MasterKey::new([1; 32]);
         config.database_connections = 20;

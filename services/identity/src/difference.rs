@@ -8,6 +8,7 @@ use tracklayer_ids::SubjectKey;
 
 use crate::graph::{Node, Verdict};
 use crate::leader::leader;
+use crate::narrowing::{Cause, Outdated, outdated};
 use crate::policy::Types;
 use crate::union_find::UnionFind;
 
@@ -115,6 +116,8 @@ pub struct Difference {
     pub gone_profiles: Vec<ProfileId>,
     /// Entries of the merge log.
     pub changes: Vec<Change>,
+    /// Whose earlier decisions are out of date.
+    pub outdated: BTreeMap<Cause, Outdated>,
     /// The component of each node now.
     pub component_of: Vec<ComponentId>,
 }
@@ -153,6 +156,7 @@ pub fn difference(
     let after = profiles(types, nodes, stored, |n| Some((profile_of[n], component_of[n])));
     let mut result = Difference {
         changes: changes(stored, verdict, &profile_of, &before, &after),
+        outdated: outdated(stored, &before, &profile_of),
         ..Difference::default()
     };
     for (n, old) in stored.iter().enumerate() {

@@ -3,11 +3,14 @@
 //! Modules in reading order. Pure: [`policy`] (types, limits, blocked values), [`identifier`] (values become keyed
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
 //! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
-//! (the newest of each kind), [`difference`] (what a new answer changes in what is stored). Then [`resolve`] (a batch of
-//! events; [`recent`] spares questions) over [`store`] (all SQL), and around it [`grpc`], [`config`], [`error`] and [`metrics`].
+//! (the newest of each kind), [`difference`] (what a new answer changes in what is stored), [`narrowing`] (whose earlier
+//! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] spares questions) over [`store`] (all
+//! SQL), [`consent`] (tells consent's log of merges and splits), and around it [`grpc`], [`config`], [`error`] and
+//! [`metrics`].
 
 pub mod click_ids;
 pub mod config;
+pub mod consent;
 pub mod decision;
 pub mod difference;
 pub mod error;
@@ -17,6 +20,7 @@ pub mod grpc;
 pub mod identifier;
 pub mod leader;
 pub mod metrics;
+pub mod narrowing;
 pub mod policy;
 pub mod recent;
 pub mod resolve;

@@ -25,6 +25,10 @@ pub fn describe() {
         "tracklayer_identity_record_retries_total",
         "Transactions tried again because of others, by reason (moved, deadlock, serialization, lock_timeout)."
     );
+    describe_counter!(
+        "tracklayer_identity_narrowings_total",
+        "Merges and splits for consent's narrowing log, by outcome (told; late: consent did not take it now, it is tried again)."
+    );
     describe_histogram!(
         "tracklayer_identity_resolve_duration_seconds",
         Unit::Seconds,
@@ -48,6 +52,13 @@ pub(crate) fn resolved(answers: impl Iterator<Item = Resolution>, dropped: u64, 
 /// Stored profiles changed.
 pub(crate) fn changed(kind: ChangeKind) {
     counter!("tracklayer_identity_profile_changes_total", "kind" => kind.as_str()).increment(1);
+}
+
+/// Consent was told, or could not be told yet.
+pub(crate) fn told(told: usize, late: usize) {
+    for (outcome, count) in [("told", told), ("late", late)] {
+        counter!("tracklayer_identity_narrowings_total", "outcome" => outcome).increment(count as u64);
+    }
 }
 
 /// A transaction is tried again.

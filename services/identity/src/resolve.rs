@@ -1,7 +1,8 @@
 //! Resolves a batch: whose profile each event belongs to, recording what is new.
 //!
 //! The usual batch costs one round trip. Where something is new, it is recorded in one transaction, and what that may have
-//! changed is looked up again, also for the batch's other events. Statements do not grow with the batch.
+//! changed is looked up again, also for the batch's other events. Statements do not grow with the batch. Whose company
+//! changed is in consent's narrowing log before the answer goes out (see [`crate::consent`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use tracklayer_ids::{MasterKey, SourceId, SubjectKey, WorkspaceId};
 
 use crate::click_ids::{ClickKind, Clicks, Sighting};
+use crate::consent::Telling;
 use crate::decision::pair;
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::{IdentityError, StoreError};
@@ -20,8 +22,9 @@ use crate::policy::{Policy, Types};
 use crate::recent::{LAST_SEEN_COARSE, RecentPairs};
 use crate::store::Store;
 use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, Question};
+use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
-use crate::store::record::NewEvidence;
+use crate::store::record::{NewEvidence, Recorded};
 use crate::store::touch::SeenPair;
 
 /// Most events of one batch.
@@ -64,7 +67,8 @@ pub enum Resolution {
 pub struct Answer {
     /// Key of the profile; `None` for [`Resolution::None`].
     pub canonical_key: Option<SubjectKey>,
-    /// The event's own identifiers first, then those of its profile; at most [`MAX_SUBJECT_KEYS`].
+    /// The event's own identifiers first, then the profile's key and those of its other members; at most
+    /// [`MAX_SUBJECT_KEYS`].
     pub subject_keys: Vec<SubjectKey>,
     /// How it was found.
     pub resolution: Resolution,
@@ -100,6 +104,7 @@ pub struct Resolver {
     master_key: MasterKey,
     policy: Arc<Policy>,
     recent: RecentPairs,
+    telling: Option<Telling>,
 }
 
 /// What a pair of the batch asks for.
@@ -114,13 +119,20 @@ enum News {
 }
 
 impl Resolver {
-    /// Over a store, with the installation's key and rules.
+    /// Over a store, with the installation's key and rules. Merges and splits wait in the store until somebody tells consent.
     #[must_use]
     pub fn new(store: Store, master_key: MasterKey, policy: Policy) -> Self {
-        Self { store, master_key, policy: Arc::new(policy), recent: RecentPairs::default() }
+        Self { store, master_key, policy: Arc::new(policy), recent: RecentPairs::default(), telling: None }
     }
 
-    /// Resolves a batch; answers in the order of `items`. When this returns, what was new is committed. Safe to repeat.
+    /// Has consent told of merges and splits before they are answered.
+    #[must_use]
+    pub fn telling(self, telling: Telling) -> Self {
+        Self { telling: Some(telling), ..self }
+    }
+
+    /// Resolves a batch; answers in the order of `items`. When this returns, what was new is committed, and consent was told
+    /// of it unless it was away. Safe to repeat.
     ///
     /// # Errors
     /// The database.
@@ -178,10 +190,10 @@ impl Resolver {
         let clicks = batch.clicks_worth_writing();
         let is_new = !evidence.pairs.is_empty();
         let written: Vec<SeenPair> = evidence.pairs.iter().chain(&again).cloned().collect();
-        let changed = if is_new {
-            self.store.record(workspace, &mut batch.types, evidence).await?.components
+        let recorded = if is_new {
+            self.store.record(workspace, &mut batch.types, evidence).await?
         } else {
-            BTreeSet::new()
+            Recorded::default()
         };
         self.store.touch(workspace, &again).await?;
         self.store.keep_clicks(workspace, &clicks).await?;
@@ -189,12 +201,21 @@ impl Resolver {
             self.recent.note(workspace, pair, pair.first_seen, pair.last_seen);
         }
         if is_new {
-            let question = Question { macs: batch.stale(&changed), pairs: Vec::new() };
-            let lookup = self.store.look_up(workspace, &question).await?;
+            let question = Question { macs: batch.stale(&recorded.components), pairs: Vec::new() };
+            let (lookup, ()) =
+                tokio::join!(self.store.look_up(workspace, &question), self.tell(&recorded.narrowings));
+            let lookup = lookup?;
             batch.learn(&question.macs, lookup.known, lookup.profiles);
         }
         batch.overlay_clicks();
         Ok(is_new)
+    }
+
+    /// Nothing merged or split: no round trip.
+    async fn tell(&self, narrowings: &[Waiting]) {
+        if let Some(telling) = self.telling.as_ref().filter(|_| !narrowings.is_empty()) {
+            telling.tell(narrowings).await;
+        }
     }
 }
 
@@ -387,7 +408,10 @@ impl<'a> Batch<'a> {
             clicks.merge(&profile.clicks);
             person_known |= profile.person;
             let own: BTreeSet<SubjectKey> = subject_keys.iter().copied().collect();
-            let others = profile.members.iter().copied().filter(|key| !own.contains(key));
+            // The profile's own key first: it is what a merge or a split of it names, also where it has more than fit.
+            let canonical = std::iter::once(profile.key);
+            let members = profile.members.iter().copied().filter(|key| *key != profile.key);
+            let others = canonical.chain(members).filter(|key| !own.contains(key));
             subject_keys.extend(others.take(MAX_SUBJECT_KEYS - own.len()));
         }
         Answer {

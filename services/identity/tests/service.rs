@@ -9,32 +9,37 @@ use tracklayer_proto::event::v1::ClickIds;
 use tracklayer_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use tracklayer_proto::identity::v1::{Identifier, LookUpRequest, Resolution, ResolveItem, ResolveRequest};
 use tracklayer_rpc::{Channel, Listeners};
-use tracklayer_testkit::{TestDatabase, listener};
+use tracklayer_testkit::{TestDatabase, eventually, listener};
 
 struct Service {
     address: String,
     ops: String,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), tracklayer_identity::RunError>>,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 const KEY: [u8; 32] = [9; 32];
 
 async fn start() -> Service {
-    let database = tracklayer_testkit::database(&[("identity", &tracklayer_identity::MIGRATOR)]).await;
+    start_on(tracklayer_testkit::database(&[("identity", &tracklayer_identity::MIGRATOR)]).await).await
+}
+
+async fn start_on(database: TestDatabase) -> Service {
     let listeners = Listeners { grpc: listener().await, http: None, ops: listener().await };
     let address = format!("http://{}", listeners.grpc.local_addr().unwrap());
     let ops = listeners.ops.local_addr().unwrap().to_string();
     let config = Config {
         database_url: database.secret_url(),
         master_key: MasterKey::new(KEY),
+        // Nobody is there: what merges is told later, and resolving goes on.
+        consent_address: "http://127.0.0.1:9".to_owned(),
         database_connections: 4,
         policy_file: None,
     };
     let stop = CancellationToken::new();
     let task = tokio::spawn(tracklayer_identity::run(config, listeners, stop.clone()));
-    Service { address, ops, stop, task, _database: database }
+    Service { address, ops, stop, task, database }
 }
 
 fn client(service: &Service, token: String) -> IdentityServiceClient<Channel> {
@@ -93,9 +98,28 @@ async fn a_batch_is_resolved_looked_up_and_refused_without_the_token() {
         metrics.contains("tracklayer_identity_resolved_events_total{resolution=\"recorded\"} 1"),
         "{metrics}"
     );
-    assert!(http_get(&service.ops, "/readyz").await.starts_with("HTTP/1.1 200"));
+    eventually("readiness", async || is_ready(&service).await.then_some(())).await;
     service.stop.cancel();
     service.task.await.unwrap().unwrap();
+}
+
+async fn is_ready(service: &Service) -> bool {
+    http_get(&service.ops, "/readyz").await.starts_with("HTTP/1.1 200")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_its_tables_wants_no_traffic_until_they_are_there() {
+    let service = start_on(tracklayer_testkit::database(&[]).await).await;
+    let mut client = client(&service, MasterKey::new(KEY).service_token());
+    let item = ResolveItem { identifiers: vec![identifier("user_id", "u-1")], ..ResolveItem::default() };
+    let request = ResolveRequest { workspace_id: 1, items: vec![item] };
+    assert!(client.resolve(request.clone()).await.is_err(), "it answers, and has no tables");
+    assert!(!is_ready(&service).await);
+    tracklayer_postgres::migrate(&service.database.pool, "identity", &tracklayer_identity::MIGRATOR)
+        .await
+        .unwrap();
+    eventually("readiness", async || is_ready(&service).await.then_some(())).await;
+    assert_eq!(client.resolve(request).await.unwrap().into_inner().results.len(), 1);
 }
 
 async fn http_get(address: &str, path: &str) -> String {

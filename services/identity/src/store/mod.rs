@@ -1,11 +1,13 @@
 //! All SQL of identity. Batches travel as arrays, so the number of statements does not depend on their size.
 //!
 //! Modules in reading order: [`lookup`] (what is known about a batch: one round trip), [`record`] (new evidence: locks,
-//! recompute, write), [`region`] (what a recompute reads), [`write`] (what it writes), [`touch`] (times and click ids),
-//! [`profile`] (one profile for people), `numbers` (numbers of components and profiles).
+//! recompute, write), [`region`] (what a recompute reads), [`write`] (what it writes), [`outbox`] (what consent has yet to be
+//! told), [`touch`] (times and click ids), [`profile`] (one profile for people), `numbers` (numbers of components and
+//! profiles).
 
 pub mod lookup;
 mod numbers;
+pub mod outbox;
 pub mod profile;
 pub mod record;
 mod region;

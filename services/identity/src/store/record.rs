@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection, Row};
 use tracklayer_ids::WorkspaceId;
 
 use super::lookup::Place;
+use super::outbox::{Waiting, write_narrowings};
 use super::region::{Region, RegionError, Seed};
 use super::touch::{SeenPair, insert_links};
 use super::write::write_difference;
@@ -47,6 +48,8 @@ pub struct NewEvidence {
 pub struct Recorded {
     /// Components that were locked: what was looked up of them before is stale.
     pub components: BTreeSet<ComponentId>,
+    /// What consent has to be told now.
+    pub narrowings: Vec<Waiting>,
 }
 
 /// Why a try failed.
@@ -155,12 +158,14 @@ impl Store {
             spare.next().expect("a node needs at most one new component and one new profile")
         });
         let cause = |nodes: &[usize]| cause_of(&region, &stored, nodes);
-        write_difference(&mut transaction, workspace, &region, &change, &verdict, cause).await?;
+        write_difference(&mut transaction, workspace, &region, &change, &verdict, &cause).await?;
+        let narrowings = write_narrowings(&mut transaction, workspace, &change.outdated, &cause).await?;
         transaction.commit().await?;
 
         change.changes.iter().for_each(|change| metrics::changed(change.kind));
         let before = region.stored.iter().map(|stored| stored.component);
-        Ok(Recorded { components: before.chain(change.component_of.iter().copied()).collect() })
+        let components = before.chain(change.component_of.iter().copied()).collect();
+        Ok(Recorded { components, narrowings })
     }
 }
 

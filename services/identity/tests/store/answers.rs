@@ -331,3 +331,23 @@ async fn nothing_joins_a_component_that_is_too_large_to_be_weighed_and_events_st
     let late = [("anonymous_id", "a-39"), ("anonymous_id", "other")];
     assert_eq!(world.resolve_one(&late).await.subject_keys.len(), 2);
 }
+
+#[tokio::test]
+async fn the_key_that_a_narrowing_names_is_in_every_answer_of_a_profile_with_more_members_than_fit() {
+    let policy = r#"{"types": {"user_id": {"priority": 1, "exclusive": true}, "anonymous_id": {"priority": 6}},
+        "blocked_exact_ci": [], "max_cluster": 1000}"#;
+    let world = World::new(Policy::new(serde_json::from_str(policy).unwrap()).unwrap()).await;
+    let browsers: Vec<String> = (0..1_100).map(|n| format!("a-{n}")).collect();
+    let mac = |type_name: &str, value: &str| world.hasher().identifier(&raw(type_name, value)).unwrap().mac;
+    let last = browsers.iter().map(|browser| mac("anonymous_id", browser)).max().unwrap();
+    // A person who is stored behind all their browsers.
+    let user = (0..).map(|n| format!("bot-{n}")).find(|user| mac("user_id", user) > last).unwrap();
+    let events: Vec<Item> =
+        browsers.iter().map(|browser| item(&[("user_id", &user), ("anonymous_id", browser)])).collect();
+    world.resolve(&events).await;
+    let answer = world.resolve_one(&[("anonymous_id", "a-7")]).await;
+    assert_eq!((answer.subject_keys.len(), answer.canonical_key), (1_000, Some(world.key("user_id", &user))));
+    let distinct: BTreeSet<_> = answer.subject_keys.iter().collect();
+    assert_eq!(distinct.len(), 1_000);
+    assert!(answer.subject_keys.contains(&world.key("user_id", &user)));
+}

@@ -4,5 +4,6 @@
 mod answers;
 mod concurrency;
 mod cost;
+mod narrowing;
 mod oracle;
 mod world;

@@ -95,9 +95,9 @@ impl Clicks {
         KINDS.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
     }
 
-    /// Notes a value seen at `at`. Empty and overlong values are no sightings.
+    /// Notes a value seen at `at`. Empty and overlong values are no sightings, nor is what no table can hold.
     pub fn see(&mut self, kind: ClickKind, value: &str, at: Timestamp) {
-        if !value.is_empty() && value.len() <= MAX_BYTES {
+        if !value.is_empty() && value.len() <= MAX_BYTES && !value.contains('\0') {
             self.add(kind, &Sighting { value: value.to_owned(), first_seen: at, last_seen: at });
         }
     }

@@ -94,15 +94,17 @@ fn parse_identifier(identifier: Identifier) -> RawIdentifier {
     RawIdentifier { type_name: identifier.r#type, value: identifier.value.into() }
 }
 
-/// An event that does not say when it happened, happened now.
+/// An event that does not say when it happened, happened now. One that no table can hold must not fail its batch: a time
+/// before 1970 is no evidence of when, and an id is kept without NUL.
 fn parse_item(item: ResolveItem, now: Timestamp) -> Item {
     let seen_at = item.seen_at.and_then(|t| Timestamp::new(t.seconds, t.nanos).ok()).unwrap_or(now);
+    let seen_at = seen_at.max(Timestamp::UNIX_EPOCH);
     Item {
         identifiers: item.identifiers.into_iter().map(parse_identifier).collect(),
         clicks: item.click_ids.map(|ids| parse_clicks(&ids, seen_at)).unwrap_or_default(),
         seen_at,
         source: SourceId(item.source_id),
-        message_id: item.message_id,
+        message_id: item.message_id.replace('\0', ""),
     }
 }
 

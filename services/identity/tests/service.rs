@@ -122,6 +122,32 @@ async fn a_service_without_its_tables_wants_no_traffic_until_they_are_there() {
     assert_eq!(client.resolve(request).await.unwrap().into_inner().results.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_table_can_hold_does_not_fail_its_neighbours() {
+    let service = start().await;
+    let mut client = client(&service, MasterKey::new(KEY).service_token());
+    let strange = |seconds: i64| ResolveItem {
+        identifiers: vec![identifier("anonymous_id", "a-1"), identifier("user_id", "u-1")],
+        click_ids: Some(ClickIds { gclid: "g\0".to_owned(), fbclid: "f".to_owned(), ..ClickIds::default() }),
+        // PostgreSQL's calendar begins in 4713 BC.
+        seen_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+        source_id: 1,
+        message_id: "m\0".to_owned(),
+        ..ResolveItem::default()
+    };
+    let other = ResolveItem {
+        identifiers: vec![identifier("anonymous_id", "a-2"), identifier("user_id", "u-2\0")],
+        ..ResolveItem::default()
+    };
+    let items = vec![strange(-300_000_000_000), strange(i64::MAX), other];
+    let results =
+        client.resolve(ResolveRequest { workspace_id: 1, items }).await.unwrap().into_inner().results;
+    let clicks = results[0].click_ids.clone().unwrap();
+    assert_eq!((clicks.gclid.as_str(), clicks.fbclid.as_str()), ("", "f"));
+    let linked: Vec<usize> = results.iter().map(|result| result.subject_keys.len()).collect();
+    assert_eq!(linked, [2, 2, 1]);
+}
+
 async fn http_get(address: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

@@ -47,6 +47,19 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
 
 fn bad_request(envelope: &Envelope, count: usize) -> Vec<ItemOutcome> {
     let code = |reason: &Option<String>| reason.clone().unwrap_or_else(|| envelope.status.clone());
+    let of_request = envelope.violations.iter().map(|v| &v.reason).chain([&envelope.reason]).flatten();
+    for reason in of_request {
+        let (code, detail) = (reason.clone(), envelope.message.clone());
+        match reason.as_str() {
+            "INTERNAL_ERROR" | "DEADLINE_EXCEEDED" | "RESOURCE_EXHAUSTED" => {
+                let (after, kind) = (envelope.wait, HoldKind::Transient);
+                return vec![ItemOutcome::HoldLane { after, attempts: None, kind, code, detail }; count];
+            }
+            // The lane halves it.
+            "TOO_MANY_EVENTS" => return vec![ItemOutcome::Isolate { code, detail }; count],
+            _ => {}
+        }
+    }
     let mut dead: BTreeMap<usize, (String, String)> = BTreeMap::new();
     for violation in &envelope.violations {
         let reason = code(&violation.reason);

@@ -206,6 +206,23 @@ fn a_google_success_without_results_is_unknown() {
     }
 }
 
+#[test]
+fn what_passes_or_is_too_much_blames_no_event_at_data_manager() {
+    let refused = |reason: &str| {
+        let violation = json!({ "field": "events", "description": "?", "reason": reason });
+        let bad =
+            json!({ "@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation] });
+        let body = json!({ "error": { "code": 400, "status": "INVALID_ARGUMENT", "message": "?", "details": [bad] } });
+        read("google_data_manager", &answer(400, &body), 2)
+    };
+    for reason in ["INTERNAL_ERROR", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"] {
+        assert!(refused(reason).iter().all(|outcome| is_hold(outcome, HoldKind::Transient)), "{reason}");
+    }
+    let halved = refused("TOO_MANY_EVENTS");
+    assert!(halved.iter().all(|outcome| matches!(outcome, ItemOutcome::Isolate { .. })), "{halved:?}");
+    assert!(is_hold(&refused("INVALID_DESTINATION")[0], HoldKind::Configuration));
+}
+
 /// GA4 knows no event ids, so a lane turns a passing failure of such an item into `outcome_unknown`: what is surely not
 /// collected must be told from it, and nothing but a 2xx is a delivery.
 #[test]

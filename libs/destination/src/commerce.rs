@@ -229,10 +229,9 @@ impl Currency {
     }
 }
 
+/// A currency to pay in: metals, funds and test codes are none, and the platforms refuse them.
 fn currency_code(value: &Value) -> Option<String> {
-    text_of(value)
-        .map(|text| text.to_ascii_uppercase())
-        .filter(|code| iso_currency::Currency::from_code(code).is_some())
+    tracklayer_normalise::money::currency(&text_of(value)?).map(str::to_owned)
 }
 
 /// The order's id.

@@ -318,6 +318,8 @@ pub(crate) fn secret_schema(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = String::json_schema(generator);
     schema.insert("writeOnly".to_owned(), Value::Bool(true));
     schema.insert("minLength".to_owned(), json!(1));
+    // The line break that came along when it was copied: no header takes it, and the lane would hold without a word of why.
+    schema.insert("pattern".to_owned(), json!(r"^[^\x00-\x1f\x7f]+$"));
     schema
 }
 

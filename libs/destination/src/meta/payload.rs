@@ -97,7 +97,7 @@ pub fn build(
         }
     }
 
-    let user = user_data(connection, settings, event, page.as_deref(), &mut notes);
+    let user = user_data(connection, settings, event, page.as_deref(), now, &mut notes);
     if source == ActionSource::Website && !user.contains_key("client_user_agent") {
         if settings.require_user_agent {
             return Err(Refusal::new(
@@ -206,12 +206,15 @@ fn user_data(
     settings: &Settings,
     event: &Deliverable,
     page: Option<&str>,
+    now: Timestamp,
     notes: &mut Vec<Note>,
 ) -> Map<String, Value> {
     let person = Person::of(connection, event);
     let mut user = Map::new();
     let country = person.country.as_deref().or(settings.default_country.as_deref());
-    let hints = Hints { country, ..Hints::default() };
+    // Nobody is born later, wherever he is.
+    let now_year = Some(now.to_zoned(jiff::tz::TimeZone::UTC).year());
+    let hints = Hints { country, now_year, ..Hints::default() };
     let mut keys = Keys::new(Platform::Meta, hints, notes);
     let external = connection.external_id(event);
     let lists: [(&str, Field, &[String]); 11] = [

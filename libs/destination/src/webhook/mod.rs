@@ -73,6 +73,10 @@ impl Webhook {
             }),
             None => secret.clone().into_bytes(),
         };
+        // Anybody could sign with the key of no length.
+        if key.is_empty() && errors.is_empty() {
+            errors.push(SettingsError::new("settings.secret", "must have a key after whsec_"));
+        }
         if errors.is_empty() {
             Ok(Self { connection, settings, key: Secret::new(key) })
         } else {

@@ -215,9 +215,11 @@ fn a_purchase_without_value_is_refused_unless_products_may_stand_in() {
         let body = build(&fallback, event.clone(), Consent::Allow).unwrap().body.to_string();
         assert!(body.contains("54.4"), "{kind}: {body}");
 
-        let no_currency = with(purchase(), "/properties/currency", json!("EURO"));
-        let refusal = build(&document(kind), no_currency, Consent::Allow).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::MissingCurrency, "{kind}");
+        for currency in ["EURO", "XXX", "XAU", "XTS"] {
+            let no_currency = with(purchase(), "/properties/currency", json!(currency));
+            let refusal = build(&document(kind), no_currency, Consent::Allow).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::MissingCurrency, "{kind} {currency}");
+        }
         let negative = with(purchase(), "/properties/revenue", json!(-1));
         let refusal = build(&document(kind), negative, Consent::Allow).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::InvalidPayload, "{kind}");
@@ -294,6 +296,31 @@ fn the_oldest_event_is_the_same_for_lane_and_builder() {
             }
             None => assert!(at(std::time::Duration::from_secs(1_000 * 86_400)).is_ok(), "{kind}"),
         }
+    }
+}
+
+#[test]
+fn nobody_is_born_in_the_future() {
+    for (birthday, goes_out) in [("2026-01-31", true), ("2027-01-01", false), ("2099-01-01", false)] {
+        let event = with(purchase(), "/context/traits/birthday", json!(birthday));
+        let item = build(&document("meta_capi"), event, Consent::Allow).unwrap();
+        assert_eq!(item.body["user_data"].get("db").is_some(), goes_out, "{birthday}");
+        assert_eq!(item.notes.iter().any(|note| note.field == "user_data.db"), !goes_out, "{birthday}");
+    }
+}
+
+#[test]
+fn a_secret_with_a_line_break_is_told_at_once() {
+    for (kind, setting) in [
+        ("meta_capi", "access_token"),
+        ("tiktok_events", "access_token"),
+        ("ga4_mp", "api_secret"),
+        ("webhook", "secret"),
+    ] {
+        let document = with(document(kind), &format!("/settings/{setting}"), json!("s3cret\n"));
+        let errors = errors(&document);
+        assert_eq!(errors.0[0].path, format!("settings.{setting}"), "{kind}");
+        assert!(!errors.to_string().contains("s3cret"), "{errors}");
     }
 }
 

@@ -86,9 +86,13 @@ fn answers_are_read_by_status() {
 
 #[test]
 fn a_broken_secret_or_address_is_told_at_once() {
-    for (setting, value) in
-        [("secret", "whsec_%%%"), ("url", "https://user@hooks.example/"), ("url", "ftp://x")]
-    {
+    for (setting, value) in [
+        ("secret", "whsec_%%%"),
+        ("secret", "whsec_"),
+        ("secret", "key\n"),
+        ("url", "https://user@hooks.example/"),
+        ("url", "ftp://x"),
+    ] {
         let document = with(document("webhook"), &format!("/settings/{setting}"), json!(value));
         let errors = tracklayer_destination::open(&document, &Default::default()).err().unwrap();
         assert_eq!(errors.0[0].path, format!("settings.{setting}"));

@@ -22,7 +22,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, header};
 
 use self::delivery::Delivery;
@@ -48,16 +48,44 @@ pub struct Console {
     pub https_only: bool,
 }
 
+/// Whom a page answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Also who is not signed in: nothing of any workspace is in it.
+    Everybody,
+    /// Who is signed in; what it shows depends on the key.
+    SignedIn,
+    /// Whose key sees the workspace that `{workspace}` in the path names; everybody else is told that there is no such page.
+    Workspace,
+}
+
+type Pages = Vec<(&'static str, Audience, MethodRouter<Arc<Console>>)>;
+
+/// Every page. There is no other way to add one, and a test tries each with another workspace's key.
+fn pages() -> Pages {
+    use Audience::{Everybody, SignedIn, Workspace};
+    vec![
+        ("/", SignedIn, get(pages::home)),
+        ("/login", Everybody, get(sign_in::form).post(sign_in::sign_in)),
+        ("/logout", Everybody, post(sign_in::sign_out)),
+        ("/w/{workspace}/live", Workspace, get(pages::live)),
+        ("/w/{workspace}/live.json", Workspace, get(pages::live_json)),
+        ("/w/{workspace}/event", Workspace, get(pages::event)),
+        ("/assets/{version}/{file}", Everybody, get(assets::serve)),
+    ]
+}
+
+/// Path of every page, and whom it answers.
+#[must_use]
+pub fn audiences() -> Vec<(&'static str, Audience)> {
+    pages().into_iter().map(|(path, audience, _)| (path, audience)).collect()
+}
+
 /// The console's routes.
 pub fn router(console: Console) -> Router {
-    Router::new()
-        .route("/", get(pages::home))
-        .route("/login", get(sign_in::form).post(sign_in::sign_in))
-        .route("/logout", post(sign_in::sign_out))
-        .route("/w/{workspace}/live", get(pages::live))
-        .route("/w/{workspace}/live.json", get(pages::live_json))
-        .route("/w/{workspace}/event", get(pages::event))
-        .route("/assets/{version}/{file}", get(assets::serve))
+    pages()
+        .into_iter()
+        .fold(Router::new(), |router, (path, _, page)| router.route(path, page))
         .fallback(pages::nothing_here)
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(from_fn(with_safe_headers))

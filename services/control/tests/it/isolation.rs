@@ -1,34 +1,104 @@
-//! Nobody reads or changes another workspace: every RPC, tried with another workspace's key.
+//! Nobody reads or changes another workspace: every RPC and every page, tried with another workspace's key. The lists of what is
+//! tried are compared with the protos and with the console's own: what is added and not tried here fails.
 
+use std::collections::BTreeSet;
+
+use prost::Message as _;
 use tonic::{Code, Status};
+use tracklayer_control::console::{Audience, audiences};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateWorkspaceRequest, ListConnectionsRequest, ListSourcesRequest,
     ListWorkspacesRequest, WatchConfigRequest,
 };
 
+use crate::console::{Browser, location};
 use crate::harness::{Client, master_key, put, refusal, source, start, webhook};
 
-/// Every RPC about a workspace, by name, as one client sees it.
-async fn everything_about(client: &mut Client, workspace: i64) -> Vec<(&'static str, Result<(), Status>)> {
+/// What another workspace's key must get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Must {
+    /// OTHER_WORKSPACE: the request names the workspace.
+    BeRefused,
+    /// INSTALLATION_KEY_NEEDED: it belongs to no workspace.
+    NeedTheInstallation,
+    /// An answer about its own workspace alone.
+    SeeItsOwnOnly,
+    /// UNAUTHENTICATED: no admin key is enough.
+    BeAService,
+}
+
+type Tried = Vec<(&'static str, Must, Result<String, Status>)>;
+
+/// Every RPC, by name, as one client sees it; the answer as text.
+async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
+    use Must::{BeAService, BeRefused, NeedTheInstallation, SeeItsOwnOnly};
+    let text = |answer: &dyn std::fmt::Debug| format!("{answer:?}");
+    let third = CreateWorkspaceRequest { name: "third".into(), ..CreateWorkspaceRequest::default() };
+    let key = |workspace_id| CreateAdminKeyRequest { workspace_id, label: "intruder".into() };
     vec![
-        ("CreateSource", client.create_source(source(workspace, "intruder")).await.map(drop)),
-        ("ListSources", client.list_sources(ListSourcesRequest { workspace_id: workspace }).await.map(drop)),
+        (
+            "CreateSource",
+            BeRefused,
+            client.create_source(source(workspace, "intruder")).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "ListSources",
+            BeRefused,
+            client
+                .list_sources(ListSourcesRequest { workspace_id: workspace })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
         (
             "PutConnection",
-            client.put_connection(put(workspace, "intruder", &webhook("s", "a"))).await.map(drop),
+            BeRefused,
+            client
+                .put_connection(put(workspace, "intruder", &webhook("s", "a")))
+                .await
+                .map(|a| text(&a.into_inner())),
         ),
         (
             "ListConnections",
-            client.list_connections(ListConnectionsRequest { workspace_id: workspace }).await.map(drop),
+            BeRefused,
+            client
+                .list_connections(ListConnectionsRequest { workspace_id: workspace })
+                .await
+                .map(|a| text(&a.into_inner())),
         ),
         (
             "CreateAdminKey",
-            client
-                .create_admin_key(CreateAdminKeyRequest { workspace_id: workspace, label: "intruder".into() })
-                .await
-                .map(drop),
+            BeRefused,
+            client.create_admin_key(key(workspace)).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "CreateAdminKey",
+            NeedTheInstallation,
+            client.create_admin_key(key(0)).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "CreateWorkspace",
+            NeedTheInstallation,
+            client.create_workspace(third).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "ListWorkspaces",
+            SeeItsOwnOnly,
+            client.list_workspaces(ListWorkspacesRequest {}).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "WatchConfig",
+            BeAService,
+            client.watch_config(WatchConfigRequest {}).await.map(|_| "a stream".to_owned()),
         ),
     ]
+}
+
+/// The RPCs of control, as the protos have them.
+fn rpcs_of_the_protos() -> BTreeSet<String> {
+    let protos = prost_types::FileDescriptorSet::decode(tracklayer_proto::DESCRIPTORS).unwrap();
+    let of_control = protos.file.iter().filter(|file| file.package() == "tracklayer.control.v1");
+    let services = of_control.flat_map(|file| &file.service);
+    services.flat_map(|service| &service.method).map(|method| method.name().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -39,27 +109,43 @@ async fn another_workspaces_key_is_refused_by_every_rpc() {
     let mut them = control.replica.client(&their_key);
 
     // The same calls pass on their own workspace: the refusals below are about whose it is, and nothing else.
-    for (rpc, outcome) in everything_about(&mut them, theirs).await {
-        assert!(outcome.is_ok(), "{rpc}: {outcome:?}");
+    let on_their_own = every_rpc(&mut them, theirs).await;
+    let tried: BTreeSet<String> = on_their_own.iter().map(|(rpc, _, _)| (*rpc).to_owned()).collect();
+    assert_eq!(tried, rpcs_of_the_protos(), "every RPC must be tried here");
+    for (rpc, must, outcome) in on_their_own {
+        assert_eq!(
+            outcome.is_ok(),
+            matches!(must, Must::BeRefused | Must::SeeItsOwnOnly),
+            "{rpc}: {outcome:?}"
+        );
     }
     // Ours exists, 9999 does not: the answer is the same and tells neither.
     for workspace in [ours, 9_999] {
-        for (rpc, outcome) in everything_about(&mut them, workspace).await {
-            let (code, reason, _) = refusal(&outcome.expect_err(rpc));
-            assert_eq!((code, reason.as_str()), (Code::PermissionDenied, "OTHER_WORKSPACE"), "{rpc}");
+        for (rpc, must, outcome) in every_rpc(&mut them, workspace).await {
+            let refused = |outcome: Result<String, Status>| {
+                let (code, reason, _) = refusal(&outcome.expect_err(rpc));
+                (code, reason)
+            };
+            match must {
+                Must::BeRefused => {
+                    assert_eq!(
+                        refused(outcome),
+                        (Code::PermissionDenied, "OTHER_WORKSPACE".to_owned()),
+                        "{rpc}"
+                    );
+                }
+                Must::NeedTheInstallation => {
+                    let expected = (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED".to_owned());
+                    assert_eq!(refused(outcome), expected, "{rpc}");
+                }
+                Must::BeAService => assert_eq!(refused(outcome).0, Code::Unauthenticated, "{rpc}"),
+                Must::SeeItsOwnOnly => {
+                    let answer = outcome.expect(rpc);
+                    assert!(answer.contains("theirs") && !answer.contains("ours"), "{rpc}: {answer}");
+                }
+            }
         }
     }
-    let made = CreateWorkspaceRequest { name: "third".into(), ..CreateWorkspaceRequest::default() };
-    let refused = them.create_workspace(made).await.unwrap_err();
-    assert_eq!(refusal(&refused).1, "INSTALLATION_KEY_NEEDED");
-    let installation = CreateAdminKeyRequest { workspace_id: 0, label: "intruder".into() };
-    let refused = them.create_admin_key(installation).await.unwrap_err();
-    assert_eq!(refusal(&refused).1, "INSTALLATION_KEY_NEEDED");
-    let refused = them.watch_config(WatchConfigRequest {}).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unauthenticated);
-
-    let seen = them.list_workspaces(ListWorkspacesRequest {}).await.unwrap().into_inner().workspaces;
-    assert_eq!(seen.iter().map(|w| w.workspace_id).collect::<Vec<_>>(), [theirs]);
     // Nothing of it has happened to ours.
     let mut admin = control.admin();
     let sources =
@@ -74,6 +160,45 @@ async fn another_workspaces_key_is_refused_by_every_rpc() {
 }
 
 #[tokio::test]
+async fn another_workspaces_key_sees_nothing_on_any_page() {
+    let control = start().await;
+    let (ours, _) = control.workspace("ours").await;
+    let (_, their_key) = control.workspace("theirs").await;
+    control.admin().create_source(source(ours, "our-source")).await.unwrap();
+    let mut them = Browser::new(&control.replica.http);
+    them.sign_in(&their_key, "").await;
+    let mut nobody = Browser::new(&control.replica.http);
+
+    let of = |wanted| {
+        let pages = audiences().into_iter().filter(move |(_, audience)| *audience == wanted);
+        pages.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    // Whoever adds a page for everybody says so here, too.
+    assert_eq!(of(Audience::Everybody), ["/login", "/logout", "/assets/{version}/{file}"]);
+    assert!(!of(Audience::Workspace).is_empty());
+    for path in of(Audience::SignedIn) {
+        assert!(location(&nobody.get(path).await).starts_with("/login"), "{path}");
+        let answer = them.get(path).await;
+        let shown = format!("{} {}", location(&answer).to_owned(), answer.text().await.unwrap());
+        assert!(!shown.contains("ours") && !shown.contains("our-source"), "{path}: {shown}");
+    }
+    for path in of(Audience::Workspace) {
+        assert!(path.contains("{workspace}"), "{path} does not say whose it is");
+        let at = |workspace: &str| path.replace("{workspace}", workspace);
+        assert!([303, 401].contains(&nobody.get(&at("ours")).await.status().as_u16()), "{path}");
+        // The page is there, and theirs: what is refused below is about whose it is, and nothing else.
+        let own = them.get(&at("theirs")).await;
+        let status = own.status();
+        assert!(status.is_success() && !own.text().await.unwrap().contains("our-source"), "{path}: {status}");
+        let (there, nowhere) = (them.get(&at("ours")).await, them.get(&at("no-such-workspace")).await);
+        assert_eq!((there.status().as_u16(), nowhere.status().as_u16()), (404, 404), "{path}");
+        assert_eq!(there.text().await.unwrap(), nowhere.text().await.unwrap(), "{path}");
+        let posted = them.post(&at("ours"), &[]).await.status();
+        assert!([404, 405].contains(&posted.as_u16()), "{path}: {posted}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_key_a_write_key_and_the_service_token_open_nothing() {
     let control = start().await;
     let (ours, _) = control.workspace("ours").await;
@@ -84,13 +209,15 @@ async fn a_wrong_key_a_write_key_and_the_service_token_open_nothing() {
             continue;
         }
         let mut nobody = control.replica.client(key);
-        for (rpc, outcome) in everything_about(&mut nobody, ours).await {
-            assert_eq!(refusal(&outcome.expect_err(rpc)).1, "UNKNOWN_ADMIN_KEY", "{rpc}");
+        let is_a_service = key == master_key().service_token();
+        for (rpc, must, outcome) in every_rpc(&mut nobody, ours).await {
+            match must {
+                Must::BeAService => assert_eq!(outcome.is_ok(), is_a_service, "{rpc}"),
+                Must::BeRefused | Must::NeedTheInstallation | Must::SeeItsOwnOnly => {
+                    assert_eq!(refusal(&outcome.expect_err(rpc)).1, "UNKNOWN_ADMIN_KEY", "{rpc}");
+                }
+            }
         }
-        let made = CreateWorkspaceRequest { name: "third".into(), ..CreateWorkspaceRequest::default() };
-        assert_eq!(refusal(&nobody.create_workspace(made).await.unwrap_err()).1, "UNKNOWN_ADMIN_KEY");
-        let listed = nobody.list_workspaces(ListWorkspacesRequest {}).await;
-        assert_eq!(refusal(&listed.unwrap_err()).1, "UNKNOWN_ADMIN_KEY");
     }
     let mut admin_key_instead_of_token = control.admin();
     let refused = admin_key_instead_of_token.watch_config(WatchConfigRequest {}).await.unwrap_err();

@@ -1,7 +1,8 @@
 //! The configuration that control publishes, as every other service follows it.
 //!
 //! A background task holds the stream, keeps the last snapshot when control is away, and connects again. Readers take the
-//! snapshot without waiting. Before the first one there is none: answer UNAVAILABLE then, never "unknown key".
+//! snapshot without waiting. Before the first one there is none: answer UNAVAILABLE then, never "unknown key". A replica of
+//! control that has not heard of the newest change yet, or cannot, does not take a follower back behind it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{SourceId, WorkspaceId};
 use tracklayer_proto::control::v1::{
@@ -24,6 +25,10 @@ use crate::{Channel, MAX_MESSAGE_BYTES};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a configuration older than the one that is known is refused while another replica of control is asked: each looks at
+/// its table every two seconds. Older for longer is the truth: the database was restored.
+const OLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One state of the whole configuration.
 #[derive(Debug, Clone, Default)]
@@ -148,10 +153,11 @@ async fn follow(control: Channel, newest: watch::Sender<Option<Arc<Snapshot>>>, 
     let mut client = ControlServiceClient::new(control).max_decoding_message_size(8 * MAX_MESSAGE_BYTES);
     let mut pause = FIRST_PAUSE;
     let mut away = false;
+    let mut older_since = None;
     loop {
         let ended = tokio::select! {
             () = shutdown.cancelled() => return,
-            ended = read_stream(&mut client, &newest, &mut pause, &mut away) => ended,
+            ended = read_stream(&mut client, &newest, &mut pause, &mut away, &mut older_since) => ended,
         };
         metrics::gauge!("tracklayer_config_connected").set(0.0);
         if !std::mem::replace(&mut away, true) {
@@ -174,6 +180,7 @@ async fn read_stream(
     newest: &watch::Sender<Option<Arc<Snapshot>>>,
     pause: &mut Duration,
     away: &mut bool,
+    older_since: &mut Option<Instant>,
 ) -> tonic::Status {
     let mut stream = match client.watch_config(WatchConfigRequest {}).await {
         Ok(response) => response.into_inner(),
@@ -182,6 +189,14 @@ async fn read_stream(
     loop {
         match stream.message().await {
             Ok(Some(response)) => {
+                let is_older = newest.borrow().as_ref().is_some_and(|known| response.version < known.version);
+                if is_older && older_since.get_or_insert_with(Instant::now).elapsed() < OLDER_PATIENCE {
+                    return tonic::Status::unavailable("this replica of control has an older configuration");
+                }
+                if is_older {
+                    tracing::warn!(version = response.version, "control goes on with an older configuration");
+                }
+                *older_since = None;
                 if std::mem::replace(away, false) {
                     tracing::info!(version = response.version, "control is back");
                 }

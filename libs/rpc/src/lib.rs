@@ -1,11 +1,13 @@
 //! Server and client stacks of all services: one way from error to status, one order of layers, one shutdown.
 //!
 //! Modules in reading order: [`error`] (codes, what caller and operator do about each, error → gRPC status and HTTP),
-//! `server` (gRPC with health and reflection), `connection` (a socket that can be cut), `layer` (what each call passes through, outermost first), `http` (the HTTP
-//! edge), `ops` (metrics and probes), `auth` (bearer tokens), `client` (channels to other services), [`follow`] (the
-//! configuration that control publishes). It knows no rule of any service.
+//! `server` (gRPC with health and reflection), `connection` (a socket that can be cut), `layer` (what each call passes
+//! through, outermost first), `http` (the HTTP edge), `ops` (metrics and probes), `auth` (bearer tokens), `client` (channels to
+//! other services), `balance` (all replicas of one), `replica` (one of them), [`follow`] (the configuration that control
+//! publishes). It knows no rule of any service.
 
 mod auth;
+mod balance;
 mod client;
 mod connection;
 pub mod error;
@@ -13,12 +15,14 @@ pub mod follow;
 mod http;
 mod layer;
 mod ops;
+mod replica;
 mod server;
 
 use tokio::net::TcpListener;
 
 pub use auth::{BearerToken, ServiceToken, bearer, require_service_token};
-pub use client::{Channel, ConnectError, connect_lazy};
+pub use balance::Balanced;
+pub use client::{Channel, ConnectError, connect_each, connect_lazy};
 pub use error::{Code, RpcError, http_response, http_status, status};
 pub use http::serve_http;
 pub use layer::deadline::remaining;

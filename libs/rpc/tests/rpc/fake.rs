@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -31,11 +34,21 @@ type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallibl
 pub struct Identity {
     pub released: CancellationToken,
     pub waiting: Arc<watch::Sender<usize>>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Identity {
     pub fn new() -> Self {
-        Self { released: CancellationToken::new(), waiting: Arc::new(watch::Sender::new(0)) }
+        Self {
+            released: CancellationToken::new(),
+            waiting: Arc::new(watch::Sender::new(0)),
+            calls: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Calls that reached the handler so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Until so many calls wait inside the handler.
@@ -44,6 +57,7 @@ impl Identity {
     }
 
     async fn look_up(self, request: LookUpRequest) -> Result<Response<LookUpResponse>, Status> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let wish = request.identifier.unwrap_or_default().value;
         let mut answer = LookUpResponse::default();
         match wish.as_str() {
@@ -86,7 +100,17 @@ impl tower::Service<http::Request<Body>> for Identity {
 
 /// Control with WatchConfig only.
 #[derive(Clone)]
-pub struct Control(pub Arc<watch::Sender<WatchConfigResponse>>);
+pub struct Control {
+    pub configs: Arc<watch::Sender<WatchConfigResponse>>,
+    /// Streams that were opened.
+    pub streams: Arc<AtomicUsize>,
+}
+
+impl Control {
+    pub fn new(config: WatchConfigResponse) -> Self {
+        Self { configs: Arc::new(watch::Sender::new(config)), streams: Arc::new(AtomicUsize::new(0)) }
+    }
+}
 
 impl NamedService for Control {
     const NAME: &'static str = "tracklayer.control.v1.ControlService";
@@ -103,7 +127,8 @@ impl tower::Service<http::Request<Body>> for Control {
 
     fn call(&mut self, request: http::Request<Body>) -> Answer {
         use futures::StreamExt as _;
-        let configs = self.0.subscribe();
+        self.streams.fetch_add(1, Ordering::SeqCst);
+        let configs = self.configs.subscribe();
         Box::pin(async move {
             let method = tower::service_fn(move |_: Request<WatchConfigRequest>| {
                 let stream = WatchStream::new(configs.clone()).map(Ok::<_, Status>);

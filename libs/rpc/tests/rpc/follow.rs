@@ -1,9 +1,9 @@
 //! Following control through its absence.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::fake::{Control, Running, TOKEN};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Secret, SourceId, WorkspaceId};
 use tracklayer_proto::control::v1::{ConnectionConfig, SourceConfig, WatchConfigResponse, WorkspaceConfig};
@@ -43,9 +43,10 @@ async fn the_last_configuration_stays_while_control_is_away() {
     assert!(following.snapshot().is_none());
 
     // Control comes up, later than its followers.
-    let configs = Arc::new(watch::Sender::new(config(1, "key-1", true)));
+    let control = Control::new(config(1, "key-1", true));
+    let configs = Arc::clone(&control.configs);
     let bind = async || eventually("the port", async || TcpListener::bind(address).await.ok()).await;
-    let control = Running::start(Control(Arc::clone(&configs)), bind().await, limits()).await;
+    let control = Running::start(control, bind().await, limits()).await;
     let first = following.first().await;
     assert_eq!(first.version, 1);
     assert_eq!(first.source_by_write_key("key-1").unwrap().1.source_id, 7);
@@ -59,12 +60,47 @@ async fn the_last_configuration_stays_while_control_is_away() {
     control.stop().await;
     assert_eq!(following.snapshot().unwrap().version, 2);
 
-    let configs = Arc::new(watch::Sender::new(config(3, "key-3", true)));
-    let control = Running::start(Control(configs), bind().await, limits()).await;
+    let control = Control::new(config(3, "key-3", true));
+    let control = Running::start(control, bind().await, limits()).await;
     following.changed().await;
     assert_eq!(following.snapshot().unwrap().version, 3);
     shutdown.cancel();
     control.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_of_control_that_is_behind_takes_nobody_back_and_a_restored_database_does() {
+    let control = Control::new(config(5, "key-5", true));
+    let running = Running::start(control.clone(), listener().await, limits()).await;
+    let shutdown = CancellationToken::new();
+    let mut following = ConfigWatch::start(running.channel(TOKEN), shutdown.clone());
+    assert_eq!(following.first().await.version, 5);
+    let mut followed = following.clone();
+    let seen = tokio::spawn(async move {
+        let mut versions = Vec::new();
+        while versions.len() < 2 {
+            followed.changed().await;
+            versions.extend(followed.snapshot().map(|snapshot| snapshot.version));
+        }
+        versions
+    });
+
+    // Older than what is known: refused, and asked again.
+    let streams = control.streams.load(Ordering::SeqCst);
+    control.configs.send_replace(config(3, "key-3", true));
+    eventually("two more streams", async || {
+        (control.streams.load(Ordering::SeqCst) >= streams + 2).then_some(())
+    })
+    .await;
+    assert_eq!(following.snapshot().unwrap().version, 5);
+    control.configs.send_replace(config(6, "key-6", true));
+    eventually("the newer one", async || following.snapshot().filter(|snapshot| snapshot.version == 6)).await;
+
+    // Older for good.
+    control.configs.send_replace(config(4, "key-4", true));
+    assert_eq!(seen.await.unwrap(), [6, 4]);
+    shutdown.cancel();
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -193,13 +193,18 @@ def settings_files(chart):
 
 def addresses_lead_somewhere(chart):
     there = {
-        f"http://{s['metadata']['name']}:{p['port']}" for s in chart.of("Service") for p in s["spec"]["ports"] if p["name"] == "grpc"
+        f"http://{s['metadata']['name']}:{p['port']}"
+        for s in chart.of("Service")
+        for p in s["spec"]["ports"]
+        # A name that stands for every replica: behind one virtual address a caller's connection would end at one of them. What
+        # it says is taken as it is, so the port must be the pods' own.
+        if p["name"] == "grpc" and s["spec"].get("clusterIP") == "None" and p["port"] == 7000
     }
     for deployment, files in settings_files(chart):
         settings = tomllib.loads(files["tracklayer.toml"])
         for key, value in settings[role(deployment)].items():
             if key.endswith("_address") and value not in there:
-                chart.fault(deployment, f"{key} is {value}, where no Service answers")
+                chart.fault(deployment, f"{key} is {value}, which is not the name of every replica of a service")
 
 
 def run(binary, arguments, environment):

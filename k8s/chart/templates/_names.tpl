@@ -1,6 +1,6 @@
 {{/* Names, labels and the image. */}}
 
-{{/* What every object's name begins with. 46 characters leave room for "-ingest-headless" inside DNS' 63; a release may have
+{{/* What every object's name begins with. 45 characters leave room for "-identity-headless" inside DNS' 63; a release may have
      dots in its name, a Service may not. */}}
 {{- define "tracklayer.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
@@ -10,7 +10,7 @@
 {{- else if contains $name .Release.Name -}}
 {{- $full = .Release.Name -}}
 {{- end -}}
-{{- $full | replace "." "-" | trunc 46 | trimSuffix "-" -}}
+{{- $full | replace "." "-" | trunc 45 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What selects the pods of this release. */}}

@@ -30,9 +30,10 @@ control:
   calls: [delivery]
 {{- end -}}
 
-{{/* gRPC address of a service. Takes root, role. */}}
+{{/* gRPC address of a service for the other services: the name of all its replicas, over which each caller spreads its calls.
+     Takes root, role. */}}
 {{- define "tracklayer.address" -}}
-http://{{ include "tracklayer.fullname" .root }}-{{ .role }}:7000
+http://{{ include "tracklayer.fullname" .root }}-{{ .role }}-headless:7000
 {{- end -}}
 
 {{/* The operator's settings of a service, with what follows from the rest of the values. Takes root, role. */}}

@@ -20,8 +20,9 @@ use crate::metrics;
 use crate::store::Store;
 use crate::store::outbox::Waiting;
 
-/// Longest that an answer waits for consent; what is not told by then is told behind it.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest that an answer waits for consent; what is not told by then is told behind it. Shorter than a caller waits, and than
+/// a row is its writer's own; longer than a loaded consent takes, since being late means decisions made twice.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often rows that nobody saw to are looked for.
 const ROUND: Duration = Duration::from_secs(1);
 

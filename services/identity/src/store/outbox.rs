@@ -20,8 +20,8 @@ const MAX_KEYS: usize = 10_000;
 const MAX_EVIDENCE_BYTES: usize = 200;
 /// Rows that one process takes over at once.
 const MAX_TAKEN: i64 = 200;
-/// How long a row is its taker's own.
-const OWN_FOR: &str = "3 seconds";
+/// How long a row is its taker's own. With a round on top, shorter than the ten seconds after which a lane asks again anyway.
+const OWN_FOR: &str = "6 seconds";
 
 /// A narrowing that consent has to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,9 @@ use crate::time::ClientTime;
 pub const MAX_BATCH_EVENTS: usize = 2_500;
 /// Most bytes of one batch, inflated. Source: Segment, HTTP API, "Max request size" (500 KB); 2025-11.
 pub const MAX_BATCH_BYTES: usize = 512_000;
+/// Most bytes of one batch when its `context` and `integrations` stand in each of its events. The limit is ours: 2,500 small
+/// events below 30 KB of context would be 75 MB.
+pub const MAX_MERGED_BYTES: usize = 8 * MAX_BATCH_BYTES;
 
 /// A batch, its events still text.
 #[derive(Debug)]
@@ -60,9 +63,24 @@ pub enum BodyError {
     /// More events than a batch may have.
     #[error("`batch` has more than {MAX_BATCH_EVENTS} events")]
     TooManyEvents,
+    /// What the batch says for each of its events is too large for so many.
+    #[error(
+        "the batch's context and integrations in each of its events are more than {MAX_MERGED_BYTES} bytes"
+    )]
+    MergedTooLarge,
     /// The batch's own `context` or `integrations` cannot be used.
     #[error("{0}")]
     Member(Rejection),
+}
+
+impl Batch<'_> {
+    /// Bytes that what the batch says for all takes when it stands in each of its events.
+    #[must_use]
+    pub fn merged_bytes(&self) -> usize {
+        let shared: usize =
+            [self.context, self.integrations].iter().flatten().map(|value| value.get().len()).sum();
+        shared * self.events.len()
+    }
 }
 
 impl BodyError {
@@ -76,7 +94,7 @@ impl BodyError {
             Self::NotAnObject => RejectCode::NotAnObject.as_str(),
             Self::NoBatch => "missing_batch",
             Self::EmptyBatch => "batch_empty",
-            Self::TooManyEvents => "batch_too_large",
+            Self::TooManyEvents | Self::MergedTooLarge => "batch_too_large",
             Self::Member(rejection) => rejection.code.as_str(),
         }
     }
@@ -121,14 +139,15 @@ pub fn parse_batch(text: &str) -> Result<Batch<'_>, BodyError> {
         (Some(_), None) => vec![Warning::SentAtUnparsable],
         _ => Vec::new(),
     };
-    Ok(Batch {
+    let batch = Batch {
         events,
         write_key,
         sent_at: parsed_sent_at,
         context: shared_object("context", context)?,
         integrations: shared_object("integrations", integrations)?,
         warnings,
-    })
+    };
+    if batch.merged_bytes() > MAX_MERGED_BYTES { Err(BodyError::MergedTooLarge) } else { Ok(batch) }
 }
 
 /// The `writeKey` of a single event's body, or of an event of a batch.
@@ -196,6 +215,18 @@ mod tests {
         let many = format!("{{\"batch\":[{}{{}}]}}", "{},".repeat(MAX_BATCH_EVENTS));
         assert_eq!(parse_batch(&many).unwrap_err(), BodyError::TooManyEvents);
         assert_eq!(body_text(b"\xff").unwrap_err().code(), "invalid_utf8");
+    }
+
+    #[test]
+    fn a_context_that_would_blow_up_in_every_event_is_refused() {
+        let body = |context: usize, events: usize| {
+            let events = vec!["{}"; events].join(",");
+            format!(r#"{{"batch":[{events}],"context":{{"x":"{}"}}}}"#, "x".repeat(context))
+        };
+        assert_eq!(parse_batch(&body(30_000, 2_500)).unwrap_err(), BodyError::MergedTooLarge);
+        assert_eq!(BodyError::MergedTooLarge.code(), "batch_too_large");
+        let ordinary = body(1_000, 2_500);
+        assert_eq!(parse_batch(&ordinary).unwrap().merged_bytes(), 2_500 * 1_008);
     }
 
     #[test]

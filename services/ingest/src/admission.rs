@@ -1,65 +1,226 @@
 //! How much may be in flight: requests and their bytes. Above it nothing is read, and the sender is told to come back.
+//!
+//! The room is shared, and nobody gets all of it: who asks may hold at most four times what is free at that moment. One
+//! workspace alone thus fills four fifths and no more, two that flood hold four ninths each, and whoever comes next finds
+//! room. Requests whose source is not known before their body has been read are one such holder together.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracklayer_ids::WorkspaceId;
 
 use crate::error::IngestError;
 
-/// Bytes are counted in pages, since a semaphore counts to 2^32 at most in one step.
-const PAGE: usize = 1_024;
+/// How many times the free room one holder may have.
+const SHARE_OF_FREE: usize = 4;
+/// What a request takes at least: its head, and what is kept about it.
+const LEAST_BYTES: usize = 1_024;
+
+/// For whom room is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A workspace.
+    Workspace(WorkspaceId),
+    /// Not known yet: the write key is in the body.
+    Unknown,
+}
 
 /// Counts what is in flight. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Admission {
-    requests: Arc<Semaphore>,
-    pages: Arc<Semaphore>,
+    limit: Room,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Room {
+    requests: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: Room,
+    by_holder: HashMap<Holder, Room>,
 }
 
 /// Room for one request; given back when dropped.
 #[derive(Debug)]
 pub struct Admitted {
-    _request: OwnedSemaphorePermit,
-    _pages: OwnedSemaphorePermit,
+    admission: Admission,
+    holder: Holder,
+    bytes: usize,
 }
 
 impl Admission {
     /// With room for so many requests and bytes.
     #[must_use]
     pub fn new(requests: u32, bytes: u64) -> Self {
-        let pages = usize::try_from(bytes).unwrap_or(usize::MAX) / PAGE;
-        Self {
-            requests: Arc::new(Semaphore::new(requests as usize)),
-            pages: Arc::new(Semaphore::new(pages.min(Semaphore::MAX_PERMITS))),
-        }
+        let limit = Room { requests: requests as usize, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) };
+        Self { limit, taken: Arc::default() }
     }
 
     /// Takes room for a request of at most so many bytes, or refuses at once.
     ///
     /// # Errors
     /// [`IngestError::Overloaded`].
-    pub fn admit(&self, bytes: usize) -> Result<Admitted, IngestError> {
-        let overloaded = |_| IngestError::Overloaded { retry_after: Duration::from_secs(1) };
-        let pages = u32::try_from(bytes.div_ceil(PAGE).max(1)).unwrap_or(u32::MAX);
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(overloaded)?;
-        let pages = Arc::clone(&self.pages).try_acquire_many_owned(pages).map_err(overloaded)?;
-        Ok(Admitted { _request: request, _pages: pages })
+    pub fn admit(&self, holder: Holder, bytes: usize) -> Result<Admitted, IngestError> {
+        let bytes = bytes.max(LEAST_BYTES);
+        self.lock().take(holder, Room { requests: 1, bytes }, self.limit)?;
+        Ok(Admitted { admission: self.clone(), holder, bytes })
     }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admitted {
+    /// Takes more room if less than so many bytes are held: the request turned out to be larger than it looked.
+    ///
+    /// # Errors
+    /// [`IngestError::Overloaded`]; what was held stays held.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), IngestError> {
+        let more = bytes.saturating_sub(self.bytes);
+        self.admission.lock().take(self.holder, Room { requests: 0, bytes: more }, self.admission.limit)?;
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Says whose it is, now that it is known.
+    ///
+    /// # Errors
+    /// [`IngestError::Overloaded`]: the workspace holds too much already.
+    pub fn belongs_to(&mut self, workspace: WorkspaceId) -> Result<(), IngestError> {
+        let holder = Holder::Workspace(workspace);
+        if self.holder == holder {
+            return Ok(());
+        }
+        let room = Room { requests: 1, bytes: self.bytes };
+        let mut taken = self.admission.lock();
+        taken.give_back(self.holder, room);
+        if let Err(overloaded) = taken.take(holder, room, self.admission.limit) {
+            taken.add(self.holder, room);
+            return Err(overloaded);
+        }
+        self.holder = holder;
+        Ok(())
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.lock().give_back(self.holder, Room { requests: 1, bytes: self.bytes });
+    }
+}
+
+impl Taken {
+    fn take(&mut self, holder: Holder, wanted: Room, limit: Room) -> Result<(), IngestError> {
+        let held = self.by_holder.get(&holder).copied().unwrap_or_default();
+        let fits = fits(held.requests, wanted.requests, self.all.requests, limit.requests)
+            && fits(held.bytes, wanted.bytes, self.all.bytes, limit.bytes);
+        if !fits {
+            return Err(IngestError::Overloaded { retry_after: Duration::from_secs(1) });
+        }
+        self.add(holder, wanted);
+        Ok(())
+    }
+
+    fn add(&mut self, holder: Holder, room: Room) {
+        let held = self.by_holder.entry(holder).or_default();
+        for taken in [held, &mut self.all] {
+            taken.requests += room.requests;
+            taken.bytes += room.bytes;
+        }
+    }
+
+    fn give_back(&mut self, holder: Holder, room: Room) {
+        self.all = self.all.without(room);
+        let Some(held) = self.by_holder.get_mut(&holder) else { return };
+        *held = held.without(room);
+        if *held == Room::default() {
+            self.by_holder.remove(&holder);
+        }
+    }
+}
+
+impl Room {
+    fn without(self, room: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(room.requests),
+            bytes: self.bytes.saturating_sub(room.bytes),
+        }
+    }
+}
+
+fn fits(held: usize, wanted: usize, taken: usize, limit: usize) -> bool {
+    let free = limit.saturating_sub(taken);
+    wanted == 0 || (wanted <= free && held + wanted <= free.saturating_mul(SHARE_OF_FREE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ONE: Holder = Holder::Workspace(WorkspaceId(1));
+    const TWO: Holder = Holder::Workspace(WorkspaceId(2));
+
     #[test]
     fn what_is_over_the_limit_is_refused_until_something_ends() {
         let admission = Admission::new(2, 10 * 1_024);
-        let first = admission.admit(8 * 1_024).unwrap();
-        assert!(matches!(admission.admit(3 * 1_024), Err(IngestError::Overloaded { .. })));
-        let second = admission.admit(1_024).unwrap();
-        assert!(matches!(admission.admit(1), Err(IngestError::Overloaded { .. })), "a third request");
+        let first = admission.admit(ONE, 8 * 1_024).unwrap();
+        assert!(matches!(admission.admit(TWO, 3 * 1_024), Err(IngestError::Overloaded { .. })));
+        let second = admission.admit(TWO, 1_024).unwrap();
+        assert!(
+            matches!(admission.admit(Holder::Unknown, 1), Err(IngestError::Overloaded { .. })),
+            "a third"
+        );
         drop((first, second));
-        assert!(admission.admit(10 * 1_024).is_ok());
+        assert!(admission.admit(ONE, 10 * 1_024).is_ok());
+    }
+
+    /// Room that a holder gets if it takes whatever it can.
+    fn flood(admission: &Admission, holder: Holder, bytes: usize) -> Vec<Admitted> {
+        std::iter::from_fn(|| admission.admit(holder, bytes).ok()).collect()
+    }
+
+    #[test]
+    fn a_workspace_that_floods_leaves_room_for_others() {
+        for (requests, bytes, each) in [(1_000_000, 1_000 * 1_024, 1_024), (1_000, 1 << 40, 1)] {
+            let admission = Admission::new(requests, bytes);
+            let first = flood(&admission, ONE, each);
+            assert_eq!(first.len(), 800);
+            let second = flood(&admission, TWO, each);
+            assert_eq!(second.len(), 160, "four fifths of the rest");
+            assert!(admission.admit(Holder::Unknown, each).is_ok());
+            drop(first);
+            assert!(admission.admit(ONE, each).is_ok());
+            assert_eq!(flood(&admission, TWO, each).len(), 640);
+        }
+    }
+
+    #[test]
+    fn a_request_that_turns_out_larger_is_counted_as_what_it_is() {
+        let admission = Admission::new(100, 100 * 1_024);
+        let mut small = admission.admit(ONE, 10).unwrap();
+        small.grow_to(500).unwrap();
+        assert!(small.grow_to(101 * 1_024).is_err());
+        small.grow_to(70 * 1_024).unwrap();
+        assert!(admission.admit(TWO, 31 * 1_024).is_err());
+        drop(small);
+        assert!(admission.admit(TWO, 31 * 1_024).is_ok());
+    }
+
+    #[test]
+    fn a_request_counts_for_its_workspace_once_that_is_known() {
+        let admission = Admission::new(1_000, 1 << 40);
+        let held = flood(&admission, ONE, 1);
+        let mut known_late = admission.admit(Holder::Unknown, 1).unwrap();
+        assert!(known_late.belongs_to(WorkspaceId(1)).is_err(), "it has its share already");
+        known_late.belongs_to(WorkspaceId(2)).unwrap();
+        drop((held, known_late));
+        let taken = admission.lock();
+        assert_eq!((taken.all, taken.by_holder.len()), (Room::default(), 0), "everything is given back");
     }
 }

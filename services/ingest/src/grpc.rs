@@ -25,6 +25,7 @@ use tracklayer_proto::ingest::v1::{
 };
 use tracklayer_rpc::{RpcError as _, ServiceToken, bearer, require_service_token, status};
 
+use crate::admission::Holder;
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::{Arrival, Ingest};
@@ -91,7 +92,7 @@ impl IngestGrpc {
         let started = Instant::now();
         let bytes = batch.encoded_len();
         check_limits(&batch, bytes)?;
-        let _room = self.ingest.admission.admit(bytes)?;
+        let _room = self.ingest.admission.admit(Holder::Workspace(source.workspace), bytes)?;
         metrics::received(Wire::Grpc, batch.events.len(), bytes);
         let received_at = Timestamp::now();
         let context = ParseContext {

@@ -16,6 +16,7 @@ use http_body_util::BodyExt as _;
 use tracklayer_event::batch::MAX_BATCH_BYTES;
 
 use super::answer::Refusal;
+use crate::admission::Admitted;
 
 /// Most bytes of a single call's body; its event is held to 32,768 afterwards, with its own code.
 pub(super) const MAX_SINGLE_BYTES: usize = 65_536;
@@ -35,12 +36,13 @@ pub(super) fn reservation(headers: &HeaderMap, limit: usize) -> usize {
     }
 }
 
-/// Reads and inflates a body of at most `limit` bytes.
+/// Reads and inflates a body of at most `limit` bytes, within the room that is held for it.
 pub(super) async fn read(
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     limit: usize,
     patience: Duration,
+    room: &mut Admitted,
 ) -> Result<Bytes, Refusal> {
     let encoding =
         headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
@@ -54,35 +56,50 @@ pub(super) async fn read(
         discard(body).await;
         return Err(too_large(limit));
     }
-    let body = match tokio::time::timeout(patience, collect(body, limit)).await {
-        Ok(collected) => collected?,
-        Err(_) => {
-            let message = "the body did not arrive in time";
-            return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+    let body = match tokio::time::timeout(patience, collect(&mut body, limit)).await {
+        Ok(Ok(whole)) => whole,
+        Ok(Err(Incomplete::TooLarge)) => {
+            discard(body).await;
+            return Err(too_large(limit));
         }
+        Ok(Err(Incomplete::Broken)) => {
+            return Err(come_back("incomplete_body", "the body ended before it was complete"));
+        }
+        Err(_) => return Err(come_back("body_timeout", "the body did not arrive in time")),
     };
-    if body.starts_with(&GZIP) { inflate(&body, limit) } else { Ok(body) }
+    if !body.starts_with(&GZIP) {
+        return Ok(body);
+    }
+    // What its headers did not say: it may become a large one.
+    room.grow_to(limit)?;
+    inflate(&body, limit)
+}
+
+/// The network's fault and not the sender's: every SDK sends again what is answered with this. One of them drops what is
+/// answered with 408. Source: @rudderstack/rudder-sdk-node 3.0.13; 2026-11.
+fn come_back(code: &'static str, message: &str) -> Refusal {
+    let retry_after = Some(Duration::from_secs(1));
+    Refusal { retry_after, ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code, message) }
 }
 
 /// Reads what a refused request still sends, and keeps nothing of it. A connection that is closed under a client's hands
 /// looks like a network error to an SDK, which then sends again what it should drop.
 pub(super) async fn discard(body: Body) {
-    let _ = tokio::time::timeout(DISCARD_PATIENCE, discard_rest(body, 0)).await;
+    let _ = tokio::time::timeout(DISCARD_PATIENCE, discard_rest(body)).await;
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+/// Why a body was not read to its end.
+enum Incomplete {
+    TooLarge,
+    Broken,
+}
+
+async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Incomplete> {
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            let message = "the body ended before it was complete";
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "incomplete_body", message));
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        let size = collected.len() + data.len();
-        if size > limit {
-            drop(collected);
-            discard_rest(body, size).await;
-            return Err(too_large(limit));
+        let Ok(data) = frame.map_err(|_| Incomplete::Broken)?.into_data() else { continue };
+        if collected.len() + data.len() > limit {
+            return Err(Incomplete::TooLarge);
         }
         if body.is_end_stream() && collected.is_empty() {
             return Ok(data);
@@ -92,7 +109,8 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
     Ok(collected.freeze())
 }
 
-async fn discard_rest(mut body: Body, mut seen: usize) {
+async fn discard_rest(mut body: Body) {
+    let mut seen = 0;
     while seen <= MAX_DISCARDED_BYTES
         && let Some(Ok(frame)) = body.frame().await
     {

@@ -20,7 +20,7 @@ use super::Edge;
 use super::answer::{self, Refusal};
 use super::body::{self, MAX_SINGLE_BYTES, reservation};
 use super::person::Person;
-use crate::admission::Admitted;
+use crate::admission::{Admitted, Holder};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::Arrival;
@@ -56,14 +56,14 @@ pub(super) async fn single(edge: &Edge, head: &Parts, body: Body, event_type: Ev
 }
 
 async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome>, Refusal> {
-    let admitted = match admit(edge, head, MAX_BATCH_BYTES) {
+    let mut admitted = match admit(edge, head, MAX_BATCH_BYTES) {
         Ok(admitted) => admitted,
         Err(error) => {
             body::discard(body).await;
             return Err(error.into());
         }
     };
-    let received = receive(edge, head, body, MAX_BATCH_BYTES).await?;
+    let received = receive(edge, head, body, MAX_BATCH_BYTES, &mut admitted.room).await?;
     let parsed = batch::body_text(&received.body).and_then(batch::parse_batch);
     let parsed = match parsed {
         Ok(parsed) => parsed,
@@ -74,6 +74,8 @@ async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome
         None => parsed.events.first().and_then(|first| batch::write_key_of(first.get()).ok().flatten()),
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
+    admitted.room.belongs_to(source.workspace)?;
+    admitted.room.grow_to(received.body.len() + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(&parsed, &source, &received);
     Ok(edge.ingest.accept(&source, &received.arrival(), incoming).await?)
@@ -85,20 +87,21 @@ async fn take_single(
     body: Body,
     event_type: EventType,
 ) -> Result<Outcome, Refusal> {
-    let admitted = match admit(edge, head, MAX_SINGLE_BYTES) {
+    let mut admitted = match admit(edge, head, MAX_SINGLE_BYTES) {
         Ok(admitted) => admitted,
         Err(error) => {
             body::discard(body).await;
             return Err(error.into());
         }
     };
-    let received = receive(edge, head, body, MAX_SINGLE_BYTES).await?;
+    let received = receive(edge, head, body, MAX_SINGLE_BYTES, &mut admitted.room).await?;
     let parsed = batch::body_text(&received.body).and_then(|text| Ok((text, batch::write_key_of(text)?)));
     let (text, body_key) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
+    admitted.room.belongs_to(source.workspace)?;
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);
@@ -113,14 +116,15 @@ struct Admission {
     snapshot: Arc<Snapshot>,
     /// The source, if the header names it.
     known: Option<Source>,
-    _room: Admitted,
+    room: Admitted,
 }
 
 fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestError> {
     let snapshot = edge.ingest.snapshot()?;
     let known = source_of_header(&snapshot, &head.headers)?;
-    let room = edge.ingest.admission.admit(reservation(&head.headers, limit))?;
-    Ok(Admission { snapshot, known, _room: room })
+    let holder = known.as_ref().map_or(Holder::Unknown, |source| Holder::Workspace(source.workspace));
+    let room = edge.ingest.admission.admit(holder, reservation(&head.headers, limit))?;
+    Ok(Admission { snapshot, known, room })
 }
 
 impl Received {
@@ -134,11 +138,17 @@ impl Received {
     }
 }
 
-async fn receive(edge: &Edge, head: &Parts, body: Body, limit: usize) -> Result<Received, Refusal> {
+async fn receive(
+    edge: &Edge,
+    head: &Parts,
+    body: Body,
+    limit: usize,
+    room: &mut Admitted,
+) -> Result<Received, Refusal> {
     let person = Person::of(head, edge.settings.trusted_proxies);
     let authorization = authorization_of(&head.headers);
     let query_key = query_value(head.uri.query(), "writeKey");
-    let body = body::read(&head.headers, body, limit, edge.settings.body_timeout).await?;
+    let body = body::read(&head.headers, body, limit, edge.settings.body_timeout, room).await?;
     Ok(Received {
         person,
         body,
@@ -183,7 +193,10 @@ async fn refuse_body(edge: &Edge, source: Option<&Source>, received: &Received, 
             BodyError::NotAnObject => RejectCode::NotAnObject,
             BodyError::Member(rejection) => rejection.code,
             BodyError::InvalidJson { .. } => RejectCode::InvalidJson,
-            BodyError::NoBatch | BodyError::EmptyBatch | BodyError::TooManyEvents => RejectCode::InvalidField,
+            BodyError::NoBatch
+            | BodyError::EmptyBatch
+            | BodyError::TooManyEvents
+            | BodyError::MergedTooLarge => RejectCode::InvalidField,
         };
         let Incoming::Rejected { rejection, raw } =
             Incoming::rejected(Rejection::new(code, "", error.to_string()), &received.body)

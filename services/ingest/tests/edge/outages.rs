@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::support::{Bench, Choices, batch_of, configuration, get, post, track};
+use tracklayer_ingest::admission::Holder;
+
+use crate::support::{Bench, Choices, batch_of, configuration, get, gzip, post, track};
 
 #[tokio::test]
 async fn without_configuration_it_is_503_and_never_401() {
@@ -40,6 +42,67 @@ async fn too_many_bytes_in_flight_are_429_with_retry_after() {
     drop(sender);
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
     assert_eq!(bench.post("/v1/batch", batch_of(&[track("m")])).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn requests_of_an_unknown_source_leave_room_for_a_known_one() {
+    let bench = Bench::with(Choices { in_flight_requests: 10, ..Choices::default() }).await;
+    let mut never_ending = Vec::new();
+    for _ in 0..8 {
+        let (sender, body) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+        let body = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+        let request = post("/v1/batch", body).without("authorization").body_is_done();
+        tokio::spawn(tower::ServiceExt::oneshot(bench.edge.clone(), request));
+        sender.send(Ok(bytes::Bytes::from_static(b"{"))).await.unwrap();
+        // Room for the second message means that the first was taken: the request is being read.
+        drop(sender.reserve().await.unwrap());
+        never_ending.push(sender);
+    }
+    let without_key = post("/v1/batch", batch_of(&[track("m")])).without("authorization").body_is_done();
+    assert_eq!(bench.send(without_key).await.refusal(), (429, "overloaded".to_owned()));
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m")])).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn what_becomes_large_only_here_is_counted_as_large() {
+    let bench = Bench::with(Choices { in_flight_bytes: 2_000_000, ..Choices::default() }).await;
+    // No header says that it is packed, and it unpacks to a whole batch.
+    let packed = gzip(batch_of(&[track("packed")]).as_bytes());
+    let packed =
+        |length: usize| post("/v1/batch", packed.clone()).with("content-length", &length.to_string());
+    let held = bench.ingest.admission.admit(Holder::Unknown, 1_600_000).unwrap();
+    let refused = bench.send(packed(300).body_is_done()).await;
+    assert_eq!(refused.refusal(), (429, "overloaded".to_owned()));
+    drop(held);
+    assert_eq!(bench.send(packed(300).body_is_done()).await.rejected(), []);
+    // The batch's context goes into each of its events.
+    let page = |n: usize| json!({"type": "page", "userId": "u", "messageId": format!("m{n}")});
+    let batch = |events: usize, bytes: usize| {
+        let events: Vec<_> = (0..events).map(page).collect();
+        json!({"batch": events, "context": {"x": "x".repeat(bytes)}}).to_string()
+    };
+    assert_eq!(bench.post("/v1/batch", batch(1_000, 3_000)).await.refusal(), (429, "overloaded".to_owned()));
+    assert_eq!(
+        bench.post("/v1/batch", batch(1_000, 30_000)).await.refusal(),
+        (400, "batch_too_large".to_owned())
+    );
+    assert_eq!(bench.post("/v1/batch", batch(10, 3_000)).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_body_that_is_slow_or_breaks_off_is_503_and_nothing_that_an_sdk_drops() {
+    let bench =
+        Bench::with(Choices { body_timeout: std::time::Duration::from_millis(50), ..Choices::default() })
+            .await;
+    let (_never, slow) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
+    let slow = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(slow));
+    let broken = [Ok(bytes::Bytes::from_static(b"{")), Err(std::io::Error::other("reset"))];
+    let broken = axum::body::Body::from_stream(tokio_stream::iter(broken));
+    for (body, code) in [(slow, "body_timeout"), (broken, "incomplete_body")] {
+        let answer = bench.post("/v1/batch", body).await;
+        assert_eq!(answer.refusal(), (503, code.to_owned()));
+        assert_eq!(answer.header("retry-after"), "1");
+    }
 }
 
 #[tokio::test]

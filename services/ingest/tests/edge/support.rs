@@ -49,6 +49,8 @@ pub const WORKSPACE: WorkspaceId = WorkspaceId(1);
 pub struct ConsentLog {
     pub recorded: Mutex<Vec<consent::RecordItem>>,
     pub away: AtomicBool,
+    /// Held by a test: nothing is answered meanwhile.
+    pub slow: tokio::sync::RwLock<()>,
 }
 
 pub struct Consent(pub Arc<ConsentLog>);
@@ -65,6 +67,7 @@ impl ConsentService for Consent {
         let items = request.into_inner().items;
         let narrowed = u32::try_from(items.len()).unwrap();
         self.0.recorded.lock().unwrap().extend(items);
+        drop(self.0.slow.read().await);
         Ok(tonic::Response::new(consent::RecordResponse { narrowing_seq: 1, narrowed }))
     }
     async fn decide(
@@ -102,6 +105,7 @@ pub struct Choices {
     pub redis: bool,
     pub configured: bool,
     pub trusted_proxies: u32,
+    pub body_timeout: Duration,
 }
 
 impl Default for Choices {
@@ -114,6 +118,7 @@ impl Default for Choices {
             redis: false,
             configured: true,
             trusted_proxies: 0,
+            body_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -206,7 +211,7 @@ impl Bench {
             trace_sample_ratio: 0.0,
         });
         let settings = EdgeSettings {
-            body_timeout: Duration::from_secs(10),
+            body_timeout: choices.body_timeout,
             trusted_proxies: choices.trusted_proxies,
             public_protocol: None,
         };

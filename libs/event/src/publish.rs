@@ -79,7 +79,7 @@ fn build(event: &PublishEvent, context: &ParseContext<'_>) -> Result<Event, Reje
     let named = matches!(event_type, EventType::Track | EventType::Page | EventType::Screen);
     let envelope = Envelope {
         event_type,
-        message_id: Cow::Borrowed(&event.message_id),
+        message_id: present(&event.message_id),
         name: if named { present(&event.name) } else { Cow::default() },
         category: Cow::default(),
         anonymous_id: present(&event.anonymous_id),

@@ -9,7 +9,9 @@ use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracklayer_event::batch::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
@@ -128,14 +130,15 @@ impl IngestService for IngestGrpc {
         self.source(request.metadata()).map_err(refused)?;
         let metadata = Arc::new(request.metadata().clone());
         let service = self.clone();
-        // No more is read than may be worked on: a full window stops the reading, and HTTP/2's flow control the client. At
-        // shutdown nothing more is read, and what was read is still acknowledged.
-        let answers = request
-            .into_inner()
-            .take_until(self.shutdown.clone().cancelled_owned())
-            .map(move |received| answer_one(service.clone(), Arc::clone(&metadata), received))
+        // At shutdown nothing more is read, and what was read is still acknowledged.
+        let batches = request.into_inner().take_until(self.shutdown.clone().cancelled_owned());
+        let work = read_into_places(batches, self.stream_window)
+            .map(move |(place, received)| {
+                let answer = answer_one(service.clone(), Arc::clone(&metadata), received);
+                async move { (answer.await, place) }
+            })
             .buffer_unordered(self.stream_window);
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(acknowledged(work, self.stream_window))))
     }
 
     async fn list_rejected(
@@ -162,6 +165,44 @@ impl IngestService for IngestGrpc {
             .collect();
         Ok(Response::new(ListRejectedResponse { events }))
     }
+}
+
+/// An answer, and the place in the stream's window that it holds until it is sent.
+type Answer = (Result<PublishStreamResponse, Status>, OwnedSemaphorePermit);
+
+/// Reads a batch only when there is a place for it: a full window stops the reading, and HTTP/2's flow control the client.
+fn read_into_places<T>(
+    batches: impl Stream<Item = T> + Send,
+    window: usize,
+) -> impl Stream<Item = (OwnedSemaphorePermit, T)> + Send {
+    let places = Arc::new(Semaphore::new(window));
+    futures::stream::unfold((Box::pin(batches), places), |(mut batches, places)| async move {
+        let place = Arc::clone(&places).acquire_owned().await.ok()?;
+        let received = batches.next().await?;
+        Some(((place, received), (batches, places)))
+    })
+}
+
+/// The answers, worked out whether the client reads them or not. A client that sends and reads no ack would otherwise leave
+/// its batches half done, with the room that they hold in [`crate::admission`], and nobody else would find any.
+fn acknowledged(
+    work: impl Stream<Item = Answer> + Send + 'static,
+    window: usize,
+) -> impl Stream<Item = Result<PublishStreamResponse, Status>> + Send {
+    // Never full: there are no more answers than places.
+    let (sender, answers) = mpsc::channel(window);
+    let worker = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut work = std::pin::pin!(work);
+        while let Some(answer) = work.next().await {
+            if sender.send(answer).await.is_err() {
+                return;
+            }
+        }
+    }));
+    futures::stream::unfold((answers, worker), |(mut answers, worker)| async move {
+        let (answer, _place) = answers.recv().await?;
+        Some((answer, (answers, worker)))
+    })
 }
 
 /// Works on one batch of a stream.

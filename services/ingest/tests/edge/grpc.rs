@@ -9,6 +9,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
+use tracklayer_ingest::admission::Holder;
 use tracklayer_ingest::grpc::IngestGrpc;
 use tracklayer_proto::event::v1::EventType;
 use tracklayer_proto::ingest::v1::event_result::Outcome;
@@ -17,6 +18,7 @@ use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResul
 use tracklayer_proto::ingest::v1::{
     EventResult, ListRejectedRequest, PublishEvent, PublishRequest, PublishStreamRequest,
 };
+use tracklayer_testkit::eventually;
 
 use crate::support::{ADMIN_KEY, Bench, Choices, SERVER_KEY, configuration, master_key};
 
@@ -193,6 +195,42 @@ async fn a_stream_is_acknowledged_batch_by_batch_and_a_bad_batch_alone_is_refuse
     }
     assert_eq!(acknowledged.len(), 50);
     assert_eq!(bench.journal().await.len(), 98);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_ack_keeps_no_room_from_others() {
+    let bench = Bench::with(Choices { in_flight_bytes: 1_000_000, ..Choices::default() }).await;
+    let mut client = client(&bench, &bench.stop).await;
+    // Their acks are far above HTTP/2's window: the second one cannot be sent before the first was read.
+    let large = |sequence: u64| {
+        let events = (0..1_500).map(|n| event(&format!("{sequence}-{n}-{}", "m".repeat(80)))).collect();
+        PublishStreamRequest { sequence, batch: Some(batch(events)) }
+    };
+    let requests: Vec<_> = (0..3).map(large).collect();
+    // The journal stands still until all three hold their room.
+    let mut journal_stands = bench.database.pool.begin().await.unwrap();
+    sqlx::query("lock table journal.head in exclusive mode").execute(&mut *journal_stands).await.unwrap();
+    let answers = client.publish_stream(with_key(tokio_stream::iter(requests), SERVER_KEY)).await.unwrap();
+    let mut answers = answers.into_inner();
+    let room_for_another = || bench.ingest.admission.admit(Holder::Unknown, 450_000).ok().map(drop);
+    eventually("all three are being worked on", async || room_for_another().is_none().then_some(())).await;
+    journal_stands.rollback().await.unwrap();
+    eventually("what is stored holds no room, read or unread", async || room_for_another()).await;
+    for _ in 0..3 {
+        let answer = answers.next().await.unwrap().unwrap();
+        assert!(matches!(answer.result, Some(StreamResult::Response(_))), "{}", answer.sequence);
+    }
+    assert!(answers.next().await.is_none());
+    assert_eq!(bench.journal().await.len(), 4_500);
+}
+
+#[tokio::test]
+async fn a_blank_id_is_none() {
+    let bench = Bench::start().await;
+    let mut client = client(&bench, &bench.stop).await;
+    let answer = client.publish(with_key(batch(vec![event(" "), event("\t")]), SERVER_KEY)).await.unwrap();
+    let ids: Vec<String> = answer.into_inner().results.into_iter().map(|result| result.message_id).collect();
+    assert!(ids.iter().all(|id| id.len() == 36) && ids[0] != ids[1], "{ids:?}");
 }
 
 #[tokio::test]

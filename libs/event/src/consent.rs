@@ -123,9 +123,10 @@ pub fn take_gpc(signals: &mut ConsentSignals, value: &RawValue, js_or_server: &'
     }
 }
 
-/// Whether the signals could narrow what was allowed before: these are recorded before an event is acknowledged.
+/// Whether the signals refuse something, or may: strings are not read here. A map of categories that refuses none may still
+/// narrow, by leaving one out; who knows what the banner names has to look at that.
 #[must_use]
-pub fn may_narrow(signals: &ConsentSignals) -> bool {
+pub fn refuses(signals: &ConsentSignals) -> bool {
     signals.gpc
         || signals.unreadable
         || (signals.has_categories && signals.categories.is_empty())
@@ -138,7 +139,7 @@ pub fn may_narrow(signals: &ConsentSignals) -> bool {
 /// Whether there is any statement at all.
 #[must_use]
 pub fn says_anything(signals: &ConsentSignals) -> bool {
-    may_narrow(signals) || signals.has_categories || !signals.gpp_sid.is_empty()
+    refuses(signals) || signals.has_categories || !signals.gpp_sid.is_empty()
 }
 
 fn take_categories(signals: &mut ConsentSignals, preferences: &RawValue) {
@@ -215,8 +216,8 @@ mod tests {
         let categories: Vec<_> =
             signals.categories.iter().map(|c| (c.category.as_str(), c.allowed)).collect();
         assert_eq!(categories, [("Advertising", true), ("Analytics", false)]);
-        assert!(signals.has_categories && signals.interaction && !signals.unreadable && may_narrow(&signals));
-        assert!(!may_narrow(&read(r#"{"categoryPreferences":{"Advertising":true}}"#)));
+        assert!(signals.has_categories && signals.interaction && !signals.unreadable && refuses(&signals));
+        assert!(!refuses(&read(r#"{"categoryPreferences":{"Advertising":true}}"#)));
     }
 
     #[test]
@@ -227,7 +228,7 @@ mod tests {
                 signals.has_categories && signals.categories.is_empty() && !signals.unreadable,
                 "{empty}"
             );
-            assert!(may_narrow(&signals), "{empty}");
+            assert!(refuses(&signals), "{empty}");
         }
         assert_eq!(read("null"), ConsentSignals::default());
     }

@@ -2,7 +2,8 @@
 //!
 //! Modules in reading order: [`config`]; [`http`] and [`grpc`] (the wires); [`credentials`] and [`source`] (who sends);
 //! [`ingest`] (what happens to events of any wire, in the order that the promises need) with its parts [`admission`],
-//! [`rate`], [`narrowing`], [`look`], [`rejected`], [`trace`]; [`outcome`], [`error`], [`metrics`]; [`store`] (all SQL).
+//! [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`]; [`outcome`], [`error`],
+//! [`metrics`]; [`store`] (all SQL).
 //!
 //! It never calls downstream: what an event becomes is delivery's matter.
 
@@ -23,6 +24,7 @@ mod run;
 pub mod source;
 mod store;
 pub mod trace;
+pub mod vocabulary;
 
 pub use config::Config;
 pub use run::{RunError, run};

@@ -1,15 +1,22 @@
 //! Narrowing signals go into the consent log before their event is acknowledged, so that an opt-out in one lagging
 //! partition stops a purchase in another.
 //!
+//! What may narrow: a refusal, a string that only consent can read, an unreadable object, and a map of categories that may
+//! leave one out (see [`crate::vocabulary`]) or that nobody chose.
+//!
 //! The trick is the cache: for each person and device the hash of the last statement that this process saw. A repeat (GPC is
 //! on every request) is skipped only while *all* identifiers of the event last said the very same; any other statement, a
-//! widening one too, takes the entry away. Entries live briefly, since another replica may have seen something in between.
+//! widening one too, takes the entry away, and so do two at the same time. Entries live briefly, since another replica may have seen something in between.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use moka::Entry;
+use moka::ops::compute::Op;
 use moka::sync::Cache;
-use tracklayer_event::consent::{may_narrow, says_anything};
+use tracklayer_event::consent::{refuses, says_anything};
 use tracklayer_event::identifiers::{EventIdentifier, Level, identifiers_of};
 use tracklayer_ids::{MasterKey, WorkspaceId, WorkspaceKey};
 use tracklayer_proto::consent::v1::consent_service_client::ConsentServiceClient;
@@ -20,6 +27,7 @@ use tracklayer_rpc::Channel;
 use crate::error::IngestError;
 use crate::metrics;
 use crate::source::Source;
+use crate::vocabulary::Vocabulary;
 
 /// Most people and devices that are remembered; some 100 bytes each.
 const REMEMBERED: u64 = 500_000;
@@ -32,7 +40,9 @@ pub struct Narrowing {
     consent: ConsentServiceClient<Channel>,
     master_key: MasterKey,
     timeout: Duration,
-    last_statement: Cache<(WorkspaceId, Remembered), u64>,
+    last_statement: Cache<(WorkspaceId, Remembered), Last>,
+    statements: Arc<AtomicU64>,
+    vocabulary: Arc<Vocabulary>,
 }
 
 impl std::fmt::Debug for Narrowing {
@@ -46,7 +56,15 @@ impl Narrowing {
     #[must_use]
     pub fn new(consent: Channel, master_key: MasterKey, timeout: Duration, remember: Duration) -> Self {
         let last_statement = Cache::builder().max_capacity(REMEMBERED).time_to_live(remember).build();
-        Self { consent: ConsentServiceClient::new(consent), master_key, timeout, last_statement }
+        let consent = ConsentServiceClient::new(consent);
+        Self {
+            consent,
+            master_key,
+            timeout,
+            last_statement,
+            statements: Arc::default(),
+            vocabulary: Arc::default(),
+        }
     }
 
     /// Records what the events narrow; when it answers, the log has it. Does nothing for events that say nothing new.
@@ -61,15 +79,19 @@ impl Narrowing {
         let key = self.master_key.workspace(source.workspace);
         let mut items = Vec::new();
         let mut widened = Vec::new();
+        let mut before: HashMap<Remembered, Option<Last>> = HashMap::new();
         let mut in_request: HashMap<Remembered, Option<u64>> = HashMap::new();
         for event in events {
             let Some(signals) = event.consent.as_ref().filter(|s| says_anything(s)) else { continue };
             let identifiers = identifiers_of(event, &source.user_id_type);
             let remembered: Vec<Remembered> = identifiers.iter().map(remembered).collect();
             let hash = statement_hash(signals);
-            let narrows = may_narrow(signals);
+            let narrows = self.may_narrow(source, signals);
+            for who in &remembered {
+                before.entry(*who).or_insert_with(|| self.last_statement.get(&(source.workspace, *who)));
+            }
             let last = |who: &Remembered| {
-                let cached = || self.last_statement.get(&(source.workspace, *who));
+                let cached = || before.get(who).copied().flatten().and_then(|last| last.recorded);
                 in_request.get(who).copied().unwrap_or_else(cached)
             };
             if narrows && !remembered.is_empty() && !remembered.iter().all(|who| last(who) == Some(hash)) {
@@ -84,15 +106,31 @@ impl Narrowing {
         }
         // What may have widened is forgotten whatever happens next.
         for who in widened {
-            self.last_statement.invalidate(&(source.workspace, who));
+            self.last_statement.insert((source.workspace, who), self.said(None));
         }
         self.send(source.workspace, items).await?;
         for (who, hash) in in_request {
-            if let Some(hash) = hash {
-                self.last_statement.insert((source.workspace, who), hash);
-            }
+            let Some(hash) = hash else { continue };
+            // Another request may have said something else meanwhile: which one was the last is not known then.
+            let unchanged = before.get(&who).copied().flatten();
+            self.last_statement.entry((source.workspace, who)).and_compute_with(|now| {
+                if now.map(Entry::into_value) == unchanged { Op::Put(self.said(Some(hash))) } else { Op::Nop }
+            });
         }
         Ok(())
+    }
+
+    fn said(&self, recorded: Option<u64>) -> Last {
+        Last { recorded, number: self.statements.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether a statement may take away what an earlier one gave. Learns in any case.
+    fn may_narrow(&self, source: &Source, signals: &ConsentSignals) -> bool {
+        let incomplete =
+            signals.has_categories && self.vocabulary.may_lack_one(source.id, &signals.categories);
+        // A map that nobody chose, after one that somebody did, grants nothing any more.
+        let not_chosen = signals.has_categories && !signals.interaction;
+        incomplete || not_chosen || refuses(signals)
     }
 
     async fn send(&self, workspace: WorkspaceId, items: Vec<RecordItem>) -> Result<(), IngestError> {
@@ -110,6 +148,15 @@ impl Narrowing {
         }
         Ok(())
     }
+}
+
+/// What this process saw last of somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Last {
+    /// Hash of the statement that the log has; `None` for one that went on without it.
+    recorded: Option<u64>,
+    /// No two are alike, so that a change is seen also where the same is said again.
+    number: u64,
 }
 
 /// An identifier in the cache: a plain hash, since most statements are repeats and a keyed one costs more than the rest.

@@ -4,6 +4,7 @@ use serde_json::json;
 use tracklayer_ids::Position;
 use tracklayer_journal::claim::{Claim, claim_key};
 use tracklayer_proto::event::v1::Event;
+use tracklayer_testkit::eventually;
 
 use crate::support::{Bench, Choices, WORKSPACE, batch_of, master_key, post, track};
 
@@ -37,14 +38,14 @@ async fn a_repeated_statement_is_recorded_once_and_a_changed_mind_every_time() {
         json!({"type": "page", "anonymousId": "a", "messageId": format!("m{n}"), "context": context})
             .to_string()
     };
-    for (n, allowed, expected) in [(1, false, 1), (2, false, 1), (3, true, 1), (4, false, 2), (5, false, 2)] {
+    for (n, allowed, expected) in [(1, false, 1), (2, false, 1), (3, true, 2), (4, false, 3), (5, false, 3)] {
         bench.post("/v1/p", say(n, allowed)).await;
         assert_eq!(bench.recorded().len(), expected, "after event {n}");
     }
     // Another device says the same: it is somebody else's statement.
     let other = say(6, false).replace("\"a\"", "\"b\"");
     bench.post("/v1/p", other).await;
-    assert_eq!(bench.recorded().len(), 3);
+    assert_eq!(bench.recorded().len(), 4);
     assert_eq!(bench.journal().await.len(), 6);
 }
 
@@ -57,10 +58,68 @@ async fn a_change_of_mind_within_one_batch_is_recorded() {
     };
     bench.post("/v1/batch", batch_of(&[say(1, false), say(2, false), say(3, true), say(4, false)])).await;
     let recorded: Vec<String> = bench.recorded().into_iter().map(|item| item.message_id).collect();
-    assert_eq!(recorded, ["m1", "m4"]);
+    assert_eq!(recorded, ["m1", "m3", "m4"]);
     bench.post("/v1/batch", batch_of(&[say(5, true)])).await;
     bench.post("/v1/batch", batch_of(&[say(6, false)])).await;
-    assert_eq!(bench.recorded().len(), 3);
+    assert_eq!(bench.recorded().len(), 5);
+}
+
+#[tokio::test]
+async fn a_category_that_is_left_out_is_recorded_and_a_map_of_all_only_while_the_banner_is_learned() {
+    let bench = Bench::start().await;
+    let say = |who: &str, n: u32, categories: serde_json::Value| {
+        let context = json!({"consent": {"categoryPreferences": categories}});
+        json!({"type": "page", "anonymousId": who, "messageId": format!("{who}{n}"), "context": context})
+    };
+    let all = json!({"C0001": true, "C0004": true});
+    // Advertising was allowed, and now is not even named.
+    let turned_off = [say("a", 1, all.clone()), say("a", 2, json!({"C0001": true}))];
+    bench.post("/v1/batch", batch_of(&turned_off)).await;
+    let recorded: Vec<usize> =
+        bench.recorded().iter().map(|item| item.signals.as_ref().unwrap().categories.len()).collect();
+    assert_eq!(recorded, [2, 1]);
+
+    let learned: Vec<_> = (0..1_000).map(|n| say("b", n, all.clone())).collect();
+    bench.post("/v1/batch", batch_of(&learned)).await;
+    let so_far = bench.recorded().len();
+    assert_eq!(so_far, 3, "the repeats of one visitor are one statement");
+    for (n, categories, expected) in [
+        (1, all.clone(), 0),
+        (2, json!({"C0001": true}), 1),
+        (3, all.clone(), 1),
+        (4, json!({"C0001": true}), 2),
+        (5, json!({"C0001": true}), 2),
+    ] {
+        bench.post("/v1/p", say("c", n, categories).to_string()).await;
+        assert_eq!(bench.recorded().len(), so_far + expected, "after event {n}");
+    }
+    // A map that nobody chose takes a grant away.
+    let mut unchosen = say("d", 1, all);
+    unchosen["context"]["consent"]["interaction"] = json!(false);
+    bench.post("/v1/p", unchosen.to_string()).await;
+    assert_eq!(bench.recorded().len(), so_far + 3);
+}
+
+#[tokio::test]
+async fn a_change_of_mind_beside_a_slow_log_is_not_taken_for_a_repeat() {
+    let bench = Bench::start().await;
+    let say = |who: &str, n: u32, allowed: bool| {
+        let context = json!({"consent": {"categoryPreferences": {"Advertising": allowed}}});
+        json!({"type": "page", "anonymousId": who, "messageId": format!("{who}{n}"), "context": context})
+    };
+    let learned: Vec<_> = (0..1_000).map(|n| say("b", n, true)).collect();
+    bench.post("/v1/batch", batch_of(&learned)).await;
+    assert_eq!(bench.recorded().len(), 1);
+    let slow = bench.consent.slow.write().await;
+    let refusal = post("/v1/p", say("a", 1, false).to_string()).body_is_done();
+    let refusal = tokio::spawn(tower::ServiceExt::oneshot(bench.edge.clone(), refusal));
+    eventually("the log has the refusal", async || (bench.recorded().len() == 2).then_some(())).await;
+    // While that waits for its answer, the visitor allows it, which needs no log.
+    assert_eq!(bench.post("/v1/p", say("a", 2, true).to_string()).await.status, 200);
+    drop(slow);
+    assert_eq!(refusal.await.unwrap().unwrap().status(), 200);
+    bench.post("/v1/p", say("a", 3, false).to_string()).await;
+    assert_eq!(bench.recorded().len(), 3, "the second refusal is news");
 }
 
 #[tokio::test]

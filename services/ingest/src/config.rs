@@ -43,13 +43,13 @@ pub struct Config {
     /// Events a second that one source may send to one replica; 0: no limit.
     #[serde(default)]
     pub max_events_per_second_per_source: u32,
-    /// Longest time to read one request's body, milliseconds.
+    /// Longest time to read one request's body, milliseconds, at least 1; then the sender is told to come back.
     #[serde(default = "default_body_timeout_ms")]
     pub body_timeout_ms: u64,
     /// Longest look at the dedup store, milliseconds, 1 to 100. What is not known by then is stored.
     #[serde(default = "default_look_timeout_ms")]
     pub look_timeout_ms: u64,
-    /// Longest wait for the consent log, milliseconds; then the sender is told to come back.
+    /// Longest wait for the consent log, milliseconds, at least 1; then the sender is told to come back.
     #[serde(default = "default_consent_timeout_ms")]
     pub consent_timeout_ms: u64,
     /// How long a recorded signal is not recorded again for the same person and device, seconds, 0 to 3,600.
@@ -192,6 +192,10 @@ impl Config {
         );
         let window = self.stream_window;
         check((1..=1_024).contains(&window), format!("stream_window is {window}, allowed are 1 to 1024"));
+        let body = self.body_timeout_ms;
+        check(body >= 1, format!("body_timeout_ms is {body}, allowed are 1 and more"));
+        let consent = self.consent_timeout_ms;
+        check(consent >= 1, format!("consent_timeout_ms is {consent}, allowed are 1 and more"));
         let look = self.look_timeout_ms;
         check((1..=100).contains(&look), format!("look_timeout_ms is {look}, allowed are 1 to 100"));
         let cache = self.narrowing_cache_seconds;
@@ -226,13 +230,15 @@ mod tests {
             max_in_flight_bytes: 1,
             max_in_flight_requests: 0,
             stream_window: 0,
+            body_timeout_ms: 0,
+            consent_timeout_ms: 0,
             look_timeout_ms: 0,
             narrowing_cache_seconds: 9_999,
             trace_sample_ratio: f64::NAN,
             public_protocol: Some("ftp".into()),
             ..config()
         };
-        assert_eq!(bad.problems().len(), 11, "{:?}", bad.problems());
+        assert_eq!(bad.problems().len(), 13, "{:?}", bad.problems());
     }
 
     #[test]

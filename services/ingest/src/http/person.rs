@@ -32,7 +32,8 @@ impl Person {
     pub(super) fn of(head: &Parts, trusted_proxies: u32) -> Self {
         let headers = &head.headers;
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-        let ip = forwarded_for(headers, trusted_proxies).or(peer);
+        // Behind a proxy the peer is that proxy: no address is better than its.
+        let ip = if trusted_proxies == 0 { peer } else { forwarded_for(headers, trusted_proxies) };
         let text =
             |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         Self {
@@ -77,6 +78,20 @@ mod tests {
         assert_eq!(forwarded_for(&headers, 1), Some("10.0.0.1".parse().unwrap()));
         assert_eq!(forwarded_for(&headers, 2), Some("203.0.113.7".parse().unwrap()));
         assert_eq!(forwarded_for(&HeaderMap::new(), 1), None);
+    }
+
+    #[test]
+    fn a_proxys_own_address_is_nobodys() {
+        let of = |lines: &[(&'static str, &'static str)], trusted_proxies| {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.headers = headers(lines);
+            head.extensions.insert(ConnectInfo("10.0.0.1:80".parse::<SocketAddr>().unwrap()));
+            Person::of(&head, trusted_proxies).ip
+        };
+        assert_eq!(of(&[("x-forwarded-for", "6.6.6.6")], 0), "10.0.0.1", "nobody is in front");
+        assert_eq!(of(&[("x-forwarded-for", "203.0.113.7")], 1), "203.0.113.7");
+        assert_eq!(of(&[("x-forwarded-for", "unknown")], 1), "");
+        assert_eq!(of(&[], 1), "");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! missing sample rate makes it post metrics. Source: @segment/analytics-next 1.84.3; 2026-11.
 
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, HOST};
+use http::header::{CACHE_CONTROL, HOST, HeaderValue, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::json;
@@ -66,6 +66,11 @@ pub(super) fn settings(edge: &Edge, head: &Parts, write_key: &str) -> Response {
     });
     let mut response = answer::json(StatusCode::OK, &body);
     answer::put(&mut response, CACHE_CONTROL, "public, max-age=300");
+    if proxied {
+        // What one visitor wrote into these headers must not be another's answer from a cache in between: it says where
+        // the page's events go.
+        response.headers_mut().append(VARY, HeaderValue::from_static("X-Forwarded-Host, X-Forwarded-Proto"));
+    }
     response
 }
 

@@ -78,7 +78,11 @@ async fn behind_a_proxy_its_word_about_the_outside_counts() {
     let mut request = get("/v1/projects/wk_test/settings");
     request.headers_mut().insert("x-forwarded-proto", "https".parse().unwrap());
     request.headers_mut().insert("x-forwarded-host", "track.shop.example".parse().unwrap());
-    let segment = bench.send(request).await.json()["integrations"]["Segment.io"].clone();
+    let answer = bench.send(request).await;
+    let vary: Vec<&str> =
+        answer.headers.get_all("vary").iter().map(|value| value.to_str().unwrap()).collect();
+    assert!(vary.contains(&"X-Forwarded-Host, X-Forwarded-Proto"), "no cache may mix them up: {vary:?}");
+    let segment = answer.json()["integrations"]["Segment.io"].clone();
     assert_eq!(
         (&segment["protocol"], &segment["apiHost"]),
         (&json!("https"), &json!("track.shop.example/v1"))

@@ -30,7 +30,7 @@ pub struct GpcPeriod {
     pub subject: SubjectKey,
     /// First observation.
     pub since: Timestamp,
-    /// In which GPP sections.
+    /// In which GPP section, or everywhere.
     pub sections: Sections,
 }
 
@@ -73,7 +73,7 @@ pub struct Facts<'a> {
     pub us_privacy: Channel<UsPrivacy>,
     /// Consent mode.
     pub consent_mode: Channel<ConsentMode>,
-    /// GPC, earliest for each subject and set of sections.
+    /// GPC, earliest for each subject and section.
     pub gpc: Vec<GpcPeriod>,
     /// Explicit choices, by [`Purpose::index`].
     pub explicit: [Explicit; 6],
@@ -170,6 +170,7 @@ impl<'a> Facts<'a> {
                 }
             }
         }
+        facts.join_gpc();
         facts.categories = categories.in_force();
         facts.tcf = tcf.in_force();
         facts.gpp = gpp.in_force();
@@ -179,14 +180,25 @@ impl<'a> Facts<'a> {
     }
 
     fn observe_gpc(&mut self, signal: &Signal, sections: Sections) {
-        if sections == Sections::NONE {
-            return;
+        for section in sections.one_by_one() {
+            let same = |p: &&mut GpcPeriod| p.subject == signal.subject && p.sections == section;
+            match self.gpc.iter_mut().find(same) {
+                Some(period) => period.since = period.since.min(signal.at),
+                None => {
+                    self.gpc.push(GpcPeriod { subject: signal.subject, since: signal.at, sections: section });
+                }
+            }
         }
-        let same = |p: &&mut GpcPeriod| p.subject == signal.subject && p.sections == sections;
-        match self.gpc.iter_mut().find(same) {
-            Some(period) => period.since = period.since.min(signal.at),
-            None => self.gpc.push(GpcPeriod { subject: signal.subject, since: signal.at, sections }),
-        }
+    }
+
+    /// R4: inside a GPP section it is the same signal as the browser's own, and no later one where that was on already.
+    fn join_gpc(&mut self) {
+        let everywhere: Vec<GpcPeriod> =
+            self.gpc.iter().filter(|p| p.sections == Sections::EVERYWHERE).copied().collect();
+        self.gpc.retain(|p| {
+            p.sections == Sections::EVERYWHERE
+                || !everywhere.iter().any(|all| all.subject == p.subject && all.since <= p.since)
+        });
     }
 
     fn deny_explicitly(&mut self, signal: &Signal, denied: Purposes) {

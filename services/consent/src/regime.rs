@@ -135,11 +135,12 @@ impl Sheet<'_> {
                 self.granted = self.granted.with(purpose);
             }
             for (at, statement) in readings {
-                // Where consent is needed, sale and sharing follow measurement: a map need not name them.
-                let missing_is_no = !(self.is_opt_in() && purpose == Purpose::SaleShare);
-                let refused = statement.refused.contains(purpose)
-                    || (missing_is_no && !statement.allowed.contains(purpose));
-                if refused {
+                // Where consent is needed, sale and sharing follow measurement: a map that does not name them says of them
+                // what it says of measurement, and an empty one says no.
+                let follows =
+                    self.is_opt_in() && purpose == Purpose::SaleShare && !statement.refused.contains(purpose);
+                let asked = if follows { Purpose::AdMeasurement } else { purpose };
+                if !statement.allowed.contains(asked) {
                     self.deny(purpose, refusal, *at);
                 }
             }

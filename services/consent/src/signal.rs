@@ -50,7 +50,7 @@ pub enum Content {
     Explicit(ExplicitChoice),
 }
 
-/// A set of GPP section ids, 1 to 63.
+/// A set of GPP section ids from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Sections(pub u64);
 
@@ -84,10 +84,21 @@ impl Sections {
     /// None.
     pub const NONE: Self = Self(0);
 
-    /// One section.
+    /// One section. All ids from 63 on, none of which IAB has given out, are one: what one of them says counts for each.
     #[must_use]
     pub const fn one(id: u16) -> Self {
-        Self(if id == 0 || id > 63 { 0 } else { 1 << id })
+        Self(match id {
+            0 => 0,
+            1..63 => 1 << id,
+            _ => 1 << 63,
+        })
+    }
+
+    /// Each section by itself; everywhere stays whole.
+    pub fn one_by_one(self) -> impl Iterator<Item = Self> {
+        let whole = self == Self::EVERYWHERE;
+        let bits = (1..64).filter(move |id| !whole && self.0 >> id & 1 == 1).map(|id| Self(1 << id));
+        whole.then_some(self).into_iter().chain(bits)
     }
 
     /// Sections as a sender lists them (`gpp_sid`); -1 and other impossible ids are nothing.
@@ -150,6 +161,21 @@ impl CategoryStatement {
 }
 
 impl Content {
+    /// Whether it is a statement that could not be read.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::ObjectUnreadable | Self::UsPrivacy(Err(_)) | Self::ConsentMode(Err(_)) => true,
+            Self::Tcf(reading) => reading.is_err(),
+            Self::Gpp(reading, _) => reading.is_err(),
+            Self::Gpc(_)
+            | Self::Categories(_)
+            | Self::UsPrivacy(Ok(_))
+            | Self::ConsentMode(Ok(_))
+            | Self::Explicit(_) => false,
+        }
+    }
+
     /// Sections of a GPP string whose GPC subsection is on.
     #[must_use]
     pub fn gpc_sections(&self) -> Sections {

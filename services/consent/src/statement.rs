@@ -112,12 +112,6 @@ impl Channel {
         .into_iter()
         .find(|channel| *channel as i16 == number)
     }
-
-    /// Whether a newer statement of the channel replaces an older one.
-    #[must_use]
-    pub const fn is_replaced_by_newer(self) -> bool {
-        !matches!(self, Self::Gpc | Self::Explicit)
-    }
 }
 
 /// Decodes statements through a bounded cache.
@@ -176,9 +170,9 @@ impl Decoder {
             let text = format!("{};{}", sids.join(","), storable(&captured.gpp_string));
             let gpp = self.statement(Channel::Gpp, &text, "cmp");
             // GPC outlives the string that carried it.
-            let sections = gpp.content.gpc_sections();
-            if sections != Sections::NONE {
-                all.push(self.statement(Channel::Gpc, &sections_text(sections), "gpp"));
+            // One for each section: a few rows, however many combinations somebody sends.
+            for section in gpp.content.gpc_sections().one_by_one() {
+                all.push(self.statement(Channel::Gpc, &sections_text(section), "gpp"));
             }
             all.push(gpp);
         }

@@ -1,14 +1,17 @@
 //! What must hold for any signals, policies, places and connection settings: consent can only narrow.
 #![allow(clippy::unwrap_used, reason = "the exception for tests does not reach their helper functions")]
 
-use std::sync::{Arc, LazyLock};
+mod situations;
+
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use situations::{DEFAULT, LAX, Situation, content, kind, lax, now, place, purposes, query, situation, time};
 use tracklayer_consent::{
-    decide::{Case, Decision, Query, Subject, decide},
+    decide::{Query, Subject},
     kind::Kind,
-    policy::{Policy, PolicyDocument},
+    policy::{Policy, Regime},
     purpose::{Purpose, Purposes},
     reason::{Outcome, Reason},
     signal::{CategoryStatement, Content, ExplicitChoice, Sections, Signal},
@@ -20,140 +23,6 @@ use tracklayer_consent::{
     },
 };
 use tracklayer_ids::SubjectKey;
-
-static DEFAULT: LazyLock<Policy> = LazyLock::new(|| Policy::compiled_in().unwrap());
-/// Restricted sends wherever a platform has them, and denied kinds in one place.
-static LAX: LazyLock<Policy> = LazyLock::new(|| lax(|_| {}));
-
-fn lax(change: impl FnOnce(&mut PolicyDocument)) -> Policy {
-    let mut document = PolicyDocument::from_toml(PolicyDocument::DEFAULT).unwrap();
-    for kind in ["meta_capi", "tiktok_events", "google_data_manager", "webhook"] {
-        for place in ["US-CA", "US-CO", "DE"] {
-            let fields = serde_json::json!({"restricted": true});
-            document.restricted_mode.entry(kind.to_owned()).or_default().insert(place.to_owned(), fields);
-        }
-    }
-    document.denied_kinds.insert("FR".to_owned(), vec!["meta_capi".to_owned()]);
-    change(&mut document);
-    Policy::compile(&document, "").unwrap()
-}
-
-const STRINGS: &str = include_str!("../../../tests/vectors/consent-strings.json");
-
-fn strings_of(list: &str) -> Vec<String> {
-    let vectors: serde_json::Value = serde_json::from_str(STRINGS).unwrap();
-    let all = vectors[list].as_array().unwrap();
-    all.iter().map(|v| v["encoded"].as_str().unwrap().to_owned()).collect()
-}
-
-fn now() -> Timestamp {
-    "2026-11-23T12:00:00Z".parse().unwrap()
-}
-
-/// The last 600 days in whole hours, so that equal times occur, and a little of the future.
-fn time() -> impl Strategy<Value = Timestamp> {
-    prop_oneof![
-        4 => (0i64..14_400).prop_map(|hours| now() - SignedDuration::from_hours(hours)),
-        4 => (0i64..6).prop_map(|hours| now() - SignedDuration::from_hours(hours * 24)),
-        1 => Just(now() + SignedDuration::from_hours(5)),
-    ]
-}
-
-fn purposes() -> impl Strategy<Value = Purposes> {
-    (0u8..64).prop_map(Purposes::from_bits)
-}
-
-fn setting() -> impl Strategy<Value = Setting> {
-    (prop::option::of(any::<bool>()), any::<bool>())
-        .prop_map(|(granted, by_visitor)| Setting { granted, by_visitor })
-}
-
-fn content() -> impl Strategy<Value = Content> {
-    let names = ["Advertising", "Analytics", "DataSharing", "Functional", "C0004", "Weather"];
-    let map = prop::collection::vec((prop::sample::select(names.to_vec()), any::<bool>()), 0..5);
-    let gpp: Vec<String> =
-        strings_of("gpp").into_iter().chain(["DBABLA~CVQ".to_owned(), "x".to_owned()]).collect();
-    let tcf: Vec<String> = strings_of("tcf").into_iter().chain(["C".to_owned()]).collect();
-    prop_oneof![
-        2 => Just(Content::Gpc(Sections::EVERYWHERE)),
-        3 => (map, any::<bool>()).prop_map(|(map, acted)| {
-            Content::Categories(CategoryStatement::of(&DEFAULT, map, acted))
-        }),
-        1 => Just(Content::ObjectUnreadable),
-        3 => prop::sample::select(tcf).prop_map(|text| Content::Tcf(Arc::new(TcString::decode(&text)))),
-        3 => (prop::sample::select(gpp), prop_oneof![Just(Sections::NONE), Just(Sections::one(7)), Just(Sections::one(8))])
-            .prop_map(|(text, sids)| Content::Gpp(Arc::new(GppString::decode(&text)), sids)),
-        1 => prop::sample::select(vec!["1YNN", "1YYN", "1---", "2"])
-            .prop_map(|text| Content::UsPrivacy(UsPrivacy::decode(text))),
-        2 => (setting(), setting(), setting(), setting()).prop_map(|(a, b, c, d)| {
-            let mode = ConsentMode { ad_storage: a, analytics_storage: b, ad_user_data: c, ad_personalization: d };
-            Content::ConsentMode(Ok(mode))
-        }),
-        3 => (purposes(), purposes(), any::<bool>(), any::<bool>()).prop_map(|(granted, denied, two, ack)| {
-            let denied = if two { Purposes::NONE } else { denied };
-            Content::Explicit(ExplicitChoice { granted, denied, two_step: two, conflict_acknowledged: ack })
-        }),
-    ]
-}
-
-fn signal() -> impl Strategy<Value = Signal> {
-    (content(), time(), 0u8..3, any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(content, at, subject, person, own)| Signal {
-            subject: SubjectKey([subject; 16]),
-            person,
-            at,
-            own,
-            content,
-        },
-    )
-}
-
-fn place() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["US-CA", "US-CO", "US-VA", "US-MD", "US", "US-NY", "DE", "FR", "JP", "unknown"])
-}
-
-fn kind() -> impl Strategy<Value = Kind> {
-    prop::sample::select(Kind::ALL.to_vec())
-}
-
-/// A case that owns what it is about.
-#[derive(Debug, Clone)]
-struct Situation {
-    places: Vec<&'static str>,
-    subject: Subject,
-    signals: Vec<Signal>,
-}
-
-impl Situation {
-    fn decide(&self, policy: &Policy, query: &Query) -> Decision<'static> {
-        self.decide_at(policy, query, now())
-    }
-
-    fn decide_at(&self, policy: &Policy, query: &Query, now: Timestamp) -> Decision<'static> {
-        let places = policy.places(&self.places);
-        let case = Case { now, places: &places, subject: self.subject, signals: &self.signals };
-        let Decision { outcome, reason, reasons, place, denied } = decide(policy, &case, query);
-        let place = self.places.iter().find(|code| **code == place).copied().unwrap_or("unknown");
-        Decision { outcome, reason, reasons, place, denied }
-    }
-}
-
-fn situation() -> impl Strategy<Value = Situation> {
-    let subject = (any::<bool>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1))
-        .prop_map(|(person_known, erased, known_minor)| Subject { person_known, erased, known_minor });
-    (prop::collection::vec(place(), 0..3), subject, prop::collection::vec(signal(), 0..7))
-        .prop_map(|(places, subject, signals)| Situation { places, subject, signals })
-}
-
-fn query() -> impl Strategy<Value = Query> {
-    let cap = prop::sample::select(vec![Outcome::Allow, Outcome::AllowRestricted, Outcome::Deny]);
-    (kind(), purposes(), any::<bool>(), cap).prop_map(|(kind, extra, unknown_purpose, cap)| Query {
-        kind: Some(kind),
-        extra,
-        unknown_purpose,
-        cap,
-    })
-}
 
 /// Whether the signal could be the informed, explicit opt-in that R4 accepts.
 fn is_informed(signal: &Signal) -> bool {
@@ -170,8 +39,114 @@ fn gpc(at: Timestamp) -> Signal {
     }
 }
 
+/// Statements that deny and grant nothing.
+fn denial() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        2 => Just(Content::Gpc(Sections::EVERYWHERE)),
+        1 => Just(Content::Gpc(Sections::one(8))),
+        1 => Just(Content::ObjectUnreadable),
+        2 => Just(Content::Categories(CategoryStatement::of(&DEFAULT, [], true))),
+        2 => Just(Content::Categories(CategoryStatement::of(&DEFAULT, [("Advertising", false)], false))),
+        2 => purposes().prop_map(|denied| Content::Explicit(ExplicitChoice { denied, ..ExplicitChoice::default() })),
+        1 => Just(Content::Tcf(Arc::new(TcString::decode("x")))),
+        1 => Just(Content::Gpp(Arc::new(GppString::decode("x")), Sections::NONE)),
+        1 => Just(Content::UsPrivacy(UsPrivacy::decode("x"))),
+        2 => Just(Content::UsPrivacy(UsPrivacy::decode("1YYN"))),
+        1 => Just(Content::ConsentMode(ConsentMode::decode("x"))),
+    ]
+}
+
+/// Channels within which the newest statement replaces the older ones, and what each does for all time.
+fn channel(content: &Content) -> Option<u8> {
+    match content {
+        Content::Categories(_) | Content::ObjectUnreadable => Some(0),
+        Content::Tcf(_) => Some(1),
+        Content::Gpp(..) => Some(2),
+        Content::UsPrivacy(_) => Some(3),
+        Content::ConsentMode(_) => Some(4),
+        Content::Gpc(_) | Content::Explicit(_) => None,
+    }
+}
+
+fn is_unreadable(content: &Content) -> bool {
+    match content {
+        Content::ObjectUnreadable | Content::UsPrivacy(Err(_)) | Content::ConsentMode(Err(_)) => true,
+        Content::Tcf(reading) => reading.is_err(),
+        Content::Gpp(reading, _) => reading.is_err(),
+        _ => false,
+    }
+}
+
+/// The situation without the older statements that a new one replaces, as far as they are of a kind. What cannot be read
+/// replaces nothing, and the GPC of a GPP string outlives the string.
+fn without_replaced(it: &Situation, new: &Signal, of_kind: impl Fn(&Content) -> bool) -> Situation {
+    let mut without = it.clone();
+    if is_unreadable(&new.content) || new.at > now() {
+        return without;
+    }
+    for signal in &mut without.signals {
+        let same_channel =
+            channel(&new.content).is_some() && channel(&signal.content) == channel(&new.content);
+        if same_channel && !signal.own && signal.at < new.at && of_kind(&signal.content) {
+            signal.content = Content::Gpc(signal.content.gpc_sections());
+        }
+    }
+    without
+}
+
+/// Purposes of the grants that were given in knowledge of GPC before it was known to be on, and after the new signal shows
+/// that it was.
+fn known_beforehand(it: &Situation, new: &Signal) -> Purposes {
+    if new.content.gpc_sections() == Sections::NONE {
+        return Purposes::NONE;
+    }
+    let is_its_gpc = |s: &&Signal| s.subject == new.subject && s.content.gpc_sections() != Sections::NONE;
+    let Some(latest) = it.signals.iter().filter(is_its_gpc).map(|signal| signal.at).max() else {
+        return Purposes::NONE;
+    };
+    it.signals
+        .iter()
+        .filter(|signal| signal.person && new.at < signal.at && signal.at <= latest)
+        .map(|signal| match signal.content {
+            Content::Explicit(choice) if choice.conflict_acknowledged => choice.granted,
+            _ => Purposes::NONE,
+        })
+        .fold(Purposes::NONE, Purposes::union)
+}
+
+/// What a statement grants in one of the places, sale and sharing with measurement where consent is needed.
+fn accepted(policy: &Policy, it: &Situation, query: &Query, content: &Content) -> Purposes {
+    let opt_in = policy.places(&it.places).iter().any(|place| place.rules.regime == Regime::OptIn);
+    let lens = &policy.lenses()[policy.lens_of(query.kind.unwrap())];
+    let by_strings = Purposes::of(&[Purpose::Analytics, Purpose::AdMeasurement, Purpose::AdTargeting]);
+    let granted = match content {
+        Content::Explicit(choice) if opt_in || choice.two_step => choice.granted,
+        Content::Categories(statement) if opt_in && statement.interaction => statement.allowed,
+        Content::ConsentMode(Ok(mode)) if opt_in && lens.google => {
+            let by_visitor = |setting: Setting| setting.by_visitor && setting.granted == Some(true);
+            [
+                (mode.analytics_storage, Purpose::Analytics),
+                (mode.ad_user_data, Purpose::AdMeasurement),
+                (mode.ad_personalization, Purpose::AdTargeting),
+            ]
+            .into_iter()
+            .filter(|(setting, _)| by_visitor(*setting))
+            .map(|(_, purpose)| purpose)
+            .collect()
+        }
+        Content::Tcf(reading) if opt_in && lens.vendor.is_some() && reading.is_ok() => by_strings,
+        Content::Gpp(reading, _) if opt_in && lens.vendor.is_some() && reading.is_ok() => by_strings,
+        _ => Purposes::NONE,
+    };
+    if opt_in && granted.contains(Purpose::AdMeasurement) {
+        granted.with(Purpose::SaleShare)
+    } else {
+        granted
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(situations::config())]
 
     /// Invariants 1 and 2.
     #[test]
@@ -205,68 +180,71 @@ proptest! {
         }
     }
 
-    /// Invariant 4.
+    /// Invariant 4, in its widest true form. A further denial, in whatever channel and at whatever time, never widens. Two
+    /// kinds of signal say more than a denial, and what may follow from that is said here and nothing beyond it:
+    ///
+    /// - A denial that can be read replaces older statements of its channel that could not be: `without_replaced`. Unread,
+    ///   such a statement stands against every grant; a refusal yields to a later grant (R7).
+    /// - GPC seen earlier than it was known moves the beginning of one and the same state, and a grant that was given in its
+    ///   knowledge after that beginning is then later than it (R4; 11 CCR 7025(c)(3)-(4)): `known_beforehand`. The model's own
+    ///   vectors `ca-gpc-explicit-before` (denied) and `ca-gpc-explicit-then-gpc-again` (allowed) differ by such a signal.
     #[test]
     fn a_further_denial_or_place_never_widens(
-        mut it in situation(),
+        it in situation(),
         query in query(),
         at in time(),
         person: bool,
         own: bool,
         subject in 0u8..3,
-        further in prop_oneof![
-            Just(Content::Gpc(Sections::EVERYWHERE)),
-            Just(Content::ObjectUnreadable),
-            Just(Content::Categories(CategoryStatement::of(&DEFAULT, [], true))),
-            Just(Content::Categories(CategoryStatement::of(&DEFAULT, [("Advertising", false)], false))),
-            purposes().prop_map(|denied| Content::Explicit(ExplicitChoice { denied, ..ExplicitChoice::default() })),
-            Just(Content::Tcf(Arc::new(TcString::decode("x")))),
-            Just(Content::Gpp(Arc::new(GppString::decode("x")), Sections::NONE)),
-            Just(Content::UsPrivacy(UsPrivacy::decode("x"))),
-            Just(Content::UsPrivacy(UsPrivacy::decode("1YYN"))),
-        ],
+        further in denial(),
         place in place(),
     ) {
-        // A readable statement replaces an unreadable one of its channel, which no grant lifts: that is no further denial.
-        it.signals.retain(|signal| {
-            !matches!(signal.content, Content::ObjectUnreadable | Content::UsPrivacy(Err(_)))
-        });
-        // The newest statement of a channel replaces the older ones: where one stood already, another is no further denial.
-        it.signals.retain(|signal| {
-            !matches!(
-                (&signal.content, &further),
-                (Content::Categories(_), Content::Categories(_))
-                    | (Content::Tcf(_), Content::Tcf(_))
-                    | (Content::Gpp(..), Content::Gpp(..))
-                    | (Content::UsPrivacy(_), Content::UsPrivacy(_))
-            )
-        });
-        // GPC is one state from its first observation on. An observation before the known first one is no further denial: it lets
-        // the same state begin earlier, perhaps before a grant that was given in its knowledge.
-        let began = it
-            .signals
-            .iter()
-            .filter(|signal| signal.subject == SubjectKey([subject; 16]))
-            .filter(|signal| matches!(signal.content, Content::Gpc(_) | Content::Gpp(..)))
-            .map(|signal| signal.at)
-            .min();
-        let at = match (&further, began) {
-            (Content::Gpc(_), Some(began)) => at.max(began),
-            _ => at,
-        };
+        let further = Signal { subject: SubjectKey([subject; 16]), person, at, own, content: further };
+        let informed = known_beforehand(&it, &further);
         for policy in [&*DEFAULT, &*LAX] {
-            let before = it.decide(policy, &query);
+            let before = without_replaced(&it, &further, is_unreadable).decide(policy, &query);
             let mut more = it.clone();
-            more.signals.push(Signal { subject: SubjectKey([subject; 16]), person, at, own, content: further.clone() });
+            more.signals.push(further.clone());
             let after = more.decide(policy, &query);
-            prop_assert!(after.outcome >= before.outcome, "{:?} then {:?}", before, after);
-            prop_assert!(before.denied.is_subset(after.denied), "{:?} then {:?}", before, after);
+            prop_assert!(before.denied.difference(after.denied).is_subset(informed), "{:?} then {:?}", before, after);
+            if informed.is_empty() {
+                prop_assert!(after.outcome >= before.outcome, "{:?} then {:?}", before, after);
+            }
+            // Never wider than if the device or person had never been seen with GPC.
+            let mut without = it.clone();
+            let is_its_gpc = |s: &Signal| s.subject == further.subject && matches!(s.content, Content::Gpc(_));
+            without.signals.retain(|signal| !is_its_gpc(signal));
+            if is_its_gpc(&further) {
+                prop_assert!(after.outcome >= without.decide(policy, &query).outcome);
+            }
             if it.places.is_empty() {
                 continue;
             }
+            let before = it.decide(policy, &query);
             let mut elsewhere = it.clone();
             elsewhere.places.push(place);
             prop_assert!(elsewhere.decide(policy, &query).outcome >= before.outcome);
+        }
+    }
+
+    /// Whatever is said, it widens only as far as it is itself a grant that the law of the place accepts. The newest statement
+    /// of a channel stands for the older ones, so that those are not counted in what it is compared with.
+    #[test]
+    fn a_signal_widens_only_as_a_grant_that_the_place_accepts(
+        it in situation(), query in query(), at in time(), person: bool, own: bool, subject in 0u8..3, content in content(),
+    ) {
+        let further = Signal { subject: SubjectKey([subject; 16]), person, at, own, content };
+        for policy in [&*DEFAULT, &*LAX] {
+            let before = without_replaced(&it, &further, |_| true).decide(policy, &query);
+            let mut more = it.clone();
+            more.signals.push(further.clone());
+            let after = more.decide(policy, &query);
+            let accepted = accepted(policy, &it, &query, &further.content).union(known_beforehand(&it, &further));
+            let widened = before.denied.difference(after.denied);
+            prop_assert!(widened.is_subset(accepted), "{:?} then {:?}", before, after);
+            if accepted.is_empty() {
+                prop_assert!(after.outcome >= before.outcome, "{:?} then {:?}", before, after);
+            }
         }
     }
 
@@ -372,20 +350,19 @@ proptest! {
     #[test]
     fn a_decision_changes_only_when_a_signal_begins_or_expires(it in situation(), query in query(), hours in 0i64..48) {
         let later = now() + SignedDuration::from_hours(hours);
-        let days = |n: i64| SignedDuration::from_hours(24 * n);
-        let crossed = |instant: Timestamp| now() < instant && instant <= later + SignedDuration::from_secs(1);
-        // What has lived for exactly its time still counts; the turn is the second after.
-        let lifetime = |n: i64| days(n) + SignedDuration::from_secs(1);
+        let crossed = |turn: i64| now().as_second() < turn && turn <= later.as_second();
+        // What has lived for exactly its time still counts ("older than"); the turn is the second after.
+        let end = |since: Timestamp, days: i64| since.as_second() + 86_400 * days + 1;
         let mut turns = Vec::new();
         for signal in &it.signals {
-            turns.push(signal.at);
+            turns.push(signal.at.as_second());
             match &signal.content {
-                Content::Explicit(_) => turns.push(signal.at + lifetime(365)),
-                Content::Tcf(reading) => turns.extend(reading.as_ref().as_ref().map(|t| t.last_updated + lifetime(395))),
+                Content::Explicit(_) => turns.push(end(signal.at, 365)),
+                Content::Tcf(reading) => turns.extend(reading.as_ref().as_ref().map(|t| end(t.last_updated, 395))),
                 Content::Gpp(reading, _) => {
                     for section in reading.as_ref().as_ref().map_or(&[][..], |gpp| &gpp.sections) {
                         if let tracklayer_consent::strings::gpp::Reading::Tcf(tc) = &section.reading {
-                            turns.push(tc.last_updated + lifetime(395));
+                            turns.push(end(tc.last_updated, 395));
                         }
                     }
                 }

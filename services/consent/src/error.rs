@@ -24,6 +24,14 @@ pub enum ConsentError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Another replica brought another policy into force: this one would decide by rules that no longer hold.
+    #[error("policy {in_force} is in force, and this process has {ours}")]
+    PolicyReplaced {
+        /// The version that this process decides by.
+        ours: String,
+        /// The version in force.
+        in_force: String,
+    },
     /// The database.
     #[error("the consent store could not be used")]
     Store(#[from] StoreError),
@@ -33,6 +41,14 @@ impl StoreError {
     /// For `map_err`.
     pub(crate) fn of(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self { what, source }
+    }
+
+    /// It was asked of a server that follows another one.
+    pub(crate) fn standby(what: &'static str) -> Self {
+        Self {
+            what,
+            source: sqlx::Error::Protocol("the server is a standby; consent needs the primary".into()),
+        }
     }
 }
 
@@ -46,6 +62,7 @@ impl RpcError for ConsentError {
     fn describe(&self) -> (Code, &'static str) {
         match self {
             Self::BadRequest { .. } => (Code::InvalidArgument, "BAD_REQUEST"),
+            Self::PolicyReplaced { .. } => (Code::Unavailable, "POLICY_REPLACED"),
             Self::Store(error) if tracklayer_postgres::is_unavailable(&error.source) => {
                 (Code::Unavailable, "STORE_UNAVAILABLE")
             }
@@ -56,7 +73,7 @@ impl RpcError for ConsentError {
     fn field(&self) -> Option<(String, String)> {
         match self {
             Self::BadRequest { field, why } => Some((field.clone(), (*why).to_owned())),
-            Self::Store(_) => None,
+            Self::PolicyReplaced { .. } | Self::Store(_) => None,
         }
     }
 }

@@ -232,7 +232,8 @@ impl Firewall {
         self.ensure_head(workspace).await?;
         let subjects: HashSet<SubjectKey> =
             items.iter().flat_map(|item| item.subjects.iter().map(|subject| subject.key)).collect();
-        let (mut known, narrowing_seq) = self.store.read_signals(&self.decoder, workspace, &subjects).await?;
+        let read = self.store.read_signals(&self.decoder, workspace, &subjects).await?;
+        let (mut known, narrowing_seq) = (self.by_our_policy(read.policy, read.known)?, read.newest_seq);
         let unchanged = Recorded { narrowing_seq, narrowed: 0 };
         if !record {
             return Ok((known, unchanged));
@@ -243,13 +244,25 @@ impl Firewall {
             return Ok((known, unchanged));
         }
         let mut writing = self.store.write(workspace).await?;
-        let mut known = writing.read_signals(&self.decoder, &subjects).await?;
-        let Changes { rows, narrowings } = known.record(self.policy(), &said);
-        writing.write_signals(&rows).await?;
+        let read = writing.read_signals(&self.decoder, &subjects).await?;
+        let mut known = self.by_our_policy(read.policy, read.known)?;
+        let Changes { rows, replaced, narrowings } = known.record(self.policy(), &said);
+        writing.write_signals(&rows, &replaced).await?;
         writing.number(&narrowings).await?;
         let narrowing_seq = writing.commit().await?;
         metrics::recorded(&rows, &narrowings);
         Ok((known, Recorded { narrowing_seq, narrowed: narrowings.len() }))
+    }
+
+    /// A number that was read together with another policy's version would vouch for a decision that this policy made.
+    fn by_our_policy(&self, in_force: Option<String>, known: Known) -> Result<Known, ConsentError> {
+        let ours = self.policy().version();
+        match in_force {
+            Some(in_force) if in_force != ours => {
+                Err(ConsentError::PolicyReplaced { ours: ours.to_owned(), in_force })
+            }
+            Some(_) | None => Ok(known),
+        }
     }
 
     async fn ensure_head(&self, workspace: WorkspaceId) -> Result<(), ConsentError> {

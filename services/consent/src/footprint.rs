@@ -4,15 +4,18 @@
 //! channel. A new statement narrows if it denies something that the old one did not, or no longer grants something that it
 //! did. Being too eager costs one more decision; being too lax would let a withdrawal pass unseen, so doubt narrows.
 
+use jiff::Timestamp;
+
 use crate::{
     policy::Policy,
     purpose::{Purpose, Purposes},
+    reason::{Reason, Reasons},
     signal::Content,
     strings::{
         gcd::ConsentMode,
         gpp::{GppString, Reading},
         tcf::TcString,
-        us::{Field, UsSection},
+        us::{Field, USNAT, UsSection},
         usp::Answer,
     },
     tcf_verdict::{Verdict, verdict},
@@ -21,52 +24,59 @@ use crate::{
 /// What a statement denies and grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Footprint {
-    denied: [u64; 10],
+    denied: [u64; WORDS],
     granted: u64,
 }
 
 /// Words 0 to 7: eight bits for each GPP section id below 64. Word 8: a TC string's purposes by lens. Word 9: the rest.
 const TCF_WORD: usize = 8;
 const PLAIN_WORD: usize = 9;
-/// In the plain word: what is unreadable denies all of it.
-const UNREADABLE: u64 = u64::MAX;
+/// Word 10: whether it cannot be read, and which US sections are missing beside an opt-out of the old US privacy string,
+/// which counts only where they are.
+const BESIDE_WORD: usize = 10;
+/// As word 8, for what no explicit grant lifts (R7): a string that is only too old yields to one.
+const TCF_UNLIFTED_WORD: usize = 11;
+const WORDS: usize = 12;
+/// In word 10. A bit of its own: what cannot be read denies other things than any statement that can.
+const UNREADABLE: u64 = 1;
 
 impl Footprint {
-    /// Of a statement.
+    /// Of a statement that was made at `at`: a TC string may have been too old by then.
     #[must_use]
-    pub fn of(policy: &Policy, content: &Content) -> Self {
+    pub fn of(policy: &Policy, at: Timestamp, content: &Content) -> Self {
         let mut footprint = Self::default();
         match content {
             // Sticky: whether it is new is all that counts, and that the caller knows.
             Content::Gpc(sections) => footprint.denied[PLAIN_WORD] = sections.0,
             Content::Categories(statement) => {
-                // Most banners do not name functional at all, and no kind of destination is for it: that it is missing is
-                // no news, or every visitor's first map would be a narrowing.
-                let missing = Purposes::ASKED.without(Purpose::Functional).difference(statement.allowed);
-                footprint.denied[PLAIN_WORD] = u64::from(missing.union(statement.refused).bits());
+                // What is missing and what is refused are told apart: where consent is needed, sale and sharing may be missing
+                // from a map that allows measurement, and may not be refused in it.
+                let missing = Purposes::ASKED.difference(statement.allowed);
+                footprint.denied[PLAIN_WORD] =
+                    u64::from(missing.bits()) | u64::from(statement.refused.bits()) << 8;
                 if statement.interaction {
                     footprint.granted = u64::from(statement.allowed.bits());
                 }
             }
-            Content::ObjectUnreadable => footprint.denied[PLAIN_WORD] = UNREADABLE,
+            Content::ObjectUnreadable => footprint.denied[BESIDE_WORD] = UNREADABLE,
             Content::Tcf(reading) => match reading.as_ref() {
-                Ok(tc) => footprint.add_tc_string(policy, tc),
-                Err(_) => footprint.denied[PLAIN_WORD] = UNREADABLE,
+                Ok(tc) => footprint.add_tc_string(policy, at, tc),
+                Err(_) => footprint.denied[BESIDE_WORD] = UNREADABLE,
             },
             Content::Gpp(reading, sids) => match reading.as_ref() {
                 Ok(gpp) => {
-                    footprint.add_gpp(policy, gpp);
+                    footprint.add_gpp(policy, at, gpp);
                     // A section that is newly in force may be one that was read before.
                     footprint.denied[PLAIN_WORD] = sids.0;
                 }
-                Err(_) => footprint.denied[PLAIN_WORD] = UNREADABLE,
+                Err(_) => footprint.denied[BESIDE_WORD] = UNREADABLE,
             },
             Content::UsPrivacy(Ok(us_privacy)) => {
                 footprint.denied[PLAIN_WORD] = u64::from(us_privacy.opt_out_sale == Answer::Yes);
             }
             Content::ConsentMode(Ok(mode)) => footprint.add_consent_mode(mode),
             Content::UsPrivacy(Err(_)) | Content::ConsentMode(Err(_)) => {
-                footprint.denied[PLAIN_WORD] = UNREADABLE;
+                footprint.denied[BESIDE_WORD] = UNREADABLE;
             }
             Content::Explicit(choice) => {
                 footprint.denied[PLAIN_WORD] = u64::from(choice.denied.bits());
@@ -79,7 +89,7 @@ impl Footprint {
     /// Whether it denies anything.
     #[must_use]
     pub fn denies(&self) -> bool {
-        self.denied != [0; 10]
+        self.denied != [0; WORDS]
     }
 
     /// Whether it leaves less open than what was there before.
@@ -99,35 +109,45 @@ impl Footprint {
         self
     }
 
-    fn add_tc_string(&mut self, policy: &Policy, tc: &TcString) {
-        // Its age is no property of the string but of the day it is looked at.
-        let day_of_update = tc.last_updated;
+    fn add_tc_string(&mut self, policy: &Policy, at: Timestamp, tc: &TcString) {
         for (lens, seen) in policy.lenses().iter().take(12).enumerate() {
             for (index, purpose) in
                 [Purpose::Analytics, Purpose::AdMeasurement, Purpose::AdTargeting].into_iter().enumerate()
             {
                 let bit = 1 << (lens * 4 + index);
-                match verdict(policy, day_of_update, tc, seen.vendor.as_ref(), purpose) {
+                match verdict(policy, at, tc, seen.vendor.as_ref(), purpose) {
                     Verdict::Grants => self.granted |= bit,
-                    Verdict::Denies(_) => self.denied[TCF_WORD] |= bit,
+                    Verdict::Denies(reasons) => {
+                        self.denied[TCF_WORD] |= bit;
+                        if !reasons.is_subset(Reasons::of(&[Reason::Expired])) {
+                            self.denied[TCF_UNLIFTED_WORD] |= bit;
+                        }
+                    }
                     Verdict::Silent => {}
                 }
             }
         }
     }
 
-    fn add_gpp(&mut self, policy: &Policy, gpp: &GppString) {
-        for section in gpp.sections.iter().filter(|section| section.id < 64) {
+    fn add_gpp(&mut self, policy: &Policy, at: Timestamp, gpp: &GppString) {
+        for section in &gpp.sections {
             let bits = match &section.reading {
                 Reading::Us(us) => us_bits(us),
-                Reading::UsPrivacy(us_privacy) => u64::from(us_privacy.opt_out_sale == Answer::Yes),
+                Reading::UsPrivacy(us_privacy) if us_privacy.opt_out_sale == Answer::Yes => {
+                    self.denied[BESIDE_WORD] |= (USNAT..=27)
+                        .filter(|id| gpp.section(*id).is_none())
+                        .fold(0, |missing, id| missing | 1 << id);
+                    1
+                }
+                Reading::UsPrivacy(_) => 0,
                 Reading::Tcf(tc) => {
-                    self.add_tc_string(policy, tc);
+                    self.add_tc_string(policy, at, tc);
                     0
                 }
                 Reading::Opaque(_) | Reading::Unreadable(_) => 1 << 7,
             };
-            let id = usize::from(section.id);
+            // As in `Sections`: all ids from 63 on are one.
+            let id = usize::from(section.id.min(63));
             self.denied[id / 8] |= bits << (id % 8 * 8);
         }
     }
@@ -170,8 +190,19 @@ mod tests {
         strings::usp::UsPrivacy,
     };
 
+    const ACCEPT: &str =
+        "CQtDjkAQtDjkAEsAHBENCjFsAP_AAEPAAAYgHtQBQAtgLzAYyAyQB7QHtQBQAtgLzAYyAyQB7QAA.IHtQBQAtgLzAYyAyQB7Q";
+
+    fn now() -> Timestamp {
+        "2026-11-23T12:00:00Z".parse().unwrap()
+    }
+
+    fn footprint(policy: &Policy, content: &Content) -> Footprint {
+        Footprint::of(policy, now(), content)
+    }
+
     fn categories(policy: &Policy, map: &[(&str, bool)]) -> Footprint {
-        Footprint::of(policy, &Content::Categories(CategoryStatement::of(policy, map.iter().copied(), true)))
+        footprint(policy, &Content::Categories(CategoryStatement::of(policy, map.iter().copied(), true)))
     }
 
     #[test]
@@ -181,7 +212,8 @@ mod tests {
         let off = categories(&policy, &[("Advertising", false), ("Analytics", true)]);
         assert!(off.narrows(&on) && off.narrows(&Footprint::default()));
         assert!(!on.narrows(&off) && !off.narrows(&off));
-        assert!(!on.denies(), "functional is not missed");
+        let all = categories(&policy, &[("Advertising", true), ("Analytics", true), ("Functional", true)]);
+        assert!(!all.denies() && on.narrows(&all), "a connection may be for functional purposes");
         // One that is gone from the map counts as turned off.
         assert!(categories(&policy, &[("Advertising", true)]).narrows(&on));
     }
@@ -189,27 +221,30 @@ mod tests {
     #[test]
     fn a_tc_string_made_anew_with_the_same_choices_does_not_narrow() {
         let policy = Policy::compiled_in().unwrap();
-        let tcf = |text: &str| Footprint::of(&policy, &Content::Tcf(Arc::new(TcString::decode(text))));
-        let accept = tcf(
-            "CQtDjkAQtDjkAEsAHBENCjFsAP_AAEPAAAYgHtQBQAtgLzAYyAyQB7QHtQBQAtgLzAYyAyQB7QAA.IHtQBQAtgLzAYyAyQB7Q",
-        );
+        let tcf = |text: &str| footprint(&policy, &Content::Tcf(Arc::new(TcString::decode(text))));
+        let accept = tcf(ACCEPT);
         let reject = tcf("CQtDjkAQtDjkAEsAHBENCjFgAAAAAAAAAAYgAAAAAAAA.IHtQBQAtgLzAYyAyQB7Q");
         let ranges = tcf("CQtDjkAQtDjkAEsAHBENCjFgAP_AAEIAAAqIF5wAoAAgV4AvMC84AIC8wAAA.IGQQAYAAgZAA");
         assert!(!accept.narrows(&Footprint::default()) && !ranges.narrows(&accept));
         assert!(reject.narrows(&accept) && tcf("C").narrows(&accept));
+        // The same string, seen again when it has become too old.
+        let TcString { last_updated, .. } = TcString::decode(ACCEPT).unwrap();
+        let much_later = last_updated + jiff::SignedDuration::from_hours(24 * 396);
+        let content = Content::Tcf(Arc::new(TcString::decode(ACCEPT)));
+        assert!(Footprint::of(&policy, much_later, &content).narrows(&accept));
     }
 
     #[test]
     fn an_opt_out_in_any_section_narrows() {
         let policy = Policy::compiled_in().unwrap();
         let gpp =
-            |text: &str, sids| Footprint::of(&policy, &Content::Gpp(Arc::new(GppString::decode(text)), sids));
+            |text: &str, sids| footprint(&policy, &Content::Gpp(Arc::new(GppString::decode(text)), sids));
         let none = gpp("DBABLA~CVQqAAAAAACA.QA", Sections::NONE);
         assert!(!none.denies());
         assert!(gpp("DBABRg~BVUAACA", Sections::NONE).narrows(&none));
         assert!(gpp("DBABLA~CVQ", Sections::NONE).narrows(&none));
         assert!(gpp("DBABLA~CVQqAAAAAACA.QA", Sections::one(7)).narrows(&none));
-        let usp = |text| Footprint::of(&policy, &Content::UsPrivacy(UsPrivacy::decode(text)));
+        let usp = |text| footprint(&policy, &Content::UsPrivacy(UsPrivacy::decode(text)));
         assert!(usp("1YYN").narrows(&usp("1YNN")) && !usp("1YNN").narrows(&usp("1YYN")));
     }
 }

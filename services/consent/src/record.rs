@@ -3,7 +3,7 @@
 //! Pure: it is given what is stored for every key and works on it, so that the second of two equal items of a batch finds
 //! the first. Afterwards the same value is what the decisions of the batch are made with.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_ids::SubjectKey;
@@ -74,7 +74,7 @@ pub struct Row {
     pub first_at: Timestamp,
     /// See [`Stored::last_at`].
     pub last_at: Timestamp,
-    /// Not replaced by a newer one.
+    /// In force, and not replaced by a newer one.
     pub current: bool,
     /// Receipt of its event.
     pub received_at: Timestamp,
@@ -116,11 +116,24 @@ pub struct Narrowing {
     pub message_id: String,
 }
 
+/// A stored statement that a newer one replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replaced {
+    /// Under which key.
+    pub subject: SubjectKey,
+    /// In which channel.
+    pub channel: Channel,
+    /// Which.
+    pub hash: ContentHash,
+}
+
 /// What a batch changes.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Rows, at most one for each (key, channel, content).
     pub rows: Vec<Row>,
+    /// Stored statements that are in force no longer, none of which is among the rows.
+    pub replaced: Vec<Replaced>,
     /// Narrowings, in the order of the items.
     pub narrowings: Vec<Narrowing>,
 }
@@ -171,7 +184,7 @@ impl Changes {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.narrowings.is_empty()
+        self.rows.is_empty() && self.narrowings.is_empty() && self.replaced.is_empty()
     }
 }
 
@@ -206,11 +219,12 @@ impl Known {
             let mut cause: Option<Cause> = None;
             for statement in &said.statements {
                 for subject in &said.own {
-                    let stored = self.0.entry(*subject).or_default();
-                    let Some(effect) = take_in(policy, stored, statement, said, said.at) else { continue };
-                    let row = Row::new(*subject, statement, said, said.at, effect.current);
-                    add(&mut rows, row);
-                    if effect.narrows {
+                    let taken = self.take_in(policy, *subject, statement, said);
+                    let Some(Effect { narrows, writes }) = taken else { continue };
+                    if writes {
+                        add(&mut rows, Row::new(*subject, statement, said, said.at));
+                    }
+                    if narrows {
                         let this = Cause::of(&statement.content);
                         cause = Some(cause.map_or(this, |known| known.min(this)));
                     }
@@ -218,9 +232,11 @@ impl Known {
             }
             for (subject, since, statement) in self.gpc_of_devices(said) {
                 let stored = self.0.entry(subject).or_default();
-                let Some(effect) = take_in(policy, stored, &statement, said, since) else { continue };
-                add(&mut rows, Row::new(subject, &statement, said, since, effect.current));
-                if effect.narrows {
+                let Some(Effect { narrows, .. }) = take_in_gpc(stored, &statement, said, since) else {
+                    continue;
+                };
+                add(&mut rows, Row::new(subject, &statement, said, since));
+                if narrows {
                     cause = Some(cause.map_or(Cause::Gpc, |known| known.min(Cause::Gpc)));
                 }
             }
@@ -229,10 +245,135 @@ impl Known {
                 narrowings.push(Narrowing { subjects: said.named.clone(), cause, message_id });
             }
         }
+        let replaced = self.replaced(&mut rows);
         let mut rows: Vec<Row> = rows.into_values().collect();
         // One order for all writers, and for tests.
         rows.sort_by_key(|row| (row.subject, row.statement.channel, row.statement.hash));
-        Changes { rows, narrowings }
+        Changes { rows, replaced, narrowings }
+    }
+
+    /// Takes one statement in under one key; `None`: it changes nothing.
+    fn take_in(
+        &mut self,
+        policy: &Policy,
+        subject: SubjectKey,
+        statement: &Statement,
+        said: &Said,
+    ) -> Option<Effect> {
+        match (statement.channel, Together::of(statement.channel)) {
+            (Channel::Gpc, _) => take_in_gpc(self.0.entry(subject).or_default(), statement, said, said.at),
+            (_, None) => take_in_act(self.0.entry(subject).or_default(), statement, said),
+            (_, Some(together)) => self.take_in_replacing(policy, subject, statement, said, together),
+        }
+    }
+
+    /// The newest of the channel stands ([`Standing`]). It may narrow what holds under its own key, and what holds for all
+    /// keys that are named together: there it replaces what another device was told.
+    fn take_in_replacing(
+        &mut self,
+        policy: &Policy,
+        subject: SubjectKey,
+        statement: &Statement,
+        said: &Said,
+        together: Together,
+    ) -> Option<Effect> {
+        let is_same = |known: &Stored| known.channel == statement.channel && known.hash == statement.hash;
+        let (alone, named) = (std::slice::from_ref(&subject), said.named.as_slice());
+        let footprint = Footprint::of(policy, said.at, &statement.content);
+        let standing = Standing::of(self.of(subject).iter(), together);
+        let mut last_said = standing.readable;
+        if let Some(same) = self.of(subject).iter().find(|known| is_same(known)) {
+            let fresh_for = if footprint.denies() { REPEAT_OF_REFUSAL } else { REPEAT_OF_GRANT };
+            let is_fresh = standing.holds(same) && said.at.duration_since(same.last_at) < fresh_for;
+            if said.at == same.last_at {
+                // Ingest recorded it before identity was asked: what it does beside the linked keys shows only now.
+                let narrows = named.len() > said.own.len()
+                    && (self.narrows_beside_others(policy, statement, said, together)
+                        || self.stands_again(&footprint, said, None));
+                return narrows.then_some(Effect { narrows, writes: false });
+            }
+            if said.at < same.last_at
+                || (is_fresh && !self.stands_again(&footprint, said, Some(same.last_at)))
+            {
+                return None;
+            }
+            last_said = Some(same.last_at);
+        }
+        let before = [alone, named].map(|keys| self.footprint(policy, keys, together, |_| true));
+        let stands_again = last_said.is_some() && self.stands_again(&footprint, said, last_said);
+        let stored = self.0.entry(subject).or_default();
+        match stored.iter_mut().find(|known| is_same(known)) {
+            Some(same) => {
+                same.last_at = said.at;
+                same.person |= said.is_of_person();
+            }
+            None => stored.push(new_stored(statement, said, said.at)),
+        }
+        let after = [alone, named].map(|keys| self.footprint(policy, keys, together, |_| true));
+        let narrows = stands_again || after.iter().zip(&before).any(|(after, before)| after.narrows(before));
+        Some(Effect { narrows, writes: true })
+    }
+
+    /// Whether the keys that are named together would be decided about more widely without this very statement.
+    fn narrows_beside_others(
+        &self,
+        policy: &Policy,
+        statement: &Statement,
+        said: &Said,
+        together: Together,
+    ) -> bool {
+        let is_other = |known: &Stored| {
+            known.channel != statement.channel || known.hash != statement.hash || known.last_at != said.at
+        };
+        let with = self.footprint(policy, &said.named, together, |_| true);
+        with.narrows(&self.footprint(policy, &said.named, together, is_other))
+    }
+
+    /// R7: a denial that is repeated after a grant which had lifted it stands again, though it says nothing new.
+    fn stands_again(&self, footprint: &Footprint, said: &Said, since: Option<Timestamp>) -> bool {
+        let is_grant = |known: &Stored| matches!(&known.content, Content::Explicit(choice) if !choice.granted.is_empty());
+        footprint.denies()
+            && said.named.iter().flat_map(|key| self.of(*key)).any(|known| {
+                is_grant(known) && since.is_none_or(|since| since < known.last_at) && known.last_at <= said.at
+            })
+    }
+
+    /// What the statements of a channel that stand under any of the keys come to.
+    fn footprint(
+        &self,
+        policy: &Policy,
+        keys: &[SubjectKey],
+        together: Together,
+        counts: impl Fn(&Stored) -> bool,
+    ) -> Footprint {
+        let all = || keys.iter().flat_map(|key| self.of(*key)).filter(|known| counts(known));
+        let standing = Standing::of(all(), together);
+        all()
+            .filter(|known| Together::of(known.channel) == Some(together) && standing.holds(known))
+            .map(|known| Footprint::of(policy, known.last_at, &known.content))
+            .reduce(|all, one| all.and(&one))
+            .unwrap_or_default()
+    }
+
+    /// Of the keys whose rows change: marks which rows are in force, and lists what else is no longer.
+    fn replaced(&self, rows: &mut HashMap<(SubjectKey, Channel, ContentHash), Row>) -> Vec<Replaced> {
+        let subjects: BTreeSet<SubjectKey> = rows.keys().map(|(subject, _, _)| *subject).collect();
+        let mut replaced = Vec::new();
+        for subject in subjects {
+            let stored = self.of(subject);
+            for together in Together::ALL {
+                let standing = Standing::of(stored.iter(), together);
+                for known in stored.iter().filter(|known| Together::of(known.channel) == Some(together)) {
+                    let stands = standing.holds(known);
+                    match rows.get_mut(&(subject, known.channel, known.hash)) {
+                        Some(row) => row.current = stands,
+                        None if stands => {}
+                        None => replaced.push(Replaced { subject, channel: known.channel, hash: known.hash }),
+                    }
+                }
+            }
+        }
+        replaced
     }
 }
 
@@ -266,14 +407,14 @@ fn add(rows: &mut HashMap<(SubjectKey, Channel, ContentHash), Row>, row: Row) {
 }
 
 impl Row {
-    fn new(subject: SubjectKey, statement: &Statement, said: &Said, at: Timestamp, current: bool) -> Self {
+    fn new(subject: SubjectKey, statement: &Statement, said: &Said, at: Timestamp) -> Self {
         Self {
             subject,
             statement: statement.clone(),
             person: said.is_of_person(),
             first_at: at,
             last_at: at,
-            current,
+            current: true,
             received_at: said.received_at,
             message_id: said.message_id.clone(),
         }
@@ -283,33 +424,67 @@ impl Row {
         self.first_at = self.first_at.min(other.first_at);
         self.last_at = self.last_at.max(other.last_at);
         self.person |= other.person;
-        self.current |= other.current;
     }
 }
 
 /// What a statement does under one key.
 struct Effect {
-    current: bool,
     narrows: bool,
+    writes: bool,
 }
 
-/// Takes one statement in under one key; `None`: nothing has to be written.
-fn take_in(
-    policy: &Policy,
-    stored: &mut Vec<Stored>,
-    statement: &Statement,
-    said: &Said,
-    at: Timestamp,
-) -> Option<Effect> {
-    match statement.channel {
-        Channel::Gpc => take_in_gpc(stored, statement, said, at),
-        Channel::Explicit => take_in_act(stored, statement, said),
-        Channel::Categories
-        | Channel::ObjectUnreadable
-        | Channel::Tcf
-        | Channel::Gpp
-        | Channel::UsPrivacy
-        | Channel::ConsentMode => take_in_replacing(policy, stored, statement, said),
+/// Channels of which only the newest statement stands, as [`crate::facts`] reads them: an object that could not be parsed
+/// stands where the categories would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Together {
+    Categories,
+    Tcf,
+    Gpp,
+    UsPrivacy,
+    ConsentMode,
+}
+
+impl Together {
+    const ALL: [Self; 5] = [Self::Categories, Self::Tcf, Self::Gpp, Self::UsPrivacy, Self::ConsentMode];
+
+    fn of(channel: Channel) -> Option<Self> {
+        match channel {
+            Channel::Gpc | Channel::Explicit => None,
+            Channel::Categories | Channel::ObjectUnreadable => Some(Self::Categories),
+            Channel::Tcf => Some(Self::Tcf),
+            Channel::Gpp => Some(Self::Gpp),
+            Channel::UsPrivacy => Some(Self::UsPrivacy),
+            Channel::ConsentMode => Some(Self::ConsentMode),
+        }
+    }
+}
+
+/// Which statements of a channel stand: the newest that can be read, and the newest that cannot if nothing readable is newer.
+/// What cannot be read replaces nothing that could be: it may deny less than that did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    readable: Option<Timestamp>,
+    unreadable: Option<Timestamp>,
+}
+
+impl Standing {
+    fn of<'a>(stored: impl Iterator<Item = &'a Stored>, together: Together) -> Self {
+        let mut standing = Self::default();
+        for known in stored.filter(|known| Together::of(known.channel) == Some(together)) {
+            let newest =
+                if known.content.is_unreadable() { &mut standing.unreadable } else { &mut standing.readable };
+            *newest = (*newest).max(Some(known.last_at));
+        }
+        standing
+    }
+
+    /// Whether a statement of the channel stands.
+    fn holds(&self, known: &Stored) -> bool {
+        if known.content.is_unreadable() {
+            Some(known.last_at) == self.unreadable && self.unreadable >= self.readable
+        } else {
+            Some(known.last_at) == self.readable
+        }
     }
 }
 
@@ -344,7 +519,7 @@ fn take_in_gpc(
         Some(same) => same.first_at = same.first_at.min(at),
         None => stored.push(new_stored(statement, said, at)),
     }
-    Some(Effect { current: true, narrows: narrows && sections != Sections::NONE })
+    Some(Effect { narrows: narrows && sections != Sections::NONE, writes: true })
 }
 
 /// Each act counts by itself: new unless it is the very same.
@@ -355,48 +530,7 @@ fn take_in_act(stored: &mut Vec<Stored>, statement: &Statement, said: &Said) -> 
     let Content::Explicit(choice) = &statement.content else { return None };
     let narrows = !choice.denied.is_empty();
     stored.push(new_stored(statement, said, said.at));
-    Some(Effect { current: true, narrows })
-}
-
-/// The newest of the channel stands.
-fn take_in_replacing(
-    policy: &Policy,
-    stored: &mut Vec<Stored>,
-    statement: &Statement,
-    said: &Said,
-) -> Option<Effect> {
-    let channel = statement.channel;
-    let newest = stored.iter().filter(|known| known.channel == channel).map(|known| known.last_at).max();
-    let same = stored.iter().position(|known| known.channel == channel && known.hash == statement.hash);
-    let is_newest = newest.is_none_or(|newest| said.at >= newest);
-    let footprint = Footprint::of(policy, &statement.content);
-    if let Some(same) = same.map(|index| &stored[index]) {
-        let stands = Some(same.last_at) == newest;
-        let fresh_for = if footprint.denies() { REPEAT_OF_REFUSAL } else { REPEAT_OF_GRANT };
-        if said.at <= same.last_at || (stands && said.at.duration_since(same.last_at) < fresh_for) {
-            return None;
-        }
-    }
-    // What stood until now: all that share the newest time.
-    let standing = stored
-        .iter()
-        .filter(|known| known.channel == channel && Some(known.last_at) == newest)
-        .map(|known| Footprint::of(policy, &known.content))
-        .reduce(|all, one| all.and(&one));
-    let narrows = is_newest
-        && match standing {
-            None => footprint.denies(),
-            Some(standing) => footprint.narrows(&standing),
-        };
-    match same {
-        Some(index) => {
-            let same = &mut stored[index];
-            same.last_at = said.at;
-            same.person |= said.is_of_person();
-        }
-        None => stored.push(new_stored(statement, said, said.at)),
-    }
-    Some(Effect { current: is_newest, narrows })
+    Some(Effect { narrows, writes: true })
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use sqlx::Row as _;
 use support::{
@@ -11,6 +14,7 @@ use support::{
     to,
 };
 use tracklayer_consent::{
+    error::ConsentError,
     firewall::{Firewall, Item, SubjectRef},
     kind::Kind,
     policy::{Policy, PolicyDocument},
@@ -22,6 +26,7 @@ use tracklayer_consent::{
     store::{Activation, Store},
 };
 use tracklayer_ids::SubjectKey;
+use tracklayer_rpc::{Code, RpcError as _};
 
 async fn log(firewall: &Firewall, after: i64) -> Vec<(i64, String, Vec<SubjectKey>)> {
     let (entries, newest) = firewall.read_narrowing(WORKSPACE, after, 10_000).await.unwrap();
@@ -79,7 +84,7 @@ async fn each_kind_of_narrowing_has_its_cause_and_names_all_keys() {
     let linked = SubjectRef { key: SubjectKey([5; 16]), person: true, linked: true };
     let withdrawal = ExplicitChoice { denied: Purposes::ADS, ..ExplicitChoice::default() };
     let steps: [(Captured, Option<&str>); 8] = [
-        (categories(&[("Advertising", true), ("Analytics", true)]), None),
+        (categories(&[("Advertising", true), ("Analytics", true), ("Functional", true)]), None),
         (categories(&[("Advertising", false), ("Analytics", true)]), Some("categories")),
         (Captured { unreadable: true, ..Captured::default() }, Some("unreadable")),
         (Captured { gpp_string: "DBABRg~BVUAACA".to_owned(), ..Captured::default() }, Some("string")),
@@ -315,6 +320,70 @@ async fn another_policy_names_everybody_and_a_version_is_never_used_twice() {
     let second = Policy::parse(&PolicyDocument::DEFAULT.replace("2026-11-23.1", "2026-11-24.1")).unwrap();
     assert_eq!(store.activate_policy(&second).await.unwrap(), Activation::Replaced { workspaces: 1 });
     assert_eq!(log(&firewall, 1).await, [(2, "policy".to_owned(), vec![])]);
+    // A replica that still has the policy of before neither decides nor records: its answer would carry the new number.
+    let event = item(&[OTHER_DEVICE], ago(1), "US-CA", gpc());
+    for record in [true, false] {
+        let items = std::slice::from_ref(&event);
+        let refused =
+            firewall.decide(WORKSPACE, now(), items, &to(&[Kind::MetaCapi]), record).await.unwrap_err();
+        assert!(
+            matches!(&refused, ConsentError::PolicyReplaced { in_force, .. } if in_force == "2026-11-24.1")
+        );
+        assert_eq!(refused.describe().0, Code::Unavailable);
+    }
+    assert!(matches!(firewall.record(WORKSPACE, &[event]).await, Err(ConsentError::PolicyReplaced { .. })));
+    assert_eq!(log(&firewall, 2).await, []);
+}
+
+#[tokio::test]
+async fn on_a_standby_nothing_is_decided_and_no_tail_is_read() {
+    let database = database().await;
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&database.pool).await.unwrap();
+    // As PostgreSQL answers there: sessions of this database find this function before its own.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "create schema aside;
+         create function aside.pg_is_in_recovery() returns boolean language sql as 'select true';
+         alter database \"{name}\" set search_path = aside, pg_catalog;"
+    )))
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let pool = tracklayer_postgres::connect(&database.secret_url(), 2).await.unwrap();
+    let standby = Firewall::new(Store::new(pool), Arc::new(Policy::compiled_in().unwrap()));
+    let event = item(&[DEVICE], now(), "US-CA", Captured::default());
+    let refused =
+        standby.decide(WORKSPACE, now(), &[event], &to(&[Kind::MetaCapi]), false).await.unwrap_err();
+    assert_eq!(refused.describe().0, Code::Unavailable);
+    let refused = standby.read_narrowing(WORKSPACE, 0, 10).await.unwrap_err();
+    assert_eq!(refused.describe().0, Code::Unavailable);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_does_not_take_a_refusal_away() {
+    let database = database().await;
+    let firewall = firewall(&database);
+    let later = || item(&[DEVICE], now(), "US-CA", Captured::default());
+    let gcd = |text: &str| Captured { gcd: text.to_owned(), ..Captured::default() };
+    firewall.record(WORKSPACE, &[item(&[DEVICE], ago(30), "US-CA", gcd("13q3q3q3q5"))]).await.unwrap();
+    assert_eq!(
+        shown(&ask(&firewall, later(), Kind::MetaCapi, false).await),
+        (Outcome::Deny, Some("opted_out"))
+    );
+    // Consent mode that cannot be read is about Google alone; the visitor's refusal was about everybody.
+    firewall.record(WORKSPACE, &[item(&[DEVICE], ago(20), "US-CA", gcd("broken"))]).await.unwrap();
+    assert_eq!(
+        shown(&ask(&firewall, later(), Kind::MetaCapi, false).await),
+        (Outcome::Deny, Some("opted_out"))
+    );
+    // The next one that can be read takes the place of both.
+    firewall.record(WORKSPACE, &[item(&[DEVICE], ago(10), "US-CA", gcd("13r3r3r3r5"))]).await.unwrap();
+    assert_eq!(shown(&ask(&firewall, later(), Kind::MetaCapi, false).await), (Outcome::Allow, None));
+    let current: i64 = sqlx::query_scalar("select count(*) from consent.signal where current")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(current, 1);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use sqlx::PgPool;
 pub use narrowing::{Entry, Writing};
 pub use policies::Activation;
 pub use receipts::{Batch, Receipt};
+pub use signals::Read;
 
 /// The tables. Cheap to clone.
 #[derive(Debug, Clone)]

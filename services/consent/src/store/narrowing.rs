@@ -68,7 +68,7 @@ impl Store {
     /// The entries after a number, at most `limit`, and the newest number: one statement, one snapshot.
     ///
     /// # Errors
-    /// The database.
+    /// The database, a standby included: it may lack the newest.
     pub async fn read_narrowing(
         &self,
         workspace: WorkspaceId,
@@ -77,7 +77,8 @@ impl Store {
     ) -> Result<(Vec<Entry>, i64), StoreError> {
         let failed = "read the narrowing log";
         let rows = sqlx::query(
-            "select coalesce((select seq from consent.narrowing_head where workspace_id = $1), 0) as newest_seq,
+            "select pg_is_in_recovery() as is_standby,
+                    coalesce((select seq from consent.narrowing_head where workspace_id = $1), 0) as newest_seq,
                     n.seq, n.subject_keys, n.cause, n.recorded_at
              from (select 1) as one
              left join (
@@ -95,6 +96,9 @@ impl Store {
         let mut entries = Vec::with_capacity(rows.len());
         let mut newest = 0;
         for row in &rows {
+            if row.try_get("is_standby").map_err(StoreError::of(failed))? {
+                return Err(StoreError::standby(failed));
+            }
             newest = row.try_get("newest_seq").map_err(StoreError::of(failed))?;
             entries.extend(entry(row).map_err(StoreError::of(failed))?);
         }

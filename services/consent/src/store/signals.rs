@@ -10,37 +10,49 @@ use uuid::Uuid;
 use super::{Store, Writing};
 use crate::{
     error::StoreError,
-    record::{Known, Row, Stored},
+    record::{Known, Replaced, Row, Stored},
     statement::{Channel, ContentHash, Decoder},
 };
 
+/// What is in force, in one snapshot.
+#[derive(Debug)]
+pub struct Read {
+    /// Under any of the keys.
+    pub known: Known,
+    /// The newest narrowing that this is the state after.
+    pub newest_seq: i64,
+    /// The version of the policy that is in force; `None` before the first.
+    pub policy: Option<String>,
+}
+
+/// One row at least. A standby may lack the newest withdrawals: it is told, so that nothing is decided there.
+const READ: &str = "select pg_is_in_recovery() as is_standby,
+            coalesce((select seq from consent.narrowing_head where workspace_id = $1), 0) as newest_seq,
+            (select version from consent.policy_in_force) as policy,
+            s.subject_key, s.channel, s.content_hash, s.content, s.person, s.first_at, s.last_at
+     from (select 1) as one
+     left join consent.signal as s
+         on s.workspace_id = $1 and s.subject_key = any($2) and s.current";
+
 impl Store {
-    /// Reads what is in force under any of the keys, and the newest narrowing that this is the state after: one statement,
-    /// one snapshot.
+    /// Reads what is in force under any of the keys: one statement, one snapshot.
     ///
     /// # Errors
-    /// The database.
+    /// The database, a standby included.
     pub async fn read_signals(
         &self,
         decoder: &Decoder,
         workspace: WorkspaceId,
         subjects: &HashSet<SubjectKey>,
-    ) -> Result<(Known, i64), StoreError> {
-        let rows = sqlx::query(
-            "select coalesce((select seq from consent.narrowing_head where workspace_id = $1), 0) as newest_seq,
-                    s.subject_key, s.channel, s.content_hash, s.content, s.person, s.first_at, s.last_at
-             from (select 1) as one
-             left join consent.signal as s
-                 on s.workspace_id = $1 and s.subject_key = any($2) and s.current",
-        )
-        .bind(workspace.0)
-        .bind(keys(subjects))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::of("read the signals of a batch"))?;
-        let newest = rows.first().map(|row| row.try_get("newest_seq")).transpose();
-        let newest = newest.map_err(StoreError::of("read the newest narrowing"))?.unwrap_or(0);
-        Ok((known(decoder, &rows)?, newest))
+    ) -> Result<Read, StoreError> {
+        let what = "read the signals of a batch";
+        let rows = sqlx::query(READ)
+            .bind(workspace.0)
+            .bind(keys(subjects))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::of(what))?;
+        read(decoder, &rows, what)
     }
 }
 
@@ -53,26 +65,24 @@ impl Writing {
         &mut self,
         decoder: &Decoder,
         subjects: &HashSet<SubjectKey>,
-    ) -> Result<Known, StoreError> {
-        let rows = sqlx::query(
-            "select subject_key, channel, content_hash, content, person, first_at, last_at
-             from consent.signal
-             where workspace_id = $1 and subject_key = any($2) and current",
-        )
-        .bind(self.workspace.0)
-        .bind(keys(subjects))
-        .fetch_all(&mut *self.transaction)
-        .await
-        .map_err(StoreError::of("read the signals of a batch again"))?;
-        known(decoder, &rows)
+    ) -> Result<Read, StoreError> {
+        let what = "read the signals of a batch again";
+        let rows = sqlx::query(READ)
+            .bind(self.workspace.0)
+            .bind(keys(subjects))
+            .fetch_all(&mut *self.transaction)
+            .await
+            .map_err(StoreError::of(what))?;
+        read(decoder, &rows, what)
     }
 
-    /// Writes the rows of a batch, at most one per (key, channel, content), and marks what they replace: one statement.
+    /// Writes the rows of a batch, at most one per (key, channel, content), and marks what was replaced: one statement. No
+    /// row is both, since a statement writes a row once.
     ///
     /// # Errors
     /// The database.
-    pub async fn write_signals(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        if rows.is_empty() {
+    pub async fn write_signals(&mut self, rows: &[Row], replaced: &[Replaced]) -> Result<(), StoreError> {
+        if rows.is_empty() && replaced.is_empty() {
             return Ok(());
         }
         sqlx::query(
@@ -83,21 +93,11 @@ impl Writing {
                  ) as i (subject_key, channel, content_hash, content, person, first_at, last_at, current,
                          provenance, message_id, received_at)
              ),
-             -- 1 (gpc) and 8 (explicit) are never replaced by something newer.
-             newest as (
-                 select subject_key, channel, max(last_at) as at
-                 from incoming where channel not in (1, 8) group by subject_key, channel
-             ),
              replaced as (
                  update consent.signal as s set current = false
-                 from newest as n
-                 where s.workspace_id = $1 and s.subject_key = n.subject_key and s.channel = n.channel
-                   and s.current and s.last_at < n.at
-                   and not exists (
-                       select from incoming as i
-                       where i.subject_key = s.subject_key and i.channel = s.channel
-                         and i.content_hash = s.content_hash
-                   )
+                 from unnest($13::uuid[], $14::smallint[], $15::uuid[]) as r (subject_key, channel, content_hash)
+                 where s.workspace_id = $1 and s.subject_key = r.subject_key and s.channel = r.channel
+                   and s.content_hash = r.content_hash and s.current
              )
              insert into consent.signal as s
                  (workspace_id, subject_key, channel, content_hash, content, person, first_at, last_at, current,
@@ -109,7 +109,7 @@ impl Writing {
                  first_at = least(s.first_at, excluded.first_at),
                  last_at = greatest(s.last_at, excluded.last_at),
                  person = s.person or excluded.person,
-                 current = s.current or excluded.current",
+                 current = excluded.current",
         )
         .bind(self.workspace.0)
         .bind(rows.iter().map(|row| row.subject.uuid()).collect::<Vec<Uuid>>())
@@ -123,6 +123,9 @@ impl Writing {
         .bind(rows.iter().map(|row| &*row.statement.provenance).collect::<Vec<&str>>())
         .bind(rows.iter().map(|row| row.message_id.as_str()).collect::<Vec<&str>>())
         .bind(rows.iter().map(|row| row.received_at.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+        .bind(replaced.iter().map(|row| row.subject.uuid()).collect::<Vec<Uuid>>())
+        .bind(replaced.iter().map(|row| row.channel as i16).collect::<Vec<i16>>())
+        .bind(replaced.iter().map(|row| Uuid::from_bytes(row.hash.0)).collect::<Vec<Uuid>>())
         .execute(&mut *self.transaction)
         .await
         .map_err(StoreError::of("write the signals of a batch"))?;
@@ -134,15 +137,19 @@ fn keys(subjects: &HashSet<SubjectKey>) -> Vec<Uuid> {
     subjects.iter().map(|subject| subject.uuid()).collect()
 }
 
-fn known(decoder: &Decoder, rows: &[PgRow]) -> Result<Known, StoreError> {
+fn read(decoder: &Decoder, rows: &[PgRow], what: &'static str) -> Result<Read, StoreError> {
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(StoreError::of(what))?;
+    if first.try_get("is_standby").map_err(StoreError::of(what))? {
+        return Err(StoreError::standby(what));
+    }
+    let newest_seq = first.try_get("newest_seq").map_err(StoreError::of(what))?;
+    let policy = first.try_get("policy").map_err(StoreError::of(what))?;
     let mut known = Known::default();
     for row in rows {
-        let Some((subject, stored)) = stored(decoder, row).map_err(StoreError::of("read a signal"))? else {
-            continue;
-        };
+        let Some((subject, stored)) = stored(decoder, row).map_err(StoreError::of(what))? else { continue };
         known.insert(subject, stored);
     }
-    Ok(known)
+    Ok(Read { known, newest_seq, policy })
 }
 
 fn stored(decoder: &Decoder, row: &PgRow) -> Result<Option<(SubjectKey, Stored)>, sqlx::Error> {

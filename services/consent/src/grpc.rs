@@ -340,11 +340,14 @@ fn timestamp(at: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(at.seconds, at.nanos).ok().map(to_microseconds)
 }
 
-/// The candidates as given, else the address of the event's own. Where every one of them is a guess from an ip, unknown
-/// counts as well: a guess never makes the regime laxer.
+/// Where a place may come from and be relied on. Everything else is a guess: from an ip, or by a way that is not known here.
+const RELIABLE: [&str; 5] = ["event", "source_default", "declared", "billing", "shipping"];
+
+/// The candidates as given, else the address of the event's own. Where every one of them is a guess, unknown counts as well: a
+/// guess never makes the regime laxer.
 fn places(places: &[Place], of_event: &str) -> Vec<String> {
     let mut codes: Vec<String> = places.iter().map(|place| place.code.clone()).collect();
-    if !places.is_empty() && places.iter().all(|place| place.provenance == "ip") {
+    if !places.is_empty() && places.iter().all(|place| !RELIABLE.contains(&place.provenance.as_str())) {
         codes.push(UNKNOWN.to_owned());
     }
     if codes.is_empty() && !of_event.is_empty() {

@@ -222,6 +222,7 @@ async fn the_place_is_the_given_one_else_the_events_own_else_unknown() {
         with(34, vec![place("US-CA"), place("DE")], ""),
         with(35, vec![guess], ""),
         with(36, vec![place("us-ca; drop")], ""),
+        with(37, vec![Place { code: "US-CA".to_owned(), provenance: "tea_leaves".to_owned() }], ""),
     ];
     let response = service.client.decide(decide(items, &["meta_capi"])).await.unwrap().into_inner();
     let seen: Vec<(u32, &str)> = response
@@ -229,7 +230,10 @@ async fn the_place_is_the_given_one_else_the_events_own_else_unknown() {
         .iter()
         .map(|d| (d.destinations[0].outcome, d.destinations[0].place.as_str()))
         .collect();
-    assert_eq!(seen, [(1, "US-CA"), (3, "DE"), (3, "unknown"), (3, "DE"), (3, "unknown"), (3, "unknown")]);
+    assert_eq!(
+        seen,
+        [(1, "US-CA"), (3, "DE"), (3, "unknown"), (3, "DE"), (3, "unknown"), (3, "unknown"), (3, "unknown")]
+    );
 }
 
 #[tokio::test]

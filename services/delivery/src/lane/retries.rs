@@ -30,7 +30,11 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
-        let due = self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH).await?;
+        let mut due = self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH).await?;
+        // An intent names one generation: what waits in the next one comes with the next round.
+        if let Some(generation) = due.first().map(|row| row.position.generation) {
+            due.retain(|row| row.position.generation == generation);
+        }
         let mut slots: Vec<Slot> = due
             .into_iter()
             .map(|row| {

@@ -66,6 +66,12 @@ impl Lease {
         !self.lost.is_cancelled() && Instant::now() + time < valid_until
     }
 
+    /// Whether somebody else may hold it by now. One that is leaving is renewed and does not run out.
+    #[must_use]
+    pub fn has_run_out(&self) -> bool {
+        Instant::now() >= self.origin + Duration::from_millis(self.valid_until_ms.load(Ordering::Acquire))
+    }
+
     /// Cancelled when the lease is lost or to be given back: the task ends, and begins no new request.
     #[must_use]
     pub fn lost(&self) -> &CancellationToken {
@@ -227,6 +233,12 @@ impl LeaseKeeper {
                 self.leaving.insert(*duty, lease);
             }
         }
+    }
+
+    /// Tells all tasks to end, at shutdown.
+    pub fn part_with_all(&mut self) {
+        let all: Vec<Duty> = self.held.keys().copied().collect();
+        self.part_with(&all);
     }
 
     /// These tasks have ended, in whatever way: their leases are free for everybody.

@@ -3,6 +3,9 @@
 //!
 //! The minute's requests are divided by the processes that take part, so that all of them together stay below the limit.
 //! They are spread evenly, with room for a few at once; in no minute there are more than allowed.
+//!
+//! Requests at the same time are counted in this process alone: no platform publishes a limit of them, the number only keeps one
+//! connection from taking more than it needs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

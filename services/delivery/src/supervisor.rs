@@ -23,7 +23,7 @@ use crate::store::cursors::CursorStore;
 pub trait Tasks: Send {
     /// Every duty that the configuration asks for; none before there is one.
     fn wanted(&self) -> Option<BTreeSet<Duty>>;
-    /// The task of a lease. It ends when the lease is lost or at shutdown.
+    /// The task of a lease. It ends when the lease is lost, which it is to be at shutdown, too.
     fn task(&self, lease: Lease, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + 'static;
     /// Told each round how many processes share the work.
     fn shared_among(&self, processes: usize);
@@ -89,6 +89,8 @@ impl<T: Tasks> Supervisor<T> {
             }
         }
         self.readiness.set(false, "shutting down");
+        // A lane may have many requests before it: it begins none of them any more.
+        self.keeper.part_with_all();
         while !self.running.is_empty() {
             tokio::select! {
                 Some(ended) = self.running.join_next_with_id() => self.reap(ended).await,

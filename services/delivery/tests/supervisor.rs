@@ -111,6 +111,19 @@ async fn a_crashed_tasks_lease_is_free_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_tells_tasks_to_begin_nothing_new_while_their_leases_hold() {
+    let mut rig = rig(false).await;
+    let lease = rig.begun.recv().await.unwrap();
+    assert!(lease.surely_held_for(Duration::ZERO));
+    rig.shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), lease.lost().cancelled()).await.expect("nobody tells it");
+    assert!(!lease.surely_held_for(Duration::ZERO), "no request may begin");
+    assert!(rig.is_held().await && !lease.has_run_out(), "one that is under way may end");
+    rig.let_go.add_permits(1);
+    (&mut rig.running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_keeps_the_lease_until_the_last_request_has_ended() {
     let mut rig = rig(false).await;
     rig.begun.recv().await.unwrap();

@@ -193,6 +193,8 @@ impl Lane {
                     self.lease.give_up();
                     return;
                 }
+                // It is to end; that is no hold.
+                Err(LaneError::LeaseUnsure) if self.lease.lost().is_cancelled() => break,
                 Err(error) => self.held(&error).await,
             };
             let idle = self.holds == 0;

@@ -4,13 +4,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Consent, Destination, ItemOutcome, Mode, RefusalCode};
 
 use super::OUTCOME_UNKNOWN;
 use super::slot::Slot;
 use crate::ledger::State;
 use crate::store::orders::order_id;
+
+/// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
+const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
 /// connection's decision.
@@ -110,6 +113,15 @@ pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp
         slot.verdict.as_ref().is_some_and(|v| v.state == State::Dead && v.reason != "outcome_unknown");
     if refused && slot.unknown_since.is_some() {
         slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+    }
+}
+
+/// Builds an open event anew that was built long before its request: a range may take minutes to send, and a signature carries
+/// the time of the build.
+pub fn build_anew_if_stale(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
+    let built_at = slot.item.as_ref().map(|item| item.built_at);
+    if built_at.is_some_and(|at| now.duration_since(at) > MAX_ITEM_AGE) {
+        plan_again(slot, destination, now);
     }
 }
 
@@ -228,6 +240,7 @@ mod tests {
 
     use prost::Message as _;
     use serde_json::{Value, json};
+    use tracklayer_destination::HeaderText;
     use tracklayer_destination::preview;
     use tracklayer_ids::Position;
     use tracklayer_proto::event::v1::ResolvedEvent;
@@ -383,6 +396,34 @@ mod tests {
         let sizes: Vec<usize> = planned(&mut slots, destination.as_ref()).iter().map(Vec::len).collect();
         assert!(sizes.iter().all(|size| *size <= destination.limits().max_events));
         assert_eq!(sizes.iter().sum::<usize>(), 1_200);
+    }
+
+    #[test]
+    fn what_was_built_long_before_its_request_is_built_and_signed_anew() {
+        let document = json!({
+            "kind": "webhook", "mode": "live",
+            "settings": { "url": "https://crm.example.com/", "secret": "whsec_c2VjcmV0" },
+        });
+        let webhook = tracklayer_destination::open(&document, &Default::default()).unwrap();
+        let mut slot = order(0, "a", |_| {});
+        plan(&mut slot, webhook.as_ref(), now());
+        let mut signed_at = |later: SignedDuration| {
+            build_anew_if_stale(&mut slot, webhook.as_ref(), now() + later);
+            let mut request = webhook.assemble(&[slot.item.as_ref().unwrap()], None);
+            request.headers.retain(|(name, _)| name.starts_with("webhook-"));
+            let text =
+                |name: &str| match &request.headers.iter().find(|(header, _)| header == name).unwrap().1 {
+                    HeaderText::Plain(text) => text.clone(),
+                    HeaderText::Secret { value, .. } => value.expose().clone(),
+                };
+            (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature"))
+        };
+        let at_first = signed_at(SignedDuration::ZERO);
+        assert_eq!(signed_at(SignedDuration::from_secs(30)), at_first, "still good");
+        let later = signed_at(SignedDuration::from_mins(10));
+        let moved = later.1.parse::<i64>().unwrap() - at_first.1.parse::<i64>().unwrap();
+        assert_eq!((&later.0, moved), (&at_first.0, 600), "the same id at another time");
+        assert_ne!(later.2, at_first.2);
     }
 
     #[test]

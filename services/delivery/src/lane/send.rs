@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind, Limits};
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
@@ -23,9 +23,6 @@ use crate::oauth::TokenError;
 const LEASE_MARGIN: Duration = Duration::from_millis(150);
 /// How often a request under way looks at its lease.
 const LEASE_LOOK: Duration = Duration::from_millis(50);
-
-/// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
-const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is left to do after a wave.
 enum Sent {
@@ -117,18 +114,17 @@ impl Lane {
         let before: Vec<Place> = wave.iter().flatten().map(|i| place_of(&slots[*i])).collect();
         let now = Timestamp::now();
         for index in wave.iter().flatten().copied() {
-            // A range may take minutes to send, and a signature carries the time of the build.
-            let built_at = slots[index].item.as_ref().map(|item| item.built_at);
-            if built_at.is_some_and(|at| now.duration_since(at) > MAX_ITEM_AGE) {
-                plan::plan_again(&mut slots[index], destination, now);
-            }
+            plan::build_anew_if_stale(&mut slots[index], destination, now);
         }
         if wave.iter().flatten().zip(&before).any(|(i, before)| place_of(&slots[*i]) != *before) {
             return Ok(Sent::Rearrange);
         }
         let token = self.access_token(connection, destination).await?;
         // Before the intent and the look at the log: both have to be fresh when the request goes out.
-        let _admission = self.context.quota.admit_all(connection.id, destination.limits(), wave.len()).await;
+        let admitted = self.context.quota.admit_all(connection.id, destination.limits(), wave.len());
+        let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
+            return Err(LaneError::LeaseUnsure);
+        };
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
@@ -241,11 +237,8 @@ async fn while_held(
     request: impl Future<Output = Result<Answer, SendError>>,
 ) -> Result<Answer, SendError> {
     let run_out = async {
-        while lease.surely_held_for(Duration::ZERO) {
+        while !lease.has_run_out() {
             tokio::time::sleep(LEASE_LOOK).await;
-        }
-        if lease.lost().is_cancelled() {
-            std::future::pending::<()>().await;
         }
     };
     tokio::select! {
@@ -281,7 +274,8 @@ pub(super) fn items_of<'a>(slots: &'a [Slot], members: &[usize]) -> Vec<&'a trac
     members.iter().filter_map(|i| slots[*i].item.as_ref()).collect()
 }
 
-/// Requests of one lane at the same time: its share of what the connection may have under way, one where requests are counted.
+/// Requests of one lane at the same time: its share of what the connection may have under way in this process, one where requests
+/// are counted. More lanes than are reckoned with here wait for each other at the quota; fewer leave a part of it unused.
 fn wave_size(limits: &Limits) -> usize {
     /// Partitions of a workspace for which nobody has chosen otherwise.
     const LANES: usize = 4;

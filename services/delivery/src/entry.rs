@@ -12,6 +12,7 @@ use tracklayer_ids::{
 use tracklayer_journal::ReceivedBlock;
 use tracklayer_proto::event::v1::{ConnectionDecision, Event, ResolvedEvent};
 
+use crate::resolve::ERASED;
 use crate::store::StoreError;
 use crate::store::resolved::ResolvedStore;
 
@@ -48,6 +49,9 @@ impl Entry {
     /// Decodes a stored position. Bytes that are no `ResolvedEvent` are a poisoned entry, so that one event never stops a lane.
     #[must_use]
     pub fn decode(position: Position, raw: Bytes) -> Self {
+        if raw.is_empty() {
+            return Self::poisoned(position, raw, ERASED);
+        }
         let Ok(resolved) = ResolvedEvent::decode(raw.clone()) else {
             return Self::poisoned(position, raw, "the resolved event cannot be decoded");
         };

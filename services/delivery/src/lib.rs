@@ -1,7 +1,7 @@
 //! Delivery: resolves what was received, and brings it to each destination exactly as often as it should.
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
-//! [`dedup`], [`subjects`] and [`connections`] (received → resolved); [`entry`] (a resolved position as lanes see it);
+//! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the
 //! conservation law); [`balance`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
 //!
@@ -30,6 +30,7 @@ pub mod store;
 pub mod story;
 pub mod subjects;
 pub mod supervisor;
+pub mod suspects;
 
 pub use config::Config;
 pub use run::{RunError, run};

@@ -27,9 +27,12 @@ use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::{ResolvedCommit, ResolvedStore};
 use crate::subjects::{self, ServiceUnavailable};
+use crate::suspects::{Care, Suspects};
 
 /// Events that one round takes, if that many wait; a block is never cut.
 const ROUND_EVENTS: i64 = 2_000;
+/// What is said of a position whose event was erased.
+pub(crate) const ERASED: &str = "the event was erased";
 
 /// Why a round did not end in a commit.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +76,14 @@ pub struct Resolver {
     pub entries: EntryReader,
     /// Subject keys.
     pub master_key: MasterKey,
+    /// Reads an event's stored bytes: [`read_event`].
+    pub read: ReadEvent,
+    /// What crashed its reader.
+    pub suspects: Suspects,
 }
+
+/// How an event's stored bytes are read; what cannot be read says why.
+pub type ReadEvent = fn(&Bytes) -> Result<Event, String>;
 
 /// Where the loop of a partition stands.
 #[derive(Debug, Default)]
@@ -167,18 +177,20 @@ impl Resolver {
         if blocks.is_empty() {
             blocks = self.journal.read_up_to(workspace, at, ROUND_EVENTS).await?;
         }
-        let (Some(first), Some(end)) =
-            (blocks.first().map(|b| b.first), blocks.last().map(ReceivedBlock::end))
-        else {
+        let Some(end) = blocks.last().map(ReceivedBlock::end) else {
             if head.generation <= at.generation {
                 return Ok(false);
             }
             place.at = Some(Position::new(at.generation.0 + 1, partition.0, 0));
             return Ok(true);
         };
-        let end = Position { offset: end, ..first };
-        let received = decode(&blocks)?;
+        let care = self.suspects.care(lease.duty, at);
+        let there = usize::try_from(end.0 - at.offset.0).unwrap_or(usize::MAX);
+        let _watch = self.suspects.watch(lease.duty, at, there.min(care.most()));
+        let received = self.decode(&blocks, at, care)?;
         drop(blocks);
+        let Some(first) = received.first().map(|received| received.position) else { return Ok(false) };
+        let end = Position { offset: Offset(first.offset.0 + received.len() as u64), ..first };
         let ahead = async {
             // Received blocks never change, so that the next round's may be read meanwhile, if they are surely there. What
             // cannot be read now is read again, and told, by that round.
@@ -220,6 +232,38 @@ impl Resolver {
             .record(started.elapsed().unwrap_or_default().as_secs_f64());
         trace_events(&received, &resolved.events, started);
         Ok(true)
+    }
+
+    /// The events of a range from a position on. What stands before a block that cannot be read is not held up by it.
+    fn decode(
+        &self,
+        blocks: &[ReceivedBlock],
+        at: Position,
+        care: Care,
+    ) -> Result<Vec<Received>, JournalError> {
+        let mut received = Vec::new();
+        for block in blocks {
+            let room = care.most() - received.len();
+            if room == 0 {
+                break;
+            }
+            let events = match block.events() {
+                Err(_) if !received.is_empty() => break,
+                read => read?,
+            };
+            let skip = at.offset.0.saturating_sub(block.first.offset.0);
+            let taken = (0u64..).zip(events).skip(usize::try_from(skip).unwrap_or(usize::MAX)).take(room);
+            for (step, bytes) in taken {
+                let position = Position { offset: Offset(block.first.offset.0 + step), ..block.first };
+                let event = if care == Care::FirstUnread {
+                    Err("it crashes its reader".to_owned())
+                } else {
+                    (self.read)(&bytes)
+                };
+                received.push(Received { position, bytes, event });
+            }
+        }
+        Ok(received)
     }
 
     async fn resolve(
@@ -310,16 +354,15 @@ fn poisoned(received: &Received) -> ResolvedEvent {
     }
 }
 
-fn decode(blocks: &[ReceivedBlock]) -> Result<Vec<Received>, JournalError> {
-    let mut received = Vec::new();
-    for block in blocks {
-        for (step, bytes) in block.events()?.into_iter().enumerate() {
-            let position = Position { offset: Offset(block.first.offset.0 + step as u64), ..block.first };
-            let event = Event::decode(bytes.clone()).map_err(|e| format!("the event cannot be decoded: {e}"));
-            received.push(Received { position, bytes, event });
-        }
+/// Reads an event's stored bytes. An erased event has none, and is no event.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read_event(bytes: &Bytes) -> Result<Event, String> {
+    if bytes.is_empty() {
+        return Err(ERASED.to_owned());
     }
-    Ok(received)
+    Event::decode(bytes.clone()).map_err(|error| format!("the event cannot be decoded: {error}"))
 }
 
 /// Hash under which a message_id is indexed.

@@ -27,7 +27,7 @@ use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::progress::Progress;
 use crate::quota::Quota;
-use crate::resolve::{Resolver, error_chain};
+use crate::resolve::{Resolver, error_chain, read_event};
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::lanes::LaneStore;
@@ -37,6 +37,7 @@ use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retries::RetryStore;
 use crate::supervisor::{Supervisor, Tasks};
+use crate::suspects::Suspects;
 
 /// Connections to PostgreSQL that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -64,7 +65,8 @@ pub enum RunError {
     Serve(#[from] tracklayer_rpc::ServeError),
 }
 
-/// Runs delivery until `shutdown`: tasks are ended, leases given back, then it returns.
+/// Runs delivery until `shutdown`: not ready, nothing new is begun, what is under way is finished and committed, leases are given
+/// back, then it returns.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -89,6 +91,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();
     let sender = Sender::new(config.allow_private_webhooks)?;
+    // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
+    let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
+    let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
 
     let dedup = Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone());
     if let Err(error) = dedup.keeps_all_keys().await {
@@ -105,6 +110,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         progress: progress.clone(),
         entries: entries.clone(),
         master_key: config.master_key.clone(),
+        read: read_event,
+        suspects: Suspects::default(),
     });
     let quota = Quota::default();
     let lanes = Arc::new(LaneContext {
@@ -149,9 +156,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     ));
 
     let ttl = Duration::from_millis(config.lease_ms);
-    // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
-    let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
-    let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
     let supervisor = Supervisor::new(
         LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl),
         ttl,

@@ -9,7 +9,8 @@ use tracklayer_proto::event::v1::ConsentSignals;
 use tracklayer_proto::identity::v1::{Identifier, ResolveItem, ResolveRequest};
 use tracklayer_sandbox::Platform;
 
-use crate::rig::{Rig, WORKSPACE, order};
+use super::rig::{Rig, order};
+use crate::services::WORKSPACE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_opt_out_of_somebody_who_was_linked_after_resolve_stops_the_backlog() {
@@ -26,12 +27,12 @@ async fn an_opt_out_of_somebody_who_was_linked_after_resolve_stops_the_backlog()
         ..ResolveItem::default()
     };
     let request = ResolveRequest { workspace_id: WORKSPACE.0, items: vec![linked] };
-    rig.clients.identity.clone().resolve(request).await.unwrap();
-    let person = rig.master_key.workspace(WORKSPACE).subject("user_id", "ann");
+    rig.services.clients.identity.clone().resolve(request).await.unwrap();
+    let person = rig.services.master_key.workspace(WORKSPACE).subject("user_id", "ann");
     let person = Subject { key: person.0.to_vec(), level: SubjectLevel::Person.into(), ..Subject::default() };
     let opt_out = gpc_of(person);
     let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![opt_out] };
-    rig.clients.consent.clone().record(request).await.unwrap();
+    rig.services.clients.consent.clone().record(request).await.unwrap();
 
     rig.start().await;
     rig.ends_as(1, State::Delivered).await;
@@ -44,11 +45,11 @@ async fn an_opt_out_of_somebody_who_was_linked_after_resolve_stops_the_backlog()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_for_another_state_of_the_connection_is_asked_for_again() {
     let mut rig = Rig::new("meta_capi").await;
-    let device = rig.master_key.workspace(WORKSPACE).subject("anonymous_id", "ann");
+    let device = rig.services.master_key.workspace(WORKSPACE).subject("anonymous_id", "ann");
     let subject =
         Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
     let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![gpc_of(subject)] };
-    let recorded = rig.clients.consent.clone().record(request).await.unwrap().into_inner();
+    let recorded = rig.services.clients.consent.clone().record(request).await.unwrap().into_inner();
     assert_eq!(recorded.narrowed, 1);
     // Whatever made resolve allow them, it knew of the signal: the log alone is no reason to ask again.
     rig.decided_at = recorded.narrowing_seq;

@@ -3,12 +3,12 @@
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::{Fault, How, Platform};
 
-use crate::rig::{Rig, order};
+use super::rig::{Rig, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_that_the_platform_asked_for_holds_for_the_next_holder_too() {
     let mut rig = Rig::new("meta_capi").await;
-    rig.run(
+    rig.services.run(
         "insert into delivery.lane_hold (workspace_id, connection_id, partition, kind, detail, attempts, next_at)
          values (1, 7, 0, 'throttled', '368: blocked', 1, now() + interval '40 minutes')",
     )
@@ -24,7 +24,7 @@ async fn a_wait_that_the_platform_asked_for_holds_for_the_next_holder_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_other_hold_ends_with_its_holder() {
     let mut rig = Rig::new("meta_capi").await;
-    rig.run(
+    rig.services.run(
         "insert into delivery.lane_hold (workspace_id, connection_id, partition, kind, detail, attempts, next_at)
          values (1, 7, 0, 'auth', 'an old token', 9, now() + interval '50 seconds')",
     )

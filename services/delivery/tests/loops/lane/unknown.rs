@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tracklayer_delivery::ledger::State;
-use tracklayer_sandbox::{Fault, How, Platform};
+use tracklayer_sandbox::{Fault, How, Options, Platform};
 
-use crate::rig::{Rig, order};
+use super::rig::{Rig, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_an_answer_is_repeated_under_the_same_id_inside_the_window() {
@@ -23,13 +23,14 @@ async fn a_request_without_an_answer_is_repeated_under_the_same_id_inside_the_wi
 #[tokio::test(flavor = "multi_thread")]
 async fn an_intent_of_an_earlier_holder_is_repeated_inside_the_window_and_given_up_past_it() {
     let mut rig = Rig::new("meta_capi").await;
-    rig.run(
-        "insert into delivery.intent
+    rig.services
+        .run(
+            "insert into delivery.intent
              (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets, started_at)
          values (1, 7, 0, gen_random_uuid(), 0, 1, '{0}', now() - interval '3 days'),
                 (1, 7, 0, gen_random_uuid(), 0, 1, '{1}', now() - interval '1 hour')",
-    )
-    .await;
+        )
+        .await;
     rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
     rig.start().await;
     let dead = rig.ends_as(0, State::Dead).await;
@@ -93,4 +94,44 @@ async fn a_request_is_cut_off_when_its_lease_runs_out() {
     rig.reaches("select count(*) from delivery.lane_hold where detail like '%the lease ran out%'", 1).await;
     assert_eq!(rig.number("select count(*) from delivery.intent").await, 1, "the successor knows of it");
     assert_eq!(rig.number("select count(*) from delivery.ledger_block").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_may_have_been_taken_is_given_up_past_the_window() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.due_again(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    rig.services
+        .run(
+            "update delivery.retry set first_sent_at = now() - interval '48 hours' where event_offset = 0;
+             update delivery.retry set first_sent_at = now() - interval '40 hours' where event_offset = 1;",
+        )
+        .await;
+    rig.start().await;
+    assert_eq!(rig.ends_as(0, State::Dead).await.reason, "outcome_unknown");
+    rig.ends_as(1, State::Delivered).await;
+    assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_much_later_carries_the_same_id_a_fresh_time_and_a_fresh_signature() {
+    /// How old a signature the receiver takes, and how much longer it makes the lane wait.
+    const TOLERANCE: Duration = Duration::from_secs(5);
+    const WAIT: u64 = 8;
+    let mut options = Options::default();
+    options.webhook.tolerance = TOLERANCE;
+    let mut rig = Rig::with("webhook", Duration::from_secs(600), options).await;
+    rig.sandbox.inject(Platform::Webhook, Fault::HangUpAfterAccepting, How::Times(1));
+    let throttled = Fault::TooManyRequests { retry_after: Some(WAIT) };
+    rig.sandbox.inject(Platform::Webhook, throttled, How::Times(1));
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert_eq!(verdict.attempts, 3, "{verdict:?}");
+    let counted = rig.sandbox.counted(Platform::Webhook);
+    assert_eq!((counted.len(), counted[0].duplicates), (1, 1), "the receiver knew it");
+    let requests = rig.sandbox.requests(10);
+    let told = |header: &str| requests.iter().map(|r| r.headers[header].clone()).collect::<Vec<_>>();
+    assert_eq!(told("webhook-id"), ["m-1"; 3]);
+    let at: Vec<u64> = told("webhook-timestamp").iter().map(|at| at.parse().unwrap()).collect();
+    assert!(at[2] - at[1] >= WAIT, "{at:?}");
 }

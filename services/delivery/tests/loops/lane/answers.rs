@@ -3,7 +3,7 @@
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::{Fault, How, Platform};
 
-use crate::rig::{Rig, order};
+use super::rig::{Rig, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_event_of_a_request_is_dead_and_its_neighbours_are_delivered_once() {
@@ -58,7 +58,7 @@ async fn a_nul_in_an_answer_does_not_stop_the_commit() {
     rig.resolved(&[order("m-2", "ann")]).await;
     rig.ends_as(1, State::Delivered).await;
     let (answer,): (String,) = sqlx::query_as("select answer from delivery.dead_letter")
-        .fetch_one(&rig.database.pool)
+        .fetch_one(&rig.services.database.pool)
         .await
         .unwrap();
     assert_eq!(answer, "400 not  mine");

@@ -3,14 +3,15 @@
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::{Fault, How, Platform};
 
-use crate::proxy::BreakingWire;
-use crate::rig::{Rig, order};
+use super::rig::{Rig, order};
+use crate::wire::Wire;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_fails_after_the_send_is_committed_again_and_nothing_is_sent_twice() {
     let mut rig = Rig::new("meta_capi").await;
-    rig.run(
-        "create sequence public.tries;
+    rig.services
+        .run(
+            "create sequence public.tries;
          create function public.fail_twice() returns trigger language plpgsql as $$
          begin
              if nextval('public.tries') <= 2 then raise exception 'the disk is full'; end if;
@@ -18,8 +19,8 @@ async fn a_commit_that_fails_after_the_send_is_committed_again_and_nothing_is_se
          end $$;
          create trigger fail_twice before insert on delivery.ledger_block
          for each row execute function public.fail_twice();",
-    )
-    .await;
+        )
+        .await;
     rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
     rig.start().await;
     rig.ends_as(1, State::Delivered).await;
@@ -33,14 +34,15 @@ async fn a_commit_that_fails_after_the_send_is_committed_again_and_nothing_is_se
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_counts_and_nothing_is_sent_twice() {
     let mut rig = Rig::new("meta_capi").await;
-    let wire = BreakingWire::to(&rig.database.url, "insert into delivery.ledger_block").await;
-    let pool = wire.pool(&rig.database.url).await;
+    let wire =
+        Wire::that_loses_the_commit_of(&rig.services.database.url, "insert into delivery.ledger_block").await;
+    let pool = wire.pool().await;
     rig.resolved(&[order("m-1", "ann")]).await;
     rig.start_over(pool).await;
     rig.ends_as(0, State::Delivered).await;
     rig.resolved(&[order("m-2", "ann")]).await;
     rig.ends_as(1, State::Delivered).await;
-    assert!(wire.has_broken());
+    assert!(wire.has_played());
     let totals = rig.sandbox.totals()[&Platform::Meta].clone();
     assert_eq!((totals.requests, totals.duplicates), (2, 0), "one for each of them");
     assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 2);
@@ -49,8 +51,9 @@ async fn a_commit_whose_answer_is_lost_counts_and_nothing_is_sent_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_of_retries_whose_answer_is_lost_is_not_applied_twice() {
     let mut rig = Rig::new("google_ads").await;
-    let wire = BreakingWire::to(&rig.database.url, "delete from delivery.ledger_late").await;
-    let pool = wire.pool(&rig.database.url).await;
+    let wire =
+        Wire::that_loses_the_commit_of(&rig.services.database.url, "delete from delivery.ledger_late").await;
+    let pool = wire.pool().await;
     let failing = Fault::PartialFailure { indexes: vec![0], code: None };
     rig.sandbox.inject(Platform::GoogleAds, failing, How::Times(1));
     rig.resolved(&[order("m-1", "ann")]).await;
@@ -58,7 +61,7 @@ async fn a_commit_of_retries_whose_answer_is_lost_is_not_applied_twice() {
     let verdict = rig.ends_as(0, State::Delivered).await;
     rig.resolved(&[order("m-2", "ann")]).await;
     rig.ends_as(1, State::Delivered).await;
-    assert!(wire.has_broken());
+    assert!(wire.has_played());
     assert_eq!((verdict.attempts, rig.sandbox.totals()[&Platform::GoogleAds].requests), (2, 3));
     assert_eq!(rig.number("select count(*) from delivery.retry").await, 0);
     assert_eq!(rig.number("select sum(events)::bigint from delivery.latency").await, 2, "each once");

@@ -3,7 +3,7 @@
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::Platform;
 
-use crate::rig::{Rig, order, refund};
+use super::rig::{Rig, order, refund};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refunds_in_the_same_range_as_their_purchase_are_taken_off_what_was_sent() {

@@ -2,63 +2,64 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracklayer_delivery::clients::Clients;
+use tokio::task::JoinHandle;
 use tracklayer_delivery::connections::Connections;
-use tracklayer_delivery::entry::EntryReader;
+use tracklayer_delivery::entry::{Entry, EntryReader};
 use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::lane::{Lane, LaneContext};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
-use tracklayer_delivery::ledger::State;
+use tracklayer_delivery::ledger::{State, Verdict};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::progress::Progress;
+use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::lanes::LaneStore;
 use tracklayer_delivery::store::leases::LeaseStore;
-use tracklayer_delivery::store::ledger::LedgerStore;
+use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, RetryRow, Settled};
 use tracklayer_delivery::store::orders::OrderStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
-use tracklayer_ids::{ConnectionId, MasterKey, Offset, Partition, Position, Secret, SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
 use tracklayer_journal::BlockBuilder;
 use tracklayer_proto::consent::v1::Outcome;
-use tracklayer_proto::control::v1::{ConnectionConfig, SourceConfig, WatchConfigResponse, WorkspaceConfig};
+use tracklayer_proto::control::v1::ConnectionConfig;
 use tracklayer_proto::event::v1::{ConnectionDecision, ConsentSignals, Event, ResolvedEvent};
-use tracklayer_rpc::Listeners;
 use tracklayer_rpc::follow::ConfigWatch;
-use tracklayer_sandbox::{Options, Sandbox};
-use tracklayer_testkit::{TestDatabase, eventually, listener};
+use tracklayer_sandbox::{Options, Platform, Sandbox};
+use tracklayer_testkit::eventually;
 
-pub const WORKSPACE: WorkspaceId = WorkspaceId(1);
-pub const CONNECTION: ConnectionId = ConnectionId(7);
+use crate::services::{Services, WORKSPACE, configuration};
+
+const CONNECTION: ConnectionId = ConnectionId(7);
 const PARTITION: Partition = Partition(0);
 const REVISION: u64 = 3;
 
+const LANE: Duty = Duty { workspace: WORKSPACE, connection: CONNECTION, partition: PARTITION };
+
 pub struct Rig {
-    pub database: TestDatabase,
+    pub services: Services,
     pub sandbox: Sandbox,
-    pub clients: Clients,
-    pub master_key: MasterKey,
     pub progress: Progress,
     /// Which change of the connection resolve asks for.
     pub decided_for: u64,
     /// Newest narrowing that resolve sees.
     pub decided_at: i64,
     config: ConfigWatch,
+    ttl: Duration,
     keeper: LeaseKeeper,
     resolve: Lease,
     lane: Option<Lease>,
+    running: Option<JoinHandle<()>>,
+    generation: AtomicU32,
     next: AtomicU64,
-    shutdown: CancellationToken,
-    _ends_with_the_test: DropGuard,
 }
 
 /// A connection's document, for a running sandbox.
@@ -85,7 +86,7 @@ pub fn document(kind: &str, sandbox: &Sandbox) -> Value {
     json!({ "kind": kind, "mode": "live", "settings": settings })
 }
 
-/// One second more with each call: platforms take two of a kind at the same time for one.
+/// One second more with each call, for some hours: platforms take two of a kind at the same time for one.
 fn next_second() -> Duration {
     static SECONDS: AtomicU64 = AtomicU64::new(0);
     Duration::from_secs(SECONDS.fetch_add(1, Ordering::Relaxed))
@@ -95,7 +96,7 @@ fn next_second() -> Duration {
 pub fn order(message_id: &str, visitor: &str) -> Value {
     json!({
         "type": "track", "event": "Order Completed", "messageId": message_id, "anonymousId": visitor,
-        "timestamp": (Timestamp::now() - Duration::from_secs(600) + next_second()).to_string(),
+        "timestamp": (Timestamp::now() - Duration::from_secs(12 * 3_600) + next_second()).to_string(),
         "properties": { "order_id": format!("order-{message_id}"), "revenue": 100, "currency": "USD" },
         "integrations": { "Google Analytics 4": { "clientId": "1234567890.1700000000" } },
         "context": {
@@ -109,7 +110,8 @@ pub fn order(message_id: &str, visitor: &str) -> Value {
 pub fn refund(message_id: &str, visitor: &str, order_id: &str, amount: u32) -> Value {
     let mut event = order(message_id, visitor);
     event["event"] = json!("Order Refunded");
-    event["timestamp"] = json!((Timestamp::now() - Duration::from_secs(300) + next_second()).to_string());
+    event["timestamp"] =
+        json!((Timestamp::now() - Duration::from_secs(6 * 3_600) + next_second()).to_string());
     event["properties"] = json!({ "order_id": order_id, "revenue": amount, "currency": "USD" });
     event
 }
@@ -122,65 +124,59 @@ impl Rig {
 
     /// As [`Self::new`], with a lease of that length, which nobody renews.
     pub async fn with_lease(kind: &str, ttl: Duration) -> Self {
-        let database = tracklayer_testkit::database(&[
-            ("journal", &tracklayer_journal::MIGRATOR),
-            ("identity", &tracklayer_identity::MIGRATOR),
-            ("consent", &tracklayer_consent::MIGRATOR),
-            ("delivery", &tracklayer_delivery::MIGRATOR),
-        ])
-        .await;
-        let shutdown = CancellationToken::new();
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sandbox = Sandbox::start(local, Options::default(), shutdown.clone()).await.unwrap();
-        let master_key = MasterKey::new([7; 32]);
-        let clients = start_services(&database, &master_key, &shutdown).await;
-        let config = ConfigWatch::fixed(configuration(kind, document(kind, &sandbox), &master_key));
+        Self::with(kind, ttl, Options::default()).await
+    }
 
-        let lane = Duty { workspace: WORKSPACE, connection: CONNECTION, partition: PARTITION };
+    /// As [`Self::with_lease`], with platforms of these options.
+    pub async fn with(kind: &str, ttl: Duration, options: Options) -> Self {
+        let services = Services::start().await;
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sandbox = Sandbox::start(local, options, services.shutdown.clone()).await.unwrap();
+        let config = configuration(1, vec![connection(kind, document(kind, &sandbox), &services)]);
+
         let resolve = Duty::resolve(WORKSPACE, PARTITION);
-        CursorStore::new(database.pool.clone()).begin_lanes(&[lane]).await.unwrap();
-        for statement in [
-            "insert into delivery.resolve_cursor values (1, 0, 1, 0)",
-            "insert into delivery.dedup_generation (generation, run_id, sentinel, evicted_keys, rebuilt)\
-             values (1, 'r', 's', 0, true)",
-        ] {
-            sqlx::query(statement).execute(&database.pool).await.unwrap();
-        }
-        let leases = LeaseStore::new(database.pool.clone());
+        CursorStore::new(services.database.pool.clone()).begin_lanes(&[LANE]).await.unwrap();
+        services
+            .run(
+                "insert into delivery.resolve_cursor values (1, 0, 1, 0);
+                 insert into delivery.dedup_generation (generation, run_id, sentinel, evicted_keys, rebuilt)
+                 values (1, 'r', 's', 0, true);",
+            )
+            .await;
+        let leases = LeaseStore::new(services.database.pool.clone());
         let mut keeper = LeaseKeeper::new(leases, ttl);
-        let mut taken = keeper.round(&[lane, resolve].into()).await.unwrap().taken;
+        let mut taken = keeper.round(&[LANE, resolve].into()).await.unwrap().taken;
         let place = taken.iter().position(|lease| lease.duty == resolve).unwrap();
         let resolve = taken.remove(place);
         Self {
-            database,
+            services,
             sandbox,
-            clients,
-            master_key,
             progress: Progress::default(),
             decided_for: REVISION,
             decided_at: 0,
             config,
+            ttl,
             keeper,
             resolve,
             lane: taken.pop(),
+            running: None,
+            generation: AtomicU32::new(1),
             next: AtomicU64::new(0),
-            _ends_with_the_test: shutdown.clone().drop_guard(),
-            shutdown,
         }
     }
 
     /// Starts the lane, over the test's own pool or another.
     pub async fn start(&mut self) {
-        let pool = self.database.pool.clone();
+        let pool = self.services.database.pool.clone();
         self.start_over(pool).await;
     }
 
     /// Starts the lane over a pool.
     pub async fn start_over(&mut self, pool: PgPool) {
-        let lease = self.lane.take().expect("the lane is started once");
+        let lease = self.lane.take().expect("the lane is started once under a lease");
         let sender = Sender::new(true).unwrap();
         let context = LaneContext {
-            connections: Connections::new(self.config.clone(), self.master_key.clone()),
+            connections: Connections::new(self.config.clone(), self.services.master_key.clone()),
             config: self.config.clone(),
             entries: EntryReader::new(ResolvedStore::new(pool.clone()), 10_000_000),
             progress: self.progress.clone(),
@@ -189,16 +185,46 @@ impl Rig {
             ledger: LedgerStore::new(pool.clone()),
             retries: RetryStore::new(pool.clone()),
             orders: OrderStore::new(pool.clone()),
-            clients: self.clients.clone(),
-            narrowing: NarrowingTail::new(self.clients.consent.clone()),
+            clients: self.services.clients.clone(),
+            narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
             tokens: Tokens::new(sender),
-            quota: tracklayer_delivery::quota::Quota::default(),
-            master_key: self.master_key.clone(),
+            quota: Quota::default(),
+            master_key: self.services.master_key.clone(),
         };
-        // Kept, so that nobody else takes the leases meanwhile.
-        let _ = self.keeper.process();
-        tokio::spawn(Lane::new(Arc::new(context), lease).run(self.shutdown.clone()));
+        let lane = Lane::new(Arc::new(context), lease);
+        self.running = Some(tokio::spawn(lane.run(self.services.shutdown.clone())));
+    }
+
+    /// Ends the lane where it stands, as a kill of its process would, and takes its lease when it has run out.
+    pub async fn crash(&mut self) {
+        let running = self.running.take().expect("the lane runs");
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        self.services
+            .run("update delivery.lease set expires_at = now() - interval '1 second' where connection_id = 7")
+            .await;
+        let leases = LeaseStore::new(self.services.database.pool.clone());
+        let mut successor = LeaseKeeper::new(leases, self.ttl);
+        self.lane = successor.round(&[LANE].into()).await.unwrap().taken.pop();
+    }
+
+    /// Tells the lane to end, as a shutdown does; its lease is kept meanwhile.
+    pub fn part(&mut self) {
+        self.keeper.part_with_all();
+    }
+
+    /// Waits until the lane has ended.
+    pub async fn ended(&mut self) {
+        let running = self.running.take().expect("the lane runs");
+        let ended = tokio::time::timeout(Duration::from_secs(30), running).await;
+        ended.expect("the lane does not end").unwrap();
+    }
+
+    /// What a promotion does: what is resolved from now on stands in the next generation.
+    pub fn open_next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
     }
 
     /// What resolve would write for events that came now and were allowed.
@@ -208,24 +234,63 @@ impl Rig {
 
     /// As [`Self::resolved`], received at another time.
     pub async fn resolved_at(&self, received_at: Timestamp, events: &[Value]) {
+        let events = events.iter().map(|event| self.resolve_event(event, received_at).encode_to_vec());
+        self.resolved_bytes(&events.collect::<Vec<_>>()).await;
+    }
+
+    /// A resolved range of whatever bytes; answers its first position.
+    pub async fn resolved_bytes(&self, events: &[Vec<u8>]) -> Position {
         let mut builder = BlockBuilder::default();
-        for event in events {
-            let resolved = self.resolve_event(event, received_at);
-            builder.push(SourceId(1), received_at.as_second().div_euclid(60), &resolved.encode_to_vec());
+        for bytes in events {
+            builder.push(SourceId(1), Timestamp::now().as_second().div_euclid(60), bytes);
         }
         let block = builder.finish().unwrap();
         let base = self.next.fetch_add(events.len() as u64, Ordering::Relaxed);
-        let first = Position::new(1, 0, base);
+        let first = Position::new(self.generation.load(Ordering::Relaxed), 0, base);
         let commit = ResolvedCommit {
             first,
             block: &block,
             message_hashes: (0..events.len() as i64).map(|n| base.cast_signed() + n).collect(),
             dedup_generation: 1,
         };
-        let resolved = ResolvedStore::new(self.database.pool.clone());
+        let resolved = ResolvedStore::new(self.services.database.pool.clone());
         resolved.commit(&self.resolve, &commit).await.unwrap();
         let end = Position { offset: Offset(base + events.len() as u64), ..first };
         Progress::raise(&self.progress.partition(WORKSPACE, PARTITION).resolved, end);
+        first
+    }
+
+    /// Events that the lane, before it is started, has been asked to try again by now.
+    pub async fn due_again(&self, events: &[Value]) {
+        let now = Timestamp::now();
+        let bytes: Vec<Vec<u8>> =
+            events.iter().map(|event| self.resolve_event(event, now).encode_to_vec()).collect();
+        let first = self.resolved_bytes(&bytes).await;
+        let entries = (first.offset.0..)
+            .zip(bytes)
+            .map(|(offset, bytes)| Entry::decode(Position { offset: Offset(offset), ..first }, bytes.into()));
+        let mut commit = LaneCommit { id: uuid::Uuid::now_v7(), ..LaneCommit::default() };
+        for entry in entries {
+            commit.settled.push(Settled {
+                position: entry.position,
+                source: entry.source,
+                minute: entry.received_ms.div_euclid(60_000),
+                verdict: Verdict::of(State::Held, "retry"),
+            });
+            commit.retries.push(RetryRow {
+                position: entry.position,
+                order_key: entry.order_key,
+                attempts: 1,
+                tries: 1,
+                transient_holds: 0,
+                next_at: now,
+                first_sent_at: None,
+                reason: "retry".to_owned(),
+                resolved: entry.raw.to_vec(),
+            });
+        }
+        let ledger = LedgerStore::new(self.services.database.pool.clone());
+        ledger.commit_range(self.lane.as_ref().unwrap(), first, &commit).await.unwrap();
     }
 
     fn resolve_event(&self, event: &Value, received_at: Timestamp) -> ResolvedEvent {
@@ -234,7 +299,7 @@ impl Rig {
         event.source_id = 1;
         event.received_at = Some(received_at);
         event.consent = Some(ConsentSignals { place: "US-TX".to_owned(), ..ConsentSignals::default() });
-        let key = self.master_key.workspace(WORKSPACE).subject("anonymous_id", &event.anonymous_id);
+        let key = self.services.master_key.workspace(WORKSPACE).subject("anonymous_id", &event.anonymous_id);
         ResolvedEvent {
             event: event.encode_to_vec().into(),
             subject_keys: vec![key.0.to_vec().into()],
@@ -252,10 +317,14 @@ impl Rig {
         }
     }
 
-    /// What the ledger says about the event at an offset, once it says this state.
-    pub async fn ends_as(&self, offset: u64, state: State) -> tracklayer_delivery::ledger::Verdict {
-        let ledger = LedgerStore::new(self.database.pool.clone());
-        let position = Position::new(1, 0, offset);
+    /// What the ledger says about the event at an offset of the first generation, once it says this state.
+    pub async fn ends_as(&self, offset: u64, state: State) -> Verdict {
+        self.ends_at(Position::new(1, 0, offset), state).await
+    }
+
+    /// What the ledger says about the event at a position, once it says this state.
+    pub async fn ends_at(&self, position: Position, state: State) -> Verdict {
+        let ledger = LedgerStore::new(self.services.database.pool.clone());
         tracklayer_testkit::eventually_seen("the event's state", async || {
             match ledger.verdict(WORKSPACE, CONNECTION.0, position).await.unwrap() {
                 Some((verdict, _)) if verdict.state == state => Ok(verdict),
@@ -267,7 +336,7 @@ impl Rig {
 
     /// One number from the database.
     pub async fn number(&self, query: &'static str) -> i64 {
-        let (number,): (i64,) = sqlx::query_as(query).fetch_one(&self.database.pool).await.unwrap();
+        let (number,): (i64,) = sqlx::query_as(query).fetch_one(&self.services.database.pool).await.unwrap();
         number
     }
 
@@ -276,65 +345,26 @@ impl Rig {
         eventually(query, async || (self.number(query).await == wanted).then_some(())).await;
     }
 
-    pub async fn run(&self, statement: &'static str) {
-        sqlx::raw_sql(statement).execute(&self.database.pool).await.unwrap();
+    /// Waits until a platform has taken so many events.
+    pub async fn takes(&self, platform: Platform, events: usize) {
+        tracklayer_testkit::eventually_seen("the platform to take it", async || {
+            let counted = self.sandbox.counted(platform).len();
+            if counted == events { Ok(()) } else { Err(counted) }
+        })
+        .await;
     }
 }
 
-fn configuration(kind: &str, mut document: Value, master_key: &MasterKey) -> WatchConfigResponse {
+fn connection(kind: &str, mut document: Value, services: &Services) -> ConnectionConfig {
     let parsed = tracklayer_destination::Kind::parse(kind).unwrap();
     let paths = tracklayer_destination::secret_paths(parsed);
-    tracklayer_secrets::seal_document(&master_key.secrets(), &mut document, paths).unwrap();
-    let connection = ConnectionConfig {
+    tracklayer_secrets::seal_document(&services.master_key.secrets(), &mut document, paths).unwrap();
+    ConnectionConfig {
         connection_id: CONNECTION.0,
         name: kind.to_owned(),
         kind: kind.to_owned(),
         mode: "live".to_owned(),
         document_json: document.to_string(),
         revision: REVISION,
-    };
-    let source = SourceConfig { source_id: 1, enabled: true, ..SourceConfig::default() };
-    let workspace = WorkspaceConfig {
-        workspace_id: WORKSPACE.0,
-        partitions: 1,
-        value_from: ["revenue", "total", "value"].map(str::to_owned).to_vec(),
-        sources: vec![source],
-        connections: vec![connection],
-        ..WorkspaceConfig::default()
-    };
-    WatchConfigResponse { version: 1, workspaces: vec![workspace] }
-}
-
-async fn start_services(
-    database: &TestDatabase,
-    master_key: &MasterKey,
-    shutdown: &CancellationToken,
-) -> Clients {
-    let mut addresses = Vec::new();
-    let mut listeners = async || {
-        let grpc = listener().await;
-        addresses.push(format!("http://{}", grpc.local_addr().unwrap()));
-        Listeners { grpc, http: None, ops: listener().await }
-    };
-    let (at_identity, at_consent) = (listeners().await, listeners().await);
-    let identity = tracklayer_identity::Config {
-        database_url: database.secret_url(),
-        master_key: master_key.clone(),
-        consent_address: format!("http://{}", at_consent.grpc.local_addr().unwrap()),
-        database_connections: 4,
-        policy_file: None,
-    };
-    let consent = tracklayer_consent::Config {
-        database_url: database.secret_url(),
-        master_key: master_key.clone(),
-        database_connections: 4,
-        policy_file: None,
-        receipt_retention_days: 731,
-    };
-    tokio::spawn(tracklayer_identity::run(identity, at_identity, shutdown.clone()));
-    tokio::spawn(tracklayer_consent::run(consent, at_consent, shutdown.clone()));
-    let connect = |address: &str| {
-        tracklayer_rpc::connect_lazy(address, Secret::new(master_key.service_token())).unwrap()
-    };
-    Clients::new(connect(&addresses[0]), connect(&addresses[1]))
+    }
 }

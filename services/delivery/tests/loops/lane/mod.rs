@@ -1,0 +1,14 @@
+//! One lane, from a resolved range to the ledger.
+
+mod answers;
+mod commits;
+mod consent;
+mod crashes;
+mod ends;
+mod generations;
+mod holds;
+mod orders;
+mod rig;
+mod turns;
+mod unknown;
+mod unreadable;

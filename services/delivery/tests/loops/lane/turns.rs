@@ -1,0 +1,32 @@
+//! Retries and new events, taken in turns.
+
+use serde_json::Value;
+use tracklayer_sandbox::Platform;
+
+use super::rig::{Rig, order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
+    let mut rig = Rig::new("meta_capi").await;
+    let events = |prefix: &str, count: usize| -> Vec<Value> {
+        (0..count).map(|n| order(&format!("{prefix}-{n}"), &format!("{prefix}-visitor-{n}"))).collect()
+    };
+    rig.due_again(&events("again", 1_100)).await;
+    rig.resolved(&events("new", 1_000)).await;
+    rig.resolved(&events("newer", 1_000)).await;
+    rig.start().await;
+    rig.takes(Platform::Meta, 3_100).await;
+
+    let mut turns: Vec<(String, usize)> = Vec::new();
+    for counted in rig.sandbox.counted(Platform::Meta) {
+        let prefix = counted.event_id.split('-').next().unwrap().to_owned();
+        match turns.last_mut() {
+            Some((last, count)) if *last == prefix => *count += 1,
+            _ => turns.push((prefix, 1)),
+        }
+    }
+    let expected = [("again", 500), ("new", 1_000), ("again", 500), ("newer", 1_000), ("again", 100)];
+    assert_eq!(turns, expected.map(|(prefix, count)| (prefix.to_owned(), count)));
+    rig.reaches("select count(*) from delivery.retry", 0).await;
+    assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 3_100);
+}

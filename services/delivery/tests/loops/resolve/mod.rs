@@ -1,0 +1,6 @@
+//! The resolve loop of a partition: every event once, and in order.
+
+mod backlog;
+mod generations;
+mod rig;
+mod unreadable;

@@ -10,7 +10,7 @@ export PROPTEST_RNG_SEED ?= 20261124
 TOOLS := target/tools
 RELEASE := target/release/tracklayer
 
-.PHONY: help setup build release check fmt clippy proto chart test demo dev bench image clean-tools
+.PHONY: help setup build release check fmt clippy proto chart test torture demo dev bench image clean-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,11 @@ chart: ## Render the Helm chart for two sets of values and validate every object
 test: setup ## Run all tests
 	$(CARGO) build $(CARGO_FLAGS) -p tracklayer
 	$(CARGO) test $(CARGO_FLAGS) --workspace
+
+torture: setup ## Kill, pause, cut and starve everything under load, SEEDS=20 seeds FROM=1; seeds of one commit add up
+	$(CARGO) build $(CARGO_FLAGS) -p tracklayer
+	TORTURE_SEEDS=$(or $(SEEDS),20) TORTURE_FROM=$(or $(FROM),1) \
+		$(CARGO) test $(CARGO_FLAGS) -p tracklayer-tests --test torture -- --nocapture what_was_acknowledged
 
 demo: release ## Watch a sample day go the whole way; ONCE=1 ends when it is done
 	$(RELEASE) demo $(if $(ONCE),--once) $(if $(VISITORS),--visitors $(VISITORS)) $(if $(SEED),--seed $(SEED))

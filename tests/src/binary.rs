@@ -13,8 +13,11 @@ fn profile_dir() -> anyhow::Result<PathBuf> {
     Ok(deps.parent().context("the test's folder has none above it")?.to_owned())
 }
 
-/// The build folder, `target`: where what is installed for tests is kept.
-pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
+/// The build folder, `target`: where what is installed for tests, and what they keep, is.
+///
+/// # Errors
+/// The test runs elsewhere than in a build folder.
+pub fn target_dir() -> anyhow::Result<PathBuf> {
     Ok(profile_dir()?.parent().context("no target folder")?.to_owned())
 }
 
@@ -23,8 +26,11 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// The binary under test, built if it is not there.
+/// The binary under test: that of `TRACKLAYER_TESTS_BINARY`, else the build's own, built if it is not there.
 pub(crate) fn tracklayer() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os("TRACKLAYER_TESTS_BINARY") {
+        return Ok(PathBuf::from(named));
+    }
     let binary = profile_dir()?.join("tracklayer");
     if binary.exists() {
         return Ok(binary);

@@ -3,9 +3,11 @@
 //! the ad platforms' side (the sandbox).
 //!
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
-//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`story`] (what `events show` tells), [`sample`] (the
-//! sample day as a process), [`otlp`] (a collector of traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python
-//! and Chromium with the SDKs installed), [`shop`] (the sample shop's page), [`order`] (what most tests send and look for).
+//! (`tracklayer dev`), [`roles`] (the five services as five processes), [`fleet`] (several processes of each role, kept
+//! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`proxy`] (what
+//! networks do), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
+//! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
+//! sample shop's page), [`order`] (what most tests send and look for).
 //!
 //! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
 //! only the test holds.
@@ -13,18 +15,25 @@
 mod binary;
 mod child;
 pub mod clients;
+pub mod fleet;
 pub mod order;
 pub mod otlp;
 pub mod patience;
 pub mod platform;
+pub mod proxy;
 pub mod roles;
 pub mod sample;
+pub mod servers;
 pub mod shop;
+pub mod small_disk;
 pub mod story;
 
+pub use binary::target_dir;
+pub use fleet::{Fleet, Member, Replica};
 pub use order::Order;
 pub use patience::{LIMIT, eventually, eventually_within};
 pub use platform::{Addresses, Options, Platform, Running};
+pub use proxy::{Proxy, Weather};
 pub use roles::{Processes, ROLES, Role};
 pub use sample::SampleDay;
 pub use story::{Delivery, Occurrence, Story};

@@ -61,6 +61,10 @@ pub struct Options {
     pub trace_sample_ratio: Option<f64>,
     /// OTLP/gRPC address of a collector.
     pub otlp_endpoint: Option<String>,
+    /// A running PostgreSQL instead of a private one.
+    pub database_url: Option<String>,
+    /// A running Redis instead of a private one.
+    pub redis_url: Option<String>,
     /// More settings for every service, such as `TRACKLAYER_INGEST__MAX_EVENTS_PER_SECOND_PER_SOURCE`. Only with
     /// [`Platform::processes`]: `dev` hands its services an environment of its own.
     pub environment: Vec<(String, String)>,
@@ -77,6 +81,15 @@ impl Platform {
     pub async fn start(options: Options) -> anyhow::Result<Running> {
         ensure!(options.environment.is_empty(), "`dev` takes no environment for its services");
         Running::start(&options, false).await
+    }
+
+    /// No service: servers (private or given), schema, sample workspace and sandbox, for a test that runs the services itself.
+    ///
+    /// # Errors
+    /// It did not start; with the end of its log.
+    pub async fn without_services(options: Options) -> anyhow::Result<Running> {
+        ensure!(options.environment.is_empty(), "there is no service that takes an environment");
+        Running::start(&options, true).await
     }
 
     /// The five services as five processes, beside servers and sandbox of a `tracklayer dev --without-services`. All are
@@ -117,6 +130,8 @@ impl Running {
         option("--lease-ms", options.lease_ms.map(|ms| ms.to_string()));
         option("--trace-sample-ratio", options.trace_sample_ratio.map(|ratio| ratio.to_string()));
         option("--otlp-endpoint", options.otlp_endpoint.clone());
+        option("--database-url", options.database_url.clone());
+        option("--redis-url", options.redis_url.clone());
         let keep = std::env::var_os("TRACKLAYER_TESTS_KEEP").is_some();
         let log = data_dir.join("dev.log");
         let environment = [("TRACKLAYER_LOG_FORMAT".to_owned(), "pretty".to_owned())];
@@ -295,7 +310,7 @@ async fn ready(http: &reqwest::Client, data_dir: &Path, without_services: bool) 
 }
 
 /// A folder that PostgreSQL's own user can enter, as it refuses to run as root.
-fn new_folder() -> anyhow::Result<PathBuf> {
+pub(crate) fn new_folder() -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = std::env::temp_dir().join(format!("tracklayer-e2e-{}", uuid::Uuid::new_v4().simple()));
     std::fs::create_dir(&folder).with_context(|| format!("could not make {}", folder.display()))?;

@@ -1,0 +1,211 @@
+//! Clients that remember what was acknowledged: gRPC streams, gRPC calls and HTTP batches, at both edges. What was not
+//! acknowledged they send again, under the same message_id, to the other edge.
+//!
+//! A person belongs to one publisher, which sends that person's next batch only when the one before is acknowledged: the order
+//! of first acceptances is then the order of the sequence numbers. Now and then an event also goes to another client: a twin,
+//! which may come long after the first copy, or be faster than it and so change that order.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::stage::Stage;
+use crate::wire::{Answer, Client};
+use crate::workspace::Workspace;
+
+/// Publishers of each client: requests that it has under way at the same time.
+const PUBLISHERS: usize = 2;
+/// People of a publisher.
+const PEOPLE: u32 = 6;
+/// Events of a batch.
+const BATCH: (u32, u32) = (5, 30);
+/// Pause between two batches of a publisher.
+const PAUSE_MS: (u64, u64) = (30, 220);
+/// Of a hundred events, how many have a twin.
+const TWINS: u32 = 8;
+/// How long after the last fault everything has to be acknowledged.
+const ACK_LIMIT: Duration = Duration::from_secs(40);
+
+/// An event as its sender knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub message_id: String,
+    pub person: String,
+    pub sequence: u32,
+}
+
+impl Event {
+    fn new(person: &str, sequence: u32) -> Self {
+        Self { message_id: format!("t{person}-{sequence}"), person: person.to_owned(), sequence }
+    }
+
+    /// `properties`; every platform takes it for a purchase.
+    pub fn properties(&self) -> Value {
+        // One platform deduplicates by the order's number, the others by the event's.
+        json!({
+            "order_id": self.message_id, "revenue": 20, "currency": "USD", "sequence": self.sequence,
+            "products": [{ "product_id": "mug-green", "sku": "M-1", "price": 20, "quantity": 1 }],
+        })
+    }
+
+    pub fn context(&self) -> Value {
+        json!({
+            "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36",
+            "ip": "203.0.113.7", "page": { "url": "https://shop.example/thank-you?ttclid=E.C.P.torture" },
+            "traits": { "email": format!("{}@example.com", self.person) },
+        })
+    }
+}
+
+/// What is remembered of an event.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub event: Event,
+    pub acknowledged: bool,
+    /// Whether another client was given it, too, which may have been faster.
+    pub has_twin: bool,
+}
+
+/// What the clients remember.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Everything that was sent.
+    sent: Mutex<BTreeMap<String, Sent>>,
+    /// To be sent by somebody else, too.
+    twins: Mutex<Vec<Event>>,
+    /// What was refused for good.
+    pub refused: Mutex<Vec<String>>,
+    /// Requests that were sent again.
+    pub repeated: AtomicU64,
+    /// Copies that were sent as twins.
+    pub twins_sent: AtomicU64,
+}
+
+impl Memory {
+    /// Everything that was sent, by id.
+    pub fn sent(&self) -> BTreeMap<String, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn begin(&self, event: &Event, has_twin: bool) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Sent { event: event.clone(), acknowledged: false, has_twin };
+        sent.insert(event.message_id.clone(), new);
+        if has_twin {
+            self.twins.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
+        }
+    }
+
+    /// Copies of one event may be acknowledged on several ways: any of them counts.
+    fn acknowledge(&self, batch: &[Event]) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        for event in batch {
+            if let Some(sent) = sent.get_mut(&event.message_id) {
+                sent.acknowledged = true;
+            }
+        }
+    }
+
+    fn take_twin(&self, random: &mut Rng) -> Option<Event> {
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        if twins.is_empty() {
+            return None;
+        }
+        let place = random.usize(..twins.len());
+        Some(twins.swap_remove(place))
+    }
+}
+
+/// Sends until `end`, and then again whatever is not acknowledged, as long as it takes.
+///
+/// # Errors
+/// Something is not acknowledged long after the end of the faults.
+pub async fn run(
+    stage: &Stage,
+    workspace: &Workspace,
+    seed: u64,
+    end: Instant,
+    memory: Arc<Memory>,
+) -> anyhow::Result<()> {
+    let mut publishers = JoinSet::new();
+    for (number, client) in Client::all(stage, workspace).into_iter().enumerate() {
+        let client = Arc::new(client);
+        for publisher in 0..PUBLISHERS {
+            let name = format!("{seed}-{number}{publisher}");
+            let random = Rng::with_seed(seed * 1_000 + (number * PUBLISHERS + publisher) as u64);
+            publishers.spawn(publish(Arc::clone(&client), name, random, end, Arc::clone(&memory)));
+        }
+    }
+    while let Some(ended) = publishers.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn publish(
+    client: Arc<Client>,
+    name: String,
+    mut random: Rng,
+    end: Instant,
+    memory: Arc<Memory>,
+) -> anyhow::Result<()> {
+    let people: Vec<String> = (0..PEOPLE).map(|number| format!("{name}{number}")).collect();
+    let mut sequences = vec![0; people.len()];
+    while Instant::now() < end {
+        let mut batch = Vec::new();
+        for _ in 0..random.u32(BATCH.0..=BATCH.1) {
+            let who = random.usize(..people.len());
+            sequences[who] += 1;
+            let event = Event::new(&people[who], sequences[who]);
+            memory.begin(&event, random.u32(0..100) < TWINS);
+            batch.push(event);
+        }
+        while random.u32(0..100) < 60 {
+            let Some(twin) = memory.take_twin(&mut random) else { break };
+            memory.twins_sent.fetch_add(1, Ordering::Relaxed);
+            batch.push(twin);
+        }
+        until_acknowledged(&client, &batch, &mut random, end, &memory).await?;
+        tokio::time::sleep(Duration::from_millis(random.u64(PAUSE_MS.0..=PAUSE_MS.1))).await;
+    }
+    Ok(())
+}
+
+async fn until_acknowledged(
+    client: &Client,
+    batch: &[Event],
+    random: &mut Rng,
+    end: Instant,
+    memory: &Memory,
+) -> anyhow::Result<()> {
+    let mut backoff = 40;
+    loop {
+        let why = match client.publish(batch).await {
+            Answer::Acknowledged => {
+                memory.acknowledge(batch);
+                return Ok(());
+            }
+            Answer::Refused(why) => {
+                memory.refused.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+                return Ok(());
+            }
+            Answer::Again { after, why } => {
+                memory.repeated.fetch_add(1, Ordering::Relaxed);
+                let wait = after.unwrap_or(Duration::from_millis(random.u64(1..=backoff)));
+                tokio::time::sleep(wait.min(Duration::from_millis(500))).await;
+                backoff = (backoff * 2).min(500);
+                why
+            }
+        };
+        anyhow::ensure!(
+            Instant::now() < end + ACK_LIMIT,
+            "a batch is not acknowledged {ACK_LIMIT:?} after the end of the load: {why}"
+        );
+    }
+}

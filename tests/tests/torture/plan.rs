@@ -1,0 +1,257 @@
+//! What a seed says: which faults, when, for how long. Pure: the same seed gives the same plan.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use tracklayer_sandbox::{Fault as Trouble, Platform as AdPlatform};
+
+/// How long clients go on sending.
+pub const LOAD: Duration = Duration::from_millis(4_500);
+/// Faults begin within this part of it.
+const FAULTS_WITHIN: (u64, u64) = (150, 4_000);
+/// Fewest and most faults of a seed.
+const FAULTS: (usize, usize) = (6, 10);
+/// The lease of the processes under test.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// A link that a proxy stands in.
+pub type Link = &'static str;
+
+/// Members that are killed, and how often in relation to each other. Ingest and delivery hold work in their hands.
+const KILLED: [&str; 7] =
+    ["delivery-1", "delivery-2", "ingest-1", "ingest-2", "identity-1", "consent-1", "control-1"];
+/// Members that are paused for longer than the lease.
+const PAUSED: [&str; 4] = ["delivery-1", "delivery-2", "ingest-1", "ingest-2"];
+/// Links, as `process server`.
+pub const LINKS: [(&str, &str); 17] = [
+    ("delivery-1", "postgres"),
+    ("delivery-2", "postgres"),
+    ("ingest-1", "postgres"),
+    ("ingest-2", "postgres"),
+    ("identity-1", "postgres"),
+    ("consent-1", "postgres"),
+    ("delivery-1", "redis"),
+    ("delivery-2", "redis"),
+    ("ingest-1", "redis"),
+    ("ingest-2", "redis"),
+    ("delivery-1", "identity"),
+    ("delivery-2", "identity"),
+    ("delivery-1", "consent"),
+    ("delivery-2", "consent"),
+    ("ingest-1", "consent"),
+    ("ingest-2", "consent"),
+    ("delivery", "sandbox"),
+];
+
+/// The platforms that a workspace sends to.
+pub const PLATFORMS: [AdPlatform; 4] =
+    [AdPlatform::Meta, AdPlatform::DataManager, AdPlatform::TikTok, AdPlatform::Webhook];
+
+/// What is done to the installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9`, and a new process after a while.
+    Kill { member: &'static str, away: Duration },
+    /// SIGTERM, and a new process after a while: a rolling update.
+    Terminate { member: &'static str, away: Duration },
+    /// SIGSTOP, SIGCONT: longer than the lease, so that whoever wakes up is a zombie.
+    Pause { member: &'static str, time: Duration },
+    /// Every process of PostgreSQL is killed.
+    KillPostgres { away: Duration },
+    /// Redis is killed; it finds its append-only file again.
+    KillRedis { away: Duration },
+    /// Redis is killed and comes back with nothing.
+    EmptyRedis { away: Duration },
+    /// Redis is killed and comes back with its data of a while ago: a stale replica was promoted.
+    StaleRedis { age: Duration, away: Duration },
+    /// FLUSHALL.
+    FlushRedis,
+    /// PostgreSQL's disk is full.
+    DiskFull { time: Duration },
+    /// Every connection of a link is cut.
+    Cut { link: (Link, Link) },
+    /// Nothing moves on a link; then what is under way arrives late, or is lost.
+    Stall { link: (Link, Link), time: Duration, lost: bool },
+    /// A link is slow.
+    Delay { link: (Link, Link), by: Duration, time: Duration },
+    /// A link takes no connection, and those that were there are cut.
+    Refuse { link: (Link, Link), time: Duration },
+    /// A platform goes wrong.
+    Trouble { platform: AdPlatform, trouble: Trouble, time: Duration },
+}
+
+/// A fault and when it begins, counted from the first event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    pub at: Duration,
+    pub fault: Fault,
+}
+
+impl Fault {
+    /// What it is counted as.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Kill { member, .. } => format!("kill -9 {}", role(member)),
+            Self::Terminate { member, .. } => format!("terminate {}", role(member)),
+            Self::Pause { member, .. } => format!("pause {}", role(member)),
+            Self::KillPostgres { .. } => "kill -9 postgres".to_owned(),
+            Self::KillRedis { .. } => "kill -9 redis".to_owned(),
+            Self::EmptyRedis { .. } => "redis back empty".to_owned(),
+            Self::StaleRedis { .. } => "redis back stale".to_owned(),
+            Self::FlushRedis => "flushall".to_owned(),
+            Self::DiskFull { .. } => "disk full".to_owned(),
+            Self::Cut { link } => format!("cut {}", link.1),
+            Self::Stall { link, lost: true, .. } => format!("stall and lose {}", link.1),
+            Self::Stall { link, lost: false, .. } => format!("stall {}", link.1),
+            Self::Delay { link, .. } => format!("delay {}", link.1),
+            Self::Refuse { link, .. } => format!("refuse {}", link.1),
+            Self::Trouble { trouble, .. } => format!("platform {}", trouble_name(trouble)),
+        }
+    }
+}
+
+fn role(member: &str) -> &str {
+    member.split('-').next().unwrap_or(member)
+}
+
+fn trouble_name(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble::Status { .. } => "500",
+        Trouble::TooManyRequests { .. } => "429",
+        Trouble::Slow(_) => "slow",
+        Trouble::HangUpBeforeReading => "hangs up before reading",
+        Trouble::HangUpAfterAccepting => "hangs up after accepting",
+        Trouble::TruncatedAnswer => "answer truncated",
+        Trouble::ErrorAfterAccepting => "error after accepting",
+        _ => "other",
+    }
+}
+
+/// The faults of a seed, by time.
+pub fn faults_of(seed: u64) -> Vec<Planned> {
+    let mut random = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let count = random.usize(FAULTS.0..=FAULTS.1);
+    // One of each family before a second of any, so that no seed is all of one kind.
+    let mut families: Vec<u32> = Vec::new();
+    let mut planned: Vec<Planned> = (0..count)
+        .map(|_| {
+            if families.is_empty() {
+                families = (0..FAMILIES).collect();
+                random.shuffle(&mut families);
+            }
+            let family = families.pop().unwrap_or_default();
+            Planned { at: millis(&mut random, FAULTS_WITHIN), fault: fault(family, &mut random) }
+        })
+        .collect();
+    planned.sort_by_key(|planned| planned.at);
+    planned
+}
+
+const FAMILIES: u32 = 14;
+
+fn fault(family: u32, random: &mut Rng) -> Fault {
+    match family {
+        // Whoever holds work is killed most.
+        0 | 1 => Fault::Kill { member: pick(random, &KILLED[..4]), away: away(random) },
+        2 => Fault::Kill { member: pick(random, &KILLED[4..]), away: away(random) },
+        3 => Fault::Terminate { member: pick(random, &KILLED), away: away(random) },
+        4 => Fault::Pause { member: pick(random, &PAUSED[..2]), time: pause(random) },
+        5 => Fault::Pause { member: pick(random, &PAUSED), time: pause(random) },
+        6 => Fault::KillPostgres { away: millis(random, (0, 800)) },
+        7 => match random.u32(0..3) {
+            0 => Fault::KillRedis { away: away(random) },
+            1 => Fault::EmptyRedis { away: away(random) },
+            _ => Fault::StaleRedis { age: millis(random, (300, 2_000)), away: millis(random, (0, 300)) },
+        },
+        8 => Fault::FlushRedis,
+        9 => Fault::DiskFull { time: millis(random, (300, 1_200)) },
+        10 | 11 => link_fault(random),
+        _ => trouble(random),
+    }
+}
+
+fn link_fault(random: &mut Rng) -> Fault {
+    let link = LINKS[random.usize(..LINKS.len())];
+    match random.u32(0..6) {
+        0 | 1 => Fault::Cut { link },
+        2 => Fault::Stall { link, time: millis(random, (200, 2_200)), lost: false },
+        3 => Fault::Stall { link, time: millis(random, (200, 2_200)), lost: true },
+        4 => Fault::Delay { link, by: millis(random, (5, 80)), time: millis(random, (500, 2_000)) },
+        _ => Fault::Refuse { link, time: millis(random, (100, 1_500)) },
+    }
+}
+
+fn trouble(random: &mut Rng) -> Fault {
+    let platform = PLATFORMS[random.usize(..PLATFORMS.len())];
+    let trouble = match random.u32(0..8) {
+        0 | 1 => Trouble::HangUpAfterAccepting,
+        2 => Trouble::Status { code: 500, body: None },
+        3 => Trouble::TooManyRequests { retry_after: random.bool().then_some(1) },
+        4 => Trouble::Slow(millis(random, (50, 1_500))),
+        5 => Trouble::TruncatedAnswer,
+        6 => Trouble::ErrorAfterAccepting,
+        _ => Trouble::HangUpBeforeReading,
+    };
+    Fault::Trouble { platform, trouble, time: millis(random, (200, 1_500)) }
+}
+
+fn pick(random: &mut Rng, names: &[&'static str]) -> &'static str {
+    names[random.usize(..names.len())]
+}
+
+fn millis(random: &mut Rng, (least, most): (u64, u64)) -> Duration {
+    Duration::from_millis(random.u64(least..=most))
+}
+
+fn away(random: &mut Rng) -> Duration {
+    millis(random, (0, 1_500))
+}
+
+/// Longer than the lease.
+fn pause(random: &mut Rng) -> Duration {
+    LEASE + millis(random, (100, 1_500))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_always_gives_the_same_plan_and_another_one_another() {
+        assert_eq!(faults_of(7), faults_of(7));
+        assert_ne!(faults_of(7), faults_of(8));
+    }
+
+    #[test]
+    fn two_hundred_seeds_meet_every_kind_of_fault() {
+        let kinds: BTreeSet<String> =
+            (1..=200).flat_map(faults_of).map(|planned| planned.fault.kind()).collect();
+        for kind in [
+            "kill -9 ingest",
+            "kill -9 delivery",
+            "kill -9 identity",
+            "kill -9 consent",
+            "kill -9 postgres",
+            "kill -9 redis",
+            "redis back empty",
+            "redis back stale",
+            "flushall",
+            "disk full",
+            "pause ingest",
+            "pause delivery",
+            "cut postgres",
+            "cut redis",
+            "cut sandbox",
+            "stall and lose postgres",
+            "delay postgres",
+            "platform hangs up after accepting",
+            "platform 500",
+            "platform 429",
+            "platform slow",
+        ] {
+            assert!(kinds.contains(kind), "{kind} is not in {kinds:?}");
+        }
+    }
+}

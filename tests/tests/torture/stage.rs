@@ -1,0 +1,145 @@
+//! The installation that seeds play on: servers, sandbox, two processes each of ingest and delivery and one each of the other
+//! roles, and a proxy in every link.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::sync::Mutex;
+use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
+use tracklayer_proto::delivery::v1::delivery_service_client::DeliveryServiceClient;
+use tracklayer_rpc::Channel;
+use tracklayer_sandbox::SandboxClient;
+use tracklayer_tests::servers::{Postgres, Redis};
+use tracklayer_tests::{Fleet, Options, Platform, Proxy, Replica, Role, Running};
+
+use crate::plan::{LEASE, LINKS, Link};
+
+/// Everything that runs.
+pub struct Stage {
+    // In the order of dropping: services, proxies, servers, sandbox and folder.
+    pub fleet: Fleet,
+    proxies: BTreeMap<(Link, Link), Proxy>,
+    pub postgres: Mutex<Postgres>,
+    pub redis: Mutex<Redis>,
+    platform: Running,
+    service_token: String,
+    /// To look with, past every proxy.
+    pub pool: sqlx::PgPool,
+    /// Why there is no disk that can be filled; none if there is one.
+    pub no_disk: Option<String>,
+}
+
+impl Stage {
+    /// Starts everything; returns when every process wants traffic.
+    pub async fn start() -> anyhow::Result<Self> {
+        let (postgres, redis) = (Postgres::start().await?, Redis::start().await?);
+        let options = Options {
+            database_url: Some(postgres.url().to_owned()),
+            redis_url: Some(format!("redis://{}", redis.address())),
+            ..Options::default()
+        };
+        let platform = Platform::without_services(options).await?;
+        let master_key = platform.data_dir().join("master.key");
+        let service_token = MasterKey::read(&master_key)?.service_token();
+
+        let previous = std::env::var_os("TORTURE_PREVIOUS").map(PathBuf::from);
+        let mut replicas = Vec::new();
+        for (role, count) in [
+            (Role::Control, 1),
+            (Role::Identity, 1),
+            (Role::Consent, 1),
+            (Role::Delivery, 2),
+            (Role::Ingest, 2),
+        ] {
+            for number in 1..=count {
+                // The previous release beside this one, in the middle of a rolling update.
+                let binary = previous.clone().filter(|_| number == 2);
+                replicas.push(Replica { binary, ..Replica::new(role, number)? });
+            }
+        }
+        let grpc_of = |name: &str| {
+            let found = replicas.iter().find(|replica| replica.name == name);
+            found.map(|replica| replica.grpc).with_context(|| format!("no replica {name}"))
+        };
+        let mut proxies = BTreeMap::new();
+        for (process, server) in LINKS {
+            let target = match server {
+                "postgres" => postgres.address(),
+                "redis" => redis.address(),
+                "sandbox" => platform.addresses().sandbox.trim_start_matches("http://").parse()?,
+                other => grpc_of(&format!("{other}-1"))?,
+            };
+            proxies.insert((process, server), Proxy::start(target).await?);
+        }
+        let control = format!("http://{}", grpc_of("control-1")?);
+        let direct: BTreeMap<&str, SocketAddr> = [
+            ("postgres", postgres.address()),
+            ("redis", redis.address()),
+            ("identity", grpc_of("identity-1")?),
+            ("consent", grpc_of("consent-1")?),
+            ("delivery", grpc_of("delivery-1")?),
+        ]
+        .into();
+        for replica in &mut replicas {
+            let to = |server: &str| -> SocketAddr {
+                let link = proxies.iter().find(|((from, to), _)| *from == replica.name && *to == server);
+                link.map_or(direct[server], |(_, proxy)| proxy.address())
+            };
+            let common = [
+                ("DATABASE_URL", postgres.url_through(to("postgres"))),
+                ("REDIS_URL", format!("redis://{}", to("redis"))),
+                ("CONTROL_ADDRESS", control.clone()),
+                ("IDENTITY_ADDRESS", format!("http://{}", to("identity"))),
+                ("CONSENT_ADDRESS", format!("http://{}", to("consent"))),
+                ("DELIVERY_ADDRESS", format!("http://{}", to("delivery"))),
+                ("LEASE_MS", LEASE.as_millis().to_string()),
+                ("TRACE_SAMPLE_RATIO", "0".to_owned()),
+                ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
+            ];
+            replica.environment =
+                common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect();
+            let key_file = master_key.display().to_string();
+            replica.environment.push(("TRACKLAYER_PROCESS__MASTER_KEY_FILE".to_owned(), key_file));
+            replica.environment.push(("TRACKLAYER_LOG".to_owned(), "info".to_owned()));
+        }
+        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_lazy(postgres.url())?;
+        let fleet = Fleet::start(platform.binary(), platform.data_dir(), replicas).await?;
+        fleet.ready().await;
+        let no_disk = postgres.no_disk().map(str::to_owned);
+        let (postgres, redis) = (Mutex::new(postgres), Mutex::new(redis));
+        Ok(Self { fleet, proxies, postgres, redis, platform, service_token, pool, no_disk })
+    }
+
+    /// The proxy of a link.
+    pub fn proxy(&self, link: (Link, Link)) -> &Proxy {
+        &self.proxies[&link]
+    }
+
+    /// The ad platforms' side, past the proxy.
+    pub fn sandbox(&self) -> SandboxClient {
+        self.platform.sandbox()
+    }
+
+    /// Where deliveries find the sandbox: through the proxy.
+    pub fn sandbox_url(&self) -> String {
+        format!("http://{}", self.proxy(("delivery", "sandbox")).address())
+    }
+
+    pub fn control(&self) -> ControlServiceClient<Channel> {
+        ControlServiceClient::new(self.channel("control-1", &self.platform.addresses().admin_key))
+    }
+
+    pub fn delivery(&self) -> DeliveryServiceClient<Channel> {
+        // The service token: delivery remembers for a while which workspaces an admin key opens.
+        let channel = self.channel("delivery-1", &self.service_token);
+        DeliveryServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024)
+    }
+
+    fn channel(&self, member: &str, key: &str) -> Channel {
+        let address = self.fleet.member(member).replica().grpc_url();
+        tracklayer_rpc::connect_lazy(&address, Secret::new(key.to_owned())).expect("an address")
+    }
+}

@@ -440,3 +440,22 @@ fn an_override_does_not_reach_a_device_whose_signal_began_after_it() {
     let decision = it.decide(&DEFAULT, &Query::of(Kind::MetaCapi));
     assert_eq!((decision.outcome, decision.reason), (Outcome::Deny, Some(Reason::Gpc)));
 }
+
+#[test]
+fn an_empty_map_says_no_to_sale_and_sharing_as_the_map_before_it_did() {
+    let statement = |map: &[(&'static str, bool)], hours| Signal {
+        subject: SubjectKey([0; 16]),
+        person: true,
+        at: now() - SignedDuration::from_hours(hours),
+        own: false,
+        content: Content::Categories(CategoryStatement::of(&DEFAULT, map.iter().copied(), true)),
+    };
+    let granted = Purposes::of(&[Purpose::AdMeasurement, Purpose::AdTargeting]);
+    let choice = ExplicitChoice { granted, ..ExplicitChoice::default() };
+    let grant = Signal { content: Content::Explicit(choice), ..statement(&[], 2) };
+    let signals = vec![statement(&[("DataSharing", false)], 10), grant];
+    let mut it = Situation { places: vec!["DE"], subject: Subject::default(), signals };
+    assert_eq!(it.decide(&DEFAULT, &Query::of(Kind::MetaCapi)).outcome, Outcome::Deny);
+    it.signals.push(statement(&[], 8));
+    assert_eq!(it.decide(&DEFAULT, &Query::of(Kind::MetaCapi)).outcome, Outcome::Deny);
+}

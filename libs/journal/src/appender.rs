@@ -19,7 +19,8 @@ use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use crate::Draft;
 use crate::block::BlockBuilder;
 use crate::error::AppendError;
-use crate::postgres::{MAX_BLOCK_EVENTS, PostgresJournal};
+use crate::journal::{Journal, NewBlock};
+use crate::postgres::MAX_BLOCK_EVENTS;
 
 /// How the appender gathers.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ struct Submission {
     partition: Partition,
     drafts: Vec<Draft>,
     bytes: usize,
-    answer: oneshot::Sender<Result<Position, AppendError>>,
+    answer: oneshot::Sender<Result<Option<Position>, AppendError>>,
 }
 
 /// Hands events to the journal. Cheap to clone.
@@ -65,7 +66,12 @@ pub struct Appender {
 impl Appender {
     /// Starts the shards. They finish what was handed over before they obey `shutdown`.
     #[must_use]
-    pub fn start(journal: PostgresJournal, settings: AppenderSettings, shutdown: &CancellationToken) -> Self {
+    pub fn start(
+        journal: impl Into<Arc<dyn Journal>>,
+        settings: AppenderSettings,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let journal: Arc<dyn Journal> = journal.into();
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let tasks = TaskTracker::new();
         let shards = (0..settings.shards.clamp(1, 64))
@@ -73,7 +79,7 @@ impl Appender {
                 // Unbounded in messages, bounded in bytes: `append` counts before it sends.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let shard = Shard {
-                    journal: journal.clone(),
+                    journal: Arc::clone(&journal),
                     settings: settings.clone(),
                     waiting_bytes: Arc::clone(&waiting_bytes),
                     receiver,
@@ -88,7 +94,8 @@ impl Appender {
         Self { shards: Arc::new(shards), waiting_bytes, limit_bytes: settings.max_waiting_bytes, tasks }
     }
 
-    /// Appends events of one workspace and answers when all of them are durable, with the position of each, in order.
+    /// Appends events of one workspace and answers when all of them are durable: the position of each, in order, where the
+    /// journal knows it by then. (Over Kafka it is given by who reads.)
     ///
     /// # Errors
     /// Overloaded (nothing was stored), stopped, or the database away (some may be stored: repeat under the same ids).
@@ -96,7 +103,7 @@ impl Appender {
         &self,
         workspace: WorkspaceId,
         drafts: Vec<Draft>,
-    ) -> Result<Vec<Position>, AppendError> {
+    ) -> Result<Vec<Option<Position>>, AppendError> {
         let total_bytes: usize = drafts.iter().map(|d| d.bytes.len() + 8).sum();
         let waiting = self.waiting_bytes.fetch_add(total_bytes, Ordering::AcqRel) + total_bytes;
         if waiting > self.limit_bytes {
@@ -125,11 +132,11 @@ impl Appender {
             }
             waits.push((indexes, receiver));
         }
-        let mut positions = vec![Position::new(0, 0, 0); count];
+        let mut positions = vec![None; count];
         for (indexes, receiver) in waits {
             let first = receiver.await.map_err(|_| AppendError::Stopped)??;
             for (step, index) in indexes.into_iter().enumerate() {
-                positions[index] = Position { offset: Offset(first.offset.0 + step as u64), ..first };
+                positions[index] = first.map(|first| later(first, step as u64));
             }
         }
         Ok(positions)
@@ -152,8 +159,13 @@ impl Appender {
     }
 }
 
+/// The position so many events further on.
+fn later(position: Position, events: u64) -> Position {
+    Position { offset: Offset(position.offset.0 + events), ..position }
+}
+
 struct Shard {
-    journal: PostgresJournal,
+    journal: Arc<dyn Journal>,
     settings: AppenderSettings,
     waiting_bytes: Arc<AtomicUsize>,
     receiver: mpsc::UnboundedReceiver<Submission>,
@@ -244,8 +256,12 @@ impl Shard {
         for (key, start, answer) in shares {
             let share = match &result {
                 Ok(firsts) => firsts.get(&key).map_or_else(
-                    || Err(AppendError::Unavailable { why: "the database named no position".to_owned() }),
-                    |first| Ok(Position { offset: Offset(first.offset.0 + start), ..*first }),
+                    || {
+                        Err(AppendError::Unavailable {
+                            why: "the store did not answer for the block".to_owned(),
+                        })
+                    },
+                    |first| Ok(first.map(|first| later(first, start))),
                 ),
                 Err(error) => Err(error.clone()),
             };
@@ -257,10 +273,10 @@ impl Shard {
     async fn append(
         &self,
         builders: BTreeMap<(WorkspaceId, Partition), BlockBuilder>,
-    ) -> Result<BTreeMap<(WorkspaceId, Partition), Position>, AppendError> {
+    ) -> Result<BTreeMap<(WorkspaceId, Partition), Option<Position>>, AppendError> {
         let started = std::time::Instant::now();
         let unavailable = |why: String| AppendError::Unavailable { why };
-        let mut blocks = Vec::with_capacity(builders.len());
+        let mut blocks: Vec<NewBlock> = Vec::with_capacity(builders.len());
         let mut events = 0;
         let mut plain_bytes = 0;
         for ((workspace, partition), builder) in builders {
@@ -270,9 +286,8 @@ impl Shard {
             blocks.push((workspace, partition, block));
         }
         let stored_bytes: usize = blocks.iter().map(|b| b.2.payload.len()).sum();
-        let positions = self.journal.append(&blocks).await.map_err(|e| {
+        let positions = self.journal.append(&blocks).await.inspect_err(|_| {
             metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
-            unavailable(e.to_string())
         })?;
         metrics::counter!("tracklayer_journal_appended_events_total").increment(events as u64);
         metrics::counter!("tracklayer_journal_appended_plain_bytes_total").increment(plain_bytes as u64);

@@ -73,6 +73,14 @@ pub struct Block {
     pub payload: Vec<u8>,
 }
 
+impl Block {
+    /// Bytes of header and payload.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        self.header_bytes.len() + self.payload.len()
+    }
+}
+
 /// Collects events into a block.
 #[derive(Debug, Default)]
 pub struct BlockBuilder {

@@ -17,10 +17,10 @@ pub enum AppendError {
         /// When it is worth asking again.
         retry_after: Duration,
     },
-    /// The database did not take it. It may or may not be stored: repeat under the same message_id.
+    /// The store did not take it. It may or may not be stored: repeat under the same message_id.
     #[error("could not append to the journal: {why}")]
     Unavailable {
-        /// The database's words.
+        /// The store's words.
         why: String,
     },
     /// The appender is shutting down.
@@ -39,6 +39,24 @@ pub enum JournalError {
         /// Why it failed.
         #[source]
         source: sqlx::Error,
+    },
+    /// The cluster that keeps the log.
+    #[error("could not {what}")]
+    Log {
+        /// What was attempted.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log is not the one that was read before: truncated, made anew, or with records gone that nobody had read. Reading
+    /// goes on in a new generation, where [`crate::Journal::surviving`] says.
+    #[error("the log at {position} is not what it was: {why}")]
+    Changed {
+        /// Where the reader stood.
+        position: Position,
+        /// What was found.
+        why: String,
     },
     /// The stored bytes.
     #[error("block at {position} cannot be read")]

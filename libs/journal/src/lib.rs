@@ -1,8 +1,8 @@
 //! The log: record batches, durable before they are acknowledged, read from a position.
 //!
-//! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`postgres`] (append and read over
-//! PostgreSQL), [`appender`] (group commit across concurrent small requests), [`claim`] (the value that dedup keeps in
-//! Redis: the position of a first occurrence).
+//! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
+//! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own), [`appender`] (group commit across
+//! concurrent small requests), [`claim`] (the value that dedup keeps in Redis: the position of a first occurrence).
 //!
 //! Append and read know nothing of what an event means: they take encoded bytes, a partition, a source and a minute. Only
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
@@ -11,12 +11,16 @@ pub mod appender;
 pub mod block;
 pub mod claim;
 mod error;
+pub mod journal;
 pub mod postgres;
+mod received;
 
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, SourceMinuteCount};
 pub use error::{AppendError, BlockError, JournalError};
-pub use postgres::{PostgresJournal, ReceivedBlock};
+pub use journal::{EachHeader, Head, Journal, Kind, Most, NewBlock, Place, Record, RecordAt, ResolvedLog};
+pub use postgres::PostgresJournal;
+pub use received::ReceivedBlock;
 
 /// Migrations of schema `journal`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");

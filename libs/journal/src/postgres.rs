@@ -1,73 +1,34 @@
 //! The journal over PostgreSQL: append is one call of `journal.append`, read is one indexed range.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
 use crate::block::{Block, BlockHeader};
-use crate::error::JournalError;
+use crate::error::{AppendError, JournalError};
+use crate::journal::{
+    EachHeader, Head, Journal, Kind, MAX_READ_BLOCKS, Most, NewBlock, Place, Record, ResolvedLog,
+};
+use crate::received::ReceivedBlock;
 
 /// Most events in one block: what an appender never exceeds, and how far before a cursor a reader has to look.
 pub const MAX_BLOCK_EVENTS: i64 = 8_192;
-
-/// Most blocks of one read.
-const MAX_READ_BLOCKS: i64 = 256;
 
 /// SQLSTATE of a lock that was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// How often a time partition is tried to be attached between long reads, and the pause between two tries.
 const ATTACH_TRIES: u32 = 5;
 const ATTACH_PAUSE: Duration = Duration::from_millis(200);
-
-/// A block as read.
-#[derive(Debug, Clone)]
-pub struct ReceivedBlock {
-    /// Position of its first event.
-    pub first: Position,
-    /// Decoded header.
-    pub header: BlockHeader,
-    /// Payload as stored.
-    pub payload: Vec<u8>,
-}
-
-/// Where a partition ends: the next offset that will be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The workspace.
-    pub workspace: WorkspaceId,
-    /// Its partition.
-    pub partition: Partition,
-    /// Generation that is being written.
-    pub generation: Generation,
-    /// Next offset of it.
-    pub next: Offset,
-}
+/// Days for which time partitions are made in advance.
+const DAYS_AHEAD: i32 = 3;
 
 /// Reads and appends. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PostgresJournal {
     pool: PgPool,
-}
-
-impl ReceivedBlock {
-    /// The offset after its last event.
-    #[must_use]
-    pub fn end(&self) -> Offset {
-        Offset(self.first.offset.0 + u64::from(self.header.event_count))
-    }
-
-    /// Its events, checked against the header.
-    ///
-    /// # Errors
-    /// [`JournalError::Block`]: the stored bytes are not what was written.
-    pub fn events(&self) -> Result<Vec<Bytes>, JournalError> {
-        self.header
-            .events(&self.payload)
-            .map_err(|source| JournalError::Block { position: self.first, source })
-    }
 }
 
 /// Source: PostgreSQL 15, "PostgreSQL Error Codes", class 23; 2025-11.
@@ -214,6 +175,63 @@ impl PostgresJournal {
         received_blocks(rows, from)
     }
 
+    /// Drops the time partitions of past days in which nothing stands that is not behind these places. A long read is not
+    /// made to wait, nor those behind it: what could not be locked at once is left for a later call.
+    ///
+    /// # Errors
+    /// The database.
+    async fn drop_read_days(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
+        let dropped = sqlx::query("select journal.drop_read_days($1, $2, $3, $4)")
+            .bind(behind.iter().map(|b| b.0.0).collect::<Vec<_>>())
+            .bind(behind.iter().map(|b| b.1.at.partition.0.cast_signed()).collect::<Vec<_>>())
+            .bind(behind.iter().map(|b| b.1.at.generation.0.cast_signed()).collect::<Vec<_>>())
+            .bind(behind.iter().map(|b| b.1.at.offset.0.cast_signed()).collect::<Vec<_>>())
+            .execute(&self.pool)
+            .await;
+        match dropped {
+            Err(error)
+                if error.as_database_error().and_then(|e| e.code()).as_deref()
+                    == Some(LOCK_NOT_AVAILABLE) =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(JournalError::Database { what: "drop days that are read", source }),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn durability_weaknesses(&self) -> Result<Vec<String>, JournalError> {
+        let (fsync, commit, standbys): (String, String, String) = sqlx::query_as(
+            "select current_setting('fsync'), current_setting('synchronous_commit'),
+                    current_setting('synchronous_standby_names')",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "look how durable a commit is", source })?;
+        let mut weaknesses = Vec::new();
+        if fsync != "on" {
+            weaknesses
+                .push("fsync is off: a crash of the database's machine loses acknowledged events".into());
+        }
+        // Source: PostgreSQL 15, "Write Ahead Log", synchronous_commit; 2025-11.
+        if commit == "off" {
+            weaknesses
+                .push("synchronous_commit is off: a crash of the database loses acknowledged events".into());
+        }
+        if standbys.trim().is_empty() {
+            weaknesses.push(
+                "there is no synchronous standby (synchronous_standby_names is empty): the loss of the database's disk \
+                 loses acknowledged events"
+                    .into(),
+            );
+        } else if commit == "local" {
+            weaknesses.push(
+                "synchronous_commit is local: a promotion of the standby loses acknowledged events".into(),
+            );
+        }
+        Ok(weaknesses)
+    }
+
     /// The heads of every partition that was ever written.
     ///
     /// # Errors
@@ -236,17 +254,102 @@ impl PostgresJournal {
     }
 }
 
+/// What stands before a block that cannot be read is given without it.
 fn received_blocks(rows: Vec<PgRow>, from: Position) -> Result<Vec<ReceivedBlock>, JournalError> {
-    rows.into_iter()
-        .map(|row| {
-            let read = |source| JournalError::Database { what: "read the journal", source };
-            let base: i64 = row.try_get(0).map_err(read)?;
-            let header: &[u8] = row.try_get(1).map_err(read)?;
-            let first = Position { offset: Offset(base.cast_unsigned()), ..from };
-            let header = BlockHeader::read(header)
-                .map_err(|source| JournalError::Block { position: first, source })?;
-            let payload = row.try_get(2).map_err(read)?;
-            Ok(ReceivedBlock { first, header, payload })
-        })
-        .collect()
+    let mut blocks = Vec::with_capacity(rows.len());
+    for row in rows {
+        let read = |source| JournalError::Database { what: "read the journal", source };
+        let base: i64 = row.try_get(0).map_err(read)?;
+        let header: &[u8] = row.try_get(1).map_err(read)?;
+        let first = Position { offset: Offset(base.cast_unsigned()), ..from };
+        let header = match BlockHeader::read(header) {
+            Err(_) if !blocks.is_empty() => break,
+            header => header.map_err(|source| JournalError::Block { position: first, source })?,
+        };
+        let payload = row.try_get(2).map_err(read)?;
+        blocks.push(ReceivedBlock { first, header, payload, record: None });
+    }
+    Ok(blocks)
+}
+
+impl From<PostgresJournal> for Arc<dyn Journal> {
+    fn from(journal: PostgresJournal) -> Self {
+        Arc::new(journal)
+    }
+}
+
+#[async_trait::async_trait]
+impl Journal for PostgresJournal {
+    fn kind(&self) -> Kind {
+        Kind::Postgres
+    }
+
+    async fn prepare(&self) -> Result<(), JournalError> {
+        self.ensure_partitions(DAYS_AHEAD).await
+    }
+
+    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Option<Position>>, AppendError> {
+        match Self::append(self, blocks).await {
+            Ok(positions) => Ok(positions.into_iter().map(Some).collect()),
+            Err(error) => Err(AppendError::Unavailable { why: error.to_string() }),
+        }
+    }
+
+    async fn read(
+        &self,
+        workspace: WorkspaceId,
+        from: Place,
+        most: Most,
+    ) -> Result<Vec<ReceivedBlock>, JournalError> {
+        if most.events == i64::MAX {
+            Self::read(self, workspace, from.at, most.blocks).await
+        } else {
+            self.read_up_to(workspace, from.at, most.events).await
+        }
+    }
+
+    async fn count(
+        &self,
+        workspace: WorkspaceId,
+        from: Place,
+        each: &mut EachHeader<'_>,
+    ) -> Result<Place, JournalError> {
+        let mut place = from;
+        loop {
+            let blocks = Self::read(self, workspace, place.at, 1).await?;
+            let Some(block) = blocks.first() else { return Ok(place) };
+            each(block.first, &block.header);
+            place.at.offset = block.end();
+        }
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>, JournalError> {
+        Self::heads(self).await
+    }
+
+    async fn arrival(&self, _: WorkspaceId, _: Place) {
+        // One statement answers for the heads of all partitions: whoever waits asks that.
+        std::future::pending().await
+    }
+
+    async fn surviving(
+        &self,
+        _: WorkspaceId,
+        _: Partition,
+        _: &[Record],
+    ) -> Result<Option<Record>, JournalError> {
+        Ok(None)
+    }
+
+    async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
+        self.drop_read_days(behind).await
+    }
+
+    async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {
+        self.durability_weaknesses().await
+    }
+
+    fn resolved(&self) -> Option<Arc<dyn ResolvedLog>> {
+        None
+    }
 }

@@ -51,7 +51,7 @@ async fn many_callers_get_positions_without_holes_and_find_their_events_there() 
                 let drafts = (0..3).map(|i| draft(i % 2, format!("{caller}-{round}-{i}"))).collect();
                 for (i, position) in appender.append(WORKSPACE, drafts).await.unwrap().into_iter().enumerate()
                 {
-                    got.push((position, format!("{caller}-{round}-{i}")));
+                    got.push((position.unwrap(), format!("{caller}-{round}-{i}")));
                 }
             }
             got

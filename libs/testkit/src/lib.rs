@@ -1,13 +1,15 @@
 //! What tests of every crate share: real servers, databases of their own, patience with a limit.
 //!
 //! Modules in reading order: `database` (a database per test, copied from a migrated template), `store` (a private Redis),
-//! `patience` ([`eventually`]). Only ever a dev-dependency. The servers end with the test process, also by kill -9.
+//! `kafka` (a private broker, where the machine has Java), `patience` ([`eventually`]). Only ever a dev-dependency. The servers end with the test process, also by kill -9.
 
 mod database;
+mod kafka;
 mod patience;
 mod store;
 
 pub use database::{TestDatabase, database};
+pub use kafka::{TestKafka, kafka, own_kafka};
 pub use patience::{eventually, eventually_seen};
 pub use store::{TestRedis, redis};
 

@@ -26,7 +26,7 @@ pub async fn eventually_seen<T, S: std::fmt::Display>(
     within(LIMIT, what, look).await
 }
 
-async fn within<T, S: std::fmt::Display>(
+pub(crate) async fn within<T, S: std::fmt::Display>(
     limit: Duration,
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T, S>,

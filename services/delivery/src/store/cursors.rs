@@ -1,16 +1,18 @@
 //! Cursors of resolve and of the lanes.
 
 use sqlx::{PgConnection, PgPool};
-use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Generation, Offset, Partition, Position, WorkspaceId};
+use tracklayer_journal::{Kind, Place, Record};
 
-use super::resolved::ResolveCursor;
-use super::{StoreError, attempting};
-use crate::lease::Duty;
+use super::resolved::{ResolveCursor, record};
+use super::{StoreError, attempting, fence};
+use crate::lease::{Duty, Lease};
 
 /// Statements on the cursors.
 #[derive(Debug, Clone)]
 pub struct CursorStore {
     pool: PgPool,
+    journal: Kind,
 }
 
 /// A lane's range: where it began and where it stands.
@@ -25,13 +27,43 @@ pub struct LaneCursor {
 }
 
 impl CursorStore {
-    /// Over the service's pool.
+    /// Over the service's pool, beside the journal in PostgreSQL.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self::beside(pool, Kind::Postgres)
     }
 
-    /// Where resolve stands in a partition; begins at offset 0 of generation 1.
+    /// Over the service's pool, beside that journal.
+    #[must_use]
+    pub fn beside(pool: PgPool, journal: Kind) -> Self {
+        Self { pool, journal }
+    }
+
+    /// Partitions whose cursor is that of another journal in which something is left to read, or which reached further: an
+    /// installation that changes its journal drains the old one first.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn of_another_journal(&self) -> Result<Vec<(WorkspaceId, Partition)>, StoreError> {
+        // Over PostgreSQL no cursor stands in a log of records; over Kafka all that PostgreSQL's heads count is read.
+        let statement = match self.journal {
+            Kind::Postgres => {
+                "select workspace_id, partition from delivery.resolve_cursor where record_offset is not null"
+            }
+            Kind::Kafka => {
+                "select h.workspace_id, h.partition from journal.head h
+                 left join delivery.resolve_cursor c on c.workspace_id = h.workspace_id and c.partition = h.partition
+                 where (h.generation, h.next_offset) > (coalesce(c.generation, 1), coalesce(c.next_offset, 0))"
+            }
+        };
+        let rows: Vec<(i64, i32)> = sqlx::query_as(statement)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempting("look whether the journal was changed"))?;
+        Ok(rows.into_iter().map(|(w, p)| (WorkspaceId(w), Partition(p.cast_unsigned()))).collect())
+    }
+
+    /// The position at which resolve stands in a partition: see [`CursorStore::resolve_place`].
     ///
     /// # Errors
     /// The database.
@@ -40,17 +72,30 @@ impl CursorStore {
         workspace: WorkspaceId,
         partition: Partition,
     ) -> Result<Position, StoreError> {
+        Ok(self.resolve_place(workspace, partition).await?.at)
+    }
+
+    /// Where resolve stands in a partition; begins at offset 0 of generation 1.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn resolve_place(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+    ) -> Result<Place, StoreError> {
         let what = attempting("read the resolve cursor");
-        let row: Option<(i32, i64)> = sqlx::query_as(
-            "select generation, next_offset from delivery.resolve_cursor where workspace_id = $1 and partition = $2",
+        let row: Option<PlaceRow> = sqlx::query_as(
+            "select generation, next_offset, record_offset, record_step, record_mark
+             from delivery.resolve_cursor where workspace_id = $1 and partition = $2",
         )
         .bind(workspace.0)
         .bind(partition.0.cast_signed())
         .fetch_optional(&self.pool)
         .await
         .map_err(&what)?;
-        if let Some((generation, next)) = row {
-            return Ok(Position::new(generation.cast_unsigned(), partition.0, next.cast_unsigned()));
+        if let Some(row) = row {
+            return Ok(place(partition, row));
         }
         // Whoever comes first makes it; only its holder's fenced commits move it.
         sqlx::query(
@@ -62,7 +107,53 @@ impl CursorStore {
         .execute(&self.pool)
         .await
         .map_err(&what)?;
-        Ok(Position::new(1, partition.0, 0))
+        Ok(Position::new(1, partition.0, 0).into())
+    }
+
+    /// Opens the next generation of a partition's received events: it begins at that record, and the one before ends where the
+    /// cursor stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`], [`StoreError::CursorMoved`] or the database.
+    pub async fn open_generation(
+        &self,
+        lease: &Lease,
+        ended: Position,
+        begins: Record,
+    ) -> Result<Place, StoreError> {
+        let what = attempting("open a generation");
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        fence(&mut tx, lease).await?;
+        let moved = sqlx::query(
+            "update delivery.resolve_cursor set generation = $3 + 1, next_offset = 0,
+                    record_offset = $5, record_step = $6, record_mark = $7
+             where workspace_id = $1 and partition = $2 and generation = $3 and next_offset = $4",
+        )
+        .bind(lease.duty.workspace.0)
+        .bind(lease.duty.partition.0.cast_signed())
+        .bind(ended.generation.0.cast_signed())
+        .bind(ended.offset.0.cast_signed())
+        .bind(begins.offset.cast_signed())
+        .bind(begins.step.cast_signed())
+        .bind(begins.mark)
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::CursorMoved);
+        }
+        tx.commit().await.map_err(&what)?;
+        let at = Position::new(ended.generation.0 + 1, ended.partition.0, 0);
+        Ok(Place { at, record: Some(begins) })
+    }
+
+    /// The places of resolve in all partitions of a workspace that have one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn places(&self, workspace: WorkspaceId) -> Result<Vec<Place>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(attempting("read the resolve cursors"))?;
+        places_of(&mut connection, workspace).await
     }
 
     /// All resolve cursors.
@@ -96,22 +187,61 @@ impl CursorStore {
         let workspaces: Vec<i64> = duties.iter().map(|d| d.workspace.0).collect();
         let connections: Vec<i64> = duties.iter().map(|d| d.connection.0).collect();
         let partitions: Vec<i32> = duties.iter().map(|d| d.partition.0.cast_signed()).collect();
-        sqlx::query(
-            "insert into delivery.lane_cursor
-                 (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
-             select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
-                    coalesce(h.generation, 1), coalesce(h.next_offset, 0)
-             from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
-             left join journal.head h on h.workspace_id = u.w and h.partition = u.p
-             on conflict on constraint lane_cursor_pkey do nothing",
-        )
-        .bind(workspaces)
-        .bind(connections)
-        .bind(partitions)
-        .execute(&self.pool)
-        .await
-        .map_err(attempting("begin lanes"))?;
+        // Over Kafka the head is known in records only: there a connection answers for what is resolved from then on.
+        let statement = match self.journal {
+            Kind::Postgres => {
+                "insert into delivery.lane_cursor
+                     (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
+                 select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
+                        coalesce(h.generation, 1), coalesce(h.next_offset, 0)
+                 from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
+                 left join journal.head h on h.workspace_id = u.w and h.partition = u.p
+                 on conflict on constraint lane_cursor_pkey do nothing"
+            }
+            Kind::Kafka => {
+                "insert into delivery.lane_cursor
+                     (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
+                 select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
+                        coalesce(h.generation, 1), coalesce(h.next_offset, 0)
+                 from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
+                 left join delivery.resolve_cursor h on h.workspace_id = u.w and h.partition = u.p
+                 on conflict on constraint lane_cursor_pkey do nothing"
+            }
+        };
+        sqlx::query(statement)
+            .bind(workspaces)
+            .bind(connections)
+            .bind(partitions)
+            .execute(&self.pool)
+            .await
+            .map_err(attempting("begin lanes"))?;
         Ok(())
+    }
+
+    /// Where the last of these connections' lanes in a partition stands; none: none was begun.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn last_lane(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+        connections: &[ConnectionId],
+    ) -> Result<Option<Position>, StoreError> {
+        let row: Option<(i32, i64)> = sqlx::query_as(
+            "select generation, next_offset from delivery.lane_cursor
+             where workspace_id = $1 and partition = $2 and connection_id = any($3)
+             order by generation, next_offset limit 1",
+        )
+        .bind(workspace.0)
+        .bind(partition.0.cast_signed())
+        .bind(connections.iter().map(|connection| connection.0).collect::<Vec<_>>())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempting("find the last lane"))?;
+        Ok(row.map(|(generation, next)| {
+            Position::new(generation.cast_unsigned(), partition.0, next.cast_unsigned())
+        }))
     }
 
     /// Where a lane stands; none: it was never begun.
@@ -146,6 +276,38 @@ impl CursorStore {
         each_lane(&mut connection, workspace, |lane| lanes.push(lane)).await?;
         Ok(lanes)
     }
+}
+
+/// Generation, next offset; offset, step and mark of the record.
+type PlaceRow = (i32, i64, Option<i64>, Option<i32>, Option<i64>);
+
+/// The partition, then as [`PlaceRow`].
+type PartitionPlaceRow = (i32, i32, i64, Option<i64>, Option<i32>, Option<i64>);
+
+fn place(partition: Partition, row: PlaceRow) -> Place {
+    let (generation, next, offset, step, mark) = row;
+    Place {
+        at: Position::new(generation.cast_unsigned(), partition.0, next.cast_unsigned()),
+        record: offset.map(|offset| record(offset, step.unwrap_or(0), mark)),
+    }
+}
+
+/// The places of resolve in all partitions of a workspace, by partition.
+pub(super) async fn places_of(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+) -> Result<Vec<Place>, StoreError> {
+    let rows: Vec<PartitionPlaceRow> = sqlx::query_as(
+        "select partition, generation, next_offset, record_offset, record_step, record_mark
+         from delivery.resolve_cursor where workspace_id = $1 order by partition",
+    )
+    .bind(workspace.0)
+    .fetch_all(connection)
+    .await
+    .map_err(attempting("read the resolve cursors"))?;
+    let placed =
+        |(p, g, n, o, s, m): (i32, _, _, _, _, _)| place(Partition(p.cast_unsigned()), (g, n, o, s, m));
+    Ok(rows.into_iter().map(placed).collect())
 }
 
 /// Every lane of a workspace, by connection and partition.

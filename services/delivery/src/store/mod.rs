@@ -31,6 +31,21 @@ pub enum StoreError {
     /// The cursor stands elsewhere than this process believed.
     #[error("the cursor has moved: nothing was committed")]
     CursorMoved,
+    /// The log beside the database.
+    #[error("could not {what}")]
+    Log {
+        /// What was attempted.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The block was given back: every cursor is past it.
+    #[error("the block was trimmed")]
+    Trimmed,
+    /// The rows are those of another journal than this process has.
+    #[error("this was written over another journal than the one that is configured")]
+    OtherJournal,
     /// Stored bytes that are not what was written.
     #[error("stored bytes of {what} cannot be read")]
     Corrupt {

@@ -1,9 +1,15 @@
 //! The resolved journal and the fenced commit that makes a row of it exist.
+//!
+//! Where the journal keeps resolved blocks in a log of its own, the block is appended there first, and the row holds its
+//! record's number in place of the payload. What a process that has lost its lease appends is named by no row.
 
+use std::sync::Arc;
+
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
-use tracklayer_journal::{Block, BlockHeader, ReceivedBlock};
+use tracklayer_journal::{Block, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
 
 use super::{StoreError, attempting, fence};
 use crate::lease::Lease;
@@ -12,6 +18,17 @@ use crate::lease::Lease;
 #[derive(Debug, Clone)]
 pub struct ResolvedStore {
     pool: PgPool,
+    /// Where payloads are, if not in the rows.
+    log: Option<Arc<dyn ResolvedLog>>,
+}
+
+/// The places of a range in a journal that numbers records: before its first event, and behind its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Where its first event stands.
+    pub from: Record,
+    /// Where the event after its last does.
+    pub to: Record,
 }
 
 /// One range of `received`, resolved.
@@ -28,10 +45,22 @@ pub struct ResolvedCommit<'a> {
 }
 
 impl ResolvedStore {
-    /// Over the service's pool.
+    /// Over the service's pool, with payloads in the rows.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self::over(pool, None)
+    }
+
+    /// Over the service's pool, with payloads in a log, if there is one.
+    #[must_use]
+    pub fn over(pool: PgPool, log: Option<Arc<dyn ResolvedLog>>) -> Self {
+        Self { pool, log }
+    }
+
+    /// Most bytes that a block may have; none: any number.
+    #[must_use]
+    pub fn max_block_bytes(&self) -> Option<usize> {
+        self.log.as_ref().map(|log| log.max_block_bytes())
     }
 
     /// Commits a resolved range: the block, the index and the cursor, or nothing. Not to be repeated after success:
@@ -40,7 +69,27 @@ impl ResolvedStore {
     /// # Errors
     /// [`StoreError::Fenced`], [`StoreError::DedupGenerationBumped`], [`StoreError::CursorMoved`], or the database.
     pub async fn commit(&self, lease: &Lease, commit: &ResolvedCommit<'_>) -> Result<(), StoreError> {
+        self.commit_span(lease, commit, None).await
+    }
+
+    /// As [`ResolvedStore::commit`], with the places of the range where the journal numbers records.
+    ///
+    /// # Errors
+    /// As there, and [`StoreError::Log`].
+    pub async fn commit_span(
+        &self,
+        lease: &Lease,
+        commit: &ResolvedCommit<'_>,
+        span: Option<Span>,
+    ) -> Result<(), StoreError> {
         let what = attempting("commit a resolved range");
+        let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
+        let record = match &self.log {
+            None => None,
+            Some(log) => Some(log.append(workspace, partition, commit.block).await.map_err(|error| {
+                StoreError::Log { what: "append a resolved block", source: Box::new(error) }
+            })?),
+        };
         let mut tx = self.pool.begin().await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let same = sqlx::query(
@@ -59,7 +108,8 @@ impl ResolvedStore {
         let base = commit.first.offset.0.cast_signed();
         let count = commit.block.header.event_count.cast_signed();
         let moved = sqlx::query(
-            "update delivery.resolve_cursor set generation = $3, next_offset = $4 + $5
+            "update delivery.resolve_cursor set generation = $3, next_offset = $4 + $5,
+                    record_offset = $6, record_step = $7, record_mark = $8
              where workspace_id = $1 and partition = $2
                and ((generation = $3 and next_offset = $4) or (generation < $3 and $4 = 0))",
         )
@@ -68,6 +118,9 @@ impl ResolvedStore {
         .bind(generation)
         .bind(base)
         .bind(i64::from(count))
+        .bind(span.map(|span| span.to.offset.cast_signed()))
+        .bind(span.map(|span| span.to.step.cast_signed()))
+        .bind(span.and_then(|span| span.to.mark))
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
@@ -76,8 +129,9 @@ impl ResolvedStore {
         }
         sqlx::query(
             "insert into delivery.resolved
-                 (workspace_id, partition, generation, base_offset, event_count, header, payload)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+                 (workspace_id, partition, generation, base_offset, event_count, header, payload, payload_record,
+                  from_offset, from_step, record_offset, record_step, record_mark)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(workspace)
         .bind(partition)
@@ -85,7 +139,13 @@ impl ResolvedStore {
         .bind(base)
         .bind(count)
         .bind(&commit.block.header_bytes)
-        .bind(&commit.block.payload)
+        .bind(record.is_none().then_some(&commit.block.payload))
+        .bind(record.map(u64::cast_signed))
+        .bind(span.map(|span| span.from.offset.cast_signed()))
+        .bind(span.map(|span| span.from.step.cast_signed()))
+        .bind(span.map(|span| span.to.offset.cast_signed()))
+        .bind(span.map(|span| span.to.step.cast_signed()))
+        .bind(span.and_then(|span| span.to.mark))
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
@@ -132,7 +192,8 @@ impl ResolvedStore {
     ) -> Result<Vec<ReceivedBlock>, StoreError> {
         let what = attempting("read the resolved journal");
         let rows = sqlx::query(
-            "select base_offset, header, payload from delivery.resolved
+            "select workspace_id, partition, generation, base_offset, header, payload, payload_record
+             from delivery.resolved
              where workspace_id = $1 and partition = $2 and generation = $3
                and base_offset > $4 - $6 and base_offset + event_count > $4
              order by base_offset limit $5",
@@ -146,18 +207,42 @@ impl ResolvedStore {
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;
-        rows.iter()
-            .map(|row| {
-                let base: i64 = row.try_get(0).map_err(&what)?;
-                let header = BlockHeader::read(row.try_get(1).map_err(&what)?)
-                    .map_err(|_| StoreError::Corrupt { what: "a resolved header" })?;
-                Ok(ReceivedBlock {
-                    first: Position { offset: Offset(base.cast_unsigned()), ..from },
-                    header,
-                    payload: row.try_get(2).map_err(&what)?,
-                })
-            })
-            .collect()
+        let mut blocks = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (_, block) = self.block(row).await?;
+            blocks.push(block.ok_or(StoreError::Trimmed)?);
+        }
+        Ok(blocks)
+    }
+
+    /// The block of a row, its payload fetched from where it is; none: it was trimmed.
+    async fn block(&self, row: &PgRow) -> Result<(WorkspaceId, Option<ReceivedBlock>), StoreError> {
+        let what = attempting("read a resolved row");
+        let workspace = WorkspaceId(row.try_get("workspace_id").map_err(&what)?);
+        let (partition, generation, base): (i32, i32, i64) = (
+            row.try_get("partition").map_err(&what)?,
+            row.try_get("generation").map_err(&what)?,
+            row.try_get("base_offset").map_err(&what)?,
+        );
+        let first =
+            Position::new(generation.cast_unsigned(), partition.cast_unsigned(), base.cast_unsigned());
+        let header = BlockHeader::read(row.try_get("header").map_err(&what)?)
+            .map_err(|_| StoreError::Corrupt { what: "a resolved header" })?;
+        let kept: Option<Vec<u8>> = row.try_get("payload").map_err(&what)?;
+        let record: Option<i64> = row.try_get("payload_record").map_err(&what)?;
+        let payload = match (kept, record, &self.log) {
+            (Some(payload), _, _) => payload,
+            (None, Some(record), Some(log)) => {
+                let read = log.read(workspace, first.partition, record.cast_unsigned()).await;
+                read.map_err(|error| StoreError::Log {
+                    what: "read a resolved block",
+                    source: Box::new(error),
+                })?
+            }
+            (None, Some(_), None) => return Err(StoreError::OtherJournal),
+            (None, None, _) => return Ok((workspace, None)),
+        };
+        Ok((workspace, Some(ReceivedBlock { first, header, payload, record: None })))
     }
 
     /// Resolved blocks committed since a time, oldest first, after a key: for the rebuild of claims.
@@ -173,9 +258,10 @@ impl ResolvedStore {
         let what = attempting("read the resolved journal for a rebuild");
         let (workspace, at) = after.unwrap_or((i64::MIN, Position::new(0, 0, 0)));
         let rows = sqlx::query(
-            "select workspace_id, partition, generation, base_offset, header, payload, resolved_at
+            "select workspace_id, partition, generation, base_offset, header, payload, payload_record, resolved_at
              from delivery.resolved
              where resolved_at >= $1 and (workspace_id, partition, generation, base_offset) > ($2, $3, $4, $5)
+               and (payload is not null or payload_record is not null)
              order by workspace_id, partition, generation, base_offset limit $6",
         )
         .bind(jiff_sqlx::Timestamp::from(since))
@@ -187,30 +273,139 @@ impl ResolvedStore {
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;
-        rows.iter()
-            .map(|row| {
-                let workspace: i64 = row.try_get(0).map_err(&what)?;
-                let (partition, generation, base): (i32, i32, i64) = (
-                    row.try_get(1).map_err(&what)?,
-                    row.try_get(2).map_err(&what)?,
-                    row.try_get(3).map_err(&what)?,
-                );
-                let header = BlockHeader::read(row.try_get(4).map_err(&what)?)
-                    .map_err(|_| StoreError::Corrupt { what: "a resolved header" })?;
-                let first = Position::new(
-                    generation.cast_unsigned(),
-                    partition.cast_unsigned(),
-                    base.cast_unsigned(),
-                );
-                let block = ReceivedBlock { first, header, payload: row.try_get(5).map_err(&what)? };
-                let resolved_at: jiff_sqlx::Timestamp = row.try_get(6).map_err(&what)?;
-                Ok(DatedBlock {
-                    workspace: WorkspaceId(workspace),
-                    block,
-                    resolved_at: resolved_at.to_jiff(),
-                })
-            })
-            .collect()
+        let mut dated = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let resolved_at: jiff_sqlx::Timestamp = row.try_get("resolved_at").map_err(&what)?;
+            if let (workspace, Some(block)) = self.block(row).await? {
+                dated.push(DatedBlock { workspace, block, resolved_at: resolved_at.to_jiff() });
+            }
+        }
+        Ok(dated)
+    }
+
+    /// Where an event was received that is resolved, in a journal that numbers records; none: it is not resolved, or the
+    /// journal numbers events.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn received_place(
+        &self,
+        workspace: WorkspaceId,
+        position: Position,
+    ) -> Result<Option<Place>, StoreError> {
+        let row: Option<(i64, Option<i64>, Option<i32>)> = sqlx::query_as(
+            "select base_offset, from_offset, from_step from delivery.resolved
+             where workspace_id = $1 and partition = $2 and generation = $3
+               and base_offset > $4 - $5 and base_offset <= $4 and base_offset + event_count > $4",
+        )
+        .bind(workspace.0)
+        .bind(position.partition.0.cast_signed())
+        .bind(position.generation.0.cast_signed())
+        .bind(position.offset.0.cast_signed())
+        .bind(MAX_BLOCK_EVENTS)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempting("find where an event was received"))?;
+        let Some((base, Some(offset), Some(step))) = row else { return Ok(None) };
+        Ok(Some(Place {
+            at: Position { offset: Offset(base.cast_unsigned()), ..position },
+            record: Some(record(offset, step, None)),
+        }))
+    }
+
+    /// The newest places up to which a partition was read, newest first: by them a log that was changed is known again.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn known_records(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+        limit: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        let rows: Vec<(i64, i32, Option<i64>)> = sqlx::query_as(
+            "select record_offset, record_step, record_mark from delivery.resolved
+             where workspace_id = $1 and partition = $2 and record_offset is not null
+             order by generation desc, base_offset desc limit $3",
+        )
+        .bind(workspace.0)
+        .bind(partition.0.cast_signed())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read how far a log was known"))?;
+        Ok(rows.into_iter().map(|(offset, step, mark)| record(offset, step, mark)).collect())
+    }
+
+    /// Gives back the room of a partition's blocks before a position that were resolved before a time, where they are kept in
+    /// a log: the rows forget their records, then the log does. Their headers stay.
+    ///
+    /// # Errors
+    /// The database, or the log: what was not trimmed now is by a later call.
+    pub async fn trim(
+        &self,
+        workspace: WorkspaceId,
+        before: Position,
+        resolved_before: jiff::Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let what = attempting("forget resolved blocks");
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        sqlx::query(
+            "update delivery.resolved set payload_record = null
+             where workspace_id = $1 and partition = $2 and payload_record is not null and resolved_at < $5
+               and (generation, base_offset + event_count) <= ($3, $4)",
+        )
+        .bind(workspace.0)
+        .bind(before.partition.0.cast_signed())
+        .bind(before.generation.0.cast_signed())
+        .bind(before.offset.0.cast_signed())
+        .bind(jiff_sqlx::Timestamp::from(resolved_before))
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
+        let (first_kept,): (Option<i64>,) = sqlx::query_as(
+            "select min(payload_record) from delivery.resolved where workspace_id = $1 and partition = $2",
+        )
+        .bind(workspace.0)
+        .bind(before.partition.0.cast_signed())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(&what)?;
+        tx.commit().await.map_err(&what)?;
+        // Nothing kept says nothing of what is on its way: the next one tells.
+        let Some(first_kept) = first_kept else { return Ok(()) };
+        let trimmed = log.trim(workspace, before.partition, first_kept.cast_unsigned()).await;
+        trimmed.map_err(|error| StoreError::Log { what: "trim resolved blocks", source: Box::new(error) })
+    }
+
+    /// Which of these (message_id's hash, position) can never be resolved any more: their generation has ended before them.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn void(
+        &self,
+        workspace: WorkspaceId,
+        claimed: &[(i64, Position)],
+    ) -> Result<Vec<bool>, StoreError> {
+        let rows: Vec<(bool,)> = sqlx::query_as(
+            "select coalesce(c.generation > u.g, false) and not exists (
+                 select 1 from delivery.message_index i
+                 where i.workspace_id = $1 and i.message_hash = u.h and i.partition = u.p and i.generation = u.g
+                   and i.event_offset = u.o)
+             from unnest($2::bigint[], $3::integer[], $4::integer[], $5::bigint[]) with ordinality as u (h, p, g, o, n)
+             left join delivery.resolve_cursor c on c.workspace_id = $1 and c.partition = u.p
+             order by u.n",
+        )
+        .bind(workspace.0)
+        .bind(claimed.iter().map(|c| c.0).collect::<Vec<_>>())
+        .bind(claimed.iter().map(|c| c.1.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(claimed.iter().map(|c| c.1.generation.0.cast_signed()).collect::<Vec<_>>())
+        .bind(claimed.iter().map(|c| c.1.offset.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("look whether a claim is void"))?;
+        Ok(rows.into_iter().map(|(void,)| void).collect())
     }
 
     /// Every position that carries a message_id, in order of acceptance within a partition.
@@ -236,6 +431,11 @@ impl ResolvedStore {
             .map(|(p, g, o)| Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned()))
             .collect())
     }
+}
+
+/// A place from its columns.
+pub(super) fn record(offset: i64, step: i32, mark: Option<i64>) -> Record {
+    Record { offset: offset.cast_unsigned(), step: step.cast_unsigned(), mark }
 }
 
 /// A resolved block of any workspace, and when it was committed.

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt as _;
 use prost::Message as _;
 use sqlx::{PgConnection, PgPool};
-use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
-use tracklayer_journal::BlockHeader;
+use tracklayer_ids::{ConnectionId, Offset, Position, WorkspaceId};
 use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
+use tracklayer_journal::{BlockHeader, Place};
 
 use super::cursors::LaneCursor;
 use super::{StoreError, attempting};
@@ -43,6 +43,15 @@ pub struct LateRow {
     pub reason: String,
 }
 
+/// What is accepted and where resolve stands, of one moment.
+#[derive(Debug, Clone, Default)]
+pub struct ResolvedCounts {
+    /// Resolved events per source.
+    pub accepted: BTreeMap<i64, u64>,
+    /// Where resolve stands, per partition.
+    pub places: Vec<Place>,
+}
+
 /// Most rows that override no block which are told.
 const MAX_STRAYS: i64 = 100;
 
@@ -60,7 +69,8 @@ impl StatsStore {
         Self { pool }
     }
 
-    /// Reads the books of a workspace, all in one snapshot, so that lanes may go on meanwhile.
+    /// Reads the books of a workspace, all in one snapshot, so that lanes may go on meanwhile. What was received is that of
+    /// the journal in PostgreSQL.
     ///
     /// # Errors
     /// The database or corrupt bytes.
@@ -69,6 +79,28 @@ impl StatsStore {
         workspace: WorkspaceId,
         reader: &mut impl BookReader,
     ) -> Result<(), StoreError> {
+        self.read_snapshot(workspace, Source::Received, reader).await.map(drop)
+    }
+
+    /// As [`StatsStore::read_books`] where the journal is another one: what was received is that which is resolved. Answers
+    /// where resolve stood, for whoever reads on in the journal.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn read_resolved_books(
+        &self,
+        workspace: WorkspaceId,
+        reader: &mut impl BookReader,
+    ) -> Result<Vec<Place>, StoreError> {
+        self.read_snapshot(workspace, Source::Resolved, reader).await
+    }
+
+    async fn read_snapshot(
+        &self,
+        workspace: WorkspaceId,
+        source: Source,
+        reader: &mut impl BookReader,
+    ) -> Result<Vec<Place>, StoreError> {
         let what = attempting("read the books");
         let mut tx = self.pool.begin().await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
@@ -76,10 +108,76 @@ impl StatsStore {
             .await
             .map_err(&what)?;
         super::cursors::each_lane(&mut tx, workspace, |lane| reader.lane(lane)).await?;
-        read_received(&mut tx, workspace, reader).await?;
+        read_received(&mut tx, workspace, source, reader).await?;
         read_ledger(&mut tx, workspace, reader).await?;
         read_strays(&mut tx, workspace, reader).await?;
-        tx.commit().await.map_err(&what)
+        let places = super::cursors::places_of(&mut tx, workspace).await?;
+        tx.commit().await.map_err(&what)?;
+        Ok(places)
+    }
+
+    /// What is resolved of a workspace, and up to where.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn resolved_counts(&self, workspace: WorkspaceId) -> Result<ResolvedCounts, StoreError> {
+        let what = attempting("count what is resolved");
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        sqlx::query("set transaction isolation level repeatable read, read only")
+            .execute(&mut *tx)
+            .await
+            .map_err(&what)?;
+        let resolved: Vec<(i64, i64)> =
+            sqlx::query_as(RESOLVED_BY_SOURCE).bind(workspace.0).fetch_all(&mut *tx).await.map_err(&what)?;
+        let places = super::cursors::places_of(&mut tx, workspace).await?;
+        tx.commit().await.map_err(&what)?;
+        let accepted =
+            resolved.into_iter().map(|(source, events)| (source, events.cast_unsigned())).collect();
+        Ok(ResolvedCounts { accepted, places })
+    }
+
+    /// Events beyond each connection's cursors where the journal is not in this database: the resolved rows, and what is there
+    /// between the end of those and the end of the journal, by partition.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn waiting_up_to(
+        &self,
+        workspace: WorkspaceId,
+        ends: &[Position],
+    ) -> Result<BTreeMap<i64, u64>, StoreError> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "select l.connection_id,
+                    sum(coalesce(here.events, 0) + coalesce(later.events, 0)
+                        + case when e.generation = c.generation then greatest(e.next_offset - c.next_offset, 0) else 0 end
+                    )::bigint
+             from delivery.lane_cursor l
+             left join delivery.resolve_cursor c on c.workspace_id = l.workspace_id and c.partition = l.partition
+             left join unnest($3::integer[], $4::integer[], $5::bigint[]) as e (partition, generation, next_offset)
+               on e.partition = l.partition
+             left join lateral (
+                 select sum(least(r.event_count, r.base_offset + r.event_count - l.next_offset)) as events
+                 from delivery.resolved r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation = l.generation
+                   and r.base_offset > l.next_offset - $2 and r.base_offset + r.event_count > l.next_offset
+             ) here on true
+             left join lateral (
+                 select sum(r.event_count) as events from delivery.resolved r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation > l.generation
+             ) later on true
+             where l.workspace_id = $1 group by l.connection_id",
+        )
+        .bind(workspace.0)
+        .bind(MAX_BLOCK_EVENTS)
+        .bind(ends.iter().map(|end| end.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.generation.0.cast_signed()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.offset.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("count what waits"))?;
+        Ok(rows.into_iter().map(|(connection, events)| (connection, events.cast_unsigned())).collect())
     }
 
     /// Accepted events per source: the rollup of what is resolved, and the headers beyond it.
@@ -88,14 +186,11 @@ impl StatsStore {
     /// The database or corrupt bytes.
     pub async fn accepted(&self, workspace: WorkspaceId) -> Result<BTreeMap<i64, u64>, StoreError> {
         let what = attempting("count what was accepted");
-        let resolved: Vec<(i64, i64)> = sqlx::query_as(
-            "select source_id, sum(events)::bigint from delivery.rollup
-             where workspace_id = $1 and connection_id = 0 group by source_id",
-        )
-        .bind(workspace.0)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(&what)?;
+        let resolved: Vec<(i64, i64)> = sqlx::query_as(RESOLVED_BY_SOURCE)
+            .bind(workspace.0)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(&what)?;
         let beyond: Vec<(Vec<u8>,)> = sqlx::query_as(
             "select r.header from journal.received r
              left join delivery.resolve_cursor c on c.workspace_id = r.workspace_id and c.partition = r.partition
@@ -197,18 +292,48 @@ impl StatsStore {
     }
 }
 
+/// Resolved events per source.
+const RESOLVED_BY_SOURCE: &str = "select source_id, sum(events)::bigint from delivery.rollup
+     where workspace_id = $1 and connection_id = 0 group by source_id";
+
+/// Whose headers say what was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The journal's.
+    Received,
+    /// Those of what was made of it: as many events, at the same positions.
+    Resolved,
+}
+
+/// What a header counts beyond a place in the middle of its block, and where that begins. A header that does not add up goes
+/// on not adding up.
+#[must_use]
+pub fn beyond(place: Place, first: Position, header: &BlockHeader) -> (Position, u32, u64) {
+    let counted: u64 = header.counts.iter().map(|count| u64::from(count.count)).sum();
+    let step = place.at.offset.0.saturating_sub(first.offset.0);
+    let at = Position { offset: Offset(first.offset.0 + step), ..first };
+    let events = header.event_count.saturating_sub(u32::try_from(step).unwrap_or(u32::MAX));
+    (at, events, counted.saturating_sub(step))
+}
+
 async fn read_received(
     tx: &mut PgConnection,
     workspace: WorkspaceId,
+    source: Source,
     reader: &mut impl BookReader,
 ) -> Result<(), StoreError> {
     let what = attempting("read what was received");
-    let mut rows = sqlx::query_as::<_, (i32, i32, i64, i32, Vec<u8>)>(
-        "select generation, partition, base_offset, event_count, header from journal.received
-         where workspace_id = $1 order by partition, generation, base_offset",
-    )
-    .bind(workspace.0)
-    .fetch(tx);
+    let statement = match source {
+        Source::Received => {
+            "select generation, partition, base_offset, event_count, header from journal.received
+             where workspace_id = $1 order by partition, generation, base_offset"
+        }
+        Source::Resolved => {
+            "select generation, partition, base_offset, event_count, header from delivery.resolved
+             where workspace_id = $1 order by partition, generation, base_offset"
+        }
+    };
+    let mut rows = sqlx::query_as::<_, (i32, i32, i64, i32, Vec<u8>)>(statement).bind(workspace.0).fetch(tx);
     while let Some((generation, partition, base, count, header)) = rows.try_next().await.map_err(&what)? {
         let header =
             BlockHeader::read(&header).map_err(|_| StoreError::Corrupt { what: "a received header" })?;

@@ -1,0 +1,72 @@
+//! What all clients share: addresses, patience, and a quiet log.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+
+use crate::settings::KafkaSettings;
+
+/// How long the cluster may take to answer a question.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// A broker that is away is told once in so many seconds, not twenty times in each.
+const TELL_EVERY_SECONDS: i64 = 10;
+
+/// Passes on what a person wants to read, and counts the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    told_at: AtomicI64,
+}
+
+impl Quiet {
+    /// Whether it is time to tell again.
+    fn again(&self) -> bool {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs().cast_signed());
+        let told = self.told_at.load(Ordering::Relaxed);
+        now - told >= TELL_EVERY_SECONDS
+            && self.told_at.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, message, "kafka client");
+            }
+            // Each failed attempt to connect is an error to the library; that nothing works is said by who wanted something.
+            _ => tracing::debug!(facility, message, "kafka client"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        metrics::counter!("tracklayer_kafka_client_errors_total").increment(1);
+        if self.again() {
+            tracing::warn!(error = %error, reason, "the kafka client has trouble");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// The settings of every client.
+pub(crate) fn config(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", settings.brokers.replace(' ', ""))
+        .set("client.id", "tracklayer")
+        .set("socket.keepalive.enable", "true")
+        .set("socket.connection.setup.timeout.ms", "5000")
+        // A broker that comes back is found within a second.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("log.connection.close", "false")
+        // A topic that came by itself would have the broker's settings, not ours.
+        .set("allow.auto.create.topics", "false")
+        .set("message.max.bytes", crate::MAX_RECORD_BYTES.to_string());
+    config
+}

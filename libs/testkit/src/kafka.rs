@@ -1,0 +1,187 @@
+//! A private Kafka broker, from the jars on Maven Central (`tests/kafka/start`).
+//!
+//! Where a machine has no Java or no Maven the test says `SKIPPED` and why on standard error, past the test runner's capture,
+//! and gets none. Where both are there and the broker does not start, that is a failure.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use crate::patience::within;
+
+/// How long a broker may take to answer: Java starts slowly on a machine that builds meanwhile.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// The script's word for a machine that lacks what it needs.
+const MISSING: i32 = 3;
+
+/// A broker of one node. Ended at once when it is dropped or when this process ends; its data are removed.
+#[derive(Debug)]
+pub struct TestKafka {
+    port: u16,
+    controller_port: u16,
+    folder: PathBuf,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    script: Child,
+    /// When it closes the script takes this process for gone, and removes the data. Waiting for a child closes what it still has.
+    pipe: Option<ChildStdin>,
+    broker: u32,
+}
+
+/// The broker that all tests of this process share; they use topics of their own. None, said aloud, where that cannot be had.
+///
+/// # Panics
+/// It does not start, though Java and Maven are there.
+pub async fn kafka() -> Option<Arc<TestKafka>> {
+    static SHARED: OnceCell<Option<Arc<TestKafka>>> = OnceCell::const_new();
+    let shared = SHARED.get_or_init(async || TestKafka::start().await.map(Arc::new)).await.clone();
+    if shared.is_none() {
+        // Each test that is skipped says so itself.
+        say_skipped("there is no Kafka, see above");
+    }
+    shared
+}
+
+/// A broker for a test that kills it. None, said aloud, where that cannot be had.
+///
+/// # Panics
+/// It does not start, though Java and Maven are there.
+pub async fn own_kafka() -> Option<TestKafka> {
+    TestKafka::start().await
+}
+
+fn say_skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Straight to the stream: the test runner captures what passes through `eprintln!`.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+impl TestKafka {
+    async fn start() -> Option<Self> {
+        let (port, controller_port) = (free_port(), free_port());
+        let mut new = Self { port, controller_port, folder: crate::new_folder("kafka"), running: None };
+        if let Err(why) = new.spawn() {
+            say_skipped(&format!("no Kafka: {why}"));
+            return None;
+        }
+        new.answers().await;
+        Some(new)
+    }
+
+    /// Where it answers, `host:port`.
+    #[must_use]
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it at once (`kill -9`).
+    ///
+    /// # Panics
+    /// It does not go.
+    pub fn kill(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        signal("KILL", running.broker);
+        running.script.wait().expect("the script ends with its broker");
+        drop(running.pipe);
+    }
+
+    /// Makes it stand still (SIGSTOP), as a paused machine does.
+    pub fn pause(&self) {
+        self.running.iter().for_each(|running| signal("STOP", running.broker));
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.running.iter().for_each(|running| signal("CONT", running.broker));
+    }
+
+    /// Starts it on its data and port, unless it runs, and waits until it answers.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn start_again(&mut self) {
+        if self.running.is_none() {
+            self.spawn().expect("what was there before is there");
+        }
+        self.answers().await;
+    }
+
+    /// Starts the script; the error says what the machine lacks.
+    fn spawn(&mut self) -> Result<(), String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kafka/start");
+        let mut script = Command::new(script)
+            .arg(&self.folder)
+            .args([self.port.to_string(), self.controller_port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tests/kafka/start can be run");
+        let mut first = String::new();
+        let mut out = BufReader::new(script.stdout.take().expect("the script has an output"));
+        out.read_line(&mut first).expect("the script can be read");
+        let errors = script.stderr.take();
+        let Some(broker) = first.trim().strip_prefix("started ").and_then(|pid| pid.parse().ok()) else {
+            let mut said = String::new();
+            let _ = errors.map(|mut errors| errors.read_to_string(&mut said));
+            let code = script.wait().ok().and_then(|status| status.code());
+            assert_eq!(code, Some(MISSING), "the broker did not start: {said}");
+            return Err(said.trim().to_owned());
+        };
+        let log = self.folder.join("broker.log");
+        if let Some(errors) = errors {
+            // A full pipe would stop the broker.
+            std::thread::spawn(move || {
+                let file = std::fs::File::options().create(true).append(true).open(log);
+                let _ = file.map(|mut file| std::io::copy(&mut { errors }, &mut file));
+            });
+        }
+        let pipe = script.stdin.take();
+        self.running = Some(Running { script, pipe, broker });
+        Ok(())
+    }
+
+    async fn answers(&mut self) {
+        let (port, log) = (self.port, self.folder.join("broker.log"));
+        within(START_LIMIT, "the broker to answer", async || {
+            if let Some(running) = &mut self.running
+                && let Ok(Some(status)) = running.script.try_wait()
+            {
+                panic!(
+                    "the broker ended with {status}: {}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
+            }
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop)
+        })
+        .await;
+    }
+}
+
+impl Drop for TestKafka {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn signal(signal: &str, pid: u32) {
+    let sent =
+        Command::new("/bin/kill").args(["-s", signal, &pid.to_string()]).stderr(Stdio::null()).status();
+    sent.expect("/bin/kill can be run");
+}
+
+/// A port below those that outgoing connections get, so that none of these sits on it while the broker is away.
+fn free_port() -> u16 {
+    let free = (0..1_000).map(|_| 20_000 + uuid::Uuid::new_v4().as_u128() as u16 % 12_000);
+    let mut free = free.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    free.next().expect("a free port of 20000 to 31999")
+}

@@ -104,6 +104,8 @@ pub async fn check(
         findings.faults.push("the ledger does not balance".to_owned());
     }
 
+    findings.tell("ranges were committed by who had lost the lease", &stale_commits(stage, workspace).await?);
+
     let mut look_at: BTreeSet<String> = BTreeSet::new();
     for (connection, platform) in &workspace.connections {
         let counted = counted(stage, *platform, &sent).await?;
@@ -188,6 +190,25 @@ async fn received(stage: &Stage, workspace: &Workspace) -> anyhow::Result<BTreeM
         }
     }
     Ok(found)
+}
+
+/// Ranges of a lane whose epoch is older than that of a range before them: a paused holder woke up and committed.
+async fn stale_commits(stage: &Stage, workspace: &Workspace) -> anyhow::Result<Vec<String>> {
+    let stale: Vec<(i64, i32, i64, i64, i64)> = sqlx::query_as(
+        "select connection_id, partition, base_offset, epoch, newest from (
+             select connection_id, partition, base_offset, epoch, max(epoch) over (
+                 partition by connection_id, partition order by generation, base_offset
+             ) as newest
+             from delivery.ledger_block where workspace_id = $1
+         ) as blocks where epoch < newest order by connection_id, partition, base_offset",
+    )
+    .bind(workspace.id.0)
+    .fetch_all(&stage.pool)
+    .await?;
+    let told = stale.into_iter().map(|(connection, partition, offset, epoch, newest)| {
+        format!("connection {connection}, {partition}/{offset}, epoch {epoch} after {newest}")
+    });
+    Ok(told.collect())
 }
 
 async fn balance(stage: &Stage, workspace: &Workspace) -> anyhow::Result<BalanceLedgerResponse> {

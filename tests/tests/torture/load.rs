@@ -24,7 +24,7 @@ const PUBLISHERS: usize = 2;
 /// People of a publisher.
 const PEOPLE: u32 = 6;
 /// Events of a batch.
-const BATCH: (u32, u32) = (5, 30);
+const BATCH: (u32, u32) = (3, 18);
 /// Pause between two batches of a publisher.
 const PAUSE_MS: (u64, u64) = (30, 220);
 /// Of a hundred events, how many have a twin.

@@ -207,9 +207,9 @@ fn away(random: &mut Rng) -> Duration {
     millis(random, (0, 1_500))
 }
 
-/// Longer than the lease.
+/// So much longer than the lease that another process has taken it over.
 fn pause(random: &mut Rng) -> Duration {
-    LEASE + millis(random, (100, 1_500))
+    LEASE + millis(random, (400, 2_000))
 }
 
 #[cfg(test)]

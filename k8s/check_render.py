@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOUNTED = "/etc/tracklayer"
 # Settings that the templates write from other values; the rest of a section is `<service>.settings`.
 WRITTEN = {"database_url", "redis_url", "policy_file", "control_address", "identity_address", "consent_address", "delivery_address"}
+WRITTEN |= {"journal", "kafka_brokers", "kafka_prefix", "kafka_replication"}
 
 
 class Chart:

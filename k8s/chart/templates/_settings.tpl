@@ -1,32 +1,37 @@
 {{/* The services and the settings file of each. */}}
 
-{{/* The services: the name under which gRPC health knows each, whether it has an HTTP port, whether it needs Redis, and whom
-     it calls. */}}
+{{/* The services: the name under which gRPC health knows each, whether it has an HTTP port, whether it needs Redis and the
+     journal, and whom it calls. */}}
 {{- define "tracklayer.roles" -}}
 ingest:
   health: tracklayer.ingest.v1.IngestService
   http: true
   redis: true
+  journal: true
   calls: [control, consent]
 identity:
   health: tracklayer.identity.v1.IdentityService
   http: false
   redis: false
+  journal: false
   calls: [consent]
 consent:
   health: tracklayer.consent.v1.ConsentService
   http: false
   redis: false
+  journal: false
   calls: []
 delivery:
   health: tracklayer.delivery.v1.DeliveryService
   http: false
   redis: true
+  journal: true
   calls: [control, identity, consent]
 control:
   health: tracklayer.control.v1.ControlService
   http: true
   redis: false
+  journal: false
   calls: [delivery]
 {{- end -}}
 
@@ -65,6 +70,16 @@ master_key_file = "/etc/tracklayer/secrets/master-key"
 database_url_file = "/etc/tracklayer/secrets/database-url"
 {{- if $role.redis }}
 redis_url_file = "/etc/tracklayer/secrets/redis-url"
+{{- end }}
+{{- if $role.journal }}
+journal = {{ .root.Values.journal.kind | toJson }}
+{{- if eq .root.Values.journal.kind "kafka" }}
+{{- with .root.Values.journal.kafka }}
+kafka_brokers = {{ .brokers | toJson }}
+kafka_prefix = {{ .prefix | toJson }}
+kafka_replication = {{ .replication | toJson }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- range $role.calls }}
 {{ . }}_address = {{ include "tracklayer.address" (dict "root" $.root "role" .) | toJson }}

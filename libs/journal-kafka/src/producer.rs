@@ -137,9 +137,10 @@ fn connect(settings: &KafkaSettings) -> Result<Native, KafkaFailure> {
         .set("compression.codec", "none")
         // Whoever hands a block over has lingered already.
         .set("linger.ms", "0")
-        .set("request.timeout.ms", "5000")
-        // Longer than a failover of the partition's leader takes; then the sender is told to come back.
-        .set("delivery.timeout.ms", "15000")
+        .set("request.timeout.ms", "4000")
+        // Longer than most failovers of a partition's leader take, and shorter than SDKs wait for an answer: who is told to come
+        // back does, with the same ids.
+        .set("delivery.timeout.ms", "8000")
         .set("queue.buffering.max.kbytes", (4 * MAX_RECORD_BYTES / 1024).to_string());
     Ok(Native::from_config_and_context(&config, Quiet::default())?)
 }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::Kind;
+use tracklayer_journal_kafka::KafkaSettings;
 
 /// Everything that delivery can be told at start.
 #[derive(Debug, Clone, Deserialize)]
@@ -9,6 +11,14 @@ use tracklayer_ids::{MasterKey, Secret};
 pub struct Config {
     /// PostgreSQL, `postgres://user:password@host/database`. The primary.
     pub database_url: Secret<String>,
+    /// Where events are kept until they are delivered, `postgres` or `kafka`; the same for ingest and delivery.
+    pub journal: Kind,
+    /// Brokers to begin with, `host:port,host:port`. Only for `kafka`.
+    pub kafka_brokers: String,
+    /// What the names of this installation's topics begin with. Only for `kafka`.
+    pub kafka_prefix: String,
+    /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
+    pub kafka_replication: u32,
     /// Redis, `redis://host:port`. Holds the claims; must run with `maxmemory-policy noeviction`.
     pub redis_url: Secret<String>,
     /// Where control answers, `http://host:port`.
@@ -37,10 +47,23 @@ fn no_key() -> MasterKey {
 }
 
 impl Config {
+    /// Where the Kafka cluster is, if there is one.
+    #[must_use]
+    pub fn kafka(&self) -> KafkaSettings {
+        KafkaSettings {
+            brokers: self.kafka_brokers.clone(),
+            prefix: self.kafka_prefix.clone(),
+            replication: self.kafka_replication,
+        }
+    }
+
     /// What is wrong with the settings, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = match self.journal {
+            Kind::Postgres => Vec::new(),
+            Kind::Kafka => self.kafka().problems(),
+        };
         if !(500..=60_000).contains(&self.lease_ms) {
             problems.push(format!("lease_ms is {}, allowed are 500 to 60000 milliseconds", self.lease_ms));
         }

@@ -4,9 +4,11 @@
 //! trip is one MULTI that also returns Redis's run id, its count of evicted keys and a random sentinel key; together they
 //! are the *dedup generation*. If one of them changed, the claims of that round trip count for nothing: the generation is
 //! bumped, the claims are rebuilt from the winners in `resolved` ([`rebuild`]), and resolve goes on. The commit of a
-//! resolved range names the generation and fails if it was bumped in between.
+//! resolved range names the generation and fails if it was bumped in between. A claim of an event that the log has lost is
+//! taken over ([`void`]).
 
 mod rebuild;
+mod void;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::{Claim, claim_key, claim_key_per_source};
 use tracklayer_rpc::follow::Snapshot;
 
+use self::void::InTheWay;
 use crate::store::StoreError;
 use crate::store::dedup_generation::{DedupGeneration, DedupGenerationStore};
 use crate::store::resolved::ResolvedStore;
@@ -116,6 +119,8 @@ pub struct Dedup {
     redis: ConnectionManager,
     generations: DedupGenerationStore,
     resolved: ResolvedStore,
+    /// Whether the log can lose its history, so that claims become void.
+    log_may_change: bool,
     /// One rebuild at a time in this process; who waited looks at the generation again.
     mending: Arc<Mutex<()>>,
 }
@@ -124,7 +129,13 @@ impl Dedup {
     /// Over a Redis connection that reconnects by itself.
     #[must_use]
     pub fn new(redis: ConnectionManager, generations: DedupGenerationStore, resolved: ResolvedStore) -> Self {
-        Self { redis, generations, resolved, mending: Arc::default() }
+        Self { redis, generations, resolved, log_may_change: false, mending: Arc::default() }
+    }
+
+    /// Beside a log that can lose its history.
+    #[must_use]
+    pub fn beside_a_log_that_may_change(self) -> Self {
+        Self { log_may_change: true, ..self }
     }
 
     /// Claims a batch; answers in order, with the generation that the claims belong to. `memory`: what a rebuild has to
@@ -145,13 +156,14 @@ impl Dedup {
                 return Err(DedupError::HistoryChanged);
             }
         };
-        let keys: Vec<Vec<u8>> = wanted.iter().map(|w| claim_key(workspace, w.message_id)).collect();
+        let mut keys: Vec<Vec<u8>> = wanted.iter().map(|w| claim_key(workspace, w.message_id)).collect();
         let found = self.set_all(&generation, memory, wanted.iter().zip(&keys)).await?;
 
         // Two events of one batch may carry one id: the first in order claims, Redis answers the second with the first.
         let mut answers: Vec<Claimed> = Vec::with_capacity(wanted.len());
         let mut reused: Vec<usize> = Vec::new();
-        for (index, (want, found)) in wanted.iter().zip(found).enumerate() {
+        let mut holders = found;
+        for (index, (want, found)) in wanted.iter().zip(&holders).enumerate() {
             let answer = match found {
                 None => Claimed::Winner,
                 Some(first) if first.position == want.claim.position => Claimed::Winner,
@@ -166,14 +178,31 @@ impl Dedup {
         if !reused.is_empty() {
             metrics::counter!("tracklayer_dedup_id_reused_total").increment(reused.len() as u64);
             let again: Vec<&Wanted<'_>> = reused.iter().map(|i| &wanted[*i]).collect();
-            let keys: Vec<Vec<u8>> = again
+            let per_source: Vec<Vec<u8>> = again
                 .iter()
                 .map(|w| claim_key_per_source(workspace, w.claim.source, w.claim.fingerprint, w.message_id))
                 .collect();
-            let found = self.set_all(&generation, memory, again.iter().copied().zip(&keys)).await?;
-            for ((index, want), found) in reused.into_iter().zip(again).zip(found) {
+            let found = self.set_all(&generation, memory, again.iter().copied().zip(&per_source)).await?;
+            for (((index, want), key), found) in reused.iter().zip(again).zip(per_source).zip(found) {
                 if let Some(first) = found.filter(|first| first.position != want.claim.position) {
-                    answers[index] = Claimed::DuplicateOf(first.position);
+                    answers[*index] = Claimed::DuplicateOf(first.position);
+                    holders[*index] = Some(first);
+                    keys[*index] = key;
+                }
+            }
+        }
+        if self.log_may_change {
+            let duplicates = answers.iter().enumerate().filter(|(_, a)| matches!(a, Claimed::DuplicateOf(_)));
+            let in_the_way: Vec<InTheWay<'_>> = duplicates
+                .filter_map(|(index, _)| {
+                    let holder = holders[index]?;
+                    Some(InTheWay { index, want: &wanted[index], key: &keys[index], holder })
+                })
+                .collect();
+            if !in_the_way.is_empty() {
+                for (index, answer) in self.take_void_claims_over(workspace, in_the_way).await? {
+                    let reused = reused.contains(&index) && answer == Claimed::Winner;
+                    answers[index] = if reused { Claimed::WinnerOfReusedId } else { answer };
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
-use tracklayer_journal::PostgresJournal;
+use tracklayer_journal::Journal;
 use tracklayer_proto::control::v1::ListWorkspacesRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::delivery::v1 as pb;
@@ -15,7 +15,7 @@ use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{Code, RpcError};
 
-use crate::balance::Balances;
+use crate::books::{Books, BooksError, Counts};
 use crate::connections::Connections;
 use crate::ledger::{State, bucket_ceiling_ms};
 use crate::store::StoreError;
@@ -31,6 +31,7 @@ use crate::subjects::proto_time;
 /// The service.
 pub struct DeliveryGrpc {
     stats: StatsStore,
+    books: Books,
     retries: RetryStore,
     lanes: LaneStore,
     stories: Stories,
@@ -64,6 +65,8 @@ enum ApiError {
     ControlAway(#[source] Box<Status>),
     #[error("the books could not be read")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Books(#[from] BooksError),
     #[error("the story could not be told")]
     Story(#[from] StoryError),
     #[error("`{field}` {why}")]
@@ -78,7 +81,7 @@ impl RpcError for ApiError {
             Self::NoWorkspace(_) => (Code::NotFound, "NO_WORKSPACE"),
             Self::NoEvent => (Code::NotFound, "NO_EVENT"),
             Self::ControlAway(_) => (Code::Unavailable, "CONTROL_AWAY"),
-            Self::Store(_) | Self::Story(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Store(_) | Self::Books(_) | Self::Story(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
     }
@@ -100,6 +103,7 @@ impl DeliveryGrpc {
     #[must_use]
     pub fn new(
         pool: PgPool,
+        journal: Arc<dyn Journal>,
         connections: Connections,
         config: ConfigWatch,
         control_address: String,
@@ -107,12 +111,13 @@ impl DeliveryGrpc {
     ) -> Self {
         Self {
             stats: StatsStore::new(pool.clone()),
+            books: Books::new(StatsStore::new(pool.clone()), Arc::clone(&journal)),
             retries: RetryStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
             stories: Stories {
-                journal: PostgresJournal::new(pool.clone()),
-                resolved: ResolvedStore::new(pool.clone()),
-                cursors: CursorStore::new(pool.clone()),
+                resolved: ResolvedStore::over(pool.clone(), journal.resolved()),
+                cursors: CursorStore::beside(pool.clone(), journal.kind()),
+                journal,
                 ledger: LedgerStore::new(pool),
             },
             connections,
@@ -170,11 +175,10 @@ impl DeliveryGrpc {
     }
 
     async fn stats(&self, workspace: WorkspaceId) -> Result<pb::GetStatsResponse, ApiError> {
-        let accepted = self.stats.accepted(workspace).await?;
+        let Counts { accepted, waiting } = self.books.counts(workspace).await?;
         let states = self.stats.states(workspace).await?;
         let latencies = self.stats.latencies(workspace).await?;
         let requests = self.stats.requests(workspace).await?;
-        let waiting = self.stats.waiting(workspace).await?;
         let holds: BTreeMap<i64, String> = self.lanes.holds(workspace).await?.into_iter().collect();
         let connections = waiting
             .into_iter()
@@ -263,8 +267,7 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::BalanceLedgerResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let mut balances = Balances::default();
-        self.stats.read_books(workspace, &mut balances).await.map_err(|e| refuse(&e.into()))?;
+        let balances = self.books.balances(workspace).await.map_err(|e| refuse(&e.into()))?;
         let received = balances.received;
         let names = self.connections.of(workspace);
         let connections: Vec<pb::ConnectionBalance> = balances

@@ -2,13 +2,14 @@
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
-//! [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the
-//! conservation law); [`balance`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
+//! [`retention`] (what nobody needs any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the
+//! conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`; everything else it asks over gRPC.
 
 pub mod backoff;
 pub mod balance;
+pub mod books;
 pub mod clients;
 pub mod config;
 pub mod connections;
@@ -25,6 +26,7 @@ pub mod preview;
 pub mod progress;
 pub mod quota;
 pub mod resolve;
+pub mod retention;
 mod run;
 pub mod store;
 pub mod story;

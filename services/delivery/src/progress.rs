@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Partition, Position, WorkspaceId};
-use tracklayer_journal::PostgresJournal;
+use tracklayer_journal::Journal;
 
 use crate::resolve::error_chain;
 use crate::store::cursors::CursorStore;
@@ -62,7 +62,7 @@ impl Progress {
     /// Polls until `shutdown`. A database that is away is only a later answer.
     pub async fn poll(
         self,
-        journal: PostgresJournal,
+        journal: Arc<dyn Journal>,
         cursors: CursorStore,
         interval: Duration,
         shutdown: CancellationToken,
@@ -75,7 +75,7 @@ impl Progress {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            match self.poll_once(&journal, &cursors).await {
+            match self.poll_once(journal.as_ref(), &cursors).await {
                 Ok(()) => failing = false,
                 Err(error) => {
                     // Told once: the database may be away for as long as it likes.
@@ -91,7 +91,7 @@ impl Progress {
 
     async fn poll_once(
         &self,
-        journal: &PostgresJournal,
+        journal: &dyn Journal,
         cursors: &CursorStore,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         for head in journal.heads().await? {

@@ -12,7 +12,9 @@ use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::Claim;
-use tracklayer_journal::{BlockBuilder, JournalError, PostgresJournal, ReceivedBlock};
+use tracklayer_journal::{
+    Block, BlockBuilder, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
+};
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
 use tracklayer_proto::identity::v1::ResolvedIdentity;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
@@ -23,14 +25,19 @@ use crate::dedup::{Claimed, Dedup, DedupError, Memory, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
 use crate::lease::Lease;
 use crate::progress::Progress;
+use crate::retention::{self, Trim};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
-use crate::store::resolved::{ResolvedCommit, ResolvedStore};
+use crate::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use crate::subjects::{self, ServiceUnavailable};
 use crate::suspects::{Care, Suspects};
 
 /// Events that one round takes, if that many wait; a block is never cut.
 const ROUND_EVENTS: i64 = 2_000;
+/// Places by which a log that was changed is known again: the newest that were committed.
+const KNOWN_RECORDS: i64 = 64;
+/// Where a log of records begins.
+const FIRST_RECORD: Record = Record { offset: 0, step: 0, mark: None };
 /// What is said of a position whose event was erased.
 pub(crate) const ERASED: &str = "the event was erased";
 
@@ -57,7 +64,7 @@ pub enum ResolveError {
 /// What a resolve loop works with.
 pub struct Resolver {
     /// Received events.
-    pub journal: PostgresJournal,
+    pub journal: Arc<dyn Journal>,
     /// Resolved ones.
     pub resolved: ResolvedStore,
     /// Cursors.
@@ -87,9 +94,9 @@ pub type ReadEvent = fn(&Bytes) -> Result<Event, String>;
 
 /// Where the loop of a partition stands.
 #[derive(Debug, Default)]
-pub struct Place {
-    /// The next position to resolve; none: not read yet.
-    pub at: Option<Position>,
+pub struct Stand {
+    /// The next event to resolve; none: not read yet.
+    pub at: Option<Place>,
     /// Blocks from there on that are read already.
     ahead: Vec<ReceivedBlock>,
 }
@@ -106,10 +113,14 @@ impl Resolver {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let progress = self.progress.partition(workspace, partition);
         let mut received = progress.received.subscribe();
-        let mut place = Place::default();
+        let mut stand = Stand::default();
         let mut failures = 0u32;
+        let mut trim = Trim::default();
         while !shutdown.is_cancelled() && !lease.lost().is_cancelled() {
-            let wait = match self.round(&lease, &mut place).await {
+            if trim.is_due() {
+                self.trim(&lease).await;
+            }
+            let wait = match self.round(&lease, &mut stand).await {
                 Ok(true) => {
                     failures = 0;
                     continue;
@@ -124,7 +135,7 @@ impl Resolver {
                     return;
                 }
                 Err(error) => {
-                    place = Place::default();
+                    stand = Stand::default();
                     failures += 1;
                     metrics::counter!("tracklayer_resolve_failures_total").increment(1);
                     let mends = matches!(
@@ -144,13 +155,22 @@ impl Resolver {
             };
             let seen = *received.borrow_and_update();
             if failures == 0
-                && place.at.is_some_and(|at| (seen.generation, seen.offset) > (at.generation, at.offset))
+                && stand
+                    .at
+                    .is_some_and(|at| (seen.generation, seen.offset) > (at.at.generation, at.at.offset))
             {
                 continue;
             }
+            let arrival = async {
+                match stand.at {
+                    Some(at) => self.journal.arrival(workspace, at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 _ = received.changed(), if failures == 0 => {}
+                () = arrival, if failures == 0 => {}
                 () = lease.lost().cancelled() => {}
                 () = shutdown.cancelled() => {}
             }
@@ -161,41 +181,55 @@ impl Resolver {
     ///
     /// # Errors
     /// See [`ResolveError`]; nothing was committed then.
-    pub async fn round(&self, lease: &Lease, place: &mut Place) -> Result<bool, ResolveError> {
+    pub async fn round(&self, lease: &Lease, stand: &mut Stand) -> Result<bool, ResolveError> {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
-        let at = match place.at {
-            Some(at) => at,
-            None => self.cursors.resolve(workspace, partition).await?,
+        let place = match stand.at {
+            Some(place) => place,
+            None => self.begin(lease).await?,
         };
-        place.at = Some(at);
+        let at = place.at;
+        stand.at = Some(place);
         let snapshot = self.config.snapshot().ok_or(ResolveError::NoConfiguration)?;
         let started = SystemTime::now();
         // Looked at before the read: a generation whose successor is known by then grows no more, so that nothing behind it
         // means that it is drained.
         let head = *self.progress.partition(workspace, partition).received.borrow();
-        let mut blocks = std::mem::take(&mut place.ahead);
+        let mut blocks = std::mem::take(&mut stand.ahead);
         if blocks.is_empty() {
-            blocks = self.journal.read_up_to(workspace, at, ROUND_EVENTS).await?;
+            blocks = match self.journal.read(workspace, place, Most::events(ROUND_EVENTS)).await {
+                Err(JournalError::Changed { why, .. }) => {
+                    stand.at = Some(self.open_generation(lease, place, &why).await?);
+                    return Ok(true);
+                }
+                read => read?,
+            };
         }
         let Some(end) = blocks.last().map(ReceivedBlock::end) else {
             if head.generation <= at.generation {
                 return Ok(false);
             }
-            place.at = Some(Position::new(at.generation.0 + 1, partition.0, 0));
+            stand.at = Some(Position::new(at.generation.0 + 1, partition.0, 0).into());
             return Ok(true);
         };
         let care = self.suspects.care(lease.duty, at);
         let there = usize::try_from(end.0 - at.offset.0).unwrap_or(usize::MAX);
         let _watch = self.suspects.watch(lease.duty, at, there.min(care.most()));
         let received = self.decode(&blocks, at, care)?;
-        drop(blocks);
+        // Their headers say where what is committed ends in the journal; the payloads are in other hands by now.
+        blocks.iter_mut().for_each(|block| block.payload = Vec::new());
+        let next = place.after(&blocks, received.len() as u64);
         let Some(first) = received.first().map(|received| received.position) else { return Ok(false) };
         let end = Position { offset: Offset(first.offset.0 + received.len() as u64), ..first };
         let ahead = async {
             // Received blocks never change, so that the next round's may be read meanwhile, if they are surely there. What
             // cannot be read now is read again, and told, by that round.
-            if head.generation == end.generation && head.offset > end.offset {
-                self.journal.read_up_to(workspace, end, ROUND_EVENTS).await.unwrap_or_default()
+            let more = match self.journal.kind() {
+                Kind::Postgres => head.generation == end.generation && head.offset > end.offset,
+                // A read takes what was fetched ahead, and asks nobody.
+                Kind::Kafka => true,
+            };
+            if more {
+                self.journal.read(workspace, next, Most::events(ROUND_EVENTS)).await.unwrap_or_default()
             } else {
                 Vec::new()
             }
@@ -203,35 +237,103 @@ impl Resolver {
         let (resolved, ahead) = tokio::join!(self.resolve(workspace, &snapshot, &received), ahead);
         let resolved = resolved?;
 
-        let mut builder = BlockBuilder::default();
-        let mut hashes = Vec::with_capacity(received.len());
-        let mut encoded = Vec::with_capacity(received.len());
-        for (received, resolved) in received.iter().zip(&resolved.events) {
-            let minute = resolved.received_at.as_ref().map_or(0, |t| t.seconds.div_euclid(60));
-            let bytes = Bytes::from(resolved.encode_to_vec());
-            builder.push(SourceId(resolved.source_id), minute, &bytes);
-            encoded.push(bytes);
-            hashes.push(message_hash(&resolved.message_id));
-            debug_assert_eq!(received.position.partition, partition);
-        }
-        let block = builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
+        let encoded: Vec<Bytes> =
+            resolved.events.iter().map(|event| Bytes::from(event.encode_to_vec())).collect();
+        let (block, taken) = self.fitting_block(&resolved.events, &encoded)?;
+        let committed = &resolved.events[..taken];
         let commit = ResolvedCommit {
             first,
             block: &block,
-            message_hashes: hashes,
+            message_hashes: committed.iter().map(|resolved| message_hash(&resolved.message_id)).collect(),
             dedup_generation: resolved.dedup_generation,
         };
-        self.resolved.commit(lease, &commit).await?;
-        *place = Place { at: Some(end), ahead };
+        let all = taken == received.len();
+        let (next, ahead) =
+            if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
+        let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
+        self.resolved.commit_span(lease, &commit, span).await?;
+        *stand = Stand { at: Some(next), ahead };
 
         // Lanes find the block decoded, without inflating again what was just made.
-        self.entries.remember(workspace, EntryBlock::of(first, encoded));
-        Progress::raise(&self.progress.partition(workspace, partition).resolved, end);
-        metrics::counter!("tracklayer_resolve_events_total").increment(received.len() as u64);
+        self.entries.remember(workspace, EntryBlock::of(first, encoded.into_iter().take(taken)));
+        Progress::raise(&self.progress.partition(workspace, partition).resolved, next.at);
+        metrics::counter!("tracklayer_resolve_events_total").increment(taken as u64);
         metrics::histogram!("tracklayer_resolve_round_seconds")
             .record(started.elapsed().unwrap_or_default().as_secs_f64());
-        trace_events(&received, &resolved.events, started);
+        trace_events(&received, committed, started);
         Ok(true)
+    }
+
+    /// Where the loop goes on: at the cursor. One that another journal has left behind ends its generation there.
+    async fn begin(&self, lease: &Lease) -> Result<Place, ResolveError> {
+        let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
+        let place = self.cursors.resolve_place(workspace, partition).await?;
+        let begun = place.record.is_some() || place.at == Position::new(1, partition.0, 0);
+        if self.journal.kind() == Kind::Postgres || begun {
+            return Ok(place);
+        }
+        Ok(self.cursors.open_generation(lease, place.at, FIRST_RECORD).await?)
+    }
+
+    /// The log is another one than before: what is left of it is read in a new generation. What of it was read already is
+    /// found to be a duplicate, since its claim names another position.
+    async fn open_generation(&self, lease: &Lease, ended: Place, why: &str) -> Result<Place, ResolveError> {
+        let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
+        let mut known: Vec<Record> = ended.record.into_iter().collect();
+        known.extend(self.resolved.known_records(workspace, partition, KNOWN_RECORDS).await?);
+        let begins = self.journal.surviving(workspace, partition, &known).await?.unwrap_or(FIRST_RECORD);
+        let place = self.cursors.open_generation(lease, ended.at, begins).await?;
+        metrics::counter!("tracklayer_journal_generations_opened_total").increment(1);
+        tracing::error!(
+            workspace = workspace.0,
+            partition = partition.0,
+            why,
+            ended = %ended.at,
+            record = begins.offset,
+            "the journal has another history: acknowledged events may be lost; a new generation begins"
+        );
+        Ok(place)
+    }
+
+    /// A block of as many events as it may hold, and how many these are.
+    fn fitting_block(
+        &self,
+        events: &[ResolvedEvent],
+        encoded: &[Bytes],
+    ) -> Result<(Block, usize), ResolveError> {
+        let mut taken = encoded.len();
+        loop {
+            let mut builder = BlockBuilder::default();
+            for (event, bytes) in events.iter().zip(encoded).take(taken) {
+                let minute = event.received_at.as_ref().map_or(0, |t| t.seconds.div_euclid(60));
+                builder.push(SourceId(event.source_id), minute, bytes);
+            }
+            let block =
+                builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
+            let fits = self.resolved.max_block_bytes().is_none_or(|most| block.stored_bytes() <= most);
+            if fits || taken <= 1 {
+                return Ok((block, taken));
+            }
+            taken = taken.div_ceil(2);
+        }
+    }
+
+    async fn trim(&self, lease: &Lease) {
+        let Some(snapshot) = self.config.snapshot() else { return };
+        let connections: Vec<_> = self.connections.of(lease.duty.workspace).iter().map(|c| c.id).collect();
+        let longest = Memory::of_config(&snapshot).longest();
+        let trimmed = retention::trim(
+            self.journal.as_ref(),
+            &self.resolved,
+            &self.cursors,
+            lease.duty,
+            &connections,
+            longest,
+        );
+        if let Err(error) = trimmed.await {
+            let (workspace, partition) = (lease.duty.workspace.0, lease.duty.partition.0);
+            tracing::warn!(workspace, partition, error = %error_chain(&error), "the journal was not trimmed");
+        }
     }
 
     /// The events of a range from a position on. What stands before a block that cannot be read is not held up by it.

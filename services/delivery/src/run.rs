@@ -8,7 +8,8 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Partition, Secret};
-use tracklayer_journal::PostgresJournal;
+use tracklayer_journal::Kind;
+use tracklayer_journal_kafka::KafkaFailure;
 use tracklayer_postgres::Limits;
 use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
 use tracklayer_rpc::follow::ConfigWatch;
@@ -28,6 +29,7 @@ use crate::oauth::Tokens;
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::resolve::{Resolver, error_chain, read_event};
+use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::lanes::LaneStore;
@@ -54,6 +56,21 @@ pub enum RunError {
     /// Redis.
     #[error("could not connect delivery to Redis")]
     Redis(#[from] redis::RedisError),
+    /// Kafka.
+    #[error("could not use kafka as the journal")]
+    Kafka(#[from] KafkaFailure),
+    /// The tables.
+    #[error("could not read delivery's cursors")]
+    Store(#[from] StoreError),
+    /// The installation changed its journal before the old one was read to its end.
+    #[error(
+        "`journal` was changed, and the one before is not read to its end ({partitions} partitions are left): start ingest with \
+         the new one, and delivery with the old one until nothing waits; from kafka there is no way back to postgres"
+    )]
+    JournalChanged {
+        /// How many.
+        partitions: usize,
+    },
     /// Addresses of the others.
     #[error("could not use the address of another service")]
     Connect(#[from] tracklayer_rpc::ConnectError),
@@ -85,9 +102,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let watch = ConfigWatch::start(control, shutdown.clone());
     let connections = Connections::new(watch.clone(), config.master_key.clone());
     let clients = Clients::new(identity, consent);
-    let journal = PostgresJournal::new(pool.clone());
-    let resolved = ResolvedStore::new(pool.clone());
-    let cursors = CursorStore::new(pool.clone());
+    let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
+    let resolved = ResolvedStore::over(pool.clone(), journal.resolved());
+    let cursors = CursorStore::beside(pool.clone(), journal.kind());
+    let partitions = cursors.of_another_journal().await?.len();
+    if partitions > 0 {
+        return Err(RunError::JournalChanged { partitions });
+    }
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();
     let sender = Sender::new(config.allow_private_webhooks)?;
@@ -96,11 +117,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
 
     let dedup = Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone());
+    let dedup = match journal.kind() {
+        Kind::Postgres => dedup,
+        Kind::Kafka => dedup.beside_a_log_that_may_change(),
+    };
     if let Err(error) = dedup.keeps_all_keys().await {
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
     let resolver = Arc::new(Resolver {
-        journal: journal.clone(),
+        journal: Arc::clone(&journal),
         resolved: resolved.clone(),
         cursors: cursors.clone(),
         dedup,
@@ -136,6 +161,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     readiness.set(false, "no configuration yet");
     let grpc = DeliveryGrpc::new(
         pool.clone(),
+        Arc::clone(&journal),
         connections.clone(),
         watch.clone(),
         config.control_address.clone(),
@@ -159,7 +185,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let supervisor = Supervisor::new(
         LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl),
         ttl,
-        CursorStore::new(lease_pool),
+        CursorStore::beside(lease_pool, config.journal),
         watch.clone(),
         readiness,
         Loops { quota, connections, watch, resolver, lanes },

@@ -1,9 +1,11 @@
 //! The story of one event: where it came from, its twin, profile, consent decision and every delivery.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use serde_json::{Value, json};
 use tracklayer_ids::{Partition, Position, WorkspaceId};
-use tracklayer_journal::PostgresJournal;
+use tracklayer_journal::{Journal, JournalError, Most};
 use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
@@ -18,6 +20,9 @@ use crate::subjects::proto_time;
 /// Blocks beyond resolve's cursor that are searched per partition.
 const MAX_UNRESOLVED_BLOCKS: i64 = 64;
 
+/// Blocks of one resolved range that are read for an event of it.
+const MAX_RECEIVED_BLOCKS: usize = 256;
+
 /// Why a story could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum StoryError {
@@ -26,14 +31,14 @@ pub enum StoryError {
     Store(#[from] StoreError),
     /// The journal.
     #[error("could not read the journal")]
-    Journal(#[from] tracklayer_journal::JournalError),
+    Journal(#[from] JournalError),
 }
 
 /// Tells stories.
 #[derive(Clone)]
 pub struct Stories {
     /// Received events.
-    pub journal: PostgresJournal,
+    pub journal: Arc<dyn Journal>,
     /// Resolved ones.
     pub resolved: ResolvedStore,
     /// Cursors.
@@ -78,10 +83,26 @@ impl Stories {
         workspace: WorkspaceId,
         position: Position,
     ) -> Result<Option<Event>, StoryError> {
-        let blocks = self.journal.read(workspace, position, 1).await?;
-        let Some(block) = blocks.first() else { return Ok(None) };
-        let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
-        Ok(block.events()?.get(step).and_then(|bytes| Event::decode(bytes.clone()).ok()))
+        let mut place = match self.resolved.received_place(workspace, position).await? {
+            Some(place) => place,
+            None => position.into(),
+        };
+        // Where the journal numbers records, what was resolved together may stand in several.
+        for _ in 0..MAX_RECEIVED_BLOCKS {
+            let blocks = match self.journal.read(workspace, place, Most::blocks(1)).await {
+                // It was trimmed: what is left of the event is what was made of it.
+                Err(JournalError::Changed { .. }) => Vec::new(),
+                read => read?,
+            };
+            let Some(block) = blocks.first() else { break };
+            if block.end() > position.offset {
+                let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
+                return Ok(block.events()?.get(step).and_then(|bytes| Event::decode(bytes.clone()).ok()));
+            }
+            place = place.after(&blocks, block.end().0 - place.at.offset.0);
+        }
+        let resolved = self.resolved_at(workspace, position).await?;
+        Ok(resolved.filter(|r| !r.event.is_empty()).and_then(|r| Event::decode(r.event).ok()))
     }
 
     async fn unresolved(
@@ -90,9 +111,9 @@ impl Stories {
         partition: Partition,
         message_id: &str,
     ) -> Result<Vec<(Position, Event)>, StoryError> {
-        let cursor = self.cursors.resolve(workspace, partition).await?;
+        let cursor = self.cursors.resolve_place(workspace, partition).await?;
         let mut found = Vec::new();
-        for block in self.journal.read(workspace, cursor, MAX_UNRESOLVED_BLOCKS).await? {
+        for block in self.journal.read(workspace, cursor, Most::blocks(MAX_UNRESOLVED_BLOCKS)).await? {
             for (step, bytes) in block.events()?.into_iter().enumerate() {
                 let event = Event::decode(bytes).ok().filter(|event| event.message_id == message_id);
                 let offset = tracklayer_ids::Offset(block.first.offset.0 + step as u64);
@@ -165,7 +186,10 @@ impl Stories {
         workspace: WorkspaceId,
         position: Position,
     ) -> Result<Option<ResolvedEvent>, StoryError> {
-        let blocks = self.resolved.read(workspace, position, 1).await?;
+        let blocks = match self.resolved.read(workspace, position, 1).await {
+            Err(StoreError::Trimmed) => Vec::new(),
+            read => read?,
+        };
         let Some(block) = blocks.first() else { return Ok(None) };
         let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
         Ok(block.events()?.get(step).and_then(|bytes| ResolvedEvent::decode(bytes.clone()).ok()))

@@ -23,7 +23,8 @@ async fn a_preview_asks_whose_the_key_is() {
     let connections = Connections::new(watch.clone(), key.clone());
     // Nobody answers there: whose a key is cannot be known.
     let control = "http://127.0.0.1:1".to_owned();
-    let delivery = DeliveryGrpc::new(database.pool.clone(), connections, watch, control, &key);
+    let journal = tracklayer_journal::PostgresJournal::new(database.pool.clone()).into();
+    let delivery = DeliveryGrpc::new(database.pool.clone(), journal, connections, watch, control, &key);
     let preview = async |bearer: Option<&str>| {
         let mut request =
             Request::new(PreviewRequest { connection_json: "{".to_owned(), ..PreviewRequest::default() });

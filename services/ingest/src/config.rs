@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::Kind;
+use tracklayer_journal_kafka::KafkaSettings;
 
 /// Everything that ingest can be told at start.
 #[derive(Debug, Clone, Deserialize)]
@@ -9,6 +11,18 @@ use tracklayer_ids::{MasterKey, Secret};
 pub struct Config {
     /// PostgreSQL, `postgres://user:password@host/database`. The primary.
     pub database_url: Secret<String>,
+    /// Where events are kept until they are delivered, `postgres` or `kafka`; the same for ingest and delivery.
+    #[serde(default)]
+    pub journal: Kind,
+    /// Brokers to begin with, `host:port,host:port`. Only for `kafka`.
+    #[serde(default)]
+    pub kafka_brokers: String,
+    /// What the names of this installation's topics begin with. Only for `kafka`.
+    #[serde(default = "default_kafka_prefix")]
+    pub kafka_prefix: String,
+    /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
+    #[serde(default = "default_kafka_replication")]
+    pub kafka_replication: u32,
     /// Redis, `redis://host:port`, for the look at claims. Absent: no look, repeats are stored and found later.
     #[serde(default)]
     pub redis_url: Option<Secret<String>>,
@@ -77,6 +91,12 @@ pub struct Config {
 fn no_key() -> MasterKey {
     MasterKey::new([0; 32])
 }
+fn default_kafka_prefix() -> String {
+    KafkaSettings::new("").prefix
+}
+fn default_kafka_replication() -> u32 {
+    KafkaSettings::new("").replication
+}
 fn default_database_connections() -> u32 {
     12
 }
@@ -131,6 +151,10 @@ impl Config {
     ) -> Self {
         Self {
             database_url,
+            journal: Kind::default(),
+            kafka_brokers: String::new(),
+            kafka_prefix: default_kafka_prefix(),
+            kafka_replication: default_kafka_replication(),
             redis_url: None,
             control_address,
             consent_address,
@@ -155,10 +179,23 @@ impl Config {
         }
     }
 
+    /// Where the Kafka cluster is, if there is one.
+    #[must_use]
+    pub fn kafka(&self) -> KafkaSettings {
+        KafkaSettings {
+            brokers: self.kafka_brokers.clone(),
+            prefix: self.kafka_prefix.clone(),
+            replication: self.kafka_replication,
+        }
+    }
+
     /// What is wrong with the settings, each with what is allowed.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = match self.journal {
+            Kind::Postgres => Vec::new(),
+            Kind::Kafka => self.kafka().problems(),
+        };
         let mut check = |fine: bool, problem: String| {
             if !fine {
                 problems.push(problem);
@@ -236,9 +273,11 @@ mod tests {
             narrowing_cache_seconds: 9_999,
             trace_sample_ratio: f64::NAN,
             public_protocol: Some("ftp".into()),
+            journal: Kind::Kafka,
+            kafka_replication: 0,
             ..config()
         };
-        assert_eq!(bad.problems().len(), 13, "{:?}", bad.problems());
+        assert_eq!(bad.problems().len(), 15, "{:?}", bad.problems());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracklayer_ids::Secret;
-use tracklayer_journal::{Appender, AppenderSettings, PostgresJournal};
+use tracklayer_journal::{Appender, AppenderSettings, Journal};
+use tracklayer_journal_kafka::KafkaFailure;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{GrpcServer, Listeners, Readiness, ServeError, connect_lazy, ops_router, serve_http};
 
@@ -23,8 +24,6 @@ use crate::rejected::RejectedEvents;
 
 /// How often time partitions are made and old rejected events forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
-/// Days for which the journal's time partitions are made in advance.
-const DAYS_AHEAD: i32 = 3;
 
 /// Why ingest could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +37,9 @@ pub enum RunError {
     /// The database.
     #[error("could not reach the database")]
     Database(#[from] tracklayer_postgres::PostgresError),
+    /// Kafka.
+    #[error("could not use kafka as the journal")]
+    Kafka(#[from] KafkaFailure),
     /// An address of another service.
     #[error("could not use the address of {service}")]
     Address {
@@ -81,8 +83,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let watch = ConfigWatch::start(control, shutdown.clone());
     // Stopped by itself, after the servers: what they accepted has to reach the disk.
     let appender_stop = CancellationToken::new();
-    let journal = PostgresJournal::new(pool.clone());
-    let appender = Appender::start(journal.clone(), appender_settings(&config), &appender_stop);
+    let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
+    let appender = Appender::start(Arc::clone(&journal), appender_settings(&config), &appender_stop);
     let rejected = RejectedEvents::new(pool, config.rejected_per_source_and_hour);
     let ingest = Arc::new(Ingest {
         watch: watch.clone(),
@@ -104,6 +106,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     readiness.set(false, "no configuration from control yet");
     let tasks = TaskTracker::new();
     tasks.spawn(follow_readiness(watch, readiness.clone(), shutdown.clone()));
+    let told = tracklayer_journal_kafka::tell_weaknesses(Arc::clone(&journal));
+    tasks.spawn(shutdown.clone().run_until_cancelled_owned(told));
     tasks.spawn(keep_house(journal, rejected, config.rejected_retention_hours, shutdown.clone()));
     tasks.close();
 
@@ -168,9 +172,9 @@ async fn follow_readiness(mut watch: ConfigWatch, readiness: Readiness, shutdown
     readiness.set(true, "");
 }
 
-/// Makes the journal's coming time partitions, and forgets old rejected events.
+/// Makes what the journal needs in the coming days, and forgets old rejected events.
 async fn keep_house(
-    journal: PostgresJournal,
+    journal: Arc<dyn Journal>,
     rejected: RejectedEvents,
     hours: u32,
     shutdown: CancellationToken,
@@ -181,8 +185,9 @@ async fn keep_house(
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        if let Err(error) = journal.ensure_partitions(DAYS_AHEAD).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "time partitions were not made");
+        if let Err(error) = journal.prepare().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the journal was not prepared for the coming days");
         }
         match rejected.forget_older_than(hours).await {
             Ok(0) => {}

@@ -142,6 +142,12 @@ struct DevArgs {
     /// A running Redis instead of a private one.
     #[arg(long)]
     redis_url: Option<String>,
+    /// The journal over this Kafka cluster instead of PostgreSQL, `host:port,host:port`.
+    #[arg(long)]
+    kafka_brokers: Option<String>,
+    /// What the names of its topics begin with: another one is another, empty journal.
+    #[arg(long, default_value = "tracklayer-dev")]
+    kafka_prefix: String,
     /// Free ports instead of the documented ones; they are in `dev.json` of the data folder.
     #[arg(long)]
     free_ports: bool,
@@ -162,6 +168,8 @@ impl DevArgs {
             data_dir,
             database_url: self.database_url.clone(),
             redis_url: self.redis_url.clone(),
+            kafka_brokers: self.kafka_brokers.clone(),
+            kafka_prefix: self.kafka_prefix.clone(),
             free_ports: self.free_ports,
             lease_ms: self.lease_ms,
             trace_sample_ratio: self.trace_sample_ratio,

@@ -28,6 +28,9 @@ pub struct BenchOptions {
     /// Events that go from receipt to three platforms.
     #[arg(long, default_value_t = 60_000)]
     pub end_to_end_events: usize,
+    /// The journal over this Kafka cluster instead of PostgreSQL, `host:port,host:port`.
+    #[arg(long)]
+    pub kafka_brokers: Option<String>,
 }
 
 struct Row {
@@ -47,6 +50,9 @@ pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
         data_dir: data_dir.clone(),
         database_url: None,
         redis_url: None,
+        kafka_brokers: options.kafka_brokers.clone(),
+        // Topics that are there from an earlier run would be taken for this one's.
+        kafka_prefix: format!("bench-{}", uuid::Uuid::new_v4().simple()),
         free_ports: true,
         lease_ms: 5_000,
         trace_sample_ratio: 0.0,

@@ -27,6 +27,10 @@ pub struct DevOptions {
     pub database_url: Option<String>,
     /// A running Redis instead of a private one.
     pub redis_url: Option<String>,
+    /// The journal over this Kafka cluster instead of PostgreSQL.
+    pub kafka_brokers: Option<String>,
+    /// What the names of its topics begin with.
+    pub kafka_prefix: String,
     /// Free ports instead of the documented ones.
     pub free_ports: bool,
     /// How long a lease holds without renewal, milliseconds.
@@ -327,7 +331,16 @@ pub fn environment(at: &DevAddresses, options: &DevOptions) -> BTreeMap<String, 
         ("TRACE_SAMPLE_RATIO", options.trace_sample_ratio.to_string()),
         ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
     ];
-    common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect()
+    // One machine has one broker: a second replica has no place.
+    let kafka = options.kafka_brokers.iter().flat_map(|brokers| {
+        [
+            ("JOURNAL", "kafka".to_owned()),
+            ("KAFKA_BROKERS", brokers.clone()),
+            ("KAFKA_PREFIX", options.kafka_prefix.clone()),
+            ("KAFKA_REPLICATION", "1".to_owned()),
+        ]
+    });
+    common.into_iter().chain(kafka).map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect()
 }
 
 async fn database(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(Option<LocalPostgres>, String)> {

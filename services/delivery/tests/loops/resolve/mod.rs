@@ -2,5 +2,6 @@
 
 mod backlog;
 mod generations;
+mod kafka;
 mod rig;
 mod unreadable;

@@ -58,7 +58,7 @@ impl Rig {
         let cursors = CursorStore::new(pool.clone());
         let progress = Progress::default();
         let resolver = Arc::new(Resolver {
-            journal: PostgresJournal::new(received),
+            journal: PostgresJournal::new(received).into(),
             resolved: resolved.clone(),
             cursors: cursors.clone(),
             dedup: Dedup::new(claims, DedupGenerationStore::new(pool.clone()), resolved.clone()),
@@ -72,7 +72,7 @@ impl Rig {
             suspects: Suspects::default(),
         });
         let shutdown = services.shutdown.clone();
-        let polling = progress.clone().poll(journal.clone(), cursors, Duration::from_millis(5), shutdown);
+        let polling = progress.clone().poll(journal.clone().into(), cursors, Duration::from_millis(5), shutdown);
         tokio::spawn(polling);
         Self { services, journal, resolved, resolver, progress, _redis: redis }
     }

@@ -108,11 +108,21 @@ pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: 
 pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     plan(slot, destination, now);
     settle_unrepeatable(slot, destination, now);
-    // It cannot go out again, but a request may have brought it: dead it is, and a person has to look.
-    let refused =
-        slot.verdict.as_ref().is_some_and(|v| v.state == State::Dead && v.reason != "outcome_unknown");
-    if refused && slot.unknown_since.is_some() {
-        slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+    // It does not go out again, but a request may have brought it. Whatever keeps it back by now (an opt-out, a connection that
+    // was turned off) would claim that the platform has not got it: dead it is, and a person has to look.
+    let Some(verdict) = slot.verdict.as_ref().filter(|_| slot.unknown_since.is_some()) else { return };
+    let kept_back = match verdict.state {
+        State::Dead => verdict.reason != "outcome_unknown",
+        State::Blocked | State::Filtered | State::Shadowed => true,
+        State::Waiting | State::Duplicate | State::Held | State::Delivered => false,
+    };
+    if kept_back {
+        let why = format!("{} {}", verdict.state.as_str(), verdict.reason);
+        let detail = format!(
+            "a request that carried this event ended without an answer, and it does not go out again ({}): look it up at the platform",
+            why.trim()
+        );
+        slot.settle(State::Dead, "outcome_unknown", &detail, now);
     }
 }
 
@@ -441,6 +451,34 @@ mod tests {
         assert_eq!(given_up(1, true), None, "inside the window");
         assert_eq!(given_up(47, true), dead, "two days ago: the first may have been taken");
         assert_eq!(given_up(0, false), dead, "where no repeat is recognised");
+    }
+
+    #[test]
+    fn what_a_request_may_have_brought_is_not_said_to_be_kept_back() {
+        let deny = |slot: &mut Slot| {
+            let deliverable = slot.deliverable.as_mut().unwrap();
+            deliverable.decision = Consent::Deny { reason: "opted_out".to_owned() };
+        };
+        let cases = [("live", State::Blocked), ("off", State::Filtered), ("shadow", State::Shadowed)];
+        for (mode, kept_back) in cases {
+            for (unknown_since, expected) in [(None, kept_back), (Some(now()), State::Dead)] {
+                let mut slot = order(0, "a", |_| {});
+                if kept_back == State::Blocked {
+                    deny(&mut slot);
+                }
+                slot.unknown_since = unknown_since;
+                plan_again(&mut slot, meta(mode).as_ref(), now());
+                let verdict = slot.verdict.unwrap();
+                assert_eq!(verdict.state, expected, "{mode}");
+                assert_eq!(
+                    verdict.reason == "outcome_unknown",
+                    unknown_since.is_some(),
+                    "{mode}: {verdict:?}"
+                );
+                let told = verdict.detail.contains(kept_back.as_str());
+                assert_eq!(told, unknown_since.is_some(), "{mode}: {verdict:?}");
+            }
+        }
     }
 
     /// A destination whose builder panics.

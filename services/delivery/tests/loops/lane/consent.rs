@@ -45,14 +45,8 @@ async fn an_opt_out_of_somebody_who_was_linked_after_resolve_stops_the_backlog()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_for_another_state_of_the_connection_is_asked_for_again() {
     let mut rig = Rig::new("meta_capi").await;
-    let device = rig.services.master_key.workspace(WORKSPACE).subject("anonymous_id", "ann");
-    let subject =
-        Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
-    let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![gpc_of(subject)] };
-    let recorded = rig.services.clients.consent.clone().record(request).await.unwrap().into_inner();
-    assert_eq!(recorded.narrowed, 1);
     // Whatever made resolve allow them, it knew of the signal: the log alone is no reason to ask again.
-    rig.decided_at = recorded.narrowing_seq;
+    rig.decided_at = opts_out(&rig, "ann").await;
     rig.resolved(&[order("m-1", "ann")]).await;
     rig.decided_for -= 1;
     rig.resolved(&[order("m-2", "ann")]).await;
@@ -60,6 +54,17 @@ async fn a_decision_for_another_state_of_the_connection_is_asked_for_again() {
     rig.ends_as(0, State::Delivered).await;
     rig.ends_as(1, State::Blocked).await;
     assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
+}
+
+/// Somebody's browser says GPC; the number of that in the narrowing log.
+pub(super) async fn opts_out(rig: &Rig, visitor: &str) -> i64 {
+    let device = rig.services.master_key.workspace(WORKSPACE).subject("anonymous_id", visitor);
+    let subject =
+        Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
+    let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![gpc_of(subject)] };
+    let recorded = rig.services.clients.consent.clone().record(request).await.unwrap().into_inner();
+    assert_eq!(recorded.narrowed, 1);
+    recorded.narrowing_seq
 }
 
 fn gpc_of(subject: Subject) -> RecordItem {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracklayer_delivery::ledger::State;
 use tracklayer_sandbox::{Fault, How, Options, Platform};
 
+use super::consent::opts_out;
 use super::rig::{Rig, order};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +39,28 @@ async fn an_intent_of_an_earlier_holder_is_repeated_inside_the_window_and_given_
     rig.ends_as(1, State::Delivered).await;
     assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
     assert_eq!(rig.number("select count(*) from delivery.intent").await, 0, "both have their outcome");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_been_sent_before_an_opt_out_is_neither_repeated_nor_said_to_be_kept_back() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.services
+        .run(
+            "insert into delivery.intent
+             (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets, started_at)
+         values (1, 7, 0, gen_random_uuid(), 0, 1, '{0}', now() - interval '1 minute')",
+        )
+        .await;
+    rig.resolved(&[order("m-1", "ann"), order("m-2", "ann"), order("m-3", "bob")]).await;
+    opts_out(&rig, "ann").await;
+    rig.start().await;
+    let dead = rig.ends_as(0, State::Dead).await;
+    assert_eq!(dead.reason, "outcome_unknown");
+    assert!(dead.detail.contains("does not go out again (blocked"), "{dead:?}");
+    rig.ends_as(1, State::Blocked).await;
+    rig.ends_as(2, State::Delivered).await;
+    let counted = rig.sandbox.counted(Platform::Meta);
+    assert_eq!(counted.iter().map(|c| c.event_id.as_str()).collect::<Vec<_>>(), ["m-3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

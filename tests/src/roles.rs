@@ -64,7 +64,7 @@ impl Processes {
             ("DELIVERY_ADDRESS", at.delivery.clone()),
             ("LEASE_MS", options.lease_ms.unwrap_or(5_000).to_string()),
             ("TRACE_SAMPLE_RATIO", options.trace_sample_ratio.unwrap_or(0.01).to_string()),
-            ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
+            ("ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
         ];
         let mut environment: Vec<(String, String)> =
             common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect();

@@ -38,8 +38,8 @@ pub struct Config {
     pub entry_cache_bytes: u64,
     /// Connections to PostgreSQL, 4 to 200.
     pub database_connections: u32,
-    /// Whether webhook connections may go to private addresses: an operator's word for the whole installation.
-    pub allow_private_webhooks: bool,
+    /// Whether connections may go to private addresses: an operator's word for the whole installation.
+    pub allow_private_addresses: bool,
 }
 
 fn no_key() -> MasterKey {

@@ -50,7 +50,7 @@ impl Resolve for PublicOnly {
 }
 
 impl Sender {
-    /// `allow_private`: whether webhooks may go to private addresses (an operator's word, never a workspace's).
+    /// `allow_private`: whether requests may go to private addresses (an operator's word, never a workspace's).
     ///
     /// # Errors
     /// The TLS set-up is not usable.
@@ -70,21 +70,14 @@ impl Sender {
         })
     }
 
-    /// Sends a request to an ad platform's address.
+    /// Sends a request. Every kind of connection lets a workspace choose the address (a receiver's, `base_url`, `token_url`):
+    /// private ones are refused.
     ///
     /// # Errors
     /// See [`SendError`]: only `NotSent` is a certain failure.
     pub async fn send(&self, request: &HttpRequest, timeout: Duration) -> Result<Answer, SendError> {
-        run(&self.open, request, timeout).await
-    }
-
-    /// Sends a request to an address that a customer chose: private ones are refused.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub async fn send_guarded(&self, request: &HttpRequest, timeout: Duration) -> Result<Answer, SendError> {
         if self.allow_private {
-            return self.send(request, timeout).await;
+            return run(&self.open, request, timeout).await;
         }
         let url =
             url::Url::parse(&request.url).map_err(|e| SendError::NotSent(format!("no address: {e}")))?;
@@ -132,5 +125,42 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, SendError
             Ok(None) => return Ok(body),
             Err(error) => return Err(SendError::Unknown(crate::resolve::error_chain(&error.without_url()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a request to a listener of this machine, under that host, was answered.
+    async fn reaches(sender: &Sender, host: &str) -> bool {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answering = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1_024];
+            let read = tokio::io::AsyncReadExt::read(&mut connection, &mut request).await.unwrap();
+            assert!(read > 0, "it connected and asked nothing");
+            let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut connection, answer).await.unwrap();
+        });
+        let request = HttpRequest::get(format!("http://{host}:{port}/"));
+        let sent = sender.send(&request, Duration::from_secs(5)).await;
+        answering.abort();
+        match sent {
+            Ok(answer) => answer.status == 204,
+            Err(SendError::NotSent(_)) => false,
+            Err(SendError::Unknown(why)) => panic!("it was written: {why}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_address_that_a_workspace_chose_leads_into_the_private_network() {
+        let guarded = Sender::new(false).unwrap();
+        let allowed = Sender::new(true).unwrap();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1", "2130706433"] {
+            assert!(!reaches(&guarded, host).await, "{host}");
+        }
+        assert!(reaches(&allowed, "127.0.0.1").await, "an operator may allow it");
     }
 }

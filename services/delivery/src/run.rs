@@ -111,7 +111,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     }
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();
-    let sender = Sender::new(config.allow_private_webhooks)?;
+    let sender = Sender::new(config.allow_private_addresses)?;
     // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
     let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
     let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;

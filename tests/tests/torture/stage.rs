@@ -97,7 +97,7 @@ impl Stage {
                 ("DELIVERY_ADDRESS", format!("http://{}", to("delivery"))),
                 ("LEASE_MS", LEASE.as_millis().to_string()),
                 ("TRACE_SAMPLE_RATIO", "0".to_owned()),
-                ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
+                ("ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ];
             replica.environment =
                 common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect();

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Kind, Limits};
+use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Limits};
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
 
@@ -255,16 +255,7 @@ async fn send(
 ) -> Result<Answer, SendError> {
     let timeout = destination.limits().timeout;
     let begun = SystemTime::now();
-    let answer = match destination.kind() {
-        // The one kind whose address a workspace chooses freely.
-        Kind::Webhook => sender.send_guarded(request, timeout).await,
-        Kind::MetaCapi
-        | Kind::GoogleDataManager
-        | Kind::GoogleAds
-        | Kind::Ga4Mp
-        | Kind::TiktokEvents
-        | Kind::Warehouse => sender.send(request, timeout).await,
-    };
+    let answer = sender.send(request, timeout).await;
     metrics::histogram!("tracklayer_delivery_request_seconds", "kind" => destination.kind().as_str())
         .record(begun.elapsed().unwrap_or_default().as_secs_f64());
     answer

@@ -329,7 +329,7 @@ pub fn environment(at: &DevAddresses, options: &DevOptions) -> BTreeMap<String, 
         ("DELIVERY_ADDRESS", at.delivery.clone()),
         ("LEASE_MS", options.lease_ms.to_string()),
         ("TRACE_SAMPLE_RATIO", options.trace_sample_ratio.to_string()),
-        ("ALLOW_PRIVATE_WEBHOOKS", "true".to_owned()),
+        ("ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
     ];
     // One machine has one broker: a second replica has no place.
     let kafka = options.kafka_brokers.iter().flat_map(|brokers| {

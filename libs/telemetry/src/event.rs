@@ -16,6 +16,12 @@ use crate::{TraceParent, ids};
 /// The tracer's name.
 const TRACER: &str = "tracklayer";
 
+/// Whether spans of an event with this traceparent are recorded at all: asked before attributes are put together.
+#[must_use]
+pub fn is_sampled(traceparent: &str) -> bool {
+    TraceParent::parse(traceparent).is_some_and(|parent| parent.sampled)
+}
+
 /// Records a finished span under the given parent. Gives the traceparent for what happens next in the same trace, or `None`
 /// (and records nothing) where the parent is not sampled or malformed, or no collector is configured: carry on the old one.
 ///

@@ -13,7 +13,7 @@ mod start;
 pub mod traceparent;
 
 pub use config::{LogFormat, TelemetryConfig};
-pub use event::{event_span, first_event_span};
+pub use event::{event_span, first_event_span, is_sampled};
 pub use recorder::{install_recorder, render_metrics};
 pub use start::{Guard, TelemetryError, init};
 pub use traceparent::{TraceParent, new_traceparent};

@@ -29,7 +29,7 @@ use crate::retention::{self, Trim};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::{ResolvedCommit, ResolvedStore, Span};
-use crate::subjects::{self, ServiceUnavailable};
+use crate::subjects::{self, Asked, ServiceUnavailable};
 use crate::suspects::{Care, Suspects};
 
 /// Events that one round takes, if that many wait; a block is never cut.
@@ -388,11 +388,15 @@ impl Resolver {
                 ttl: memory.of(workspace, SourceId(event.source_id)),
             })
             .collect();
-        let events: Vec<&Event> = good.iter().map(|(_, event, _)| *event).collect();
+        let asked: Vec<Asked<'_>> =
+            good.iter().map(|(_, event, _)| Asked::about(event, workspace, snapshot)).collect();
         // Independent of each other: duplicates' identifiers are recorded too, and recording them again changes nothing.
         let claims = async { Ok(self.dedup.claim(workspace, &wanted, &memory).await?) };
-        let identities = async { Ok(subjects::resolve(&self.clients, workspace, snapshot, &events).await?) };
-        let ((dedup_generation, claimed), identities) =
+        let identities = async {
+            let before = subjects::newest_narrowing(&self.clients, workspace).await?;
+            Ok((before, subjects::resolve(&self.clients, workspace, &asked).await?))
+        };
+        let ((dedup_generation, claimed), (narrowing_before, identities)) =
             tokio::try_join!(claims, identities).map_err(|error: ResolveError| error)?;
         for (answer, count) in tally(&claimed) {
             metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
@@ -400,11 +404,13 @@ impl Resolver {
 
         let connections = self.connections.of(workspace);
         let destinations: Vec<_> = connections.iter().filter_map(|c| c.consent_query()).collect();
-        let pairs: Vec<(&Event, &ResolvedIdentity)> = events.iter().copied().zip(&identities).collect();
+        let pairs: Vec<(&Asked<'_>, &ResolvedIdentity)> = asked.iter().zip(&identities).collect();
         let key = self.master_key.workspace(workspace);
         let decided =
             subjects::decide(&self.clients, workspace, &key, snapshot, &pairs, &destinations, true).await?;
 
+        // Who they are was asked first: what was narrowed in between is looked at again before the send.
+        let narrowing_seq = decided.narrowing_seq.min(narrowing_before);
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
         let parts = good.iter().zip(claimed).zip(identities).zip(decided.decisions);
         for ((((index, event, _), claimed), identity), mut decision) in parts {
@@ -428,7 +434,7 @@ impl Resolver {
                 subject_keys: identity.subject_keys.into_iter().map(Bytes::from).collect(),
                 known_click_ids: identity.click_ids.filter(|_| winner),
                 decisions: if winner { decision.destinations } else { Vec::new() },
-                narrowing_seq: decided.narrowing_seq,
+                narrowing_seq,
                 poisoned: String::new(),
                 message_id: event.message_id.clone(),
                 source_id: event.source_id,
@@ -477,6 +483,9 @@ fn trace_events(received: &[Received], resolved: &[ResolvedEvent], started: Syst
     let ended = SystemTime::now();
     for (received, resolved) in received.iter().zip(resolved) {
         let Ok(event) = &received.event else { continue };
+        if !tracklayer_telemetry::is_sampled(&event.traceparent) {
+            continue;
+        }
         let outcome = if resolved.duplicate.is_some() { "duplicate" } else { "winner" };
         let attributes = [("position", received.position.to_string()), ("dedup", outcome.to_owned())];
         let _ = tracklayer_telemetry::event_span("resolve", &event.traceparent, started, ended, &attributes);

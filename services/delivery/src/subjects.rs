@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use tracklayer_event::identifiers::{EventIdentifier, Level, identifiers_of};
 use tracklayer_ids::{SourceId, WorkspaceId, WorkspaceKey};
 use tracklayer_proto::consent::v1::{
-    DecideItem, DecideRequest, DecideResponse, DestinationQuery, Place, Subject, SubjectLevel,
+    DecideItem, DecideRequest, DecideResponse, DestinationQuery, Place, ReadNarrowingRequest, Subject,
+    SubjectLevel,
 };
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::{Identifier, ResolveItem, ResolveRequest, ResolvedIdentity};
@@ -30,12 +31,38 @@ fn unavailable(service: &'static str) -> impl Fn(tonic::Status) -> ServiceUnavai
     move |status| ServiceUnavailable { service, status: Box::new(status) }
 }
 
-/// The identifiers of an event, as its source names them.
-#[must_use]
-pub fn identifiers(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> Vec<EventIdentifier> {
+/// An event that identity and consent are asked about, and its identifiers: found once for both.
+#[derive(Debug, Clone)]
+pub struct Asked<'e> {
+    /// The event.
+    pub event: &'e Event,
+    /// Its identifiers, as its source names them.
+    pub identifiers: Vec<EventIdentifier>,
+}
+
+impl<'e> Asked<'e> {
+    /// Finds the identifiers.
+    #[must_use]
+    pub fn about(event: &'e Event, workspace: WorkspaceId, snapshot: &Snapshot) -> Self {
+        Self { event, identifiers: identifiers(event, workspace, snapshot) }
+    }
+}
+
+fn identifiers(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> Vec<EventIdentifier> {
     let source = snapshot.source(workspace, SourceId(event.source_id));
     let user_id_type = source.map_or("user_id", |s| s.user_id_type.as_str());
     identifiers_of(event, if user_id_type.is_empty() { "user_id" } else { user_id_type })
+}
+
+/// The newest number of the workspace's narrowing log. Asked before [`resolve`]: a merge or split that identity answers too
+/// late to be seen in its answer has a higher one, so that a decision from here on counts as older than it.
+///
+/// # Errors
+/// Consent is away.
+pub async fn newest_narrowing(clients: &Clients, workspace: WorkspaceId) -> Result<i64, ServiceUnavailable> {
+    let request = ReadNarrowingRequest { workspace_id: workspace.0, after_seq: i64::MAX, limit: 1 };
+    let answer = clients.consent.clone().read_narrowing(request).await.map_err(unavailable("consent"))?;
+    Ok(answer.into_inner().newest_seq)
 }
 
 /// Asks identity about events, in their order.
@@ -45,12 +72,11 @@ pub fn identifiers(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -
 pub async fn resolve(
     clients: &Clients,
     workspace: WorkspaceId,
-    snapshot: &Snapshot,
-    events: &[&Event],
+    events: &[Asked<'_>],
 ) -> Result<Vec<ResolvedIdentity>, ServiceUnavailable> {
     let mut answers = Vec::with_capacity(events.len());
     for chunk in events.chunks(MAX_ITEMS) {
-        let items = chunk.iter().map(|event| resolve_item(event, workspace, snapshot)).collect();
+        let items = chunk.iter().map(resolve_item).collect();
         let request = ResolveRequest { workspace_id: workspace.0, items };
         let mut identity = clients.identity.clone();
         let answer = identity.resolve(request).await.map_err(unavailable("identity"))?.into_inner();
@@ -63,11 +89,13 @@ pub async fn resolve(
     Ok(answers)
 }
 
-fn resolve_item(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> ResolveItem {
-    let identifiers = identifiers(event, workspace, snapshot)
-        .into_iter()
-        .map(|id| Identifier { r#type: id.r#type, value: id.value })
+fn resolve_item(asked: &Asked<'_>) -> ResolveItem {
+    let identifiers = asked
+        .identifiers
+        .iter()
+        .map(|id| Identifier { r#type: id.r#type.clone(), value: id.value.clone() })
         .collect();
+    let event = asked.event;
     ResolveItem {
         identifiers,
         click_ids: event.click_ids.clone(),
@@ -87,7 +115,7 @@ pub async fn decide(
     workspace: WorkspaceId,
     key: &WorkspaceKey,
     snapshot: &Snapshot,
-    events: &[(&Event, &ResolvedIdentity)],
+    events: &[(&Asked<'_>, &ResolvedIdentity)],
     destinations: &[DestinationQuery],
     record: bool,
 ) -> Result<DecideResponse, ServiceUnavailable> {
@@ -97,7 +125,7 @@ pub async fn decide(
             workspace_id: workspace.0,
             items: chunk
                 .iter()
-                .map(|(event, identity)| decide_item(event, identity, workspace, key, snapshot))
+                .map(|(asked, identity)| decide_item(asked, identity, workspace, key, snapshot))
                 .collect(),
             destinations: destinations.to_vec(),
             record,
@@ -122,13 +150,15 @@ pub async fn decide(
 /// One event as consent is asked about it.
 #[must_use]
 pub fn decide_item(
-    event: &Event,
+    asked: &Asked<'_>,
     identity: &ResolvedIdentity,
     workspace: WorkspaceId,
     key: &WorkspaceKey,
     snapshot: &Snapshot,
 ) -> DecideItem {
-    let mut subjects: Vec<Subject> = identifiers(event, workspace, snapshot)
+    let event = asked.event;
+    let mut subjects: Vec<Subject> = asked
+        .identifiers
         .iter()
         .map(|id| Subject {
             key: key.subject(&id.r#type, &id.value).0.to_vec(),

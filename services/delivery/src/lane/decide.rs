@@ -12,7 +12,7 @@ use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
-use crate::subjects;
+use crate::subjects::{self, Asked};
 
 /// How often a decision may change under a request before the lane waits instead.
 const MAX_REDECISIONS: usize = 3;
@@ -85,16 +85,18 @@ impl Lane {
             .iter()
             .filter_map(|i| slots[*i].deliverable.as_ref().map(|d| Arc::clone(&d.event)))
             .collect();
-        let borrowed: Vec<&Event> = events.iter().map(AsRef::as_ref).collect();
-        let identities = subjects::resolve(&self.context.clients, workspace, &snapshot, &borrowed).await?;
-        let pairs: Vec<(&Event, &ResolvedIdentity)> = borrowed.iter().copied().zip(&identities).collect();
+        let asked: Vec<Asked<'_>> =
+            events.iter().map(|event| Asked::about(event, workspace, &snapshot)).collect();
+        let narrowing_before = subjects::newest_narrowing(&self.context.clients, workspace).await?;
+        let identities = subjects::resolve(&self.context.clients, workspace, &asked).await?;
+        let pairs: Vec<(&Asked<'_>, &ResolvedIdentity)> = asked.iter().zip(&identities).collect();
         let key = self.context.master_key.workspace(workspace);
         let answer =
             subjects::decide(&self.context.clients, workspace, &key, &snapshot, &pairs, &[query], false)
                 .await?;
         for ((index, decision), identity) in which.iter().zip(answer.decisions).zip(identities) {
             let slot = &mut slots[*index];
-            slot.decided_at = answer.narrowing_seq;
+            slot.decided_at = answer.narrowing_seq.min(narrowing_before);
             slot.decided_on = asked_at;
             slot.decided_for = connection.revision;
             // Whom the person is linked to by now: a narrowing may name only them.

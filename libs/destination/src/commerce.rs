@@ -8,7 +8,8 @@ use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Number, Value};
 
 use crate::connection::Connection;
-use crate::deliverable::{Deliverable, lookup, text_of};
+use crate::deliverable::{Deliverable, text_of};
+use crate::json::Json;
 use crate::outcome::{Note, Refusal, RefusalCode};
 
 /// What a purchase is worth.
@@ -97,11 +98,11 @@ pub const CONTENT_ID_FROM: [&str; 2] = ["product_id", "sku"];
 #[must_use]
 pub fn products(event: &Deliverable, id_from: &[String]) -> Vec<Product> {
     match event.property("products") {
-        Some(Value::Array(list)) => {
-            list.iter().filter(|v| v.is_object()).map(|v| product(v, id_from)).collect()
+        Some(Json::List(list)) => {
+            list.iter().filter(|v| v.as_object().is_some()).map(|v| product(v, id_from)).collect()
         }
         _ => {
-            let single = product(&event.properties, id_from);
+            let single = product(event.properties(), id_from);
             if single.id.is_some() { vec![single] } else { Vec::new() }
         }
     }
@@ -110,21 +111,21 @@ pub fn products(event: &Deliverable, id_from: &[String]) -> Vec<Product> {
 /// Whether the event carries a list of products.
 #[must_use]
 pub fn has_product_list(event: &Deliverable) -> bool {
-    matches!(event.property("products"), Some(Value::Array(list)) if !list.is_empty())
+    matches!(event.property("products"), Some(Json::List(list)) if !list.is_empty())
 }
 
-fn product(value: &Value, id_from: &[String]) -> Product {
-    let text = |key: &str| lookup(value, key).and_then(text_of);
+fn product(value: Json<'_>, id_from: &[String]) -> Product {
+    let text = |key: &str| value.at(key).and_then(text_of);
     Product {
         id: id_from.iter().find_map(|key| text(key)),
         name: text("name"),
         brand: text("brand"),
-        category: lookup(value, "category").and_then(joined),
+        category: value.at("category").and_then(joined),
         variant: text("variant"),
         coupon: text("coupon"),
-        price: lookup(value, "price").and_then(decimal_of).filter(|p| !p.is_sign_negative() || p.is_zero()),
-        quantity: lookup(value, "quantity").and_then(decimal_of).map_or(1, at_least_one),
-        position: lookup(value, "position").and_then(decimal_of).and_then(|d| d.to_u32()),
+        price: value.at("price").and_then(decimal_of).filter(|p| !p.is_sign_negative() || p.is_zero()),
+        quantity: value.at("quantity").and_then(decimal_of).map_or(1, at_least_one),
+        position: value.at("position").and_then(decimal_of).and_then(|d| d.to_u32()),
         affiliation: text("affiliation"),
     }
 }
@@ -135,9 +136,9 @@ fn at_least_one(quantity: Decimal) -> u32 {
 
 /// A text, or a list of texts joined by commas.
 #[must_use]
-pub fn joined(value: &Value) -> Option<String> {
-    match value {
-        Value::Array(list) => {
+pub fn joined<'a>(value: impl Into<Json<'a>>) -> Option<String> {
+    match value.into() {
+        Json::List(list) => {
             let parts: Vec<String> = list.iter().filter_map(text_of).collect();
             (!parts.is_empty()).then(|| parts.join(","))
         }
@@ -163,12 +164,12 @@ pub fn pieces(products: &[Product]) -> u64 {
 
 /// An amount: a JSON number, or text that is a plain decimal number.
 #[must_use]
-pub fn decimal_of(value: &Value) -> Option<Decimal> {
+pub fn decimal_of<'a>(value: impl Into<Json<'a>>) -> Option<Decimal> {
     let read = |s: &str| Decimal::from_str(s).or_else(|_| Decimal::from_scientific(s)).ok();
-    match value {
-        Value::Number(n) => read(&n.to_string()),
-        Value::String(s) => read(s.trim()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    match value.into() {
+        Json::Number(n) => read(&n.to_string()),
+        Json::Text(s) => read(s.trim()),
+        Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
     }
     .map(|d| d.normalize())
 }
@@ -202,7 +203,7 @@ impl Currency {
     pub fn of(connection: &Connection, event: &Deliverable) -> Self {
         match connection.find(event, "currency", &["properties.currency"]) {
             None => Self::Absent,
-            Some(value) => currency_code(&value).map_or(Self::Wrong, Self::Code),
+            Some(value) => currency_code(value).map_or(Self::Wrong, Self::Code),
         }
     }
 
@@ -230,7 +231,7 @@ impl Currency {
 }
 
 /// A currency to pay in: metals, funds and test codes are none, and the platforms refuse them.
-fn currency_code(value: &Value) -> Option<String> {
+fn currency_code<'a>(value: impl Into<Json<'a>>) -> Option<String> {
     tracklayer_normalise::money::currency(&text_of(value)?).map(str::to_owned)
 }
 
@@ -314,7 +315,7 @@ fn minor_digits(currency: Option<&str>) -> u32 {
 /// Whether an order id holds an e-mail address or a phone number, which Google forbids and nobody should send.
 #[must_use]
 pub fn order_id_is_personal(order_id: &str) -> bool {
-    crate::connection::looks_personal(&Value::String(order_id.to_owned()))
+    crate::connection::looks_personal(Json::Text(order_id))
         || order_id.contains('@')
         || order_id.contains("%40")
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::commerce::Worth;
-use crate::deliverable::{Consent, Deliverable, lookup, text_of};
+use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::destination::ConsentQuery;
 use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
+use crate::json::Json;
 use crate::mapping::{EventFilter, EventMap, wants};
 use crate::outcome::{Note, Refusal, RefusalCode, Skip};
 
@@ -64,6 +65,8 @@ pub struct Connection {
     pub map: EventMap,
     /// What a purchase is worth.
     pub worth: Worth,
+    /// Whether the document says where something about the person is, so that what others read of the event is not its own.
+    pub has_own_person_fields: bool,
     field_map: BTreeMap<String, Paths>,
     constants: BTreeMap<String, Value>,
     event_id_from: Vec<String>,
@@ -106,6 +109,9 @@ impl Connection {
                 from_products: document.value_fallback.is_some()
                     || workspace.value_fallback.as_deref() == Some("products"),
             },
+            has_own_person_fields: crate::person::FIELDS.iter().any(|field| {
+                document.field_map.contains_key(*field) || document.constants.contains_key(*field)
+            }),
             field_map: document.field_map.clone(),
             constants: document.constants.clone(),
             event_id_from: paths(&document.event_id_from, &["properties.event_id", "messageId"]),
@@ -156,18 +162,18 @@ impl Connection {
 
     /// A field's value: the document's own paths first, then `defaults`, then its constant.
     #[must_use]
-    pub fn find(&self, event: &Deliverable, field: &str, defaults: &[&str]) -> Option<Value> {
+    pub fn find<'a>(&'a self, event: &'a Deliverable, field: &str, defaults: &[&str]) -> Option<Json<'a>> {
         self.field_map
             .get(field)
             .and_then(|paths| paths.iter().find_map(|path| event.get(path)))
             .or_else(|| defaults.iter().find_map(|path| event.get(path)))
-            .or_else(|| self.constants.get(field).filter(|v| !v.is_null()).cloned())
+            .or_else(|| self.constants.get(field).filter(|v| !v.is_null()).map(Json::from))
     }
 
     /// The same as text.
     #[must_use]
     pub fn text(&self, event: &Deliverable, field: &str, defaults: &[&str]) -> Option<String> {
-        text_of(&self.find(event, field, defaults)?)
+        text_of(self.find(event, field, defaults)?)
     }
 
     /// The event's id at the platform: never empty, since ingest gives every event a message_id.
@@ -175,14 +181,14 @@ impl Connection {
     pub fn event_id(&self, event: &Deliverable) -> String {
         self.event_id_from
             .iter()
-            .find_map(|path| text_of(&event.get(path)?))
+            .find_map(|path| text_of(event.get(path)?))
             .unwrap_or_else(|| event.event.message_id.clone())
     }
 
     /// The person's id at the platform, before normalisation.
     #[must_use]
     pub fn external_id(&self, event: &Deliverable) -> Option<String> {
-        self.external_id_from.iter().find_map(|path| text_of(&event.get(path)?))
+        self.external_id_from.iter().find_map(|path| text_of(event.get(path)?))
     }
 
     /// Custom fields with this prefix, prefix cut off: maps first, constants where nothing is there. What looks like an e-mail
@@ -198,7 +204,7 @@ impl Connection {
             if let (Some(name), Some(value)) =
                 (key.strip_prefix(prefix), paths.iter().find_map(|path| event.get(path)))
             {
-                fields.insert(name.to_owned(), value);
+                fields.insert(name.to_owned(), value.to_value());
             }
         }
         for (key, value) in &self.constants {
@@ -207,7 +213,7 @@ impl Connection {
             }
         }
         fields.retain(|name, value| {
-            let personal = looks_personal(value);
+            let personal = looks_personal(&*value);
             if personal {
                 notes.push(Note::rejected(format!("{prefix}{name}"), "looks like personal data"));
             }
@@ -220,17 +226,17 @@ impl Connection {
 /// Other properties that may go along as custom ones: plain values whose key names nothing personal and is not in `taken`.
 #[must_use]
 pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, Value> {
-    let Some(properties) = event.properties.as_object() else { return Map::new() };
+    let Some(properties) = event.properties().as_object() else { return Map::new() };
     properties
         .iter()
         .filter(|(key, value)| {
-            matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
-                && lookup(value, "").is_some()
-                && !taken.contains(&key.as_str())
+            matches!(value, Json::Text(_) | Json::Number(_) | Json::Bool(_))
+                && value.present().is_some()
+                && !taken.contains(key)
                 && !names_a_person(key)
-                && !looks_personal(value)
+                && !looks_personal(*value)
         })
-        .map(|(key, value)| (key.clone(), value.clone()))
+        .map(|(key, value)| (key.to_owned(), value.to_value()))
         .collect()
 }
 
@@ -281,12 +287,12 @@ fn names_a_person(key: &str) -> bool {
 
 /// Whether a value looks like an e-mail address or an international phone number, or holds one in a list or object.
 #[must_use]
-pub fn looks_personal(value: &Value) -> bool {
-    let text = match value {
-        Value::String(text) => text.trim(),
-        Value::Array(list) => return list.iter().any(looks_personal),
-        Value::Object(map) => return map.values().any(looks_personal),
-        Value::Null | Value::Bool(_) | Value::Number(_) => return false,
+pub fn looks_personal<'a>(value: impl Into<Json<'a>>) -> bool {
+    let text = match value.into() {
+        Json::Text(text) => text.trim(),
+        Json::List(list) => return list.iter().any(looks_personal),
+        Json::Object(members) => return members.iter().any(|(_, value)| looks_personal(value)),
+        Json::Null | Json::Bool(_) | Json::Number(_) => return false,
     };
     let mail = text
         .split_once('@')

@@ -1,11 +1,14 @@
 //! An event with everything that resolve found out about it, its JSON parsed once for all connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde_json::Value;
 use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
+
+use crate::json::{Json, ParsedJson};
+use crate::mapping::{folded, map_name};
+use crate::person::Person;
 
 /// What the consent firewall decided for this event and this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,14 +90,9 @@ pub struct OrderState {
 pub struct Deliverable {
     /// The event as ingest accepted it.
     pub event: Arc<Event>,
-    /// `properties`, an object or null.
-    pub properties: Arc<Value>,
-    /// `traits`, an object or null.
-    pub traits: Arc<Value>,
-    /// `context`, an object or null.
-    pub context: Arc<Value>,
-    /// `integrations`, an object or null.
-    pub integrations: Arc<Value>,
+    json: Arc<ParsedJson>,
+    person: Arc<OnceLock<Person>>,
+    folded_name: Arc<str>,
     /// Ids known for the person or device from earlier events.
     pub known_click_ids: Arc<ClickIds>,
     /// The profile's canonical key, hex; empty if unknown.
@@ -116,12 +114,12 @@ impl Deliverable {
         decision: Consent,
         order_state: Option<OrderState>,
     ) -> Self {
-        let parse = |bytes: &[u8]| Arc::new(serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null));
+        let parts: [&[u8]; 4] =
+            [&event.properties_json, &event.traits_json, &event.context_json, &event.integrations_json];
         Self {
-            properties: parse(&event.properties_json),
-            traits: parse(&event.traits_json),
-            context: parse(&event.context_json),
-            integrations: parse(&event.integrations_json),
+            json: Arc::new(ParsedJson::parse(&parts)),
+            person: Arc::default(),
+            folded_name: folded(map_name(&event)).into(),
             event: Arc::new(event),
             known_click_ids: Arc::new(known_click_ids),
             canonical_key_hex: canonical_key_hex.into(),
@@ -146,14 +144,14 @@ impl Deliverable {
     /// A value by its path from the top of the Segment event: `properties.order_id`, `context.traits.email`, `userId`,
     /// `messageId`. Empty texts and nulls count as absent.
     #[must_use]
-    pub fn get(&self, path: &str) -> Option<Value> {
-        let text = |s: &str| (!s.is_empty()).then(|| Value::String(s.to_owned()));
+    pub fn get(&self, path: &str) -> Option<Json<'_>> {
+        let text = |s| Some(Json::Text(s)).filter(|_| !str::is_empty(s));
         let (head, rest) = path.split_once('.').unwrap_or((path, ""));
-        let root: &Value = match head {
-            "properties" => &self.properties,
-            "traits" => &self.traits,
-            "context" => &self.context,
-            "integrations" => &self.integrations,
+        let root = match head {
+            "properties" => self.properties(),
+            "traits" => self.traits(),
+            "context" => self.context_object(),
+            "integrations" => self.integrations(),
             "messageId" | "message_id" => return text(&self.event.message_id),
             "userId" | "user_id" => return text(&self.event.user_id),
             "anonymousId" | "anonymous_id" => return text(&self.event.anonymous_id),
@@ -163,19 +161,54 @@ impl Deliverable {
             "canonical_key" => return text(&self.canonical_key_hex),
             _ => return None,
         };
-        lookup(root, rest).cloned()
+        root.at(rest)
     }
 
     /// A value of `properties` by its dotted path.
     #[must_use]
-    pub fn property(&self, path: &str) -> Option<&Value> {
-        lookup(&self.properties, path)
+    pub fn property(&self, path: &str) -> Option<Json<'_>> {
+        self.properties().at(path)
     }
 
     /// A value of `context` by its dotted path.
     #[must_use]
-    pub fn context(&self, path: &str) -> Option<&Value> {
-        lookup(&self.context, path)
+    pub fn context(&self, path: &str) -> Option<Json<'_>> {
+        self.context_object().at(path)
+    }
+
+    /// The person as connections without paths of their own read it: read once.
+    pub(crate) fn person(&self, read: impl FnOnce() -> Person) -> &Person {
+        self.person.get_or_init(read)
+    }
+
+    /// The name that maps and filters know the event by, as it is compared: see [`folded`].
+    #[must_use]
+    pub fn folded_name(&self) -> &str {
+        &self.folded_name
+    }
+
+    /// `properties`, an object or null.
+    #[must_use]
+    pub fn properties(&self) -> Json<'_> {
+        self.json.root(0)
+    }
+
+    /// `traits`, an object or null.
+    #[must_use]
+    pub fn traits(&self) -> Json<'_> {
+        self.json.root(1)
+    }
+
+    /// `context`, an object or null.
+    #[must_use]
+    pub fn context_object(&self) -> Json<'_> {
+        self.json.root(2)
+    }
+
+    /// `integrations`, an object or null.
+    #[must_use]
+    pub fn integrations(&self) -> Json<'_> {
+        self.json.root(3)
     }
 }
 
@@ -185,34 +218,16 @@ pub fn instant(t: &prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(t.seconds, t.nanos).ok()
 }
 
-/// Walks a dotted path through objects (and lists by number). Null and blank text count as absent.
-#[must_use]
-pub fn lookup<'v>(root: &'v Value, path: &str) -> Option<&'v Value> {
-    let mut at = root;
-    for step in path.split('.').filter(|s| !s.is_empty()) {
-        at = match at {
-            Value::Object(map) => map.get(step)?,
-            Value::Array(list) => list.get(step.parse::<usize>().ok()?)?,
-            _ => return None,
-        };
-    }
-    match at {
-        Value::Null => None,
-        Value::String(s) if s.trim().is_empty() => None,
-        other => Some(other),
-    }
-}
-
 /// A value as text: text trimmed, whole numbers and booleans written out. Lists and objects are no text.
 #[must_use]
-pub fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(s) => {
-            let s = s.trim();
-            (!s.is_empty()).then(|| s.to_owned())
+pub fn text_of<'a>(value: impl Into<Json<'a>>) -> Option<String> {
+    match value.into() {
+        Json::Text(text) => {
+            let text = text.trim();
+            (!text.is_empty()).then(|| text.to_owned())
         }
-        Value::Number(n) => Some(n.to_string()),
-        Value::Bool(b) => Some(b.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(value) => Some(value.to_string()),
+        Json::Null | Json::List(_) | Json::Object(_) => None,
     }
 }

@@ -10,12 +10,14 @@
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
+pub mod body;
 pub mod clicks;
 pub mod commerce;
 pub mod connection;
 pub mod deliverable;
 pub mod destination;
 pub mod document;
+pub mod json;
 pub mod mapping;
 pub mod network;
 pub mod outcome;
@@ -33,9 +35,11 @@ pub mod meta;
 pub mod tiktok;
 pub mod webhook;
 
+pub use body::ItemBody;
 pub use deliverable::{Consent, Deliverable, OrderState};
 pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings};
 pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
+pub use json::Json;
 pub use network::is_private;
 pub use outcome::{
     Answer, HoldKind, Item, ItemOutcome, Note, NoteKind, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,

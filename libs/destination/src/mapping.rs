@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tracklayer_proto::event::v1::EventType;
+use tracklayer_proto::event::v1::{Event, EventType};
 
 use crate::deliverable::{Deliverable, text_of};
 use crate::document::{Kind, MapTarget};
+use crate::json::Json;
 use crate::outcome::{Skip, SkipReason};
 
 /// Which events a connection takes at all. Every part that is given must agree.
@@ -46,9 +47,9 @@ impl Condition {
         let met = match (&self.one_of, &value) {
             (_, None) => false,
             (None, Some(_)) => true,
-            (Some(allowed), Some(value)) => {
-                allowed.iter().any(|a| a == value || (text_of(a).is_some() && text_of(a) == text_of(value)))
-            }
+            (Some(allowed), Some(value)) => allowed
+                .iter()
+                .any(|a| *a == value.to_value() || (text_of(a).is_some() && text_of(a) == text_of(*value))),
         };
         met != self.not
     }
@@ -56,9 +57,9 @@ impl Condition {
 
 /// The name that maps and filters know an event by: the track name, or the call's word.
 #[must_use]
-pub fn map_name(event: &Deliverable) -> &str {
-    match event.event.r#type() {
-        EventType::Track => &event.event.name,
+pub fn map_name(event: &Event) -> &str {
+    match event.r#type() {
+        EventType::Track => &event.name,
         EventType::Page => "page",
         EventType::Screen => "screen",
         EventType::Identify => "identify",
@@ -88,7 +89,7 @@ impl EventMap {
     /// What the map says about an event.
     #[must_use]
     pub fn target(&self, event: &Deliverable) -> Option<&MapTarget> {
-        self.0.get(&folded(map_name(event)))
+        self.0.get(event.folded_name())
     }
 
     /// What the map says about a folded name.
@@ -110,11 +111,11 @@ impl EventMap {
 /// The connection does not want the event.
 pub fn wants(kind: Kind, filter: &EventFilter, map: &EventMap, event: &Deliverable) -> Result<(), Skip> {
     let skip = |reason, detail: String| Err(Skip { reason, detail });
-    let name = folded(map_name(event));
+    let name = event.folded_name();
     if name == "segment consent preference updated" || name == "segment consent preference" {
         return skip(SkipReason::ConsentEvent, "consent events feed the signal store only".to_owned());
     }
-    if switched_off(kind, &event.integrations) {
+    if switched_off(kind, event.integrations()) {
         return skip(SkipReason::Integrations, format!("the event's integrations leave {kind} out"));
     }
     let named = |list: &[String]| list.iter().any(|n| folded(n) == name);
@@ -142,31 +143,31 @@ fn is_test_order(event: &Deliverable) -> bool {
 
 /// True, "true" and 1: where a flag restricts, it is read generously.
 #[must_use]
-pub fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Bool(b) => *b,
-        Value::String(s) => s.trim().eq_ignore_ascii_case("true") || s.trim() == "1",
-        Value::Number(n) => n.as_i64() == Some(1),
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
+pub fn is_true<'a>(value: impl Into<Json<'a>>) -> bool {
+    match value.into() {
+        Json::Bool(b) => b,
+        Json::Text(s) => s.trim().eq_ignore_ascii_case("true") || s.trim() == "1",
+        Json::Number(n) => n.as_i64() == Some(1),
+        Json::Null | Json::List(_) | Json::Object(_) => false,
     }
 }
 
 /// Segment's `integrations`: `All: false` leaves out what is not named; a name with false leaves that one out. Names are
 /// case-sensitive, unknown ones say nothing. Source: Segment, "Filtering with the Integrations object"; 2026-11.
-fn switched_off(kind: Kind, integrations: &Value) -> bool {
+fn switched_off(kind: Kind, integrations: Json<'_>) -> bool {
     let Some(map) = integrations.as_object() else { return false };
     let own = kind.integration_names();
     let mut named_on = false;
     let mut named_off = false;
-    for (name, value) in map {
-        if own.contains(&name.as_str()) {
+    for (name, value) in map.iter() {
+        if own.contains(&name) {
             match value {
-                Value::Bool(false) => named_off = true,
-                Value::Null => {}
+                Json::Bool(false) => named_off = true,
+                Json::Null => {}
                 _ => named_on = true,
             }
         }
     }
-    let all_off = matches!(map.get("All"), Some(Value::Bool(false)));
+    let all_off = matches!(map.get("All"), Some(Json::Bool(false)));
     named_off || (all_off && !named_on)
 }

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
+use crate::body::ItemBody;
+
 /// Why an event cannot be sent: a closed list, the same for every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RefusalCode {
@@ -244,7 +246,7 @@ pub enum OrderEffect {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// The element of the request's list (or the whole body, where a platform takes single events).
-    pub body: Value,
+    pub body: ItemBody,
     /// Fields left out, and why.
     pub notes: Vec<Note>,
     /// Items of different groups may not share a request (another Google action, a TikTok test code, an API method).
@@ -430,7 +432,7 @@ pub enum ItemOutcome {
         /// The platform's code.
         code: String,
         /// The item to send instead.
-        body: Value,
+        body: ItemBody,
     },
 }
 

@@ -1,13 +1,30 @@
 //! The person of an event, as raw texts, and their normalised or hashed form for one platform. What cannot be used is left
 //! out with a note; it never refuses the event.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
 use tracklayer_normalise::{Field, Hints, Outcome, Platform, normalise};
 
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
+use crate::json::Json;
 use crate::network::public_address;
 use crate::outcome::{Note, NoteKind};
+
+/// Fields that [`Person`] reads, by their names in `field_map` and `constants`.
+pub const FIELDS: [&str; 11] = [
+    "email",
+    "phone",
+    "first_name",
+    "last_name",
+    "gender",
+    "birth_date",
+    "street",
+    "city",
+    "state",
+    "postal_code",
+    "country",
+];
 
 const EMAIL: [&str; 3] = ["properties.email", "context.traits.email", "traits.email"];
 const PHONE: [&str; 6] = [
@@ -81,9 +98,17 @@ pub struct Person {
 }
 
 impl Person {
-    /// Reads the event.
+    /// Reads the event; once for all connections that look at the same places.
     #[must_use]
-    pub fn of(connection: &Connection, event: &Deliverable) -> Self {
+    pub fn of<'e>(connection: &Connection, event: &'e Deliverable) -> Cow<'e, Self> {
+        if connection.has_own_person_fields {
+            Cow::Owned(Self::read(connection, event))
+        } else {
+            Cow::Borrowed(event.person(|| Self::read(connection, event)))
+        }
+    }
+
+    fn read(connection: &Connection, event: &Deliverable) -> Self {
         let text = |field, paths: &[&str]| connection.text(event, field, paths);
         let texts =
             |field, paths: &[&str]| connection.find(event, field, paths).map(texts_of).unwrap_or_default();
@@ -103,10 +128,10 @@ impl Person {
     }
 }
 
-fn texts_of(value: Value) -> Vec<String> {
+fn texts_of(value: Json<'_>) -> Vec<String> {
     match value {
-        Value::Array(list) => list.iter().filter_map(text_of).collect(),
-        other => text_of(&other).into_iter().collect(),
+        Json::List(list) => list.iter().filter_map(text_of).collect(),
+        other => text_of(other).into_iter().collect(),
     }
 }
 

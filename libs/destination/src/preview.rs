@@ -258,7 +258,7 @@ pub fn batches<'i>(destination: &dyn Destination, items: &'i [Item]) -> Vec<Vec<
     let most_bytes = limits.max_body_bytes.saturating_sub(1_024);
     let mut batches: Vec<(usize, Vec<&Item>)> = Vec::new();
     for item in items {
-        let bytes = item.body.to_string().len() + 1;
+        let bytes = item.body.bytes() + 1;
         let fits = |(size, batch): &(usize, Vec<&Item>)| {
             batch.len() < limits.max_events
                 && size + bytes <= most_bytes

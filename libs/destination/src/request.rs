@@ -1,5 +1,6 @@
 //! What goes on the wire. Secrets are wrapped, so that nothing printed, previewed or dead-lettered carries one.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 
@@ -60,13 +61,14 @@ pub struct HttpRequest {
 impl HttpRequest {
     /// A JSON `POST`.
     #[must_use]
-    pub fn post_json(url: String, body: &Value) -> Self {
+    pub fn post_json(url: String, body: &impl Serialize) -> Self {
         Self {
             method: "POST",
             url,
             secret_query: Vec::new(),
             headers: vec![("content-type".to_owned(), HeaderText::Plain("application/json".to_owned()))],
-            body: body.to_string().into_bytes(),
+            // Bodies are made of texts, numbers and written items: nothing in them can fail.
+            body: serde_json::to_vec(body).unwrap_or_default(),
             body_is_secret: false,
         }
     }

@@ -7,7 +7,14 @@ const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 /// SHA-256 of the text's UTF-8 bytes, as lower-case hex.
 pub fn sha256_hex(s: &str) -> String {
-    hex::encode(Sha256::digest(s.as_bytes()))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Digit by digit through an iterator took as long as the digest itself.
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(s.as_bytes()) {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// What a text is when it is looked at as a digest.

@@ -8,12 +8,14 @@ pub mod settings;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
 pub use answer::{FIRST_STATUS, Verdict, read_status, request_id};
 
+use crate::body::ItemBody;
 use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
@@ -90,6 +92,16 @@ fn account(account: &Account) -> Value {
     json!({ "accountType": account.account_type, "accountId": id })
 }
 
+/// The request's body.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    destinations: [Map<String, Value>; 1],
+    encoding: &'static str,
+    validate_only: bool,
+    events: Vec<&'a ItemBody>,
+}
+
 impl Destination for DataManager {
     fn kind(&self) -> Kind {
         Kind::GoogleDataManager
@@ -143,9 +155,13 @@ impl Destination for DataManager {
         if let Some(item) = items.first() {
             destination.insert("productDestinationId".to_owned(), json!(item.group));
         }
-        let events: Vec<&Value> = items.iter().map(|item| &item.body).collect();
         // An encoding without user data does no harm, user data without one is refused.
-        let body = json!({ "destinations": [destination], "encoding": "HEX", "validateOnly": false, "events": events });
+        let body = Body {
+            destinations: [destination],
+            encoding: "HEX",
+            validate_only: false,
+            events: items.iter().map(|item| &item.body).collect(),
+        };
         let url = format!("{}/v1/events:ingest", settings.base_url.trim_end_matches('/'));
         let no_token = Secret::new(String::new());
         HttpRequest::post_json(url, &body).secret_header(

@@ -9,6 +9,7 @@ use tracklayer_proto::event::v1::Channel;
 
 use super::MAX_SKEW;
 use super::settings::{EventSource, Settings};
+use crate::body::ItemBody;
 use crate::commerce::{
     Currency, OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
 };
@@ -73,7 +74,7 @@ pub fn build(
     }
     let order = effect(connection, event, act, worth.as_ref(), order_id, time);
     Ok(Item {
-        body: Value::Object(body),
+        body: ItemBody::of(&body),
         notes,
         group: action.clone(),
         exclusive: Some(transaction),

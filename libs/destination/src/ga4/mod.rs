@@ -102,7 +102,7 @@ impl Destination for Ga4 {
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
         let settings = &self.settings;
-        let body = items.first().map_or(Value::Null, |item| item.body.clone());
+        let body = items.first().map(|item| &item.body);
         let stream = match (&settings.measurement_id, &settings.firebase_app_id) {
             (Some(id), _) => ("measurement_id", id.as_str()),
             (None, Some(id)) => ("firebase_app_id", id.as_str()),

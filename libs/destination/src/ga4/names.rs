@@ -8,7 +8,6 @@ use tracklayer_proto::event::v1::EventType;
 use super::settings::Settings;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::mapping::{folded, map_name};
 use crate::outcome::{Refusal, RefusalCode};
 
 /// Longest name of an event or a parameter.
@@ -74,7 +73,7 @@ const RESERVED_PREFIXES: [&str; 8] =
 /// # Errors
 /// GA4 keeps the name for itself, or there is none.
 pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<String, Refusal> {
-    let own = folded(map_name(event));
+    let own = event.folded_name();
     let recommended =
         RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
     let mapped = connection.mapped_name(event);

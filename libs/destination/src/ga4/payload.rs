@@ -7,6 +7,7 @@ use tracklayer_normalise::{Field, Hints, Platform};
 use super::names::{name_of, sanitised};
 use super::settings::Settings;
 use super::{MAX_EVENT_AGE, MAX_SKEW};
+use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{
     Currency, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
@@ -63,7 +64,7 @@ pub fn build(
     let params = params(connection, settings, event, &name, &mut notes)?;
     body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
     Ok(Item {
-        body: Value::Object(body),
+        body: ItemBody::of(&body),
         notes,
         group: String::new(),
         exclusive: None,
@@ -82,7 +83,7 @@ fn client_id(
     settings: &Settings,
     event: &Deliverable,
 ) -> Result<(&'static str, String), Refusal> {
-    let option = |key: &str| event.integrations.get(INTEGRATION).and_then(|i| i.get(key)).and_then(text_of);
+    let option = |key: &str| event.integrations().get(INTEGRATION).and_then(|i| i.get(key)).and_then(text_of);
     let (key, found) = if settings.firebase_app_id.is_some() {
         let found = option("firebaseAppInstanceId")
             .or_else(|| connection.text(event, "client_id", &["properties.app_instance_id"]));
@@ -184,7 +185,7 @@ fn params(
         }
     }
     let session = event
-        .integrations
+        .integrations()
         .get(INTEGRATION)
         .and_then(|i| i.get("sessionId"))
         .and_then(text_of)
@@ -287,7 +288,7 @@ fn insert_money(
     if is_order {
         for key in ["tax", "shipping"] {
             if let Some(amount) =
-                connection.find(event, key, &[&format!("properties.{key}")]).as_ref().and_then(decimal_of)
+                connection.find(event, key, &[&format!("properties.{key}")]).and_then(decimal_of)
             {
                 params.insert(key.to_owned(), number(amount));
             }

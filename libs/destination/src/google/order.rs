@@ -6,7 +6,6 @@ use rust_decimal::Decimal;
 use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
-use crate::mapping::{folded, map_name};
 use crate::outcome::{Refusal, RefusalCode};
 
 /// What an event does to a conversion.
@@ -28,7 +27,7 @@ impl Act {
     /// By the event's name.
     #[must_use]
     pub fn of(event: &Deliverable) -> Self {
-        match folded(map_name(event)).as_str() {
+        match event.folded_name() {
             "order completed" => Self::Purchase,
             "order refunded" => Self::Refund,
             "order cancelled" => Self::Cancel,

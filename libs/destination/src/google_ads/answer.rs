@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use crate::body::ItemBody;
 use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of};
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
 
@@ -73,7 +74,7 @@ fn telling<'e>(errors: &[&'e AdsError]) -> Option<&'e AdsError> {
 
 fn of_item(error: &AdsError, item: &Item) -> ItemOutcome {
     if hits_identifiers_only(error)
-        && let Some(body) = without_identifiers(&item.body)
+        && let Some(body) = without_identifiers(&item.body.to_value())
     {
         return ItemOutcome::ResendReduced { code: error.code.clone(), body };
     }
@@ -90,11 +91,11 @@ fn hits_identifiers_only(error: &AdsError) -> bool {
 }
 
 /// The item by its click id alone; none if it has no click id, or nothing to leave out.
-fn without_identifiers(body: &Value) -> Option<Value> {
+fn without_identifiers(body: &Value) -> Option<ItemBody> {
     let mut reduced = body.as_object()?.clone();
     let has_click = ["gclid", "gbraid", "wbraid"].iter().any(|key| reduced.contains_key(*key));
     reduced.remove("userIdentifiers")?;
-    has_click.then_some(Value::Object(reduced))
+    has_click.then(|| ItemBody::of(&reduced))
 }
 
 fn hold(kind: HoldKind, after: Option<std::time::Duration>, code: String, detail: String) -> ItemOutcome {

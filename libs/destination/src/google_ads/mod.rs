@@ -8,10 +8,12 @@ pub mod settings;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
+use crate::body::ItemBody;
 use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
@@ -77,6 +79,18 @@ fn digits(id: &str) -> String {
     id.chars().filter(char::is_ascii_digit).collect()
 }
 
+/// The request's body: one of the two lists.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversions: Option<Vec<&'a ItemBody>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversion_adjustments: Option<Vec<&'a ItemBody>>,
+    partial_failure: bool,
+    validate_only: bool,
+}
+
 impl Destination for GoogleAds {
     fn kind(&self) -> Kind {
         Kind::GoogleAds
@@ -127,10 +141,11 @@ impl Destination for GoogleAds {
         let group = items.first().map_or(CONVERSIONS, |item| item.group.as_str());
         let method =
             if group == ADJUSTMENTS { "uploadConversionAdjustments" } else { "uploadClickConversions" };
-        let list = if group == ADJUSTMENTS { ADJUSTMENTS } else { CONVERSIONS };
-        let bodies: Vec<&Value> = items.iter().map(|item| &item.body).collect();
+        let bodies: Vec<&ItemBody> = items.iter().map(|item| &item.body).collect();
+        let (conversions, conversion_adjustments) =
+            if group == ADJUSTMENTS { (None, Some(bodies)) } else { (Some(bodies), None) };
         // Without partialFailure one bad item fails them all, and Google insists on it.
-        let body = json!({ list: bodies, "partialFailure": true, "validateOnly": false });
+        let body = Body { conversions, conversion_adjustments, partial_failure: true, validate_only: false };
         let base = settings.base_url.trim_end_matches('/');
         let url =
             format!("{base}/{}/customers/{}:{method}", settings.api_version, digits(&settings.customer_id));

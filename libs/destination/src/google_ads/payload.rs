@@ -8,6 +8,7 @@ use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
 use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, MAX_SKEW};
+use crate::body::ItemBody;
 use crate::commerce::{
     OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
 };
@@ -71,7 +72,7 @@ pub fn build(
         event_id: connection.event_id(event),
         repeatable,
         name: action,
-        body,
+        body: ItemBody::of(&body),
         built_at: now,
     })
 }

@@ -10,7 +10,6 @@ use super::settings::Settings;
 use crate::commerce::{self, Currency, custom_value, joined, number, order_id_to_send, pieces, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Deliverable, text_of};
-use crate::mapping::{folded, map_name};
 use crate::outcome::{Note, Refusal};
 
 /// Builds `custom_data`; empty if there is nothing to say.
@@ -54,7 +53,7 @@ pub fn custom_data(
     {
         custom.insert("search_string".to_owned(), json!(query));
     }
-    let ltv = event.property("predicted_ltv").and_then(|ltv| custom_value("predicted_ltv", ltv.clone()));
+    let ltv = event.property("predicted_ltv").and_then(|ltv| custom_value("predicted_ltv", ltv.to_value()));
     if let Some(ltv) = ltv {
         custom.insert("predicted_ltv".to_owned(), ltv);
     }
@@ -107,7 +106,7 @@ fn insert_contents(
         });
         custom.insert("contents".to_owned(), contents.collect());
     }
-    let own = folded(map_name(event));
+    let own = event.folded_name();
     let has_list = commerce::has_product_list(event);
     // Published for InitiateCheckout; what is bought has a number of pieces, what is merely listed has none.
     let is_counted = ["order ", "checkout ", "cart "].iter().any(|start| own.starts_with(start));

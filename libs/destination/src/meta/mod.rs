@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use sha2::Sha256;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
+use crate::body::ItemBody;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
@@ -76,6 +78,16 @@ impl Meta {
     }
 }
 
+/// The request's body.
+#[derive(Serialize)]
+struct Body<'a> {
+    data: Vec<&'a ItemBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_event_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partner_agent: Option<&'a str>,
+}
+
 impl Destination for Meta {
     fn kind(&self) -> Kind {
         Kind::MetaCapi
@@ -120,13 +132,11 @@ impl Destination for Meta {
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
         let settings = &self.settings;
-        let mut body = json!({ "data": items.iter().map(|item| &item.body).collect::<Vec<_>>() });
-        if let Some(code) = &settings.test_event_code {
-            body["test_event_code"] = json!(code);
-        }
-        if let Some(agent) = &settings.partner_agent {
-            body["partner_agent"] = json!(agent);
-        }
+        let body = Body {
+            data: items.iter().map(|item| &item.body).collect(),
+            test_event_code: settings.test_event_code.as_deref(),
+            partner_agent: settings.partner_agent.as_deref(),
+        };
         let base = settings.base_url.trim_end_matches('/');
         let url = format!("{base}/{}/{}/events", settings.api_version, settings.dataset_id);
         // In the header the token stays out of access logs.

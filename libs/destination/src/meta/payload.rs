@@ -8,11 +8,12 @@ use tracklayer_proto::event::v1::{Channel, EventType};
 use super::custom_data::custom_data;
 use super::settings::{ActionSource, Refunds, Settings};
 use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
+use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{OrderFacts, decimal_of};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
-use crate::mapping::{folded, is_true};
+use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
 use crate::person::{self, Keys, Person};
 use crate::timing;
@@ -132,7 +133,7 @@ pub fn build(
         None
     };
     Ok(Item {
-        body: Value::Object(body),
+        body: ItemBody::of(&body),
         notes,
         group: String::new(),
         exclusive: None,
@@ -162,8 +163,8 @@ fn name_of(
     event: &Deliverable,
 ) -> Result<(String, Shape), Refusal> {
     let mapped = connection.mapped_name(event);
-    let own = folded(crate::mapping::map_name(event));
-    if REFUNDS.contains(&own.as_str()) {
+    let own = event.folded_name();
+    if REFUNDS.contains(&own) {
         return match (mapped, settings.refunds) {
             (Some(name), _) if name == PURCHASE => Err(Refusal::new(
                 RefusalCode::EventNotSupported,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::settings::{Ldu, LduPlace, LduWord};
 use crate::deliverable::{Consent, Deliverable};
+use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Refusal, RefusalCode};
 
@@ -86,11 +87,11 @@ fn place_of(place: &str) -> Result<LduPlace, Refusal> {
 
 /// The event itself may ask for the restriction, never for less.
 fn asked_by_event(event: &Deliverable) -> Option<LduPlace> {
-    let listed = event.property("data_processing_options").and_then(Value::as_array);
+    let listed = event.property("data_processing_options").and_then(Json::as_list);
     let asked = event.property("limited_data_use").is_some_and(is_true)
         || listed.is_some_and(|list| list.iter().any(|v| v.as_str() == Some("LDU")));
     asked.then(|| {
-        let number = |key| event.property(key).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+        let number = |key| event.property(key).and_then(Json::as_u64).and_then(|n| u16::try_from(n).ok());
         let known = |state: u16| state == 0 || STATES.iter().any(|(_, s)| *s == state);
         match (number("data_processing_options_country"), number("data_processing_options_state")) {
             (Some(country @ 0..=1), Some(state)) if known(state) => LduPlace { country, state },

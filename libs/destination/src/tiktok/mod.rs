@@ -9,10 +9,12 @@ pub mod settings;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
+use crate::body::ItemBody;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
@@ -67,6 +69,16 @@ impl TikTok {
     }
 }
 
+/// The request's body.
+#[derive(Serialize)]
+struct Body<'a> {
+    event_source: &'a str,
+    event_source_id: &'a str,
+    data: Vec<&'a ItemBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_event_code: Option<&'a str>,
+}
+
 impl Destination for TikTok {
     fn kind(&self) -> Kind {
         Kind::TiktokEvents
@@ -106,14 +118,12 @@ impl Destination for TikTok {
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
         let settings = &self.settings;
-        let mut body = json!({
-            "event_source": settings.event_source.as_str(),
-            "event_source_id": settings.event_source_id,
-            "data": items.iter().map(|item| &item.body).collect::<Vec<_>>(),
-        });
-        if let Some(code) = &settings.test_event_code {
-            body["test_event_code"] = json!(code);
-        }
+        let body = Body {
+            event_source: settings.event_source.as_str(),
+            event_source_id: &settings.event_source_id,
+            data: items.iter().map(|item| &item.body).collect(),
+            test_event_code: settings.test_event_code.as_deref(),
+        };
         // The trailing slash is part of the path.
         let url = format!("{}/open_api/v1.3/event/track/", settings.base_url.trim_end_matches('/'));
         HttpRequest::post_json(url, &body).secret_header("access-token", "", &settings.access_token)

@@ -7,7 +7,6 @@ use tracklayer_proto::event::v1::EventType;
 use super::settings::{EventSource, Settings};
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::mapping::{folded, map_name};
 use crate::outcome::{Refusal, RefusalCode};
 
 /// Longest custom name.
@@ -76,7 +75,7 @@ pub struct Name {
 /// # Errors
 /// There is none, or it cannot be one.
 pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<Name, Refusal> {
-    let own = folded(map_name(event));
+    let own = event.folded_name();
     let is_refund = own == "order refunded" || own == "order cancelled";
     if let Some(mapped) = connection.mapped_name(event) {
         let name = checked(mapped, settings)?;

@@ -7,11 +7,12 @@ use tracklayer_normalise::{Field, Hints, Platform};
 use super::names::{Name, name_of};
 use super::settings::{EventSource, Settings};
 use super::{MAX_SKEW, max_age};
+use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{self, Currency, OrderFacts, custom_value, number, order_id_to_send, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
-use crate::mapping::{folded, is_true, map_name};
+use crate::mapping::is_true;
 use crate::outcome::{Item, Note, Refusal, RefusalCode};
 use crate::person::{self, Keys, Person};
 use crate::timing;
@@ -77,7 +78,7 @@ pub fn build(
     body.insert("properties".to_owned(), Value::Object(properties));
     let group = settings.test_event_code.clone().unwrap_or_default();
     Ok(Item {
-        body: Value::Object(body),
+        body: ItemBody::of(&body),
         notes,
         group,
         exclusive: None,
@@ -307,7 +308,7 @@ fn properties(
         (Some(_), None) => notes.push(Note::rejected("properties.value", "a value without a currency")),
         (None, _) => {}
     }
-    let is_list = folded(map_name(event)) == "product list viewed";
+    let is_list = event.folded_name() == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
     let contents: Vec<Value> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {

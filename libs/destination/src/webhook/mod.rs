@@ -14,11 +14,13 @@ use sha2::Sha256;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
+use crate::body::ItemBody;
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, instant};
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::google::time::rfc3339;
+use crate::json::Json;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, RefusalCode, Skip};
 use crate::request::{HeaderText, HttpRequest};
 use settings::Settings;
@@ -129,7 +131,7 @@ impl Destination for Webhook {
         }
         let name = self.connection.mapped_name(event).unwrap_or_else(|| event.event.name.clone());
         Ok(Item {
-            body: event_json(event, &name),
+            body: ItemBody::of(&event_json(event, &name)),
             notes: Vec::new(),
             group: String::new(),
             exclusive: None,
@@ -142,8 +144,8 @@ impl Destination for Webhook {
     }
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
-        let (body, id, timestamp) = items.first().map_or((Value::Null, "", 0), |item| {
-            (item.body.clone(), item.event_id.as_str(), item.built_at.as_second())
+        let (body, id, timestamp) = items.first().map_or((None, "", 0), |item| {
+            (Some(&item.body), item.event_id.as_str(), item.built_at.as_second())
         });
         let mut request = HttpRequest::post_json(self.settings.url.clone(), &body);
         // What is signed is what stands in the header: the receiver has nothing else to verify.
@@ -213,10 +215,10 @@ fn event_json(event: &Deliverable, name: &str) -> Value {
         map.insert("receivedAt".to_owned(), json!(rfc3339(received)));
     }
     for (key, value) in
-        [("properties", &event.properties), ("traits", &event.traits), ("context", &event.context)]
+        [("properties", event.properties()), ("traits", event.traits()), ("context", event.context_object())]
     {
-        if !value.is_null() {
-            map.insert(key.to_owned(), Value::clone(value));
+        if !matches!(value, Json::Null) {
+            map.insert(key.to_owned(), value.to_value());
         }
     }
     Value::Object(map)

@@ -24,11 +24,11 @@ fn a_denied_event_is_never_built() {
 #[test]
 fn a_restricted_event_states_it_or_stays() {
     let california = restricted("US-CA", &["ad_targeting", "sale_share"]);
-    let meta = build(&document("meta_capi"), purchase(), california.clone()).unwrap().body;
+    let meta = build(&document("meta_capi"), purchase(), california.clone()).unwrap().body.to_value();
     assert_eq!(meta["data_processing_options"], json!(["LDU"]));
     assert_eq!(meta["data_processing_options_country"], 1);
     assert_eq!(meta["data_processing_options_state"], 1000);
-    let tiktok = build(&document("tiktok_events"), purchase(), california.clone()).unwrap().body;
+    let tiktok = build(&document("tiktok_events"), purchase(), california.clone()).unwrap().body.to_value();
     assert_eq!(tiktok["limited_data_use"], true);
     for kind in ["google_ads", "webhook"] {
         let refusal = build(&document(kind), purchase(), california.clone()).unwrap_err();
@@ -56,25 +56,33 @@ fn limited_data_use_that_must_be_located_needs_the_address() {
         assert_eq!(refusal.code, RefusalCode::RestrictionNotExpressible, "{kind}");
     }
     let named = build(&document("meta_capi"), without_ip, restricted("US-TX", &["sale_share"])).unwrap();
-    assert_eq!(named.body["data_processing_options_state"], 1005);
+    assert_eq!(named.body.to_value()["data_processing_options_state"], 1005);
 }
 
 #[test]
 fn settings_and_events_only_add_restriction() {
     let off = with(document("meta_capi"), "/settings/ldu", json!("off"));
-    let decided = build(&off, purchase(), restricted("US-CA", &["sale_share"])).unwrap().body;
+    let decided = build(&off, purchase(), restricted("US-CA", &["sale_share"])).unwrap().body.to_value();
     assert_eq!(decided["data_processing_options"], json!(["LDU"]), "`off` does not lift a decision");
 
     let asking = with(purchase(), "/properties/data_processing_options", json!(["LDU"]));
-    assert_eq!(build(&off, asking, Consent::Allow).unwrap().body["data_processing_options"], json!(["LDU"]));
+    assert_eq!(
+        build(&off, asking, Consent::Allow).unwrap().body.to_value()["data_processing_options"],
+        json!(["LDU"])
+    );
 
     let not_asking = with(purchase(), "/properties/data_processing_options", json!([]));
-    let body = build(&document("meta_capi"), not_asking, restricted("US-CA", &["sale_share"])).unwrap().body;
+    let body = build(&document("meta_capi"), not_asking, restricted("US-CA", &["sale_share"]))
+        .unwrap()
+        .body
+        .to_value();
     assert_eq!(body["data_processing_options"], json!(["LDU"]), "an event does not lift a decision");
 
     let granting = with(purchase(), "/properties/consent", json!({ "adPersonalization": "CONSENT_GRANTED" }));
-    let body =
-        build(&document("google_data_manager"), granting, restricted("DE", &["ad_targeting"])).unwrap().body;
+    let body = build(&document("google_data_manager"), granting, restricted("DE", &["ad_targeting"]))
+        .unwrap()
+        .body
+        .to_value();
     assert_eq!(
         body["consent"],
         json!({ "adUserData": "CONSENT_GRANTED", "adPersonalization": "CONSENT_DENIED" })
@@ -84,7 +92,7 @@ fn settings_and_events_only_add_restriction() {
 #[test]
 fn with_user_data_denied_no_identifier_and_no_cart_leaves() {
     let merchant = with(document("google_data_manager"), "/settings/merchant_id", json!("1"));
-    let body = build(&merchant, purchase(), restricted("DE", &["ad_user_data"])).unwrap().body;
+    let body = build(&merchant, purchase(), restricted("DE", &["ad_user_data"])).unwrap().body.to_value();
     assert_eq!(
         body["consent"],
         json!({ "adUserData": "CONSENT_DENIED", "adPersonalization": "CONSENT_DENIED" })
@@ -93,16 +101,17 @@ fn with_user_data_denied_no_identifier_and_no_cart_leaves() {
     assert_eq!(body["adIdentifiers"]["gclid"], "Cj0abc");
 
     let ga4 = with(document("ga4_mp"), "/settings/send_user_data", json!(true));
-    let body = build(&ga4, purchase(), restricted("DE", &["ad_user_data"])).unwrap().body;
+    let body = build(&ga4, purchase(), restricted("DE", &["ad_user_data"])).unwrap().body.to_value();
     assert_eq!(body["consent"], json!({ "ad_user_data": "DENIED", "ad_personalization": "DENIED" }));
     assert!(body.get("user_data").is_none(), "{body}");
-    let allowed = build(&ga4, purchase(), Consent::Allow).unwrap().body;
+    let allowed = build(&ga4, purchase(), Consent::Allow).unwrap().body.to_value();
     assert!(allowed["user_data"]["sha256_email_address"].is_array(), "{allowed}");
 }
 
 #[test]
 fn a_restriction_that_names_nothing_denies_personalisation_at_least() {
-    let body = build(&document("google_data_manager"), purchase(), restricted("DE", &[])).unwrap().body;
+    let body =
+        build(&document("google_data_manager"), purchase(), restricted("DE", &[])).unwrap().body.to_value();
     assert_eq!(body["consent"]["adPersonalization"], "CONSENT_DENIED");
 }
 
@@ -115,6 +124,6 @@ fn no_custom_field_reaches_the_consent_fields() {
     }
     let value: Value = json!({ "custom_data.data_processing_options": [] });
     let document = with(document("meta_capi"), "/constants", value);
-    let body = build(&document, purchase(), restricted("US-CA", &["sale_share"])).unwrap().body;
+    let body = build(&document, purchase(), restricted("US-CA", &["sale_share"])).unwrap().body.to_value();
     assert_eq!(body["data_processing_options"], json!(["LDU"]));
 }

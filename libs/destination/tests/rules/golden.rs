@@ -72,7 +72,7 @@ fn segments_ecommerce_events_at_every_platform() {
                 let name = event.get("event").filter(|_| event["type"] == "track").unwrap_or(&event["type"]);
                 let name = name.as_str().unwrap().to_owned();
                 let mut told = match build(&document(kind), event, Consent::Allow) {
-                    Ok(item) => item.body,
+                    Ok(item) => item.body.to_value(),
                     Err(refusal) => json!({ "refused": refusal.code.as_str(), "field": refusal.field }),
                 };
                 // Receipt is the clock of the test.

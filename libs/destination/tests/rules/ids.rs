@@ -21,7 +21,7 @@ fn the_same_event_has_the_same_id_every_time() {
 fn external_id_is_what_the_connection_says() {
     let by_profile = with(document("meta_capi"), "/external_id_from", json!(["canonical_key"]));
     let item = build(&by_profile, purchase(), Consent::Allow).unwrap();
-    assert_eq!(item.body["user_data"]["external_id"], json!([sha256_hex("0123456789abcdef")]));
+    assert_eq!(item.body.to_value()["user_data"]["external_id"], json!([sha256_hex("0123456789abcdef")]));
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_purchase_from_a_server_carries_the_browsers_click() {
     };
     let event = tracklayer_destination::preview::parse(event, now()).unwrap();
     let event = Deliverable::new(event, known, "", Consent::Allow, None);
-    let body = |kind| opened(&document(kind)).build(&event, now()).unwrap().body;
+    let body = |kind| opened(&document(kind)).build(&event, now()).unwrap().body.to_value();
     assert_eq!(body("meta_capi")["user_data"]["fbc"], "fb.1.1700000000000.AbC");
     assert_eq!(body("meta_capi")["user_data"]["fbp"], "fb.1.1596403881668.1116446470");
     assert_eq!(body("google_ads")["gclid"], "Cj0known");
@@ -55,7 +55,7 @@ fn an_own_click_wins_over_a_known_one() {
     let known = ClickIds { gclid: "old".to_owned(), wbraid: "old".to_owned(), ..ClickIds::default() };
     let event = tracklayer_destination::preview::parse(purchase(), now()).unwrap();
     let event = Deliverable::new(event, known, "", Consent::Allow, None);
-    let body = opened(&document("google_ads")).build(&event, now()).unwrap().body;
+    let body = opened(&document("google_ads")).build(&event, now()).unwrap().body.to_value();
     assert_eq!(body["gclid"], "Cj0abc");
     assert!(body.get("wbraid").is_none());
 }
@@ -68,7 +68,7 @@ fn an_unfilled_template_is_no_click() {
     ] {
         for value in ["__CLICKID__", "{gclid}", "a b"] {
             let event = with(purchase(), &format!("/properties/{id}"), json!(value));
-            let body = build(&document(kind), event, Consent::Allow).unwrap().body;
+            let body = build(&document(kind), event, Consent::Allow).unwrap().body.to_value();
             assert_eq!(body.pointer(path), None, "{value}");
         }
     }
@@ -81,7 +81,10 @@ fn a_purely_numeric_transaction_needs_a_prefix() {
     assert_eq!(refusal.code, RefusalCode::InvalidPayload);
     assert!(refusal.reason.contains("transaction_id_prefix"));
     let prefixed = with(document("google_data_manager"), "/settings/transaction_id_prefix", json!("order-"));
-    assert_eq!(build(&prefixed, event, Consent::Allow).unwrap().body["transactionId"], "order-1001");
+    assert_eq!(
+        build(&prefixed, event, Consent::Allow).unwrap().body.to_value()["transactionId"],
+        "order-1001"
+    );
 }
 
 #[test]
@@ -97,7 +100,7 @@ fn custom_names_at_tiktok_follow_its_rules() {
     ] {
         let event = with(purchase(), "/event", json!(name));
         let built = build(&custom, event, Consent::Allow);
-        let told = built.as_ref().map(|item| item.body["event"].as_str().unwrap()).map_err(|r| r.code);
-        assert_eq!(told, expected, "{name}");
+        let told = built.map(|item| item.body.to_value()["event"].clone()).map_err(|r| r.code);
+        assert_eq!(told, expected.map(|name: &str| json!(name)), "{name}");
     }
 }

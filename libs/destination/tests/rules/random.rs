@@ -219,9 +219,13 @@ fn check(kind: &str, event: &Value, consent: Consent) -> Result<(), TestCaseErro
     let destination = opened(&document);
     let _ = destination.wants(&event);
     if let Ok(item) = destination.build(&event, now()) {
-        prop_assert!(states(kind, &item.body, &consent), "{kind} {consent:?}: {}", item.body);
-        let valid = is_valid(kind, &item.body);
-        prop_assert!(valid.is_ok(), "{kind}: {valid:?} in {}", item.body);
+        prop_assert!(
+            states(kind, &item.body.to_value(), &consent),
+            "{kind} {consent:?}: {}",
+            item.body.to_value()
+        );
+        let valid = is_valid(kind, &item.body.to_value());
+        prop_assert!(valid.is_ok(), "{kind}: {valid:?} in {}", item.body.to_value());
         let request = destination.assemble(&[&item], None);
         prop_assert!(serde_json::from_slice::<Value>(&request.body).is_ok());
     }

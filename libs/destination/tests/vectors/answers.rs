@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracklayer_destination::google::oauth::{TokenOutcome, read_token};
 use tracklayer_destination::{
-    Answer, Destination, HoldKind, Item, ItemOutcome, WorkspaceDefaults, data_manager, ga4, open,
+    Answer, Destination, HoldKind, Item, ItemBody, ItemOutcome, WorkspaceDefaults, data_manager, ga4, open,
 };
 
 use crate::{oauth, vectors};
@@ -26,7 +26,9 @@ fn answer_of(case: &Value) -> Answer {
 
 fn item(index: usize) -> Item {
     Item {
-        body: json!({ "orderId": index.to_string(), "userIdentifiers": [{ "hashedEmail": "00" }] }),
+        body: ItemBody::of(
+            &json!({ "orderId": index.to_string(), "userIdentifiers": [{ "hashedEmail": "00" }] }),
+        ),
         notes: Vec::new(),
         group: String::new(),
         exclusive: None,

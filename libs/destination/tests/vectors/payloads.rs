@@ -48,8 +48,8 @@ fn check(file: &str, case: &Value, built: Result<(Item, Value), Refusal>, failur
     let id = case["id"].as_str().unwrap();
     match (case.get("refused"), built) {
         (None, Ok((item, request))) => {
-            if levelled(&item.body) != levelled(&case["expected"]) {
-                let (ours, theirs) = (&item.body, &case["expected"]);
+            if levelled(&item.body.to_value()) != levelled(&case["expected"]) {
+                let (ours, theirs) = (&item.body.to_value(), &case["expected"]);
                 failures.push(format!("{file} {id}:\n  ours     {ours}\n  expected {theirs}"));
             }
             if let Some(expected) = case.get("request") {
@@ -66,7 +66,7 @@ fn check(file: &str, case: &Value, built: Result<(Item, Value), Refusal>, failur
         }
         (None, Err(refusal)) => failures.push(format!("{file} {id}: refused with {refusal:?}")),
         (Some(expected), Ok((item, _))) => {
-            failures.push(format!("{file} {id}: built {}, expected {expected}", item.body));
+            failures.push(format!("{file} {id}: built {}, expected {expected}", item.body.to_value()));
         }
     }
 }

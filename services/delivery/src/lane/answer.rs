@@ -212,7 +212,7 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
 
 /// The event's own part of the request, and the answer.
 fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
-    let body = slot.item.as_ref().map(|item| item.body.to_string()).unwrap_or_default();
+    let body = slot.item.as_ref().map(|item| item.body.as_str()).unwrap_or_default();
     let cut = |text: &str| storable(text, MAX_EVIDENCE_CHARS);
     Evidence {
         request: cut(&format!("{} {}\n{body}", request.method, request.url)),

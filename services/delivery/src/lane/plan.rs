@@ -168,7 +168,7 @@ pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -
     for &index in open {
         let slot = &slots[index];
         let Some(item) = &slot.item else { continue };
-        let bytes = item.body.to_string().len() + 1;
+        let bytes = item.body.bytes() + 1;
         let candidate = newest_of_group.get(&item.group).copied().filter(|&at| {
             let request = &requests[at];
             let later_than_key = newest_of_key.get(&slot.entry.order_key).is_none_or(|&key_at| key_at <= at);

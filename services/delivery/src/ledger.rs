@@ -1,6 +1,6 @@
 //! What became of an event at a connection: the states of the conservation law, and the stored form of many of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
@@ -145,18 +145,20 @@ impl LedgerEntries {
     /// Packs verdicts.
     #[must_use]
     pub fn pack<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Self {
+        type Word<'a> = (State, &'a str, &'a str, &'a str);
         let mut packed = Self::default();
-        let mut known: BTreeMap<DictionaryEntry, u32> = BTreeMap::new();
+        let mut known: HashMap<Word<'_>, u32> = HashMap::new();
         for verdict in verdicts {
-            let entry = DictionaryEntry {
-                state: i32::from(verdict.state.number()),
-                reason: verdict.reason.clone(),
-                detail: verdict.detail.clone(),
-                consent: verdict.consent.clone(),
-            };
+            let word =
+                (verdict.state, verdict.reason.as_str(), verdict.detail.as_str(), verdict.consent.as_str());
             let next = u32::try_from(packed.dictionary.len()).unwrap_or(u32::MAX);
-            let index = *known.entry(entry.clone()).or_insert_with(|| {
-                packed.dictionary.push(entry);
+            let index = *known.entry(word).or_insert_with(|| {
+                packed.dictionary.push(DictionaryEntry {
+                    state: i32::from(verdict.state.number()),
+                    reason: verdict.reason.clone(),
+                    detail: verdict.detail.clone(),
+                    consent: verdict.consent.clone(),
+                });
                 next
             });
             packed.index.push(index);

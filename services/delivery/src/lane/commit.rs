@@ -1,6 +1,6 @@
 //! What a commit of settled events writes, and what follows from it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use tracklayer_ids::Position;
@@ -38,14 +38,17 @@ impl Lane {
 
         let connection = self.lease.duty.connection;
         let ended = SystemTime::now();
+        let mut counts: BTreeMap<State, u64> = BTreeMap::new();
+        let latencies = metrics::histogram!("tracklayer_delivery_latency_seconds");
         for (slot, settled) in done.iter().zip(&commit.settled) {
             self.unknown.remove(&settled.position);
             let verdict = &settled.verdict;
-            let labels = [("state", verdict.state.as_str())];
-            metrics::counter!("tracklayer_delivery_events_total", &labels).increment(1);
+            *counts.entry(verdict.state).or_default() += 1;
             if verdict.state == State::Delivered {
-                metrics::histogram!("tracklayer_delivery_latency_seconds")
-                    .record(f64::from(verdict.latency_ms) / 1_000.0);
+                latencies.record(f64::from(verdict.latency_ms) / 1_000.0);
+            }
+            if !tracklayer_telemetry::is_sampled(slot.entry.traceparent()) {
+                continue;
             }
             let attributes = [
                 ("connection_id", connection.to_string()),
@@ -61,6 +64,9 @@ impl Lane {
                 ended,
                 &attributes,
             );
+        }
+        for (state, count) in counts {
+            metrics::counter!("tracklayer_delivery_events_total", "state" => state.as_str()).increment(count);
         }
     }
 }

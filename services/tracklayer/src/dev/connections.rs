@@ -54,3 +54,20 @@ pub fn sample(sandbox: &Sandbox) -> Vec<(String, Value)> {
         ),
     ]
 }
+
+/// Google by the Ads API, which has no limit of requests a minute.
+#[must_use]
+pub fn google_ads(sandbox: &Sandbox) -> Value {
+    json!({
+        "kind": "google_ads", "mode": "live",
+        "settings": {
+            "customer_id": options::GOOGLE_CUSTOMER, "login_customer_id": options::GOOGLE_LOGIN_CUSTOMER,
+            "conversion_action_id": options::GOOGLE_CONVERSION_ACTION,
+            "oauth": {
+                "client_id": options::GOOGLE_CLIENT_ID, "client_secret": options::GOOGLE_CLIENT_SECRET,
+                "refresh_token": options::GOOGLE_REFRESH_TOKEN, "token_url": sandbox.google_token_url(),
+            },
+            "base_url": sandbox.google_ads_url(),
+        },
+    })
+}

@@ -9,8 +9,8 @@ use prost::Message as _;
 use tracklayer_ids::{Generation, Offset, Position};
 use tracklayer_journal::PostgresJournal;
 use tracklayer_proto::delivery::v1::{
-    BalanceLedgerRequest, BalanceLedgerResponse, ConnectionBalance, EventStory, GetStatsRequest,
-    GetStatsResponse, ShowEventRequest,
+    BalanceLedgerRequest, BalanceLedgerResponse, ConnectionBalance, DeliveryStory, EventStory,
+    GetStatsRequest, GetStatsResponse, ShowEventRequest,
 };
 use tracklayer_proto::event::v1::Event as StoredEvent;
 use tracklayer_sandbox::{Counted, Platform as AdPlatform};
@@ -21,8 +21,8 @@ use crate::workspace::{PARTITIONS, Workspace};
 
 /// Nothing waits longer than this after the last fault.
 const SETTLE_LIMIT: Duration = Duration::from_secs(75);
-/// Events whose whole story is read, beside all that look wrong.
-const STORIES: usize = 60;
+/// Events of each sort whose whole story is read, beside those that look wrong.
+const STORIES: usize = 40;
 /// Of one kind of finding, so many are told.
 const TOLD: usize = 5;
 
@@ -45,8 +45,12 @@ pub struct Findings {
     pub duplicates: u64,
     /// Events that are delivered, over all connections.
     pub delivered: u64,
-    /// States with a reason other than delivered and duplicate, over all connections.
-    pub reasons: BTreeMap<String, u64>,
+    /// Events of people who had opted out that a platform got.
+    pub leaked: u64,
+    /// Events of people who opted out that were kept back, over all connections.
+    pub blocked: u64,
+    /// Events whose only request had no answer when their person opted out, over all connections.
+    pub unknown: u64,
     /// Copies that each platform dropped.
     pub copies: BTreeMap<String, u64>,
     /// From the last fault to rest.
@@ -106,23 +110,49 @@ pub async fn check(
 
     findings.tell("ranges were committed by who had lost the lease", &stale_commits(stage, workspace).await?);
 
+    let opted_out: BTreeSet<&str> =
+        sent.values().filter(|sent| sent.denied).map(|sent| sent.event.person.as_str()).collect();
+    let may_be_blocked = |id: &str| sent.get(id).is_some_and(|s| opted_out.contains(s.event.person.as_str()));
     let mut look_at: BTreeSet<String> = BTreeSet::new();
+    let mut present: BTreeMap<AdPlatform, BTreeSet<String>> = BTreeMap::new();
     for (connection, platform) in &workspace.connections {
         let counted = counted(stage, *platform, &sent).await?;
-        at_platform(&mut findings, *platform, &counted, &sent, &received, &mut look_at);
+        present.insert(*platform, counted.iter().map(|event| event.event_id.clone()).collect());
+        let missing = at_platform(&mut findings, *platform, &counted, &sent, &received, &mut look_at);
+        let (blocked, missing): (Vec<&String>, Vec<&String>) =
+            missing.into_iter().partition(|id| may_be_blocked(id));
+        let told: Vec<String> = missing.iter().map(|id| format!("{id} at {platform}")).collect();
+        findings.tell("events were accepted and are not delivered", &told);
+        findings.lost += missing.len() as u64;
+        look_at.extend(missing.into_iter().cloned());
         let found = balance.connections.iter().find(|balance| balance.connection_id == *connection);
         let found = found.with_context(|| format!("no balance of {platform}"))?;
-        in_ledger(&mut findings, *platform, found, counted.len() as u64);
+        in_ledger(&mut findings, *platform, found, counted.len() as u64, blocked.len() as u64);
     }
     findings.tell("events look wrong at a platform", &look_at.iter().collect::<Vec<_>>());
 
+    // Those that look wrong, some of people who opted out later, since these may have ended in several ways, and some of all.
     let mut random = Rng::with_seed(seed);
     let sample = random.choose_multiple(received.keys().cloned(), STORIES);
-    let stories: Vec<String> = look_at.iter().take(20).cloned().chain(sample).collect();
+    let before_opt_out = received.keys().filter(|id| may_be_blocked(id) && !sent[*id].denied).cloned();
+    let before_opt_out = random.choose_multiple(before_opt_out, STORIES);
+    let stories: BTreeSet<String> =
+        look_at.iter().take(20).cloned().chain(sample).chain(before_opt_out).collect();
     for id in stories {
+        let Some(sent) = sent.get(&id) else { continue };
         let story = story(stage, workspace, &id).await?;
         let first = received.get(&id).and_then(|all| all.iter().min_by_key(|p| (p.generation, p.offset)));
-        if let Err(why) = told_well(&story, first, workspace) {
+        let fits = |platform: AdPlatform, delivery: &DeliveryStory| {
+            let is_there = present[&platform].contains(&id);
+            match (delivery.state.as_str(), delivery.reason.as_str()) {
+                ("delivered", _) => is_there && !sent.denied,
+                ("blocked", reason) => !is_there && may_be_blocked(&id) && !reason.is_empty(),
+                // Sent, without an answer, before the opt-out: nobody knows, and it may not be repeated.
+                ("dead", "outcome_unknown") => may_be_blocked(&id) && !sent.denied,
+                _ => false,
+            }
+        };
+        if let Err(why) = told_well(&story, first, fits, workspace) {
             findings.faults.push(format!("{id}: {why}"));
             if look_at.contains(&id) {
                 findings.faults.push(format!("its story: {}", told(&story, workspace)));
@@ -265,15 +295,15 @@ fn in_journal(
     findings.out_of_order += swapped.len() as u64;
 }
 
-/// Each event once, and each person's in the order of first acceptance.
-fn at_platform(
+/// Each event once, each person's in the order of first acceptance, none of who had opted out. Answers what is missing.
+fn at_platform<'a>(
     findings: &mut Findings,
     platform: AdPlatform,
     counted: &[Counted],
     sent: &BTreeMap<String, Sent>,
-    received: &BTreeMap<String, Vec<Position>>,
+    received: &'a BTreeMap<String, Vec<Position>>,
     look_at: &mut BTreeSet<String>,
-) {
+) -> Vec<&'a String> {
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
     let mut newest: BTreeMap<&str, (Generation, Offset, &str)> = BTreeMap::new();
     let mut swapped = Vec::new();
@@ -305,26 +335,32 @@ fn at_platform(
     findings.tell("events are out of order", &swapped);
     findings.out_of_order += swapped.len() as u64;
 
-    let missing: Vec<String> = received
-        .keys()
-        .filter(|id| sent.contains_key(*id) && !times.contains_key(id.as_str()))
-        .map(|id| format!("{id} at {platform}"))
-        .collect();
-    findings.tell("events were accepted and are not delivered", &missing);
-    findings.lost += missing.len() as u64;
-    look_at
-        .extend(doubled.iter().chain(&missing).filter_map(|text| Some(text.split(' ').next()?.to_owned())));
+    let leaked: Vec<String> =
+        times.keys().filter(|id| sent[**id].denied).map(|id| format!("{id} at {platform}")).collect();
+    findings.tell("events of people who had opted out have left", &leaked);
+    findings.leaked += leaked.len() as u64;
+    let id_of = |text: &String| text.split(' ').next().unwrap_or_default().to_owned();
+    look_at.extend(doubled.iter().chain(&leaked).map(id_of));
+    received.keys().filter(|id| sent.contains_key(*id) && !times.contains_key(id.as_str())).collect()
 }
 
-/// The ledger and the platform count the same, and no event has another state than delivered or duplicate: all are good ones.
-fn in_ledger(findings: &mut Findings, platform: AdPlatform, balance: &ConnectionBalance, counted: u64) {
-    let (mut delivered, mut duplicates) = (0, 0);
+/// The ledger and the platform count the same, what is missing there is blocked here, and what had no answer before an opt-out is
+/// unknown. No event has another state than these or duplicate: all are good ones.
+fn in_ledger(
+    findings: &mut Findings,
+    platform: AdPlatform,
+    balance: &ConnectionBalance,
+    counted: u64,
+    kept_back: u64,
+) {
+    let (mut delivered, mut duplicates, mut blocked, mut unknown) = (0, 0, 0, 0);
     for state in &balance.states {
         match state.state.as_str() {
             "delivered" => delivered += state.count,
             "duplicate" => duplicates += state.count,
+            "blocked" if !state.reason.is_empty() => blocked += state.count,
+            "dead" if state.reason == "outcome_unknown" => unknown += state.count,
             other => {
-                *findings.reasons.entry(format!("{other} {}", state.reason)).or_default() += state.count;
                 if state.count > 0 {
                     let (count, reason) = (state.count, &state.reason);
                     findings.faults.push(format!("{count} events are {other} at {platform}: {reason}"));
@@ -333,12 +369,19 @@ fn in_ledger(findings: &mut Findings, platform: AdPlatform, balance: &Connection
         }
     }
     findings.delivered += delivered;
+    findings.blocked += blocked;
+    findings.unknown += unknown;
     if balance.difference != 0 || !balance.faults.is_empty() {
         let (difference, faults) = (balance.difference, balance.faults.join("; "));
         findings.faults.push(format!("{platform}: the balance is off by {difference}: {faults}"));
     }
-    if delivered != counted {
-        findings.faults.push(format!("{platform} counted {counted}, the ledger says delivered {delivered}"));
+    // What nobody knows is either there or not.
+    let there = delivered..=delivered + unknown;
+    if !there.contains(&counted) || counted + kept_back != delivered + blocked + unknown {
+        findings.faults.push(format!(
+            "{platform} counted {counted} and {kept_back} are not there; the ledger says delivered {delivered}, blocked \
+             {blocked}, unknown {unknown}"
+        ));
     }
     if duplicates != findings.duplicates {
         let expected = findings.duplicates;
@@ -348,8 +391,13 @@ fn in_ledger(findings: &mut Findings, platform: AdPlatform, balance: &Connection
     }
 }
 
-/// One first occurrence that every connection has delivered, and duplicates of it.
-fn told_well(story: &[EventStory], accepted: Option<&Position>, workspace: &Workspace) -> Result<(), String> {
+/// One first occurrence, whose state at each connection fits what its platform has, and duplicates of it.
+fn told_well(
+    story: &[EventStory],
+    accepted: Option<&Position>,
+    fits: impl Fn(AdPlatform, &DeliveryStory) -> bool,
+    workspace: &Workspace,
+) -> Result<(), String> {
     let firsts: Vec<&EventStory> = story.iter().filter(|told| told.duplicate_of.is_none()).collect();
     let [first] = firsts[..] else { return Err(format!("{} first occurrences", firsts.len())) };
     let told_at = first.position.map(|p| Position::new(p.generation, p.partition, p.offset));
@@ -362,16 +410,17 @@ fn told_well(story: &[EventStory], accepted: Option<&Position>, workspace: &Work
         return Err(format!("{:?} is a duplicate of {:?}", stray.position, stray.duplicate_of));
     }
     for told in story {
-        let expected = if told.duplicate_of.is_some() { "duplicate" } else { "delivered" };
         for (connection, platform) in &workspace.connections {
-            let at: Vec<&str> = told
-                .deliveries
-                .iter()
-                .filter(|delivery| delivery.connection_id == *connection)
-                .map(|delivery| delivery.state.as_str())
-                .collect();
-            if at != [expected] {
-                return Err(format!("{at:?} at {platform}, expected {expected}"));
+            let at: Vec<&DeliveryStory> =
+                told.deliveries.iter().filter(|delivery| delivery.connection_id == *connection).collect();
+            let well = match at[..] {
+                [only] if told.duplicate_of.is_some() => only.state == "duplicate",
+                [only] => fits(*platform, only),
+                _ => false,
+            };
+            if !well {
+                let at: Vec<String> = at.iter().map(|d| format!("{} {}", d.state, d.reason)).collect();
+                return Err(format!("{at:?} at {platform} does not fit what is there"));
             }
         }
     }

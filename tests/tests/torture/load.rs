@@ -3,7 +3,7 @@
 //!
 //! A person belongs to one publisher, which sends that person's next batch only when the one before is acknowledged: the order
 //! of first acceptances is then the order of the sequence numbers. Now and then an event also goes to another client: a twin,
-//! which may come long after the first copy, or be faster than it and so change that order.
+//! which may come long after the first copy, or be faster than it and so change that order. Some people opt out in the middle.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,8 @@ const BATCH: (u32, u32) = (3, 18);
 const PAUSE_MS: (u64, u64) = (30, 220);
 /// Of a hundred events, how many have a twin.
 const TWINS: u32 = 8;
+/// Of a hundred people, how many opt out in the middle.
+const OPT_OUTS: u32 = 15;
 /// How long after the last fault everything has to be acknowledged.
 const ACK_LIMIT: Duration = Duration::from_secs(40);
 
@@ -38,11 +40,14 @@ pub struct Event {
     pub message_id: String,
     pub person: String,
     pub sequence: u32,
+    /// Whether it says that the person opts out.
+    pub opts_out: bool,
 }
 
 impl Event {
-    fn new(person: &str, sequence: u32) -> Self {
-        Self { message_id: format!("t{person}-{sequence}"), person: person.to_owned(), sequence }
+    fn new(person: &str, sequence: u32, opts_out: bool) -> Self {
+        let message_id = format!("t{person}-{sequence}");
+        Self { message_id, person: person.to_owned(), sequence, opts_out }
     }
 
     /// `properties`; every platform takes it for a purchase.
@@ -55,11 +60,15 @@ impl Event {
     }
 
     pub fn context(&self) -> Value {
-        json!({
+        let mut context = json!({
             "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36",
             "ip": "203.0.113.7", "page": { "url": "https://shop.example/thank-you?ttclid=E.C.P.torture" },
             "traits": { "email": format!("{}@example.com", self.person) },
-        })
+        });
+        if self.opts_out {
+            context["consent"] = json!({ "gpc": true });
+        }
+        context
     }
 }
 
@@ -70,6 +79,8 @@ pub struct Sent {
     pub acknowledged: bool,
     /// Whether another client was given it, too, which may have been faster.
     pub has_twin: bool,
+    /// Whether the person opts out by it or has done so before: no platform may get it.
+    pub denied: bool,
 }
 
 /// What the clients remember.
@@ -93,9 +104,9 @@ impl Memory {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn begin(&self, event: &Event, has_twin: bool) {
+    fn begin(&self, event: &Event, has_twin: bool, denied: bool) {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = Sent { event: event.clone(), acknowledged: false, has_twin };
+        let new = Sent { event: event.clone(), acknowledged: false, has_twin, denied };
         sent.insert(event.message_id.clone(), new);
         if has_twin {
             self.twins.lock().unwrap_or_else(PoisonError::into_inner).push(event.clone());
@@ -157,13 +168,18 @@ async fn publish(
 ) -> anyhow::Result<()> {
     let people: Vec<String> = (0..PEOPLE).map(|number| format!("{name}{number}")).collect();
     let mut sequences = vec![0; people.len()];
+    // Who opts out, and with which event.
+    let opts_out: Vec<Option<u32>> =
+        people.iter().map(|_| (random.u32(0..100) < OPT_OUTS).then(|| random.u32(2..20))).collect();
     while Instant::now() < end {
         let mut batch = Vec::new();
         for _ in 0..random.u32(BATCH.0..=BATCH.1) {
             let who = random.usize(..people.len());
             sequences[who] += 1;
-            let event = Event::new(&people[who], sequences[who]);
-            memory.begin(&event, random.u32(0..100) < TWINS);
+            let event = Event::new(&people[who], sequences[who], opts_out[who] == Some(sequences[who]));
+            let denied = opts_out[who].is_some_and(|from| from <= sequences[who]);
+            // A twin of a later event that is faster than the opt-out would rightly be delivered.
+            memory.begin(&event, !denied && random.u32(0..100) < TWINS, denied);
             batch.push(event);
         }
         while random.u32(0..100) < 60 {

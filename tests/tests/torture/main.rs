@@ -87,6 +87,9 @@ async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<Seed
         lost: findings.lost,
         doubled: findings.doubled,
         out_of_order: findings.out_of_order,
+        leaked: findings.leaked,
+        blocked: findings.blocked,
+        unknown: findings.unknown,
         repeated_requests: memory.repeated.load(Ordering::Relaxed),
         twins: memory.twins_sent.load(Ordering::Relaxed),
         injected: injected.done,
@@ -171,7 +174,8 @@ async fn what_was_acknowledged_is_delivered_once_and_in_order_whatever_fails() {
         };
         results.append(&result).unwrap();
         println!(
-            "  {} in {:.1} s ({:.1} s to rest): {} acknowledged, {} received, {} delivered; lost {}, doubled {}, out of order {}; \
+            "  {} in {:.1} s ({:.1} s to rest): {} acknowledged, {} received, {} delivered, {} blocked, {} unknown; lost {}, doubled {}, \
+             out of order {}, leaked {}; \
              {} requests repeated, copies dropped {:?}, {} faults, {} skipped, {} processes ended by themselves",
             if result.passed { "passed" } else { "FAILED" },
             result.seconds,
@@ -179,9 +183,12 @@ async fn what_was_acknowledged_is_delivered_once_and_in_order_whatever_fails() {
             result.acknowledged,
             result.received,
             result.delivered,
+            result.blocked,
+            result.unknown,
             result.lost,
             result.doubled,
             result.out_of_order,
+            result.leaked,
             result.repeated_requests,
             result.copies,
             result.injected.values().sum::<u64>(),

@@ -26,6 +26,15 @@ pub struct SeedResult {
     pub lost: u64,
     pub doubled: u64,
     pub out_of_order: u64,
+    /// Events of people who had opted out that a platform got.
+    #[serde(default)]
+    pub leaked: u64,
+    /// Events of people who opted out that were kept back, over all connections.
+    #[serde(default)]
+    pub blocked: u64,
+    /// Events that were sent without an answer when their person opted out, over all connections: dead, for somebody to look.
+    #[serde(default)]
+    pub unknown: u64,
     /// Requests that clients sent again.
     pub repeated_requests: u64,
     /// Copies that clients sent on another way on purpose.
@@ -97,17 +106,20 @@ impl Results {
             all.len() - failed.len()
         );
         text += &format!(
-            "lost {}, doubled {}, out of order {}\n",
+            "lost {}, doubled {}, out of order {}, leaked {}\n",
             sum(|r| r.lost),
             sum(|r| r.doubled),
-            sum(|r| r.out_of_order)
+            sum(|r| r.out_of_order),
+            sum(|r| r.leaked)
         );
         text += &format!(
-            "acknowledged {}, received {} ({} duplicates), delivered {} over all connections\n",
+            "acknowledged {}, received {} ({} duplicates); delivered {}, blocked {}, unknown {} over all connections\n",
             sum(|r| r.acknowledged),
             sum(|r| r.received),
             sum(|r| r.duplicates),
-            sum(|r| r.delivered)
+            sum(|r| r.delivered),
+            sum(|r| r.blocked),
+            sum(|r| r.unknown)
         );
         text += &format!(
             "requests that clients repeated {}, twins {}, processes that ended by themselves {}\n",

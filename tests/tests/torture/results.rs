@@ -70,6 +70,9 @@ impl Results {
             Some(head) => head,
             None => "no-commit".to_owned(),
         };
+        // Processes of another release are another thing that was tested.
+        let beside = std::env::var_os("TORTURE_PREVIOUS").map_or("", |_| "-beside-previous");
+        let commit = format!("{commit}{beside}");
         let folder = tracklayer_tests::target_dir()?.join("torture");
         std::fs::create_dir_all(&folder).context("could not make the folder of results")?;
         Ok(Self { file: folder.join(format!("{commit}.jsonl")), commit })

@@ -1,0 +1,197 @@
+//! Nobody reads another workspace's events: every RPC of `delivery.v1`, tried with another workspace's key. What is tried is
+//! compared with the protos: an RPC that is added and not tried here fails.
+
+#![allow(clippy::unwrap_used, reason = "this whole file is tests")]
+
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Request, Status};
+use tracklayer_delivery::connections::Connections;
+use tracklayer_delivery::grpc::DeliveryGrpc;
+use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
+use tracklayer_proto::control::v1::{
+    CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, WatchConfigResponse, WorkspaceConfig,
+};
+use tracklayer_proto::delivery::v1 as pb;
+use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService as _;
+use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_rpc::{Channel, Listeners};
+use tracklayer_testkit::{TestDatabase, listener};
+
+/// Delivery before the real control, which says whose a key is.
+struct Installation {
+    database: TestDatabase,
+    master_key: MasterKey,
+    control: String,
+    admin: ControlServiceClient<Channel>,
+    /// Opens every workspace.
+    key: String,
+    _ends_with_the_test: DropGuard,
+}
+
+impl Installation {
+    async fn start() -> Self {
+        let database = tracklayer_testkit::database(&[
+            ("journal", &tracklayer_journal::MIGRATOR),
+            ("delivery", &tracklayer_delivery::MIGRATOR),
+            ("control", &tracklayer_control::MIGRATOR),
+        ])
+        .await;
+        let master_key = MasterKey::new([7; 32]);
+        let key = tracklayer_control::ensure_first_admin_key(&database.pool).await.unwrap().unwrap();
+        let config = tracklayer_control::Config {
+            database_url: database.secret_url(),
+            delivery_address: "http://127.0.0.1:1".to_owned(),
+            master_key: master_key.clone(),
+            database_connections: 4,
+            console_cookies_https_only: false,
+        };
+        let grpc = listener().await;
+        let control = format!("http://{}", grpc.local_addr().unwrap());
+        let listeners = Listeners { grpc, http: Some(listener().await), ops: listener().await };
+        let shutdown = CancellationToken::new();
+        tokio::spawn(tracklayer_control::run(config, listeners, shutdown.clone()));
+        let channel = tracklayer_rpc::connect_lazy(&control, Secret::new(key.clone())).unwrap();
+        let admin = ControlServiceClient::new(channel);
+        Self { database, master_key, control, admin, key, _ends_with_the_test: shutdown.drop_guard() }
+    }
+
+    /// A new workspace, an admin key and a write key of it.
+    async fn workspace(&mut self, name: &str) -> (i64, String, String) {
+        let request = CreateWorkspaceRequest { name: name.to_owned(), ..CreateWorkspaceRequest::default() };
+        let made = self.admin.create_workspace(request).await.unwrap().into_inner();
+        let workspace_id = made.workspace.unwrap().workspace_id;
+        let request = CreateAdminKeyRequest { workspace_id, label: format!("{name}'s key") };
+        let admin_key = self.admin.create_admin_key(request).await.unwrap().into_inner().admin_key;
+        let request = CreateSourceRequest {
+            workspace_id,
+            name: "shop".to_owned(),
+            channel: "server".to_owned(),
+            default_place: "US-CA".to_owned(),
+            ..CreateSourceRequest::default()
+        };
+        let write_key = self.admin.create_source(request).await.unwrap().into_inner().write_key;
+        (workspace_id, admin_key, write_key)
+    }
+
+    /// A replica that has not seen any key yet.
+    fn delivery(&self, workspaces: &[i64]) -> DeliveryGrpc {
+        let of =
+            |id: &i64| WorkspaceConfig { workspace_id: *id, partitions: 2, ..WorkspaceConfig::default() };
+        let workspaces = workspaces.iter().map(of).collect();
+        let watch = ConfigWatch::fixed(WatchConfigResponse { workspaces, ..WatchConfigResponse::default() });
+        let pool = self.database.pool.clone();
+        let journal = tracklayer_journal::PostgresJournal::new(pool.clone()).into();
+        let connections = Connections::new(watch.clone(), self.master_key.clone());
+        DeliveryGrpc::new(pool, journal, connections, watch, self.control.clone(), &self.master_key)
+    }
+}
+
+/// What an RPC answers to whom it is for. Nothing was ever accepted in these workspaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The request names the workspace, and there is an answer.
+    AWorkspaces,
+    /// The request names the workspace, and the event that is asked for is not in it.
+    AWorkspacesButNothingThere,
+    /// It touches no workspace: any valid key will do.
+    Nobodys,
+}
+
+/// Every RPC, by name, as one key sees it.
+async fn every_rpc(
+    delivery: &DeliveryGrpc,
+    key: &str,
+    workspace_id: i64,
+) -> Vec<(&'static str, Whose, Result<(), Status>)> {
+    use Whose::{AWorkspaces, AWorkspacesButNothingThere, Nobodys};
+    let webhook = serde_json::json!({
+        "kind": "webhook",
+        "settings": {"url": "https://hooks.example.com/in", "secret": "s"},
+    });
+    let preview =
+        pb::PreviewRequest { connection_json: webhook.to_string(), ..pb::PreviewRequest::default() };
+    let event = pb::ShowEventRequest { workspace_id, message_id: "m-1".to_owned() };
+    let letters = pb::ListDeadLettersRequest { workspace_id, ..pb::ListDeadLettersRequest::default() };
+    vec![
+        ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
+        ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
+        (
+            "BalanceLedger",
+            AWorkspaces,
+            delivery.balance_ledger(with(key, pb::BalanceLedgerRequest { workspace_id })).await.map(|_| ()),
+        ),
+        (
+            "GetStats",
+            AWorkspaces,
+            delivery.get_stats(with(key, pb::GetStatsRequest { workspace_id })).await.map(|_| ()),
+        ),
+        ("ListDeadLetters", AWorkspaces, delivery.list_dead_letters(with(key, letters)).await.map(|_| ())),
+    ]
+}
+
+/// The request with this key; with none at all if it is empty.
+fn with<T>(key: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if !key.is_empty() {
+        request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    }
+    request
+}
+
+fn code(outcome: &Result<(), Status>) -> Code {
+    outcome.as_ref().map_or_else(Status::code, |()| Code::Ok)
+}
+
+/// The RPCs of delivery, as the protos have them.
+fn rpcs_of_the_protos() -> BTreeSet<String> {
+    let protos = prost_types::FileDescriptorSet::decode(tracklayer_proto::DESCRIPTORS).unwrap();
+    let of_delivery = protos.file.iter().filter(|file| file.package() == "tracklayer.delivery.v1");
+    let services = of_delivery.flat_map(|file| &file.service);
+    services.flat_map(|service| &service.method).map(|method| method.name().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_workspaces_key_is_refused_by_every_rpc() {
+    let mut installation = Installation::start().await;
+    let (ours, _, our_write_key) = installation.workspace("ours").await;
+    let (theirs, their_key, _) = installation.workspace("theirs").await;
+    let delivery = installation.delivery(&[ours, theirs]);
+
+    // The same calls pass for whom they are: the refusals below are about whose the workspace is, and nothing else.
+    let service_token = installation.master_key.service_token();
+    for (key, workspace) in [
+        (their_key.as_str(), theirs),
+        (installation.key.as_str(), ours),
+        (installation.key.as_str(), theirs),
+        (service_token.as_str(), ours),
+    ] {
+        let outcomes = every_rpc(&delivery, key, workspace).await;
+        let tried: BTreeSet<String> = outcomes.iter().map(|(rpc, _, _)| (*rpc).to_owned()).collect();
+        assert_eq!(tried, rpcs_of_the_protos(), "every RPC must be tried here");
+        for (rpc, whose, outcome) in outcomes {
+            let nothing_there = whose == Whose::AWorkspacesButNothingThere;
+            let expected = if nothing_there { Code::NotFound } else { Code::Ok };
+            assert_eq!(code(&outcome), expected, "{rpc}: {outcome:?}");
+        }
+    }
+    // Ours exists, 9999 does not: the answer is the same and tells neither. So it is whether the replica knows the key or not.
+    for delivery in [delivery, installation.delivery(&[ours, theirs])] {
+        for workspace in [ours, 9_999] {
+            for (rpc, whose, outcome) in every_rpc(&delivery, &their_key, workspace).await {
+                let expected = if whose == Whose::Nobodys { Code::Ok } else { Code::PermissionDenied };
+                assert_eq!(code(&outcome), expected, "{rpc}: {outcome:?}");
+            }
+        }
+        // A write key is public, and no admin key.
+        let almost = format!("{}0", &their_key[..their_key.len() - 1]);
+        for key in ["", "wrong", almost.as_str(), our_write_key.as_str()] {
+            for (rpc, _, outcome) in every_rpc(&delivery, key, ours).await {
+                assert_eq!(code(&outcome), Code::Unauthenticated, "{rpc}: {outcome:?}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What all clients share: addresses, patience, and a quiet log.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -19,9 +19,23 @@ const TELL_EVERY_SECONDS: i64 = 10;
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
     told_at: AtomicI64,
+    /// Whether a topic was deleted and made anew under a client that reads it.
+    topic_made_anew: AtomicBool,
 }
 
+/// How the library says that a topic is another one than before. It goes on at the same offset of the new one, and tells nobody
+/// else. Source: librdkafka 2.12.1, `rd_kafka_topic_metadata_update2`; 2026-11.
+const CHANGED_ID: &str = " changed id from ";
+/// The id of a topic of which nothing was known yet.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
 impl Quiet {
+    /// Whether a topic that this client reads was made anew. Known before the first record of the new one comes, since a record
+    /// is fetched by the topic's id.
+    pub(crate) fn topic_was_made_anew(&self) -> bool {
+        self.topic_made_anew.load(Ordering::Acquire)
+    }
+
     /// Whether it is time to tell again.
     fn again(&self) -> bool {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -34,6 +48,9 @@ impl Quiet {
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if message.split_once(CHANGED_ID).is_some_and(|(_, ids)| !ids.starts_with(NO_ID)) {
+            self.topic_made_anew.store(true, Ordering::Release);
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, message, "kafka client");
@@ -65,8 +82,32 @@ pub(crate) fn config(settings: &KafkaSettings) -> ClientConfig {
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
         .set("log.connection.close", "false")
+        // A topic that is gone is said to be, before the sender is told only that it took too long.
+        .set("topic.metadata.propagation.max.ms", "3000")
         // A topic that came by itself would have the broker's settings, not ours.
         .set("allow.auto.create.topics", "false")
         .set("message.max.bytes", crate::MAX_RECORD_BYTES.to_string());
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_seen_for_the_first_time_is_not_made_anew() {
+        let client = Quiet::default();
+        client.log(
+            RDKafkaLogLevel::Debug,
+            "METADATA",
+            &format!("Topic t{CHANGED_ID}{NO_ID} to 1dYlnqCJTNGqIFPX2O9BZQ"),
+        );
+        assert!(!client.topic_was_made_anew());
+        client.log(
+            RDKafkaLogLevel::Debug,
+            "METADATA",
+            "Topic t changed id from 1dYlnqCJTNGqIFPX2O9BZQ to xyz",
+        );
+        assert!(client.topic_was_made_anew());
+    }
 }

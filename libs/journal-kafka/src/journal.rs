@@ -60,8 +60,13 @@ impl KafkaJournal {
             records.push(Outgoing { topic, partition: partition.0.cast_signed(), bytes });
         }
         let sent = self.producer.send(&records).await;
-        if sent.as_ref().is_err_and(topic_is_gone) {
+        if let Err(error) = &sent {
+            // The topic may be the reason: whoever comes next looks whether it is there.
             records.iter().for_each(|record| self.topics.forget(&record.topic));
+            if topic_is_gone(error) {
+                // A client that has seen a topic go does not believe that it is there again.
+                self.producer.begin_anew();
+            }
         }
         sent
     }
@@ -174,7 +179,7 @@ pub(crate) fn failing(topic: String, partition: Partition) -> impl Fn(KafkaFailu
     }
 }
 
-fn block_of(raw: Raw, first: Position) -> Result<ReceivedBlock, JournalError> {
+fn block_of(raw: &Raw, first: Position) -> Result<ReceivedBlock, JournalError> {
     let (header, payload) =
         decode(&raw.bytes).map_err(|source| JournalError::Block { position: first, source })?;
     if header.event_count == 0 {
@@ -238,22 +243,21 @@ impl Journal for KafkaJournal {
                 Err(_) if !blocks.is_empty() => break,
                 Err(error) => return Err(failed(error)),
             };
-            let kept = raw.clone();
-            let block = match block_of(raw, first) {
-                Err(_) if !blocks.is_empty() => {
-                    held.put_back(kept);
+            let block = match block_of(&raw, first) {
+                Ok(block) => block,
+                // Who comes for it finds it where it is.
+                Err(error) => {
+                    held.put_back(raw);
+                    if blocks.is_empty() {
+                        return Err(error);
+                    }
                     break;
                 }
-                Err(error) => {
-                    held.put_back(kept);
-                    return Err(error);
-                }
-                Ok(block) => block,
             };
             events += i64::from(block.header.event_count);
             bytes += block.payload.len();
             if !blocks.is_empty() && (events > most.events || bytes > MAX_READ_BYTES) {
-                held.put_back(kept);
+                held.put_back(raw);
                 break;
             }
             first.offset = block.end();
@@ -279,7 +283,7 @@ impl Journal for KafkaJournal {
         let start = from.record.map_or(0, |record| record.offset);
         for record in start..end {
             let raw = held.exactly(record).await.map_err(&failed)?;
-            let block = block_of(raw, first_of_record(place))?;
+            let block = block_of(&raw, first_of_record(place))?;
             each(block.first, &block.header);
             let events = block.end().0 - place.at.offset.0;
             place = place.after(&[block], events);

@@ -93,6 +93,9 @@ pub enum KafkaFailure {
         /// The one that came.
         found: u64,
     },
+    /// The topic was deleted and made anew while it was read: whoever reads on looks first what it is.
+    #[error("topic {0} was made anew")]
+    MadeAnew(String),
     /// The topic is not there.
     #[error("topic {0} is not there")]
     NoTopic(String),

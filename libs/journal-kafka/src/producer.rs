@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::try_join_all;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -84,30 +83,43 @@ impl Producer {
                 FutureRecord::to(&record.topic).partition(record.partition).payload(&record.bytes);
             reports.push(native.send_result(record).map_err(|(error, _)| error)?);
         }
-        let sent = try_join_all(reports.into_iter().map(async |report| match report.await {
-            Ok(Ok(delivery)) => Ok(delivery.offset.cast_unsigned()),
-            Ok(Err((error, _))) => Err(error),
-            Err(_) => Err(KafkaError::Canceled),
-        }))
-        .await;
-        if sent.is_err() {
-            self.replace_if_dead(&native);
+        let mut offsets = Vec::with_capacity(reports.len());
+        let mut failed: Option<KafkaError> = None;
+        // All are awaited, also behind a failed one: nothing is under way when the caller hears of it.
+        for report in reports {
+            match report.await {
+                Ok(Ok(delivery)) => offsets.push(delivery.offset.cast_unsigned()),
+                Ok(Err((error, _))) => failed = failed.or(Some(error)),
+                Err(_) => failed = failed.or(Some(KafkaError::Canceled)),
+            }
         }
-        Ok(sent?)
+        match failed {
+            None => Ok(offsets),
+            Some(error) => {
+                self.replace_if_dead(&native);
+                Err(error.into())
+            }
+        }
     }
 
     /// A producer whose order the broker cannot vouch for any more refuses everything from then on. Another one begins anew;
     /// what was under way is not acknowledged.
     fn replace_if_dead(&self, failed: &Native) {
         let Some((code, reason)) = failed.client().fatal_error() else { return };
-        let mut native = self.native.lock().unwrap_or_else(PoisonError::into_inner);
+        let native = self.native.lock().unwrap_or_else(PoisonError::into_inner);
         if native.client().fatal_error().is_none() {
             return;
         }
         tracing::error!(%code, reason, "the kafka producer failed for good; another one takes its place");
+        drop(native);
+        self.begin_anew();
+    }
+
+    /// Puts another producer in the place of this one. What is under way is finished by whoever waits for it.
+    pub(crate) fn begin_anew(&self) {
         metrics::counter!("tracklayer_kafka_producers_replaced_total").increment(1);
         match connect(&self.settings) {
-            Ok(new) => *native = new,
+            Ok(new) => *self.native.lock().unwrap_or_else(PoisonError::into_inner) = new,
             Err(error) => tracing::error!(%error, "there is no other kafka producer"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
@@ -21,7 +21,9 @@ const MAX_IDLE: usize = 64;
 /// How long one waits.
 const IDLE: Duration = Duration::from_secs(60);
 /// What a consumer fetches ahead. A single record may be larger.
-const PREFETCH_KILOBYTES: u32 = 8_192;
+const PREFETCH_KILOBYTES: u32 = 2_048;
+/// How often whoever waits looks whether the topic is still the same.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Records that are rather read over than a consumer made.
 const SHORT_WAY: u64 = 16;
 
@@ -98,6 +100,9 @@ impl Readers {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("check.crcs", "true")
+            // Only so does the library say that a topic was made anew under its reader.
+            .set("debug", "metadata")
+            .set_log_level(RDKafkaLogLevel::Debug)
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
             .set("fetch.queue.backoff.ms", "20")
@@ -179,7 +184,7 @@ impl Held {
             let came = if reader.answered {
                 match reader.consumer.recv().now_or_never() {
                     Some(came) => came,
-                    None => return Ok(None),
+                    None => return self.same_topic().map(|()| None),
                 }
             } else {
                 let first = tokio::time::timeout(PATIENCE, reader.consumer.recv());
@@ -210,9 +215,13 @@ impl Held {
             if reader.peeked.is_some() {
                 return Ok(());
             }
-            let came = match reader.consumer.recv().await {
-                Ok(message) => Ok(raw(&message)),
-                Err(error) => Err(error),
+            let came = match tokio::time::timeout(LOOK_EVERY, reader.consumer.recv()).await {
+                Ok(Ok(message)) => Ok(raw(&message)),
+                Ok(Err(error)) => Err(error),
+                Err(_) => {
+                    self.same_topic()?;
+                    continue;
+                }
             };
             if let Some(raw) = self.came(came)? {
                 if let Some(reader) = self.reader.as_mut() {
@@ -269,8 +278,19 @@ impl Held {
         Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
     }
 
+    /// At the end of a topic that was made anew with as many records nothing would ever come.
+    fn same_topic(&mut self) -> Result<(), KafkaFailure> {
+        let Some(reader) = self.reader.as_ref() else { return Ok(()) };
+        if !reader.consumer.context().topic_was_made_anew() {
+            return Ok(());
+        }
+        self.failed = true;
+        Err(KafkaFailure::MadeAnew(reader.topic.clone()))
+    }
+
     /// Takes note of what came; none: it was no record. Records come one after the other, or something is wrong.
     fn came(&mut self, came: Result<Raw, KafkaError>) -> Result<Option<Raw>, KafkaFailure> {
+        self.same_topic()?;
         let Some(reader) = self.reader.as_mut() else { return Ok(None) };
         match came {
             Ok(raw) if raw.offset == reader.next => {

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +116,7 @@ impl TestKafka {
 
     /// Starts the script; the error says what the machine lacks.
     fn spawn(&mut self) -> Result<(), String> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kafka/start");
-        let mut script = Command::new(script)
+        let mut script = Command::new(script())
             .arg(&self.folder)
             .args([self.port.to_string(), self.controller_port.to_string()])
             .stdin(Stdio::piped())
@@ -171,6 +170,14 @@ impl Drop for TestKafka {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Above the folder in which cargo runs a test, which is its crate's.
+fn script() -> PathBuf {
+    let here = std::env::current_dir().expect("there is a current folder");
+    let found =
+        here.ancestors().map(|folder| folder.join("tests/kafka/start")).find(|script| script.is_file());
+    found.unwrap_or_else(|| panic!("no tests/kafka/start above {}", here.display()))
 }
 
 fn signal(signal: &str, pid: u32) {

@@ -267,7 +267,7 @@ impl Resolver {
     /// Where the loop goes on: at the cursor. One that another journal has left behind ends its generation there.
     async fn begin(&self, lease: &Lease) -> Result<Place, ResolveError> {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
-        let place = self.cursors.resolve_place(workspace, partition).await?;
+        let place = self.cursors.resolve(workspace, partition).await?;
         let begun = place.record.is_some() || place.at == Position::new(1, partition.0, 0);
         if self.journal.kind() == Kind::Postgres || begun {
             return Ok(place);

@@ -66,7 +66,7 @@ pub async fn trim(
     if journal.kind() == Kind::Postgres {
         return Ok(());
     }
-    let place: Place = cursors.resolve_place(duty.workspace, duty.partition).await?;
+    let place: Place = cursors.resolve(duty.workspace, duty.partition).await?;
     journal.trim(&[(duty.workspace, place)]).await?;
     let last_lane: Option<Position> = cursors.last_lane(duty.workspace, duty.partition, connections).await?;
     // A connection whose lane has not begun begins behind what is resolved.

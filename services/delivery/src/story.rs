@@ -111,7 +111,7 @@ impl Stories {
         partition: Partition,
         message_id: &str,
     ) -> Result<Vec<(Position, Event)>, StoryError> {
-        let cursor = self.cursors.resolve_place(workspace, partition).await?;
+        let cursor = self.cursors.resolve(workspace, partition).await?;
         let mut found = Vec::new();
         for block in self.journal.read(workspace, cursor, Most::blocks(MAX_UNRESOLVED_BLOCKS)).await? {
             for (step, bytes) in block.events()?.into_iter().enumerate() {

@@ -50,7 +50,7 @@ impl Rig {
         let dedup = Dedup::new(connection, generations, ResolvedStore::new(pool.clone()));
         let cursors = CursorStore::beside(pool.clone(), Kind::Kafka);
         for partition in [0, 1] {
-            cursors.resolve_place(WORKSPACE, Partition(partition)).await.unwrap();
+            cursors.resolve(WORKSPACE, Partition(partition)).await.unwrap();
         }
         let mut keeper = LeaseKeeper::new(LeaseStore::new(pool), std::time::Duration::from_secs(600));
         let lease =

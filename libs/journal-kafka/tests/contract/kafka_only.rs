@@ -10,9 +10,17 @@ use tracklayer_journal::{Journal, JournalError, Most, Place, Record};
 
 use crate::stage::{KafkaStage, Stage, WORKSPACE, append, beginning, block, events, read};
 
+/// Deletes the topic, and waits until the broker takes nothing for it any more.
 async fn delete_topic(stage: &KafkaStage) {
-    let admin: AdminClient<DefaultClientContext> = stage.client().create().unwrap();
-    admin.delete_topics(&[&stage.topic()], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        stage.client().set("allow.auto.create.topics", "false").create().unwrap();
+    let topic = stage.topic();
+    admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    tracklayer_testkit::eventually("the topic to be gone", async || {
+        let metadata = admin.inner().fetch_metadata(Some(&topic), Duration::from_secs(5)).unwrap();
+        metadata.topics()[0].error().map(drop)
+    })
+    .await;
 }
 
 /// What a read from there says of the log, in a process that knows only the place.
@@ -55,6 +63,36 @@ async fn a_log_that_was_made_anew_is_found_out_however_long_it_is() {
     let known = place.record.into_iter().collect::<Vec<Record>>();
     let on = stage.journal().surviving(WORKSPACE, Partition(0), &known).await.unwrap().unwrap();
     assert_eq!((on.offset, on.step), (0, 0), "nothing of it was ever read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_under_which_the_log_is_made_anew_never_reads_on_in_the_new_one() {
+    for records in [2, 5] {
+        made_anew_under_its_reader(records).await;
+    }
+}
+
+async fn made_anew_under_its_reader(records: usize) {
+    let Some(stage) = KafkaStage::shared().await else { return };
+    let journal = stage.journal();
+    append(&journal, 0, "a", 3).await;
+    append(&journal, 0, "b", 3).await;
+    let (_, place) = read(&journal, beginning(0), 6).await;
+    delete_topic(&stage).await;
+    // As many records as were read, and more: the reader's place is at the end of them, then in the middle.
+    for _ in 0..records {
+        append_anew(&stage, "new", 1).await;
+    }
+    let said = tracklayer_testkit::eventually_seen("the change to be found", async || {
+        match journal.read(WORKSPACE, place, Most::events(100)).await {
+            Err(JournalError::Changed { why, .. }) => Ok(why),
+            Ok(blocks) if blocks.is_empty() => Err("nothing yet".to_owned()),
+            Ok(blocks) => panic!("read on: {:?}", events(&blocks)),
+            Err(error) => Err(format!("{error:?}")),
+        }
+    })
+    .await;
+    assert!(said.contains("holds another record 1 than the one that was read"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,27 +63,11 @@ impl CursorStore {
         Ok(rows.into_iter().map(|(w, p)| (WorkspaceId(w), Partition(p.cast_unsigned()))).collect())
     }
 
-    /// The position at which resolve stands in a partition: see [`CursorStore::resolve_place`].
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn resolve(
-        &self,
-        workspace: WorkspaceId,
-        partition: Partition,
-    ) -> Result<Position, StoreError> {
-        Ok(self.resolve_place(workspace, partition).await?.at)
-    }
-
     /// Where resolve stands in a partition; begins at offset 0 of generation 1.
     ///
     /// # Errors
     /// The database.
-    pub async fn resolve_place(
-        &self,
-        workspace: WorkspaceId,
-        partition: Partition,
-    ) -> Result<Place, StoreError> {
+    pub async fn resolve(&self, workspace: WorkspaceId, partition: Partition) -> Result<Place, StoreError> {
         let what = attempting("read the resolve cursor");
         let row: Option<PlaceRow> = sqlx::query_as(
             "select generation, next_offset, record_offset, record_step, record_mark

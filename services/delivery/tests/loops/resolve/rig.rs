@@ -72,7 +72,8 @@ impl Rig {
             suspects: Suspects::default(),
         });
         let shutdown = services.shutdown.clone();
-        let polling = progress.clone().poll(journal.clone().into(), cursors, Duration::from_millis(5), shutdown);
+        let polling =
+            progress.clone().poll(journal.clone().into(), cursors, Duration::from_millis(5), shutdown);
         tokio::spawn(polling);
         Self { services, journal, resolved, resolver, progress, _redis: redis }
     }

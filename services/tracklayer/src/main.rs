@@ -182,7 +182,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", cli::output::told(&error));
             ExitCode::FAILURE
         }
     }

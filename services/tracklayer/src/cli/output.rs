@@ -59,6 +59,16 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// What went wrong, from the command down to its cause: of what a service answered, its words and its code.
+#[must_use]
+pub fn told(error: &anyhow::Error) -> String {
+    let told = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<tonic::Status>() {
+        Some(status) => format!("{} ({:?})", status.message(), status.code()),
+        None => cause.to_string(),
+    };
+    error.chain().map(told).collect::<Vec<_>>().join(": ")
+}
+
 /// An instant for people and programs: RFC 3339, UTC, milliseconds.
 #[must_use]
 pub fn time(stamp: Option<&prost_types::Timestamp>) -> String {
@@ -71,6 +81,16 @@ pub fn time(stamp: Option<&prost_types::Timestamp>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_the_service() {
+        let refused = anyhow::Error::new(tonic::Status::unauthenticated("the write key is not known"));
+        assert_eq!(told(&refused), "the write key is not known (Unauthenticated)");
+        assert_eq!(
+            told(&refused.context("could not send")),
+            "could not send: the write key is not known (Unauthenticated)"
+        );
+    }
 
     #[test]
     fn numbers_stand_to_the_right_and_words_to_the_left() {

@@ -107,7 +107,8 @@ impl Access {
     pub fn new(options: &AccessOptions) -> anyhow::Result<Self> {
         let dev = DevAddresses::read(&options.data_dir);
         let pick = |given: &Option<String>, found: fn(&DevAddresses) -> &String| {
-            given.clone().or_else(|| dev.as_ref().map(found).cloned())
+            // What a stopped `dev` leaves behind is its key and no address.
+            given.clone().or_else(|| dev.as_ref().map(found).filter(|known| !known.is_empty()).cloned())
         };
         let key = pick(&options.admin_key, |d| &d.admin_key).context(
             "no admin key: give --admin-key or TRACKLAYER_ADMIN_KEY, or start `tracklayer dev` in this folder",
@@ -123,8 +124,9 @@ impl Access {
     }
 
     fn channel(&self, address: Option<&String>, option: &str) -> anyhow::Result<Channel> {
-        let address =
-            address.with_context(|| format!("no address: give --{option}, or start `tracklayer dev`"))?;
+        let address = address.with_context(|| {
+            format!("no address: give --{option}, or start `tracklayer dev` in this folder")
+        })?;
         Ok(tracklayer_rpc::connect_lazy(address, self.key.clone())?)
     }
 
@@ -176,5 +178,31 @@ impl Access {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dev_that_has_stopped_has_no_address() {
+        let folder = std::env::temp_dir().join(format!("tracklayer-stopped-dev-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let kept = DevAddresses { admin_key: "tla_kept".to_owned(), ..DevAddresses::default() };
+        std::fs::write(DevAddresses::path(&folder), serde_json::to_vec(&kept).unwrap()).unwrap();
+        let options = AccessOptions {
+            control: None,
+            delivery: Some("http://127.0.0.1:7004".to_owned()),
+            ingest: None,
+            admin_key: None,
+            workspace: None,
+            data_dir: folder.clone(),
+            output: Output::Table,
+        };
+        let access = Access::new(&options).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let refused = access.control().unwrap_err().to_string();
+        assert_eq!(refused, "no address: give --control, or start `tracklayer dev` in this folder");
     }
 }

@@ -50,8 +50,10 @@ pub async fn run(options: &AccessOptions, send: Send) -> anyhow::Result<()> {
     let address = options
         .ingest
         .clone()
-        .or_else(|| DevAddresses::read(&options.data_dir).map(|dev| dev.ingest))
-        .context("no address: give --ingest, or start `tracklayer dev`")?;
+        .or_else(|| {
+            DevAddresses::read(&options.data_dir).map(|dev| dev.ingest).filter(|known| !known.is_empty())
+        })
+        .context("no address: give --ingest, or start `tracklayer dev` in this folder")?;
     let events: Vec<Value> = match &send.event_type {
         Some(event_type) => vec![json!({
             "type": event_type, "event": send.event, "userId": send.user_id, "anonymousId": send.anonymous_id,
@@ -91,7 +93,7 @@ pub async fn run(options: &AccessOptions, send: Send) -> anyhow::Result<()> {
         print_rows(options.output, &document, &["message_id", "outcome", "why"], &rows);
     }
     if rejected > 0 {
-        bail!("{rejected} events were rejected");
+        bail!("rejected: {rejected} of {}", events.len());
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! `tracklayer dead-letters`.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 use tracklayer_proto::delivery::v1::ListDeadLettersRequest;
 
 use super::Access;
+use super::names::Names;
 use super::output::{print_rows, time};
 
 /// Events that will not be delivered unless somebody acts.
@@ -12,9 +14,9 @@ use super::output::{print_rows, time};
 pub enum DeadLetters {
     /// List them, newest first.
     List {
-        /// Of one connection only, by its number.
-        #[arg(long, default_value_t = 0)]
-        connection: i64,
+        /// Of one connection only, by its name or number.
+        #[arg(long)]
+        connection: Option<String>,
         /// 1 to 1,000.
         #[arg(long, default_value_t = 50)]
         limit: u32,
@@ -28,14 +30,21 @@ pub enum DeadLetters {
 pub async fn run(access: &Access, command: DeadLetters) -> anyhow::Result<()> {
     let DeadLetters::List { connection, limit } = command;
     let workspace_id = access.workspace().await?.workspace_id;
-    let request = ListDeadLettersRequest { workspace_id, connection_id: connection, limit };
+    let names = Names::read(access, workspace_id).await?;
+    let connection_id = match connection {
+        Some(wanted) => {
+            names.connection_called(&wanted).with_context(|| format!("no connection `{wanted}`"))?
+        }
+        None => 0,
+    };
+    let request = ListDeadLettersRequest { workspace_id, connection_id, limit };
     let letters = access.delivery()?.list_dead_letters(request).await?.into_inner().letters;
     let document = letters
         .iter()
         .map(|l| {
             json!({
-                "connection_id": l.connection_id, "message_id": l.message_id, "code": l.code, "field": l.field,
-                "detail": l.detail, "at": time(l.at.as_ref()), "request": l.request, "answer": l.answer,
+                "connection_id": l.connection_id, "connection": names.connection(l.connection_id),
+                "message_id": l.message_id, "code": l.code, "field": l.field, "detail": l.detail, "at": time(l.at.as_ref()), "request": l.request, "answer": l.answer,
             })
         })
         .collect();
@@ -43,7 +52,14 @@ pub async fn run(access: &Access, command: DeadLetters) -> anyhow::Result<()> {
         .into_iter()
         .map(|l| {
             let detail: String = l.detail.chars().take(80).collect();
-            vec![time(l.at.as_ref()), l.connection_id.to_string(), l.message_id, l.code, l.field, detail]
+            vec![
+                time(l.at.as_ref()),
+                names.connection(l.connection_id),
+                l.message_id,
+                l.code,
+                l.field,
+                detail,
+            ]
         })
         .collect();
     print_rows(

@@ -1,13 +1,11 @@
 //! `tracklayer events`.
 
-use std::collections::BTreeMap;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tracklayer_proto::control::v1::{ListConnectionsRequest, ListSourcesRequest};
 use tracklayer_proto::delivery::v1::{EventStory, Position, ShowEventRequest};
 use tracklayer_proto::ingest::v1::ListRejectedRequest;
 
+use super::names::Names;
 use super::output::{print_rows, table, time};
 use super::{Access, Output};
 
@@ -37,30 +35,19 @@ pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
         Events::Show { message_id } => {
             let request = ShowEventRequest { workspace_id, message_id };
             let stories = access.delivery()?.show_event(request).await?.into_inner().occurrences;
-            let mut control = access.control()?;
-            let sources =
-                control.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
-            let connections = control
-                .list_connections(ListConnectionsRequest { workspace_id })
-                .await?
-                .into_inner()
-                .connections;
-            let names = Names {
-                sources: sources.into_iter().map(|s| (s.source_id, s.name)).collect(),
-                connections: connections.into_iter().map(|c| (c.connection_id, c.name)).collect(),
-            };
-            show(access.output, &stories, &names);
+            show(access.output, &stories, &Names::read(access, workspace_id).await?);
         }
         Events::Rejected { limit } => {
             let request = ListRejectedRequest { workspace_id, limit };
             let events = access.ingest()?.list_rejected(request).await?.into_inner().events;
+            let names = Names::read(access, workspace_id).await?;
             let document = events
                 .iter()
                 .map(|e| {
                     let rejected = e.rejected.clone().unwrap_or_default();
                     json!({
                         "received_at": time(e.received_at.as_ref()), "source_id": e.source_id,
-                        "message_id": e.message_id, "code": rejected.code, "field": rejected.field,
+                        "source": names.source(e.source_id), "message_id": e.message_id, "code": rejected.code, "field": rejected.field,
                         "reason": rejected.reason, "raw": String::from_utf8_lossy(&e.raw),
                     })
                 })
@@ -72,7 +59,7 @@ pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
                     let at = time(e.received_at.as_ref());
                     vec![
                         at,
-                        e.source_id.to_string(),
+                        names.source(e.source_id),
                         e.message_id,
                         rejected.code,
                         rejected.field,
@@ -89,15 +76,6 @@ pub async fn run(access: &Access, command: Events) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-struct Names {
-    sources: BTreeMap<i64, String>,
-    connections: BTreeMap<i64, String>,
-}
-
-fn name(names: &BTreeMap<i64, String>, id: i64) -> String {
-    names.get(&id).cloned().unwrap_or_else(|| id.to_string())
 }
 
 fn position(position: Option<&Position>) -> String {
@@ -117,7 +95,7 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
             "{} {:?} from {} ({})",
             text("type"),
             text("name"),
-            name(&names.sources, story.source_id),
+            names.source(story.source_id),
             text("channel")
         );
         println!("  position   {}", position(story.position.as_ref()));
@@ -140,7 +118,7 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
             .iter()
             .map(|d| {
                 vec![
-                    name(&names.connections, d.connection_id),
+                    names.connection(d.connection_id),
                     d.state.clone(),
                     d.reason.clone(),
                     d.consent.clone(),
@@ -164,7 +142,7 @@ fn document(story: &EventStory, names: &Names) -> Value {
         .iter()
         .map(|d| {
             json!({
-                "connection_id": d.connection_id, "connection": name(&names.connections, d.connection_id),
+                "connection_id": d.connection_id, "connection": names.connection(d.connection_id),
                 "state": d.state, "reason": d.reason, "consent": d.consent, "attempts": d.attempts,
                 "latency_ms": d.latency_ms, "detail": d.detail, "at": time(d.at.as_ref()),
             })
@@ -172,7 +150,7 @@ fn document(story: &EventStory, names: &Names) -> Value {
         .collect();
     json!({
         "position": position(story.position.as_ref()),
-        "source_id": story.source_id, "source": name(&names.sources, story.source_id),
+        "source_id": story.source_id, "source": names.source(story.source_id),
         "received_at": time(story.received_at.as_ref()),
         "event": serde_json::from_str::<Value>(&story.event_json).unwrap_or(Value::Null),
         "duplicate_of": story.duplicate_of.as_ref().map(|p| position(Some(p))),

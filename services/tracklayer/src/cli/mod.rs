@@ -5,6 +5,7 @@ pub mod connections;
 pub mod dead_letters;
 pub mod events;
 pub mod ledger;
+pub mod names;
 pub mod output;
 pub mod pure;
 pub mod send;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tracklayer_proto::control::v1::{ListConnectionsRequest, ListSourcesRequest};
 use tracklayer_proto::delivery::v1::{GetStatsRequest, GetStatsResponse};
 
 use super::Access;
+use super::names::Names;
 use super::output::{Output, table};
 
 /// The counts of a workspace with their names.
@@ -47,32 +47,18 @@ impl Counts {
     /// # Errors
     /// What the services answered.
     pub async fn read(access: &Access, workspace_id: i64) -> anyhow::Result<Self> {
-        let mut control = access.control()?;
-        let sources = control.list_sources(ListSourcesRequest { workspace_id }).await?.into_inner().sources;
-        let connections =
-            control.list_connections(ListConnectionsRequest { workspace_id }).await?.into_inner().connections;
+        let names = Names::read(access, workspace_id).await?;
         let stats = access.delivery()?.get_stats(GetStatsRequest { workspace_id }).await?.into_inner();
-        let source_names: BTreeMap<i64, String> =
-            sources.into_iter().map(|s| (s.source_id, s.name)).collect();
-        let connection_names: BTreeMap<i64, String> =
-            connections.into_iter().map(|c| (c.connection_id, c.name)).collect();
-        Ok(Self::from_answer(&stats, &source_names, &connection_names))
+        Ok(Self::from_answer(&stats, &names))
     }
 
-    fn from_answer(
-        stats: &GetStatsResponse,
-        sources: &BTreeMap<i64, String>,
-        connections: &BTreeMap<i64, String>,
-    ) -> Self {
-        let name = |names: &BTreeMap<i64, String>, id: i64| {
-            names.get(&id).cloned().unwrap_or_else(|| id.to_string())
-        };
+    fn from_answer(stats: &GetStatsResponse, names: &Names) -> Self {
         let mut counts = Self::default();
         for source in &stats.sources {
-            counts.accepted.insert(name(sources, source.source_id), source.accepted);
+            counts.accepted.insert(names.source(source.source_id), source.accepted);
         }
         for connection in &stats.connections {
-            let entry = counts.connections.entry(name(connections, connection.connection_id)).or_default();
+            let entry = counts.connections.entry(names.connection(connection.connection_id)).or_default();
             for count in &connection.counts {
                 *entry.states.entry((count.state.clone(), count.reason.clone())).or_default() += count.count;
             }

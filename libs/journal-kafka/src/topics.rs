@@ -112,10 +112,11 @@ impl Topics {
             return Ok(());
         }
         self.make(topic, needed.max(FIRST_PARTITIONS)).await?;
-        let mut there = self.partitions(topic).await?;
+        let mut there = self.partitions(topic, 1).await?;
         if there < needed {
             self.grow(topic, needed).await?;
-            there = self.partitions(topic).await?;
+            // A broker may tell of the topic as it was for a moment longer.
+            there = self.partitions(topic, needed).await?;
         }
         if there < needed {
             return Err(KafkaFailure::NoTopic(format!("{topic} with {needed} partitions")));
@@ -173,13 +174,13 @@ impl Topics {
         Ok(())
     }
 
-    /// How many partitions a topic that was made before has, as soon as each of them has a leader.
-    async fn partitions(&self, topic: &str) -> Result<usize, KafkaFailure> {
+    /// How many partitions a topic that was made before has, as soon as there are at least so many and each of them has a leader.
+    async fn partitions(&self, topic: &str, at_least: usize) -> Result<usize, KafkaFailure> {
         let mut seen = 0;
         for _ in 0..LOOKS {
             let (there, all_led) = self.layout(topic).await?;
             seen = there;
-            if there > 0 && all_led {
+            if there >= at_least && all_led {
                 return Ok(there);
             }
             tokio::time::sleep(PAUSE).await;

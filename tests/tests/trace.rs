@@ -26,18 +26,19 @@ fn properties() -> Value {
     json!({ "order_id": "T-1", "revenue": 12.5, "currency": "USD" })
 }
 
-fn context() -> Value {
+/// Each event is of a person of its own: two that turn out to be one are decided about again, which leaves spans of its own.
+fn context(message_id: &str) -> Value {
     json!({
         "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36",
         "ip": "203.0.113.9", "page": { "url": "https://shop.northline.example/thank-you?ttclid=E.C.P.t1" },
-        "traits": { "email": "trace@example.com" },
+        "traits": { "email": format!("{message_id}@example.com") },
     })
 }
 
 async fn over_http(platform: &Running, message_id: &str, traceparent: &str) {
     let event = json!({
         "type": "track", "event": "Order Completed", "messageId": message_id, "anonymousId": message_id,
-        "properties": properties(), "context": context(),
+        "properties": properties(), "context": context(message_id),
     });
     let answer = reqwest::Client::new()
         .post(format!("{}/v1/batch", platform.addresses().ingest_http))
@@ -58,7 +59,7 @@ async fn over_grpc(platform: &Running, message_id: &str, traceparent: &str) {
         name: "Order Completed".to_owned(),
         anonymous_id: message_id.to_owned(),
         properties_json: properties().to_string(),
-        context_json: context().to_string(),
+        context_json: context(message_id).to_string(),
         traceparent: traceparent.to_owned(),
         ..PublishEvent::default()
     };

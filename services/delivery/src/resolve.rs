@@ -392,11 +392,8 @@ impl Resolver {
             good.iter().map(|(_, event, _)| Asked::about(event, workspace, snapshot)).collect();
         // Independent of each other: duplicates' identifiers are recorded too, and recording them again changes nothing.
         let claims = async { Ok(self.dedup.claim(workspace, &wanted, &memory).await?) };
-        let identities = async {
-            let before = subjects::newest_narrowing(&self.clients, workspace).await?;
-            Ok((before, subjects::resolve(&self.clients, workspace, &asked).await?))
-        };
-        let ((dedup_generation, claimed), (narrowing_before, identities)) =
+        let identities = async { Ok(subjects::resolve(&self.clients, workspace, &asked).await?) };
+        let ((dedup_generation, claimed), identities) =
             tokio::try_join!(claims, identities).map_err(|error: ResolveError| error)?;
         for (answer, count) in tally(&claimed) {
             metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
@@ -409,8 +406,6 @@ impl Resolver {
         let decided =
             subjects::decide(&self.clients, workspace, &key, snapshot, &pairs, &destinations, true).await?;
 
-        // Who they are was asked first: what was narrowed in between is looked at again before the send.
-        let narrowing_seq = decided.narrowing_seq.min(narrowing_before);
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
         let parts = good.iter().zip(claimed).zip(identities).zip(decided.decisions);
         for ((((index, event, _), claimed), identity), mut decision) in parts {
@@ -434,7 +429,7 @@ impl Resolver {
                 subject_keys: identity.subject_keys.into_iter().map(Bytes::from).collect(),
                 known_click_ids: identity.click_ids.filter(|_| winner),
                 decisions: if winner { decision.destinations } else { Vec::new() },
-                narrowing_seq,
+                narrowing_seq: decided.narrowing_seq,
                 poisoned: String::new(),
                 message_id: event.message_id.clone(),
                 source_id: event.source_id,

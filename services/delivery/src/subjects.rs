@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use tracklayer_event::identifiers::{EventIdentifier, Level, identifiers_of};
 use tracklayer_ids::{SourceId, WorkspaceId, WorkspaceKey};
 use tracklayer_proto::consent::v1::{
-    DecideItem, DecideRequest, DecideResponse, DestinationQuery, Place, ReadNarrowingRequest, Subject,
-    SubjectLevel,
+    DecideItem, DecideRequest, DecideResponse, DestinationQuery, Place, Subject, SubjectLevel,
 };
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::{Identifier, ResolveItem, ResolveRequest, ResolvedIdentity};
@@ -52,17 +51,6 @@ fn identifiers(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> Ve
     let source = snapshot.source(workspace, SourceId(event.source_id));
     let user_id_type = source.map_or("user_id", |s| s.user_id_type.as_str());
     identifiers_of(event, if user_id_type.is_empty() { "user_id" } else { user_id_type })
-}
-
-/// The newest number of the workspace's narrowing log. Asked before [`resolve`]: a merge or split that identity answers too
-/// late to be seen in its answer has a higher one, so that a decision from here on counts as older than it.
-///
-/// # Errors
-/// Consent is away.
-pub async fn newest_narrowing(clients: &Clients, workspace: WorkspaceId) -> Result<i64, ServiceUnavailable> {
-    let request = ReadNarrowingRequest { workspace_id: workspace.0, after_seq: i64::MAX, limit: 1 };
-    let answer = clients.consent.clone().read_narrowing(request).await.map_err(unavailable("consent"))?;
-    Ok(answer.into_inner().newest_seq)
 }
 
 /// Asks identity about events, in their order.

@@ -87,7 +87,6 @@ impl Lane {
             .collect();
         let asked: Vec<Asked<'_>> =
             events.iter().map(|event| Asked::about(event, workspace, &snapshot)).collect();
-        let narrowing_before = subjects::newest_narrowing(&self.context.clients, workspace).await?;
         let identities = subjects::resolve(&self.context.clients, workspace, &asked).await?;
         let pairs: Vec<(&Asked<'_>, &ResolvedIdentity)> = asked.iter().zip(&identities).collect();
         let key = self.context.master_key.workspace(workspace);
@@ -96,7 +95,7 @@ impl Lane {
                 .await?;
         for ((index, decision), identity) in which.iter().zip(answer.decisions).zip(identities) {
             let slot = &mut slots[*index];
-            slot.decided_at = answer.narrowing_seq.min(narrowing_before);
+            slot.decided_at = answer.narrowing_seq;
             slot.decided_on = asked_at;
             slot.decided_for = connection.revision;
             // Whom the person is linked to by now: a narrowing may name only them.

@@ -27,32 +27,88 @@ async fn lanes(database: &TestDatabase) -> Vec<Lease> {
     keeper.round(&[lane(0), lane(1)].into()).await.unwrap().taken
 }
 
-/// A commit of one event for each order, in that order.
-fn refunds(lease: &Lease, orders: impl Iterator<Item = &'static str>) -> LaneCommit {
+/// A commit of one delivered event for each effect, in that order.
+fn commit_of(lease: &Lease, effects: impl IntoIterator<Item = OrderEffect>) -> LaneCommit {
     let mut commit = LaneCommit::default();
-    for (offset, order) in (0..).zip(orders) {
+    for (offset, effect) in (0..).zip(effects) {
         commit.settled.push(Settled {
             position: Position::new(1, lease.duty.partition.0, offset),
             source: SourceId(1),
             minute: 1,
             verdict: Verdict::of(State::Delivered, ""),
         });
-        commit.orders.push(OrderEffect::Refunded {
-            order_id: order.to_owned(),
-            amount: Some(Decimal::from(5)),
-            at: jiff::Timestamp::UNIX_EPOCH,
-        });
+        commit.orders.push(effect);
     }
     commit
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlock() {
-    let database = tracklayer_testkit::database(&[
+fn sold(order: &str, value: i64, total: Option<i64>) -> OrderEffect {
+    OrderEffect::Sold {
+        order_id: order.to_owned(),
+        value: Some(value.into()),
+        total: total.map(Decimal::from),
+        currency: Some("EUR".to_owned()),
+        at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// `None`: everything that is left.
+fn refunded(order: &str, amount: Option<Decimal>) -> OrderEffect {
+    OrderEffect::Refunded { order_id: order.to_owned(), amount, at: jiff::Timestamp::UNIX_EPOCH }
+}
+
+/// A commit of a refund of 5 for each order, in that order.
+fn refunds(lease: &Lease, orders: impl Iterator<Item = &'static str>) -> LaneCommit {
+    commit_of(lease, orders.map(|order| refunded(order, Some(5.into()))))
+}
+
+async fn database() -> TestDatabase {
+    tracklayer_testkit::database(&[
         ("journal", &tracklayer_journal::MIGRATOR),
         ("delivery", &tracklayer_delivery::MIGRATOR),
     ])
-    .await;
+    .await
+}
+
+/// What is refunded of an order after these effects, committed together.
+async fn refunded_after(effects: impl IntoIterator<Item = OrderEffect>) -> Decimal {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let commit = commit_of(&lease, effects);
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    LedgerStore::new(database.pool.clone()).commit_range(&lease, first, &commit).await.unwrap();
+    let states =
+        OrderStore::new(database.pool.clone()).states(lease.duty, &["o-1".to_owned()]).await.unwrap();
+    states["o-1"].refunded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_everything_leaves_nothing_also_of_an_order_without_a_total_of_its_own() {
+    let whole = || refunded("o-1", None);
+    assert_eq!(refunded_after([sold("o-1", 50, None), whole()]).await, Decimal::from(50));
+    assert_eq!(refunded_after([sold("o-1", 50, Some(60)), whole()]).await, Decimal::from(60));
+    assert_eq!(
+        refunded_after([sold("o-1", 50, Some(0)), whole()]).await,
+        Decimal::from(50),
+        "paid with a voucher: refunds are measured against the value"
+    );
+    let part = refunded("o-1", Some(70.into()));
+    assert_eq!(
+        refunded_after([sold("o-1", 50, Some(60)), part, whole()]).await,
+        Decimal::from(70),
+        "what came back before stays"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refunds_beyond_every_amount_do_not_make_an_order_whole_again() {
+    let most = || refunded("o-1", Some(Decimal::MAX));
+    assert_eq!(refunded_after([sold("o-1", 50, None), most(), most()]).await, Decimal::MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlock() {
+    let database = database().await;
     let leases = lanes(&database).await;
     // Both lanes stop at the order in the middle of theirs, with the first one locked.
     let mut middle = database.pool.begin().await.unwrap();

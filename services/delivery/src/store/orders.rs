@@ -57,7 +57,9 @@ impl Write {
         }
     }
 
-    /// What is worth something else now has its refunds taken off already, from the value and from the total alike.
+    /// What is worth something else now has its refunds taken off already, from the value and from the total alike. The whole
+    /// of an order is what refunds are measured against: the total, or the value where there is none (a total of nothing, paid
+    /// with a voucher, is none), and never less than what was refunded before.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
@@ -85,7 +87,7 @@ impl Write {
                 "insert into delivery.order_sent as o (workspace_id, connection_id, order_hash)
                  select $1, $2, u.h from unnest($3::bigint[]) as u (h)
                  on conflict on constraint order_sent_pkey do update
-                 set refunded = coalesce(o.total, o.value, o.refunded)"
+                 set refunded = greatest(o.refunded, case when o.total > 0 then o.total else o.value end)"
             }
         }
     }
@@ -110,6 +112,7 @@ pub(super) async fn apply(
     }
     Ok(())
 }
+
 async fn write(tx: &mut PgConnection, lease: &Lease, run: &[(i64, &OrderChange)]) -> Result<(), StoreError> {
     let Some((_, first)) = run.first() else { return Ok(()) };
     let kind = Write::of(first);
@@ -182,7 +185,8 @@ impl OrderStore {
                 total: decimal(total),
                 currency,
                 at: at.map(jiff_sqlx::Timestamp::to_jiff),
-                refunded: decimal(Some(refunded)).unwrap_or_default(),
+                // A sum that is no amount any more is beyond all of them: nothing is left of the order.
+                refunded: decimal(Some(refunded)).unwrap_or(Decimal::MAX),
             };
             states.insert((*id).clone(), state);
         }

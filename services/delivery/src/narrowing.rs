@@ -3,8 +3,12 @@
 //!
 //! What was read is kept, by subject key, so that each read only fetches what is new. No cache's age excuses a send: every
 //! call reads the log, and a failed read holds the lane.
+//!
+//! A decision is made of two answers: identity says who belongs together, then consent what they said, and up to which number
+//! of the log. A merge that comes in between has a number that consent's vouches for, though identity's answer knows nothing
+//! of it. [`Overtaken`] finds whom such a merge names; their decisions count as older than it, and are made again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracklayer_ids::{SubjectKey, WorkspaceId};
@@ -15,6 +19,8 @@ use tracklayer_proto::consent::v1::{NarrowingEntry, ReadNarrowingRequest};
 const MAX_KEYS: usize = 400_000;
 /// Entries of one page: each may name a thousand keys.
 const PAGE: u32 = 1_000;
+/// Causes that identity knows of before consent: who belongs together, and who may no longer be spoken of.
+const OF_IDENTITY: [&str; 3] = ["merge", "split", "erasure"];
 
 /// The log's tail could not be read: the lane holds.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,16 @@ struct Tail {
     newest: i64,
     named: HashMap<SubjectKey, i64>,
     everybody: i64,
+}
+
+/// Whom identity's answer was too early for, though consent's number covers what happened to them.
+pub struct Overtaken {
+    /// The newest number before identity was asked.
+    before: i64,
+    /// The newest number that consent saw.
+    seen: i64,
+    keys: HashSet<SubjectKey>,
+    everybody: bool,
 }
 
 /// The tails of all workspaces. Cheap to clone.
@@ -60,9 +76,53 @@ impl NarrowingTail {
     pub async fn read(&self, workspace: WorkspaceId) -> Result<TailView, TailUnreadable> {
         let known = self.lock().get(&workspace).map(|tail| tail.newest);
         // The first look only learns where the log ends.
-        let mut after = known.unwrap_or(i64::MAX);
+        let (read, newest) = self.entries_after(workspace, known.unwrap_or(i64::MAX)).await?;
+        self.learn(workspace, &read, newest);
+        Ok(TailView { tails: Arc::clone(&self.tails), workspace, newest })
+    }
+
+    /// A number that the log has reached; the newest that is known here. Asked for before identity is, for [`Self::overtaken`].
+    ///
+    /// # Errors
+    /// Nothing is known yet, and the log could not be read.
+    pub async fn reached(&self, workspace: WorkspaceId) -> Result<i64, TailUnreadable> {
+        let known = self.lock().get(&workspace).map(|tail| tail.newest);
+        match known {
+            Some(newest) => Ok(newest),
+            None => Ok(self.read(workspace).await?.newest),
+        }
+    }
+
+    /// Whom merges, splits and erasures name that came between `before`, which was reached when identity was asked, and `seen`,
+    /// which consent decided by; apart from those that identity's own answer brought.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub async fn overtaken(
+        &self,
+        workspace: WorkspaceId,
+        before: i64,
+        seen: i64,
+        own: &[i64],
+    ) -> Result<Overtaken, TailUnreadable> {
+        // Numbers have no gaps: so many of our own leave nobody else's.
+        let is_quiet = i64::try_from(own.len()).is_ok_and(|own| before + own >= seen);
+        if is_quiet {
+            return Ok(Overtaken::by(&[], before, seen, own));
+        }
+        let (read, newest) = self.entries_after(workspace, before).await?;
+        self.learn(workspace, &read, newest);
+        Ok(Overtaken::by(&read, before, seen, own))
+    }
+
+    /// The entries after a number, and the newest number.
+    async fn entries_after(
+        &self,
+        workspace: WorkspaceId,
+        mut after: i64,
+    ) -> Result<(Vec<NarrowingEntry>, i64), TailUnreadable> {
         let mut read: Vec<NarrowingEntry> = Vec::new();
-        let newest = loop {
+        loop {
             let request = ReadNarrowingRequest { workspace_id: workspace.0, after_seq: after, limit: PAGE };
             let answer = self
                 .consent
@@ -75,15 +135,17 @@ impl NarrowingTail {
             after = answer.entries.last().map_or(after, |entry| entry.seq);
             read.extend(answer.entries);
             if !full {
-                break answer.newest_seq;
+                return Ok((read, answer.newest_seq));
             }
-        };
-        // All pages at once: a reader that comes in between sees either none of them or all.
+        }
+    }
+
+    /// All pages at once: a reader that comes in between sees either none of them or all.
+    fn learn(&self, workspace: WorkspaceId, read: &[NarrowingEntry], newest: i64) {
         let mut tails = self.lock();
         let tail =
             tails.entry(workspace).or_insert_with(|| Tail { floor: newest, newest, ..Tail::default() });
-        tail.learn(&read, newest);
-        Ok(TailView { tails: Arc::clone(&self.tails), workspace, newest })
+        tail.learn(read, newest);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkspaceId, Tail>> {
@@ -128,6 +190,30 @@ impl TailView {
     }
 }
 
+impl Overtaken {
+    fn by(entries: &[NarrowingEntry], before: i64, seen: i64, own: &[i64]) -> Self {
+        let mut overtaken = Self { before, seen, keys: HashSet::new(), everybody: false };
+        let news = entries.iter().filter(|entry| {
+            (before + 1..=seen).contains(&entry.seq)
+                && OF_IDENTITY.contains(&entry.cause.as_str())
+                && !own.contains(&entry.seq)
+        });
+        for entry in news {
+            overtaken.everybody |= entry.subject_keys.is_empty();
+            overtaken.keys.extend(entry.subject_keys.iter().filter_map(|k| SubjectKey::from_slice(k)));
+        }
+        overtaken
+    }
+
+    /// The newest number that a decision about somebody with these keys vouches for.
+    #[must_use]
+    pub fn decided_at<'k>(&self, subject_keys: impl IntoIterator<Item = &'k [u8]>) -> i64 {
+        let mut keys = subject_keys.into_iter().filter_map(SubjectKey::from_slice);
+        let is_news = self.everybody || (!self.keys.is_empty() && keys.any(|key| self.keys.contains(&key)));
+        if is_news { self.before } else { self.seen }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +244,29 @@ mod tests {
     fn an_entry_without_keys_names_everybody() {
         let tail = tail(10, &[entry(11, &[])]);
         assert!(tail.named_since(&[key(1)], 10) && !tail.named_since(&[key(1)], 11));
+    }
+
+    #[test]
+    fn a_merge_between_the_two_answers_is_news_to_whom_it_names() {
+        let entry =
+            |seq, cause: &str, keys: &[u8]| NarrowingEntry { cause: cause.to_owned(), ..entry(seq, keys) };
+        let entries = [
+            entry(10, "merge", &[1]),
+            entry(11, "merge", &[2]),
+            entry(12, "split", &[3]),
+            entry(13, "gpc", &[4]),
+            entry(14, "erasure", &[5]),
+            entry(15, "merge", &[6]),
+        ];
+        // Asked at 10, own is 11, consent saw 14.
+        let overtaken = Overtaken::by(&entries, 10, 14, &[11]);
+        let decided_at = |of: u8| overtaken.decided_at([&key(of).0[..]]);
+        assert_eq!((decided_at(3), decided_at(5)), (10, 10), "identity's answer is older");
+        assert_eq!(decided_at(1), 14, "identity's answer is newer");
+        assert_eq!(decided_at(2), 14, "identity's answer brought it");
+        assert_eq!(decided_at(4), 14, "consent has seen the signal");
+        assert_eq!(decided_at(6), 14, "the lane will see it");
+        assert_eq!(overtaken.decided_at([&key(9).0[..], &key(3).0[..]]), 10, "any key of the person counts");
     }
 
     #[test]

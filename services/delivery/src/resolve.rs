@@ -24,6 +24,7 @@ use crate::connections::Connections;
 use crate::dedup::{Claimed, Dedup, DedupError, Memory, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
 use crate::lease::Lease;
+use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::progress::Progress;
 use crate::retention::{self, Trim};
 use crate::store::StoreError;
@@ -56,6 +57,9 @@ pub enum ResolveError {
     /// Identity or consent.
     #[error("could not resolve")]
     Service(#[from] ServiceUnavailable),
+    /// The narrowing log.
+    #[error("could not make sure that nobody was merged meanwhile")]
+    Narrowing(#[from] TailUnreadable),
     /// The commit.
     #[error("could not commit")]
     Store(#[from] StoreError),
@@ -81,6 +85,8 @@ pub struct Resolver {
     pub progress: Progress,
     /// Lanes read through it.
     pub entries: EntryReader,
+    /// The narrowing log.
+    pub narrowing: NarrowingTail,
     /// Subject keys.
     pub master_key: MasterKey,
     /// Reads an event's stored bytes: [`read_event`].
@@ -390,6 +396,7 @@ impl Resolver {
             .collect();
         let asked: Vec<Asked<'_>> =
             good.iter().map(|(_, event, _)| Asked::about(event, workspace, snapshot)).collect();
+        let before = self.narrowing.reached(workspace).await?;
         // Independent of each other: duplicates' identifiers are recorded too, and recording them again changes nothing.
         let claims = async { Ok(self.dedup.claim(workspace, &wanted, &memory).await?) };
         let identities = async { Ok(subjects::resolve(&self.clients, workspace, &asked).await?) };
@@ -401,13 +408,15 @@ impl Resolver {
 
         let connections = self.connections.of(workspace);
         let destinations: Vec<_> = connections.iter().filter_map(|c| c.consent_query()).collect();
-        let pairs: Vec<(&Asked<'_>, &ResolvedIdentity)> = asked.iter().zip(&identities).collect();
+        let pairs: Vec<(&Asked<'_>, &ResolvedIdentity)> = asked.iter().zip(&identities.of_events).collect();
         let key = self.master_key.workspace(workspace);
         let decided =
             subjects::decide(&self.clients, workspace, &key, snapshot, &pairs, &destinations, true).await?;
+        let (seen, own) = (decided.narrowing_seq, &identities.narrowings);
+        let overtaken = self.narrowing.overtaken(workspace, before, seen, own).await?;
 
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
-        let parts = good.iter().zip(claimed).zip(identities).zip(decided.decisions);
+        let parts = good.iter().zip(claimed).zip(identities.of_events).zip(decided.decisions);
         for ((((index, event, _), claimed), identity), mut decision) in parts {
             for decision in &mut decision.destinations {
                 let asked = connections.iter().find(|c| c.id.0 == decision.connection_id);
@@ -422,6 +431,7 @@ impl Resolver {
                 Claimed::Winner | Claimed::WinnerOfReusedId => None,
             };
             let winner = duplicate.is_none();
+            let narrowing_seq = overtaken.decided_at(identity.subject_keys.iter().map(Vec::as_slice));
             resolved[*index] = ResolvedEvent {
                 event: if winner { received[*index].bytes.clone() } else { Bytes::new() },
                 duplicate,
@@ -429,7 +439,7 @@ impl Resolver {
                 subject_keys: identity.subject_keys.into_iter().map(Bytes::from).collect(),
                 known_click_ids: identity.click_ids.filter(|_| winner),
                 decisions: if winner { decision.destinations } else { Vec::new() },
-                narrowing_seq: decided.narrowing_seq,
+                narrowing_seq,
                 poisoned: String::new(),
                 message_id: event.message_id.clone(),
                 source_id: event.source_id,

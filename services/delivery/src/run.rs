@@ -124,6 +124,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     if let Err(error) = dedup.keeps_all_keys().await {
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
+    let narrowing = NarrowingTail::new(clients.consent.clone());
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),
@@ -134,6 +135,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         connections: connections.clone(),
         progress: progress.clone(),
         entries: entries.clone(),
+        narrowing: narrowing.clone(),
         master_key: config.master_key.clone(),
         read: read_event,
         suspects: Suspects::default(),
@@ -150,7 +152,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         retries: RetryStore::new(pool.clone()),
         orders: OrderStore::new(pool.clone()),
         clients: clients.clone(),
-        narrowing: NarrowingTail::new(clients.consent.clone()),
+        narrowing,
         sender: sender.clone(),
         tokens: Tokens::new(sender),
         quota: quota.clone(),

@@ -53,6 +53,15 @@ fn identifiers(event: &Event, workspace: WorkspaceId, snapshot: &Snapshot) -> Ve
     identifiers_of(event, if user_id_type.is_empty() { "user_id" } else { user_id_type })
 }
 
+/// What identity says of some events.
+#[derive(Debug, Clone, Default)]
+pub struct Identities {
+    /// In the order of the events.
+    pub of_events: Vec<ResolvedIdentity>,
+    /// Numbers in the narrowing log of what these events changed about who belongs together.
+    pub narrowings: Vec<i64>,
+}
+
 /// Asks identity about events, in their order.
 ///
 /// # Errors
@@ -61,8 +70,8 @@ pub async fn resolve(
     clients: &Clients,
     workspace: WorkspaceId,
     events: &[Asked<'_>],
-) -> Result<Vec<ResolvedIdentity>, ServiceUnavailable> {
-    let mut answers = Vec::with_capacity(events.len());
+) -> Result<Identities, ServiceUnavailable> {
+    let mut identities = Identities::default();
     for chunk in events.chunks(MAX_ITEMS) {
         let items = chunk.iter().map(resolve_item).collect();
         let request = ResolveRequest { workspace_id: workspace.0, items };
@@ -72,9 +81,12 @@ pub async fn resolve(
             let status = tonic::Status::internal("identity answered for another number of events");
             return Err(unavailable("identity")(status));
         }
-        answers.extend(answer.results);
+        // A later part's merge is news to an earlier part's answers; what is whole knows of its own.
+        let is_whole = chunk.len() == events.len();
+        identities.narrowings.extend(answer.narrowing_seqs.into_iter().filter(|_| is_whole));
+        identities.of_events.extend(answer.results);
     }
-    Ok(answers)
+    Ok(identities)
 }
 
 fn resolve_item(asked: &Asked<'_>) -> ResolveItem {

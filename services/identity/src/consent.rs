@@ -46,16 +46,20 @@ impl Telling {
         Self { store, client: ConsentServiceClient::new(consent) }
     }
 
-    /// Tells what was just committed. When this returns, the log has it, or it is left for [`Self::run`]. Answers with how
-    /// many the log has.
-    pub async fn tell(&self, narrowings: &[Waiting]) -> usize {
+    /// Tells what was just committed. When this returns, the log has it, or it is left for [`Self::run`]. Answers with the
+    /// numbers of what the log has.
+    pub async fn tell(&self, narrowings: &[Waiting]) -> Vec<i64> {
         let mut told = Vec::with_capacity(narrowings.len());
+        let mut numbers = Vec::with_capacity(narrowings.len());
         let until = Instant::now() + PATIENCE;
         for narrowing in narrowings {
             let left = until.saturating_duration_since(Instant::now());
             let answer = timeout(left, self.name(narrowing)).await;
             match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
-                Ok(()) => told.push(narrowing.clone()),
+                Ok(number) => {
+                    told.push(narrowing.clone());
+                    numbers.push(number);
+                }
                 Err(status) => {
                     let code = status.code();
                     tracing::warn!(?code, "consent was not told of a merge or split, it is told again later");
@@ -70,7 +74,7 @@ impl Telling {
         if let Err(error) = self.store.forget_narrowings(&told).await {
             tracing::warn!(error = %error, "what consent was told is told again");
         }
-        told.len()
+        numbers
     }
 
     /// Tells what was left, oldest first, until `stop`.
@@ -85,7 +89,7 @@ impl Telling {
             while !stop.is_cancelled() {
                 match self.store.take_over_narrowings().await {
                     Ok(left) if left.is_empty() => break,
-                    Ok(left) if self.tell(&left).await < left.len() => break,
+                    Ok(left) if self.tell(&left).await.len() < left.len() => break,
                     Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(error = %error, "could not look for what consent has yet to be told");
@@ -96,14 +100,14 @@ impl Telling {
         }
     }
 
-    async fn name(&self, narrowing: &Waiting) -> Result<(), Status> {
+    /// The number of the entry.
+    async fn name(&self, narrowing: &Waiting) -> Result<i64, Status> {
         let request = NarrowRequest {
             workspace_id: narrowing.workspace.0,
             subject_keys: narrowing.keys.iter().map(|key| key.0.to_vec()).collect(),
             cause: narrowing.cause.clone(),
             evidence: narrowing.evidence.clone(),
         };
-        self.client.clone().narrow(request).await?;
-        Ok(())
+        Ok(self.client.clone().narrow(request).await?.into_inner().narrowing_seq)
     }
 }

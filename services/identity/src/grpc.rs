@@ -16,7 +16,7 @@ use tracklayer_rpc::status;
 use crate::click_ids::{ClickKind, Clicks};
 use crate::error::IdentityError;
 use crate::identifier::RawIdentifier;
-use crate::resolve::{Answer, Item, MAX_BATCH, Resolution, Resolver};
+use crate::resolve::{Answer, Item, MAX_BATCH, Resolution, Resolved, Resolver};
 
 /// Name of the span of one event.
 const SPAN: &str = "identity.resolve";
@@ -50,7 +50,8 @@ impl IdentityService for IdentityGrpc {
         let traceparents: Vec<String> = request.items.iter().map(|item| item.traceparent.clone()).collect();
         let items: Vec<Item> = request.items.into_iter().map(|item| parse_item(item, now)).collect();
         let answered = self.resolver.resolve(workspace, &items).await;
-        let answers = answered.map_err(|error| status(&IdentityError::from(error)))?;
+        let Resolved { answers, narrowings } =
+            answered.map_err(|error| status(&IdentityError::from(error)))?;
         let ended = SystemTime::now();
         for (traceparent, answer) in traceparents.iter().zip(&answers) {
             if !traceparent.is_empty() {
@@ -59,7 +60,7 @@ impl IdentityService for IdentityGrpc {
             }
         }
         let results = answers.into_iter().map(answer_to_proto).collect();
-        Ok(Response::new(ResolveResponse { results }))
+        Ok(Response::new(ResolveResponse { results, narrowing_seqs: narrowings }))
     }
 
     async fn look_up(&self, request: Request<LookUpRequest>) -> Result<Response<LookUpResponse>, Status> {

@@ -80,6 +80,15 @@ pub struct Answer {
     pub person_known: bool,
 }
 
+/// The answers for a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// In the order of the items.
+    pub answers: Vec<Answer>,
+    /// Numbers in consent's narrowing log of the merges and splits that the batch brought.
+    pub narrowings: Vec<i64>,
+}
+
 impl Resolution {
     /// All, in the order of their numbers.
     pub const ALL: [Self; 5] = [Self::None, Self::Computed, Self::Known, Self::Recorded, Self::Contested];
@@ -136,16 +145,17 @@ impl Resolver {
     ///
     /// # Errors
     /// The database.
-    pub async fn resolve(&self, workspace: WorkspaceId, items: &[Item]) -> Result<Vec<Answer>, StoreError> {
+    pub async fn resolve(&self, workspace: WorkspaceId, items: &[Item]) -> Result<Resolved, StoreError> {
         let started = Instant::now();
         let mut hasher = Hasher::new(self.master_key.workspace(workspace), Arc::clone(&self.policy));
         let seen: Vec<Vec<Identifier>> = items.iter().map(|item| hasher.observe(&item.identifiers)).collect();
         let dropped = hasher.dropped();
         let mut batch = Batch::new(items, seen, hasher.into_types());
-        let slow = self.bring_up_to_date(workspace, &mut batch).await?;
+        let written = self.bring_up_to_date(workspace, &mut batch).await?;
         let answers: Vec<Answer> = (0..items.len()).map(|n| batch.answer(n)).collect();
+        let slow = written.is_some();
         metrics::resolved(answers.iter().map(|a| a.resolution), dropped, slow, started.elapsed());
-        Ok(answers)
+        Ok(Resolved { answers, narrowings: written.unwrap_or_default() })
     }
 
     /// The profile of an identifier.
@@ -163,13 +173,13 @@ impl Resolver {
         profile.ok_or(IdentityError::NotFound)
     }
 
-    /// Looks the batch up, records what is new, and looks up again what that may have changed. Answers whether anything
-    /// was new.
+    /// Looks the batch up, records what is new, and looks up again what that may have changed. Answers with the numbers of
+    /// what consent was told; `None` if nothing was new.
     async fn bring_up_to_date(
         &self,
         workspace: WorkspaceId,
         batch: &mut Batch<'_>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<i64>>, StoreError> {
         let (recent, pairs): (Vec<SeenPair>, Vec<SeenPair>) =
             batch.pairs().partition(|pair| self.recent.covers(workspace, pair));
         let question = Question { macs: batch.macs(), pairs };
@@ -200,21 +210,24 @@ impl Resolver {
         for pair in &written {
             self.recent.note(workspace, pair, pair.first_seen, pair.last_seen);
         }
+        let mut told = None;
         if is_new {
             let question = Question { macs: batch.stale(&recorded.components), pairs: Vec::new() };
-            let (lookup, ()) =
+            let (lookup, numbers) =
                 tokio::join!(self.store.look_up(workspace, &question), self.tell(&recorded.narrowings));
             let lookup = lookup?;
             batch.learn(&question.macs, lookup.known, lookup.profiles);
+            told = Some(numbers);
         }
         batch.overlay_clicks();
-        Ok(is_new)
+        Ok(told)
     }
 
     /// Nothing merged or split: no round trip.
-    async fn tell(&self, narrowings: &[Waiting]) {
-        if let Some(telling) = self.telling.as_ref().filter(|_| !narrowings.is_empty()) {
-            telling.tell(narrowings).await;
+    async fn tell(&self, narrowings: &[Waiting]) -> Vec<i64> {
+        match self.telling.as_ref().filter(|_| !narrowings.is_empty()) {
+            Some(telling) => telling.tell(narrowings).await,
+            None => Vec::new(),
         }
     }
 }

@@ -16,7 +16,9 @@ use tracklayer_proto::consent::v1::{
     RecordItem, RecordRequest, Subject, SubjectLevel,
 };
 use tracklayer_proto::identity::v1::identity_service_client::IdentityServiceClient;
-use tracklayer_proto::identity::v1::{Identifier, ResolveItem, ResolveRequest, ResolvedIdentity};
+use tracklayer_proto::identity::v1::{
+    Identifier, ResolveItem, ResolveRequest, ResolveResponse, ResolvedIdentity,
+};
 use tracklayer_rpc::{Channel, Listeners};
 use tracklayer_testkit::{TestDatabase, eventually, eventually_seen, listener};
 
@@ -108,6 +110,13 @@ async fn resolve(
     client: &IdentityServiceClient<Channel>,
     events: &[&[(&str, &str)]],
 ) -> Result<Vec<ResolvedIdentity>, tonic::Status> {
+    Ok(resolve_and_name(client, events).await?.results)
+}
+
+async fn resolve_and_name(
+    client: &IdentityServiceClient<Channel>,
+    events: &[&[(&str, &str)]],
+) -> Result<ResolveResponse, tonic::Status> {
     let item = |identifiers: &&[(&str, &str)]| ResolveItem {
         identifiers: identifiers
             .iter()
@@ -118,7 +127,7 @@ async fn resolve(
         ..ResolveItem::default()
     };
     let request = ResolveRequest { workspace_id: WORKSPACE.0, items: events.iter().map(item).collect() };
-    Ok(client.clone().resolve(request).await?.into_inner().results)
+    Ok(client.clone().resolve(request).await?.into_inner())
 }
 
 fn key(type_name: &str, value: &str) -> Vec<u8> {
@@ -220,8 +229,10 @@ async fn a_device_that_leaves_its_user_is_a_split_and_a_bridge_names_both_sides(
     resolve(&identity, &[&[("email", "ann@example.org"), ("anonymous_id", "a-1")]]).await.unwrap();
     resolve(&identity, &[&[("phone", "+4915112345678"), ("anonymous_id", "a-2")]]).await.unwrap();
     let sides = [("email", "ann@example.org"), ("phone", "+4915112345678")];
-    resolve(&identity, &[&sides]).await.unwrap();
+    let bridge = resolve_and_name(&identity, &[&sides]).await.unwrap();
     assert_eq!(log(&consent, 4).await.unwrap(), [(5, "merge".to_owned(), keys(&sides))]);
+    assert_eq!(bridge.narrowing_seqs, [5], "the answer knows of its own");
+    assert!(resolve_and_name(&identity, &[&sides]).await.unwrap().narrowing_seqs.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +243,9 @@ async fn a_merge_while_consent_is_away_is_answered_and_told_when_consent_is_back
     drop(at_consent.grpc);
     let identity = rig.identity(address).await;
     let pair = [("anonymous_id", "a-1"), ("user_id", "u-1")];
-    assert_eq!(resolve(&identity, &[&pair]).await.unwrap()[0].subject_keys.len(), 2);
+    let answer = resolve_and_name(&identity, &[&pair]).await.unwrap();
+    assert_eq!(answer.results[0].subject_keys.len(), 2);
+    assert!(answer.narrowing_seqs.is_empty(), "it has no number yet");
     assert_eq!(rig.waiting().await, 1);
     let back = Listeners {
         grpc: tokio::net::TcpListener::bind(grpc).await.unwrap(),

@@ -57,7 +57,7 @@ impl World {
     }
 
     pub async fn resolve(&self, items: &[Item]) -> Vec<Answer> {
-        self.resolver.resolve(self.workspace, items).await.expect("the database is there")
+        self.resolver.resolve(self.workspace, items).await.expect("the database is there").answers
     }
 
     pub async fn resolve_one(&self, identifiers: &[(&str, &str)]) -> Answer {

@@ -17,6 +17,7 @@ use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{Resolver, message_hash, read_event};
 use tracklayer_delivery::retention;
@@ -74,6 +75,7 @@ impl Rig {
             connections: Connections::new(config, services.master_key.clone()),
             progress: Progress::default(),
             entries: EntryReader::new(resolved.clone(), 64 << 20),
+            narrowing: NarrowingTail::new(services.clients.consent.clone()),
             master_key: services.master_key.clone(),
             read: read_event,
             suspects: Suspects::default(),

@@ -3,5 +3,6 @@
 mod backlog;
 mod generations;
 mod kafka;
+mod merges;
 mod rig;
 mod unreadable;

@@ -12,6 +12,7 @@ use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
 use tracklayer_delivery::lease::{Duty, LeaseKeeper};
+use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{ReadEvent, Resolver, read_event};
 use tracklayer_delivery::store::cursors::CursorStore;
@@ -67,6 +68,7 @@ impl Rig {
             connections: Connections::new(config, services.master_key.clone()),
             progress: progress.clone(),
             entries: EntryReader::new(resolved.clone(), 64 << 20),
+            narrowing: NarrowingTail::new(services.clients.consent.clone()),
             master_key: services.master_key.clone(),
             read,
             suspects: Suspects::default(),

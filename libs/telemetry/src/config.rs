@@ -36,6 +36,6 @@ impl Default for TelemetryConfig {
 pub enum LogFormat {
     /// One JSON object a line, for machines.
     Json,
-    /// Coloured text, for people.
+    /// Text for people, coloured on a terminal unless `NO_COLOR` is set.
     Pretty,
 }

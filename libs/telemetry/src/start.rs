@@ -1,6 +1,8 @@
 //! The subscriber of the process and the guard that flushes it.
 
 use std::{
+    ffi::OsStr,
+    io::IsTerminal as _,
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -93,7 +95,8 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
             .with_tracked_inactivity(false)
             .with_filter(ours)
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colour = coloured(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let lines = match config.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Pretty => lines.with_target(false).boxed(),
@@ -107,6 +110,12 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
         opentelemetry::global::set_tracer_provider(provider.clone());
     }
     Ok(Guard { provider })
+}
+
+/// Whether log lines may hold colour codes: for a terminal only, and not for whoever sets `NO_COLOR` to anything but an empty
+/// text. Source: no-color.org; 2026-11.
+fn coloured(terminal: bool, no_color: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 fn provider(config: &TelemetryConfig) -> Result<Option<SdkTracerProvider>, TelemetryError> {
@@ -195,5 +204,18 @@ impl Drop for Guard {
         if std::thread::Builder::new().name("flush-spans".to_owned()).spawn(flush).is_ok() {
             let _ = wait.recv_timeout(FLUSH_PATIENCE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_coloured_on_a_terminal_of_whoever_does_not_mind() {
+        assert!(coloured(true, None));
+        assert!(coloured(true, Some(OsStr::new(""))));
+        assert!(!coloured(true, Some(OsStr::new("1"))));
+        assert!(!coloured(false, None));
     }
 }

@@ -259,10 +259,26 @@ fn type_name(number: i32) -> &'static str {
     }
 }
 
+/// The beginning of an id, to know it again by: three characters, and never more than a third of it.
 fn masked(id: &str) -> String {
     if id.is_empty() {
         return String::new();
     }
-    let start: String = id.chars().take(3).collect();
-    format!("{start}… ({} characters)", id.chars().count())
+    let characters = id.chars().count();
+    let start: String = id.chars().take(3.min(characters / 3)).collect();
+    format!("{start}… ({characters} characters)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_id_a_third_is_shown_at_most() {
+        assert_eq!(masked(""), "");
+        assert_eq!(masked("42"), "… (2 characters)");
+        assert_eq!(masked("u-1"), "u… (3 characters)");
+        assert_eq!(masked("äöüßé"), "ä… (5 characters)");
+        assert_eq!(masked("customer-9"), "cus… (10 characters)");
+    }
 }

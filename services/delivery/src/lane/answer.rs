@@ -55,7 +55,7 @@ impl Lane {
             }
             Ok(answer) => {
                 count_attempt(slots, members);
-                let outcomes = destination.classify(&answer, &items_of(slots, members));
+                let outcomes = plan::classify(destination, &answer, &items_of(slots, members));
                 self.settle(slots, members, outcomes, destination, request, &answer)
             }
         }
@@ -202,7 +202,7 @@ fn count_attempt(slots: &mut [Slot], members: &[usize]) {
 /// Kills an event that the platform refused, with the evidence.
 fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer: &Answer, now: Timestamp) {
     slot.evidence = Some(evidence(slot, request, answer));
-    let ours = RefusalCode::ALL.iter().any(|known| known.as_str() == code);
+    let ours = code == plan::UNKNOWN || RefusalCode::ALL.iter().any(|known| known.as_str() == code);
     if ours {
         slot.settle(State::Dead, code, detail, now);
     } else {
@@ -217,5 +217,28 @@ fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
     Evidence {
         request: cut(&format!("{} {}\n{body}", request.method, request.url)),
         answer: cut(&format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracklayer_ids::Position;
+
+    use super::*;
+    use crate::entry::Entry;
+
+    #[test]
+    fn who_is_dead_because_nobody_knows_was_not_rejected() {
+        let request = HttpRequest::get("https://shop.example.com/".to_owned());
+        let answer = Answer { status: 200, headers: Default::default(), body: b"what is this".to_vec() };
+        for (code, reason) in [(plan::UNKNOWN, plan::UNKNOWN), ("40000", "rejected_by_platform")] {
+            let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
+            let mut slot = Slot::new(Arc::new(entry));
+            bury(&mut slot, code, "reading the answer crashed", &request, &answer, Timestamp::UNIX_EPOCH);
+            assert_eq!(slot.verdict.as_ref().unwrap().reason, reason);
+            assert!(slot.dead_row().unwrap().answer.contains("what is this"));
+        }
     }
 }

@@ -8,6 +8,7 @@ use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
 
+use super::guard;
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
@@ -32,7 +33,8 @@ impl Lane {
         let mut to_ask = Vec::new();
         for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.verdict.is_none()) {
             slot.take_decision_of_resolve(connection.id);
-            let wanted = slot.deliverable.as_ref().is_some_and(|d| destination.wants(d).is_ok());
+            let wants = slot.deliverable.as_ref().and_then(|d| guard::wants(destination, d));
+            let wanted = wants.is_some_and(|wants| wants.is_ok());
             if wanted && destination.mode() != Mode::Off && slot.decision_is_stale(connection.revision, now) {
                 to_ask.push(index);
             }
@@ -56,7 +58,7 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let keys: Vec<Option<String>> = slots
             .iter()
-            .map(|slot| slot.deliverable.as_ref().and_then(|deliverable| destination.order_key(deliverable)))
+            .map(|slot| slot.deliverable.as_ref().and_then(|d| guard::order_key(destination, d)))
             .collect();
         let wanted: Vec<String> = keys.iter().flatten().cloned().collect();
         if wanted.is_empty() {

@@ -8,6 +8,7 @@
 mod answer;
 mod commit;
 mod decide;
+mod guard;
 mod plan;
 mod range;
 mod retries;

@@ -1,19 +1,27 @@
 //! What a lane does with each event before any request: a pure function of the event, its decision and the connection.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Consent, Destination, ItemOutcome, Mode, RefusalCode};
+use tracklayer_destination::{
+    Answer, Consent, Destination, HoldKind, HttpRequest, Item, ItemOutcome, Mode, RefusalCode,
+};
+use tracklayer_ids::Secret;
 
 use super::OUTCOME_UNKNOWN;
+use super::guard;
+use super::send::items_of;
 use super::slot::Slot;
 use crate::ledger::State;
 use crate::store::orders::order_id;
 
 /// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
 const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
+/// How often a request goes out again whose answer the connection crashes over, until one event is suspected.
+const UNREADABLE_ATTEMPTS: u32 = 3;
+/// The reason of whoever is dead because nobody knows what became of it.
+pub const UNKNOWN: &str = "outcome_unknown";
 
 /// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
 /// connection's decision.
@@ -35,7 +43,11 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         slot.settle(State::Dead, "poisoned", "there is no event", now);
         return;
     };
-    if let Err(skip) = destination.wants(deliverable) {
+    let Some(wanted) = guard::wants(destination, deliverable) else {
+        slot.settle(State::Dead, "poisoned", "its filter crashed", now);
+        return;
+    };
+    if let Err(skip) = wanted {
         slot.settle(State::Filtered, skip.reason.as_str(), &skip.detail, now);
         return;
     }
@@ -44,10 +56,7 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         slot.settle(State::Blocked, reason, "", now);
         return;
     }
-    // Builders are pure, so that nothing is left half done by one that panics; the event must not stop its lane.
-    let built = catch_unwind(AssertUnwindSafe(|| destination.build(deliverable, now)));
-    let Ok(built) = built else {
-        metrics::counter!("tracklayer_delivery_builder_crashes_total").increment(1);
+    let Some(built) = guard::unless_it_crashes(|| destination.build(deliverable, now)) else {
         slot.settle(State::Dead, "poisoned", "its builder crashed", now);
         return;
     };
@@ -100,7 +109,7 @@ pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: 
     let Some(since) = slot.unknown_since else { return };
     let Some(item) = &slot.item else { return };
     if !item.repeatable || !may_repeat(since, destination.limits().dedup_window, now) {
-        slot.settle(State::Dead, "outcome_unknown", OUTCOME_UNKNOWN, now);
+        slot.settle(State::Dead, UNKNOWN, OUTCOME_UNKNOWN, now);
     }
 }
 
@@ -108,11 +117,15 @@ pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: 
 pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     plan(slot, destination, now);
     settle_unrepeatable(slot, destination, now);
-    // It does not go out again, but a request may have brought it. Whatever keeps it back by now (an opt-out, a connection that
-    // was turned off) would claim that the platform has not got it: dead it is, and a person has to look.
+    settle_as_unknown(slot, now);
+}
+
+/// A settled event does not go out again, but a request may have brought it. Whatever keeps it back by now (an opt-out, a
+/// connection that was turned off) would claim that the platform has not got it: dead it is, and a person has to look.
+fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
     let Some(verdict) = slot.verdict.as_ref().filter(|_| slot.unknown_since.is_some()) else { return };
     let kept_back = match verdict.state {
-        State::Dead => verdict.reason != "outcome_unknown",
+        State::Dead => verdict.reason != UNKNOWN,
         State::Blocked | State::Filtered | State::Shadowed => true,
         State::Waiting | State::Duplicate | State::Held | State::Delivered => false,
     };
@@ -122,7 +135,7 @@ pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp
             "a request that carried this event ended without an answer, and it does not go out again ({}): look it up at the platform",
             why.trim()
         );
-        slot.settle(State::Dead, "outcome_unknown", &detail, now);
+        slot.settle(State::Dead, UNKNOWN, &detail, now);
     }
 }
 
@@ -141,7 +154,8 @@ pub fn build_anew_if_stale(slot: &mut Slot, destination: &dyn Destination, now: 
 pub fn waits_for_its_order(slots: &[Slot], destination: &dyn Destination) -> Option<usize> {
     let mut changing: HashSet<&str> = HashSet::new();
     for (index, slot) in slots.iter().enumerate() {
-        let needed = slot.deliverable.as_ref().and_then(|deliverable| destination.order_key(deliverable));
+        let needed =
+            slot.deliverable.as_ref().and_then(|deliverable| guard::order_key(destination, deliverable));
         if needed.is_some_and(|order| changing.contains(order.as_str())) {
             return Some(index);
         }
@@ -213,6 +227,45 @@ pub fn wave(slots: &[Slot], queue: &mut VecDeque<Vec<usize>>, most: usize) -> Ve
         wave.extend(queue.pop_front().filter(|members| !members.is_empty()));
     }
     wave
+}
+
+/// Puts events into one request. Where the connection crashes over that, these requests have to go out instead: halves, until
+/// the event that it crashes over is alone and dead.
+///
+/// # Errors
+/// It crashed.
+pub fn assemble(
+    slots: &mut [Slot],
+    members: &[usize],
+    destination: &dyn Destination,
+    token: Option<&Secret<String>>,
+    now: Timestamp,
+) -> Result<HttpRequest, Vec<Vec<usize>>> {
+    let assembled = guard::unless_it_crashes(|| destination.assemble(&items_of(slots, members), token));
+    assembled.ok_or_else(|| {
+        if let [alone] = members {
+            slots[*alone].settle(State::Dead, "poisoned", "putting its request together crashed", now);
+            settle_as_unknown(&mut slots[*alone], now);
+            return Vec::new();
+        }
+        let (first, second) = members.split_at(members.len() / 2);
+        vec![first.to_vec(), second.to_vec()]
+    })
+}
+
+/// What an answer means for each item of its request. Over an answer that the connection crashes over the lane holds a few
+/// times, as over none; then the request is taken apart, and what is left of it is dead, since nobody knows.
+pub fn classify(destination: &dyn Destination, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+    guard::unless_it_crashes(|| destination.classify(answer, sent)).unwrap_or_else(|| {
+        let unreadable = ItemOutcome::HoldLane {
+            after: None,
+            attempts: Some(UNREADABLE_ATTEMPTS),
+            kind: HoldKind::Transient,
+            code: UNKNOWN.to_owned(),
+            detail: "reading the answer crashed".to_owned(),
+        };
+        vec![unreadable; sent.len()]
+    })
 }
 
 /// Outcomes that hold the lane only for a number of attempts: past it the request is taken apart instead.
@@ -481,7 +534,7 @@ mod tests {
         }
     }
 
-    /// A destination whose builder panics.
+    /// A destination that panics over some events, by their ids, and over every answer.
     struct Crashing(Box<dyn Destination>);
 
     impl Destination for Crashing {
@@ -509,7 +562,12 @@ mod tests {
             &self,
             event: &tracklayer_destination::Deliverable,
         ) -> Result<(), tracklayer_destination::Skip> {
+            assert_ne!(event.event.message_id, "m-3", "a division by zero, say");
             self.0.wants(event)
+        }
+
+        fn order_key(&self, event: &tracklayer_destination::Deliverable) -> Option<String> {
+            panic!("no order can be read of {}", event.event.message_id);
         }
 
         fn build(
@@ -526,15 +584,16 @@ mod tests {
             items: &[&tracklayer_destination::Item],
             token: Option<&tracklayer_ids::Secret<String>>,
         ) -> tracklayer_destination::HttpRequest {
+            assert!(items.iter().all(|item| item.event_id != "m-5"), "a text that ends too early, say");
             self.0.assemble(items, token)
         }
 
         fn classify(
             &self,
             answer: &tracklayer_destination::Answer,
-            sent: &[&tracklayer_destination::Item],
+            _: &[&tracklayer_destination::Item],
         ) -> Vec<ItemOutcome> {
-            self.0.classify(answer, sent)
+            panic!("{} says nothing", answer.status);
         }
     }
 
@@ -544,6 +603,57 @@ mod tests {
         let crashed = state_of(order(1, "a", |_| {}), &destination);
         assert_eq!(crashed, Some((State::Dead, "poisoned".to_owned())));
         assert_eq!(state_of(order(2, "a", |_| {}), &destination), None);
+    }
+
+    #[test]
+    fn an_event_whose_filter_crashes_is_dead_and_one_without_a_readable_order_waits_for_none() {
+        let destination = Crashing(meta("live"));
+        let crashed = state_of(order(3, "a", |_| {}), &destination);
+        assert_eq!(crashed, Some((State::Dead, "poisoned".to_owned())));
+        let slots = [order(0, "a", |_| {}), order(1, "a", |_| {})];
+        assert_eq!(waits_for_its_order(&slots, &destination), None);
+    }
+
+    #[test]
+    fn of_a_request_that_cannot_be_put_together_all_but_the_event_to_blame_go_out() {
+        for (sent_before, reason) in [(None, "poisoned"), (Some(now()), UNKNOWN)] {
+            let destination = Crashing(meta("live"));
+            let mut slots: Vec<Slot> = [0, 2, 4, 5, 6].iter().map(|i| order(*i, "a", |_| {})).collect();
+            for slot in &mut slots {
+                plan(slot, &destination, now());
+                slot.unknown_since = sent_before;
+            }
+            let mut queue = VecDeque::from([(0..slots.len()).collect::<Vec<usize>>()]);
+            let mut sent = Vec::new();
+            while let Some(members) = queue.pop_front() {
+                match assemble(&mut slots, &members, &destination, None, now()) {
+                    Ok(_) => sent.extend(members),
+                    Err(apart) => apart.into_iter().rev().for_each(|members| queue.push_front(members)),
+                }
+            }
+            assert_eq!(sent, [0, 1, 2, 4]);
+            let verdict = slots[3].verdict.take().unwrap();
+            assert_eq!((verdict.state, verdict.reason.as_str()), (State::Dead, reason));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_holds_the_lane_a_few_times_and_then_takes_the_request_apart() {
+        let destination = Crashing(meta("live"));
+        let mut slots = [order(0, "a", |_| {}), order(2, "b", |_| {})];
+        for slot in &mut slots {
+            plan(slot, &destination, now());
+        }
+        let answer = Answer { status: 200, headers: Default::default(), body: Vec::new() };
+        let read =
+            |tried| give_up_holding(classify(&destination, &answer, &items_of(&slots, &[0, 1])), tried);
+        assert_eq!(read(1).len(), 2);
+        assert!(matches!(hold_of(&read(2)), Some(ItemOutcome::HoldLane { kind: HoldKind::Transient, .. })));
+        let apart = read(UNREADABLE_ATTEMPTS);
+        assert!(
+            apart.iter().all(|o| matches!(o, ItemOutcome::Isolate { code, .. } if code == UNKNOWN)),
+            "{apart:?}"
+        );
     }
 
     #[test]

@@ -157,20 +157,25 @@ impl Lane {
             .map(|members| members.into_iter().filter(|i| allowed.contains(i)).collect::<Vec<usize>>())
             .filter(|members| !members.is_empty())
             .collect();
+        let mut again = Vec::new();
+        let mut requests = Vec::new();
+        for members in wave {
+            match plan::assemble(slots, &members, destination, token.as_ref(), now) {
+                Ok(request) => requests.push((members, request)),
+                Err(apart) => again.extend(apart),
+            }
+        }
         let begun = SystemTime::now();
         let sender = &self.context.sender;
-        let sent = futures::future::join_all(wave.iter().map(|members| {
-            let request = destination.assemble(&items_of(slots, members), token.as_ref());
-            let lease = &self.lease;
-            async move { (while_held(lease, send(sender, &request, destination)).await, request) }
-        }))
+        let answers = futures::future::join_all(
+            requests.iter().map(|(_, request)| while_held(&self.lease, send(sender, request, destination))),
+        )
         .await;
-        self.requests += wave.len() as u64;
+        self.requests += requests.len() as u64;
 
-        let mut again = Vec::new();
         let mut failure: Option<Failure> = None;
         let mut none_taken = true;
-        for (members, (answer, request)) in wave.into_iter().zip(sent) {
+        for ((members, request), answer) in requests.into_iter().zip(answers) {
             for index in &members {
                 slots[*index].sent_at = Some(begun);
             }

@@ -1,0 +1,25 @@
+//! Calls into a connection's code that must not stop its lane. That code is pure, so that nothing is left half done where it
+//! panics over an event or an answer; a lane that crashed would begin at the same event again, for ever.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracklayer_destination::{Deliverable, Destination, Skip};
+
+/// What the call answers; none if it crashed.
+pub fn unless_it_crashes<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let answered = catch_unwind(AssertUnwindSafe(call)).ok();
+    if answered.is_none() {
+        metrics::counter!("tracklayer_delivery_builder_crashes_total").increment(1);
+    }
+    answered
+}
+
+/// Whether the connection wants the event; none if it crashes over it.
+pub fn wants(destination: &dyn Destination, event: &Deliverable) -> Option<Result<(), Skip>> {
+    unless_it_crashes(|| destination.wants(event))
+}
+
+/// The order whose state the event needs. None, too, if the connection crashes over it: its builder reads the same.
+pub fn order_key(destination: &dyn Destination, event: &Deliverable) -> Option<String> {
+    unless_it_crashes(|| destination.order_key(event)).flatten()
+}

@@ -439,4 +439,15 @@ pub enum ItemOutcome {
 impl ItemOutcome {
     /// Delivered, nothing to say.
     pub const DELIVERED: Self = Self::Delivered { note: None };
+
+    /// The lane holds, for as long as it takes.
+    #[must_use]
+    pub fn hold(
+        kind: HoldKind,
+        after: Option<Duration>,
+        code: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self::HoldLane { after, attempts: None, kind, code: code.into(), detail: detail.into() }
+    }
 }

@@ -29,13 +29,8 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     if (200..=299).contains(&answer.status) {
         let json = answer.json().unwrap_or_default();
         let Some(id) = json.get("requestId").and_then(Value::as_str) else {
-            return all(ItemOutcome::HoldLane {
-                after: None,
-                attempts: None,
-                kind: HoldKind::Transient,
-                code: format!("HTTP_{}", answer.status),
-                detail: "a success without a request id".to_owned(),
-            });
+            let code = format!("HTTP_{}", answer.status);
+            return all(ItemOutcome::hold(HoldKind::Transient, None, code, "a success without a request id"));
         };
         let warnings = json.get("fieldWarnings").and_then(Value::as_array).map_or(0, Vec::len);
         let warned = if warnings > 0 { format!("; {warnings} field warnings") } else { String::new() };
@@ -52,8 +47,7 @@ fn bad_request(envelope: &Envelope, count: usize) -> Vec<ItemOutcome> {
         let (code, detail) = (reason.clone(), envelope.message.clone());
         match reason.as_str() {
             "INTERNAL_ERROR" | "DEADLINE_EXCEEDED" | "RESOURCE_EXHAUSTED" => {
-                let (after, kind) = (envelope.wait, HoldKind::Transient);
-                return vec![ItemOutcome::HoldLane { after, attempts: None, kind, code, detail }; count];
+                return vec![ItemOutcome::hold(HoldKind::Transient, envelope.wait, code, detail); count];
             }
             // The lane halves it.
             "TOO_MANY_EVENTS" => return vec![ItemOutcome::Isolate { code, detail }; count],
@@ -88,7 +82,7 @@ fn bad_request(envelope: &Envelope, count: usize) -> Vec<ItemOutcome> {
 
 fn hold(code: String, detail: String) -> ItemOutcome {
     let kind = if code == "PERMISSION_DENIED" { HoldKind::Auth } else { HoldKind::Configuration };
-    ItemOutcome::HoldLane { after: None, attempts: None, kind, code, detail }
+    ItemOutcome::hold(kind, None, code, detail)
 }
 
 fn is_of_connection(reason: &str) -> bool {

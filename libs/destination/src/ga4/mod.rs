@@ -125,13 +125,7 @@ impl Destination for Ga4 {
 /// is trouble on the way, after which nobody knows: a lane does not repeat it, for a repeat would count again.
 fn read(answer: &Answer) -> ItemOutcome {
     let code = format!("HTTP_{}", answer.status);
-    let hold = |kind, after, detail: &str| ItemOutcome::HoldLane {
-        after,
-        attempts: None,
-        kind,
-        code: code.clone(),
-        detail: detail.to_owned(),
-    };
+    let hold = |kind, after, detail: &str| ItemOutcome::hold(kind, after, &code, detail);
     match answer.status {
         200..=299 => ItemOutcome::DELIVERED,
         413 => ItemOutcome::Isolate { code, detail: "the request is too large".to_owned() },

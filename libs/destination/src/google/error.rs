@@ -170,18 +170,15 @@ pub fn class_of(family: &str, code: &str) -> Class {
 #[must_use]
 pub fn outcome_of(class: Class, code: &str, detail: &str, wait: Option<Duration>) -> ItemOutcome {
     let (code, detail) = (code.to_owned(), detail.to_owned());
-    let hold = |kind, code, detail| ItemOutcome::HoldLane { after: None, attempts: None, kind, code, detail };
     match class {
         Class::Before => ItemOutcome::DeliveredBefore { code },
         Class::AtOnce => ItemOutcome::Retry { after: Some(Duration::ZERO), attempts: None, code, detail },
         Class::After(after, attempts) => ItemOutcome::Retry { after: Some(after), attempts, code, detail },
         Class::Backoff => ItemOutcome::Retry { after: wait, attempts: None, code, detail },
-        Class::Throttled => {
-            ItemOutcome::HoldLane { after: wait, attempts: None, kind: HoldKind::Throttled, code, detail }
-        }
+        Class::Throttled => ItemOutcome::hold(HoldKind::Throttled, wait, code, detail),
         Class::Event => ItemOutcome::Dead { code, detail },
-        Class::Connection => hold(HoldKind::Configuration, code, detail),
-        Class::Auth => hold(HoldKind::Auth, code, detail),
+        Class::Connection => ItemOutcome::hold(HoldKind::Configuration, None, code, detail),
+        Class::Auth => ItemOutcome::hold(HoldKind::Auth, None, code, detail),
         Class::Token => ItemOutcome::RefreshToken { code, detail },
     }
 }
@@ -267,13 +264,7 @@ impl Envelope {
     #[must_use]
     pub fn for_all(&self, status: u16) -> Option<ItemOutcome> {
         let detail = self.message.clone();
-        let hold = |kind, after, code: String| ItemOutcome::HoldLane {
-            after,
-            attempts: None,
-            kind,
-            code,
-            detail: detail.clone(),
-        };
+        let hold = |kind, after, code: String| ItemOutcome::hold(kind, after, code, &detail);
         let named = self.reason.clone().unwrap_or_else(|| self.status.clone());
         match status {
             401 => Some(ItemOutcome::RefreshToken { code: named, detail }),

@@ -22,7 +22,7 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
             None => {
                 let code = format!("HTTP_{}", answer.status);
                 let detail = "an answer that is not JSON".to_owned();
-                vec![hold(HoldKind::Transient, answer.retry_after(), code, detail); sent.len()]
+                vec![ItemOutcome::hold(HoldKind::Transient, answer.retry_after(), code, detail); sent.len()]
             }
         };
     }
@@ -98,10 +98,6 @@ fn without_identifiers(body: &Value) -> Option<ItemBody> {
     has_click.then(|| ItemBody::of(&reduced))
 }
 
-fn hold(kind: HoldKind, after: Option<std::time::Duration>, code: String, detail: String) -> ItemOutcome {
-    ItemOutcome::HoldLane { after, attempts: None, kind, code, detail }
-}
-
 /// The whole request was refused.
 fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     let envelope = Envelope::of(answer);
@@ -121,7 +117,7 @@ fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         Some(bad) => one_dead(bad, sent.len(), &envelope.status, &envelope.message),
         // A violation outside the list is about the request that we build, which no bisection mends.
         None if !envelope.violations.is_empty() => {
-            all(hold(HoldKind::Configuration, None, envelope.status, envelope.message))
+            all(ItemOutcome::hold(HoldKind::Configuration, None, envelope.status, envelope.message))
         }
         None => all(ItemOutcome::Isolate { code: envelope.status, detail: envelope.message }),
     }
@@ -144,8 +140,8 @@ fn refused_for(
             vec![outcome_of(error.class(), &code, &detail, wait); count]
         }
         // A server in trouble proves nothing about an item, whatever it names.
-        (_, _) if status >= 500 => vec![hold(HoldKind::Transient, wait, code, detail); count],
-        (Class::Backoff, _) => vec![hold(HoldKind::Transient, wait, code, detail); count],
+        (_, _) if status >= 500 => vec![ItemOutcome::hold(HoldKind::Transient, wait, code, detail); count],
+        (Class::Backoff, _) => vec![ItemOutcome::hold(HoldKind::Transient, wait, code, detail); count],
         (Class::Event | Class::Before | Class::AtOnce | Class::After(..), Some(index)) if !is_size => {
             one_apart(index, count, &outcome_of(error.class(), &code, &detail, wait))
         }

@@ -24,13 +24,7 @@ pub fn classify(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
     let detail = redacted(message);
     let name = code.to_string();
-    let hold = |kind, after| ItemOutcome::HoldLane {
-        after,
-        attempts: None,
-        kind,
-        code: name.clone(),
-        detail: detail.clone(),
-    };
+    let hold = |kind, after| ItemOutcome::hold(kind, after, &name, &detail);
     match code {
         0 => {
             let note = (!message.eq_ignore_ascii_case("ok")).then(|| format!("0: {detail}"));
@@ -74,13 +68,7 @@ fn code_of(value: &Value) -> Option<i64> {
 
 fn without_code(answer: &Answer) -> ItemOutcome {
     let code = format!("HTTP_{}", answer.status);
-    let hold = |kind, after, detail: &str| ItemOutcome::HoldLane {
-        after,
-        attempts: None,
-        kind,
-        code: code.clone(),
-        detail: detail.to_owned(),
-    };
+    let hold = |kind, after, detail: &str| ItemOutcome::hold(kind, after, &code, detail);
     match answer.status {
         413 => ItemOutcome::Isolate { code, detail: "the request is too large".to_owned() },
         429 => hold(HoldKind::Throttled, answer.retry_after(), "too many requests"),
@@ -103,13 +91,7 @@ fn parameters(message: &str, count: usize, code: &str, detail: &str) -> Vec<Item
     }
     let outcome =
         if ["event_source", "test_event_code", "partner_name"].iter().any(|key| message.contains(key)) {
-            ItemOutcome::HoldLane {
-                after: None,
-                attempts: None,
-                kind: HoldKind::Configuration,
-                code: code.to_owned(),
-                detail: detail.to_owned(),
-            }
+            ItemOutcome::hold(HoldKind::Configuration, None, code, detail)
         } else {
             ItemOutcome::Isolate { code: code.to_owned(), detail: detail.to_owned() }
         };

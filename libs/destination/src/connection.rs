@@ -11,20 +11,10 @@ use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, Settin
 use crate::json::Json;
 use crate::mapping::{EventFilter, EventMap, wants};
 use crate::outcome::{Note, Refusal, RefusalCode, Skip};
+use crate::person;
 
-/// Fields of people, browsers and orders that `field_map` and `constants` may name, for every kind.
-pub const FIELDS: [&str; 36] = [
-    "email",
-    "phone",
-    "first_name",
-    "last_name",
-    "gender",
-    "birth_date",
-    "street",
-    "city",
-    "state",
-    "postal_code",
-    "country",
+/// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
+const FIELDS: [&str; 25] = [
     "ip",
     "user_agent",
     "page_url",
@@ -51,6 +41,11 @@ pub const FIELDS: [&str; 36] = [
     "session_id",
     "lead_id",
 ];
+
+/// All fields that every kind has.
+fn fields() -> impl Iterator<Item = &'static str> {
+    person::FIELDS.into_iter().chain(FIELDS)
+}
 
 /// The common part of an opened connection.
 #[derive(Debug, Clone)]
@@ -88,11 +83,11 @@ impl Connection {
         for (map, key) in keys.chain(document.constants.keys().map(|k| ("constants", k))) {
             let custom =
                 custom_prefix.is_some_and(|prefix| key.len() > prefix.len() && key.starts_with(prefix));
-            if !custom && !FIELDS.contains(&key.as_str()) {
+            if !custom && !fields().any(|field| field == key) {
                 let custom = custom_prefix.map(|p| format!(", or custom ones `{p}…`")).unwrap_or_default();
                 errors.push(SettingsError::new(
                     format!("{map}.{key}"),
-                    format!("is not a field; fields are {}{custom}", FIELDS.join(", ")),
+                    format!("is not a field; fields are {}{custom}", fields().collect::<Vec<_>>().join(", ")),
                 ));
             }
         }
@@ -109,7 +104,7 @@ impl Connection {
                 from_products: document.value_fallback.is_some()
                     || workspace.value_fallback.as_deref() == Some("products"),
             },
-            has_own_person_fields: crate::person::FIELDS.iter().any(|field| {
+            has_own_person_fields: person::FIELDS.iter().any(|field| {
                 document.field_map.contains_key(*field) || document.constants.contains_key(*field)
             }),
             field_map: document.field_map.clone(),

@@ -456,13 +456,21 @@ mod tests {
     #[test]
     fn what_is_no_json_is_null_and_its_neighbours_are_read() {
         let deep = "[".repeat(10_000);
-        let parts: [&[u8]; 6] =
-            [b"{\"a\":1}", b"{\"a\":\"\\u0041\",", b"\xff\xfe", deep.as_bytes(), b"", b"{\"b\":\"\\n2\"} "];
+        let parts: [&[u8]; 7] = [
+            b"{\"a\":1}",
+            b"{\"a\":\"\\u0041\",",
+            b"\xff\xfe",
+            deep.as_bytes(),
+            b"",
+            b"7 8",
+            b"{\"b\":\"\\n2\"} ",
+        ];
         let document = ParsedJson::parse(&parts);
-        let all: Vec<Value> = (0..7).map(|part| document.root(part).to_value()).collect();
+        let all: Vec<Value> = (0..8).map(|part| document.root(part).to_value()).collect();
         let null = Value::Null;
         let expected = [
             json!({"a": 1}),
+            null.clone(),
             null.clone(),
             null.clone(),
             null.clone(),

@@ -26,6 +26,23 @@ pub struct LaneCursor {
     pub next: Position,
 }
 
+/// Makes the cursors that are missing, each where its partition stands in the table of that name.
+macro_rules! begin_lanes_at {
+    ($heads:literal) => {
+        concat!(
+            "insert into delivery.lane_cursor
+                 (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
+             select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
+                    coalesce(h.generation, 1), coalesce(h.next_offset, 0)
+             from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
+             left join ",
+            $heads,
+            " h on h.workspace_id = u.w and h.partition = u.p
+             on conflict on constraint lane_cursor_pkey do nothing"
+        )
+    };
+}
+
 impl CursorStore {
     /// Over the service's pool, beside the journal in PostgreSQL.
     #[must_use]
@@ -173,24 +190,8 @@ impl CursorStore {
         let partitions: Vec<i32> = duties.iter().map(|d| d.partition.0.cast_signed()).collect();
         // Over Kafka the head is known in records only: there a connection answers for what is resolved from then on.
         let statement = match self.journal {
-            Kind::Postgres => {
-                "insert into delivery.lane_cursor
-                     (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
-                 select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
-                        coalesce(h.generation, 1), coalesce(h.next_offset, 0)
-                 from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
-                 left join journal.head h on h.workspace_id = u.w and h.partition = u.p
-                 on conflict on constraint lane_cursor_pkey do nothing"
-            }
-            Kind::Kafka => {
-                "insert into delivery.lane_cursor
-                     (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
-                 select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
-                        coalesce(h.generation, 1), coalesce(h.next_offset, 0)
-                 from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
-                 left join delivery.resolve_cursor h on h.workspace_id = u.w and h.partition = u.p
-                 on conflict on constraint lane_cursor_pkey do nothing"
-            }
+            Kind::Postgres => begin_lanes_at!("journal.head"),
+            Kind::Kafka => begin_lanes_at!("delivery.resolve_cursor"),
         };
         sqlx::query(statement)
             .bind(workspaces)

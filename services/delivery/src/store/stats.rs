@@ -58,6 +58,31 @@ const MAX_STRAYS: i64 = 100;
 /// Events per source, state and reason of one connection.
 pub type StateCounts = Vec<(i64, i64, i16, String, i64)>;
 
+/// Joins to a lane `l` the sums `here.events`, beyond its cursor in its generation, and `later.events`, of the generations
+/// after it, from the rows that hold the blocks. `$2` is the most events of a block.
+macro_rules! beyond_lanes {
+    ($rows:literal) => {
+        concat!(
+            "left join lateral (
+                 select sum(least(r.event_count, r.base_offset + r.event_count - l.next_offset)) as events
+                 from ",
+            $rows,
+            " r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation = l.generation
+                   and r.base_offset > l.next_offset - $2 and r.base_offset + r.event_count > l.next_offset
+             ) here on true
+             left join lateral (
+                 select sum(r.event_count) as events from ",
+            $rows,
+            " r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.generation > l.generation
+             ) later on true"
+        )
+    };
+}
+
 fn position(generation: i32, partition: i32, offset: i64) -> Position {
     Position::new(generation.cast_unsigned(), partition.cast_unsigned(), offset.cast_unsigned())
 }
@@ -146,7 +171,7 @@ impl StatsStore {
         workspace: WorkspaceId,
         ends: &[Position],
     ) -> Result<BTreeMap<i64, u64>, StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
+        let rows: Vec<(i64, i64)> = sqlx::query_as(concat!(
             "select l.connection_id,
                     sum(coalesce(here.events, 0) + coalesce(later.events, 0)
                         + case when e.generation = c.generation then greatest(e.next_offset - c.next_offset, 0) else 0 end
@@ -154,21 +179,10 @@ impl StatsStore {
              from delivery.lane_cursor l
              left join delivery.resolve_cursor c on c.workspace_id = l.workspace_id and c.partition = l.partition
              left join unnest($3::integer[], $4::integer[], $5::bigint[]) as e (partition, generation, next_offset)
-               on e.partition = l.partition
-             left join lateral (
-                 select sum(least(r.event_count, r.base_offset + r.event_count - l.next_offset)) as events
-                 from delivery.resolved r
-                 where r.workspace_id = l.workspace_id and r.partition = l.partition
-                   and r.generation = l.generation
-                   and r.base_offset > l.next_offset - $2 and r.base_offset + r.event_count > l.next_offset
-             ) here on true
-             left join lateral (
-                 select sum(r.event_count) as events from delivery.resolved r
-                 where r.workspace_id = l.workspace_id and r.partition = l.partition
-                   and r.generation > l.generation
-             ) later on true
-             where l.workspace_id = $1 group by l.connection_id",
-        )
+               on e.partition = l.partition ",
+            beyond_lanes!("delivery.resolved"),
+            " where l.workspace_id = $1 group by l.connection_id"
+        ))
         .bind(workspace.0)
         .bind(MAX_BLOCK_EVENTS)
         .bind(ends.iter().map(|end| end.partition.0.cast_signed()).collect::<Vec<_>>())
@@ -266,23 +280,12 @@ impl StatsStore {
     /// # Errors
     /// The database.
     pub async fn waiting(&self, workspace: WorkspaceId) -> Result<BTreeMap<i64, u64>, StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
+        let rows: Vec<(i64, i64)> = sqlx::query_as(concat!(
             "select l.connection_id, sum(coalesce(here.events, 0) + coalesce(later.events, 0))::bigint
-             from delivery.lane_cursor l
-             left join lateral (
-                 select sum(least(r.event_count, r.base_offset + r.event_count - l.next_offset)) as events
-                 from journal.received r
-                 where r.workspace_id = l.workspace_id and r.partition = l.partition
-                   and r.generation = l.generation
-                   and r.base_offset > l.next_offset - $2 and r.base_offset + r.event_count > l.next_offset
-             ) here on true
-             left join lateral (
-                 select sum(r.event_count) as events from journal.received r
-                 where r.workspace_id = l.workspace_id and r.partition = l.partition
-                   and r.generation > l.generation
-             ) later on true
-             where l.workspace_id = $1 group by l.connection_id",
-        )
+             from delivery.lane_cursor l ",
+            beyond_lanes!("journal.received"),
+            " where l.workspace_id = $1 group by l.connection_id"
+        ))
         .bind(workspace.0)
         .bind(MAX_BLOCK_EVENTS)
         .fetch_all(&self.pool)

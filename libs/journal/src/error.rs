@@ -58,6 +58,12 @@ pub enum JournalError {
         /// What was found.
         why: String,
     },
+    /// What stood there was given back: every cursor was past it.
+    #[error("what stood at {position} is not kept any more")]
+    Trimmed {
+        /// Where the reader stood.
+        position: Position,
+    },
     /// The stored bytes.
     #[error("block at {position} cannot be read")]
     Block {

@@ -1,8 +1,9 @@
 //! The log: record batches, durable before they are acknowledged, read from a position.
 //!
 //! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
-//! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own), [`appender`] (group commit across
-//! concurrent small requests), [`claim`] (the value that dedup keeps in Redis: the position of a first occurrence).
+//! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own) with `retention` (days that everybody has
+//! read), [`appender`] (group commit across concurrent small requests), [`claim`] (the value that dedup keeps in Redis: the
+//! position of a first occurrence).
 //!
 //! Append and read know nothing of what an event means: they take encoded bytes, a partition, a source and a minute. Only
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
@@ -14,6 +15,7 @@ mod error;
 pub mod journal;
 pub mod postgres;
 mod received;
+mod retention;
 
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, SourceMinuteCount};

@@ -18,7 +18,7 @@ use crate::received::ReceivedBlock;
 pub const MAX_BLOCK_EVENTS: i64 = 8_192;
 
 /// SQLSTATE of a lock that was not to be had in time.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// How often a time partition is tried to be attached between long reads, and the pause between two tries.
 const ATTACH_TRIES: u32 = 5;
 const ATTACH_PAUSE: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ const DAYS_AHEAD: i32 = 3;
 /// Reads and appends. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PostgresJournal {
-    pool: PgPool,
+    pub(crate) pool: PgPool,
 }
 
 /// Source: PostgreSQL 15, "PostgreSQL Error Codes", class 23; 2025-11.
@@ -175,31 +175,6 @@ impl PostgresJournal {
         received_blocks(rows, from)
     }
 
-    /// Drops the time partitions of past days in which nothing stands that is not behind these places. A long read is not
-    /// made to wait, nor those behind it: what could not be locked at once is left for a later call.
-    ///
-    /// # Errors
-    /// The database.
-    async fn drop_read_days(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
-        let dropped = sqlx::query("select journal.drop_read_days($1, $2, $3, $4)")
-            .bind(behind.iter().map(|b| b.0.0).collect::<Vec<_>>())
-            .bind(behind.iter().map(|b| b.1.at.partition.0.cast_signed()).collect::<Vec<_>>())
-            .bind(behind.iter().map(|b| b.1.at.generation.0.cast_signed()).collect::<Vec<_>>())
-            .bind(behind.iter().map(|b| b.1.at.offset.0.cast_signed()).collect::<Vec<_>>())
-            .execute(&self.pool)
-            .await;
-        match dropped {
-            Err(error)
-                if error.as_database_error().and_then(|e| e.code()).as_deref()
-                    == Some(LOCK_NOT_AVAILABLE) =>
-            {
-                Ok(())
-            }
-            Err(source) => Err(JournalError::Database { what: "drop days that are read", source }),
-            Ok(_) => Ok(()),
-        }
-    }
-
     async fn durability_weaknesses(&self) -> Result<Vec<String>, JournalError> {
         let (fsync, commit, standbys): (String, String, String) = sqlx::query_as(
             "select current_setting('fsync'), current_setting('synchronous_commit'),
@@ -262,6 +237,9 @@ fn received_blocks(rows: Vec<PgRow>, from: Position) -> Result<Vec<ReceivedBlock
         let base: i64 = row.try_get(0).map_err(read)?;
         let header: &[u8] = row.try_get(1).map_err(read)?;
         let first = Position { offset: Offset(base.cast_unsigned()), ..from };
+        if blocks.is_empty() && first.offset > from.offset {
+            return Err(JournalError::Trimmed { position: from });
+        }
         let header = match BlockHeader::read(header) {
             Err(_) if !blocks.is_empty() => break,
             header => header.map_err(|source| JournalError::Block { position: first, source })?,
@@ -342,7 +320,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
-        self.drop_read_days(behind).await
+        self.drop_read_days(behind).await.map(drop)
     }
 
     async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {

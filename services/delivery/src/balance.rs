@@ -85,14 +85,14 @@ impl BookReader for Balances {
         self.lanes.insert(key, LaneBalance { lane, received_end: None, ledger_end: lane.start, balance });
     }
 
-    fn received(&mut self, at: Position, events: u32, counted: u64) {
+    fn received(&mut self, at: Position, events: u64, counted: u64) {
         self.received += counted;
         let of_partition = (at.partition, ConnectionId(i64::MIN))..=(at.partition, ConnectionId(i64::MAX));
         for (_, lane) in self.lanes.range_mut(of_partition) {
-            if counted != u64::from(events) {
-                lane.balance.fault(format!("the header of the received block at {at} does not add up"));
+            if counted != events {
+                lane.balance.fault(format!("the headers of what was received at {at} do not add up"));
             }
-            lane.received(at, counted);
+            lane.received(at, events, counted);
         }
     }
 
@@ -117,24 +117,25 @@ fn after(at: Position, events: u64) -> Position {
     Position { offset: Offset(at.offset.0 + events), ..at }
 }
 
+/// How many of the events that stand from a position on are not before a place, which may be in the middle of them.
+fn beyond(place: Position, at: Position, events: u64) -> u64 {
+    if order(at) >= order(place) {
+        events
+    } else if at.generation == place.generation {
+        (at.offset.0 + events).saturating_sub(place.offset.0)
+    } else {
+        0
+    }
+}
+
 impl LaneBalance {
-    fn received(&mut self, at: Position, count: u64) {
-        let expected = self.received_end.replace(after(at, count));
+    fn received(&mut self, at: Position, events: u64, counted: u64) {
+        let expected = self.received_end.replace(after(at, events));
         if let Some(expected) = expected.filter(|e| e.generation == at.generation && e.offset != at.offset) {
             self.balance.fault(format!("received has a hole or an overlap at {at}, expected {expected}"));
         }
-        if order(at) < order(self.lane.start) {
-            return;
-        }
-        self.balance.accepted += count;
-        let next = self.lane.next;
-        let waiting = if order(at) >= order(next) {
-            count
-        } else if at.generation == next.generation {
-            (at.offset.0 + count).saturating_sub(next.offset.0)
-        } else {
-            0
-        };
+        self.balance.accepted += beyond(self.lane.start, at, counted);
+        let waiting = beyond(self.lane.next, at, counted);
         if waiting > 0 {
             *self.balance.states.entry((State::Waiting, String::new())).or_default() += waiting;
         }
@@ -180,6 +181,7 @@ mod tests {
     use crate::ledger::Verdict;
 
     const CONNECTION: ConnectionId = ConnectionId(7);
+    const LATER: ConnectionId = ConnectionId(8);
 
     fn lane(start: u64, next: u64) -> LaneCursor {
         let duty = Duty { workspace: WorkspaceId(1), connection: CONNECTION, partition: Partition(0) };
@@ -247,6 +249,22 @@ mod tests {
     fn a_cursor_beyond_the_end_of_the_ledger_is_a_fault() {
         let balance = balance(lane(0, 4), &ledger()[..1], &[]);
         assert!(balance.faults[0].contains("the ledger ends at 1/0/2"), "{balance:?}");
+    }
+
+    #[test]
+    fn of_what_was_dropped_each_connection_answers_for_what_it_began_before() {
+        let mut balances = Balances::default();
+        let began_later = LaneCursor { duty: Duty { connection: LATER, ..lane(0, 0).duty }, ..lane(30, 38) };
+        balances.lane(lane(0, 40));
+        balances.lane(began_later);
+        balances.received(Position::new(1, 0, 0), 40, 40);
+        balances.received(Position::new(1, 0, 40), 2, 2);
+        assert_eq!(balances.received, 42);
+        let balances = balances.finish();
+        let waiting = |balance: &Balance| balance.states[&(State::Waiting, String::new())];
+        let (first, later) = (&balances[&CONNECTION.0], &balances[&LATER.0]);
+        assert_eq!((first.accepted, waiting(first)), (42, 2));
+        assert_eq!((later.accepted, waiting(later)), (12, 4), "a lane that nobody moves waits");
     }
 
     #[test]

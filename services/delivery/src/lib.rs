@@ -3,10 +3,11 @@
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
-//! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells); [`grpc`];
-//! [`store`] (all SQL).
+//! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`grpc`]; [`store`] (all SQL).
 //!
-//! Delivery writes schema `delivery` only. It reads the journal's `received`; everything else it asks over gRPC.
+//! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
+//! everything else it asks over gRPC.
 
 pub mod backoff;
 pub mod balance;

@@ -1,22 +1,31 @@
 //! Gives back the journal's room: what every cursor is past, and what nobody may want any more for a rebuild of the claims.
 //!
-//! Only over a journal beside the database. The holder of a partition's resolve lease sees to its partition: what it reads is
-//! never behind what it has committed.
+//! Over PostgreSQL it goes by days of the whole installation, and one process at a time sees to it: [`DayKeeper`]. What is
+//! dropped is counted in the same transaction, so that the books go on balancing. Over a journal beside the database the holder
+//! of a partition's resolve lease sees to its partition: what it reads is never behind what it has committed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracklayer_ids::{ConnectionId, Position};
+use tokio_util::sync::CancellationToken;
+use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 use tracklayer_journal::{Journal, JournalError, Kind, Place};
+use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
+use crate::dedup::Memory;
 use crate::lease::Duty;
+use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::ResolvedStore;
+use crate::store::retention::RetentionStore;
 
-/// How often a partition is trimmed.
+/// Days for which partitions of what is resolved are made in advance.
+const DAYS_AHEAD: i32 = 3;
+/// How often the journal is trimmed.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Why a partition was not trimmed.
+/// Why the journal was not trimmed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
     /// Own tables, or the log of resolved blocks.
@@ -74,4 +83,62 @@ pub async fn trim(
     let forgotten = jiff::Timestamp::now() - longest_claim;
     resolved.trim(duty.workspace, before, forgotten).await?;
     Ok(())
+}
+
+/// Makes the days of what is resolved, and over PostgreSQL gives back those that are done with.
+#[derive(Debug, Clone)]
+pub struct DayKeeper {
+    /// What was received.
+    pub journal: Arc<dyn Journal>,
+    /// Cursors and days.
+    pub store: RetentionStore,
+    /// Whose lanes hold days, and how long claims last.
+    pub config: ConfigWatch,
+}
+
+impl DayKeeper {
+    /// Runs until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            if let Err(error) = self.store.ensure_days(DAYS_AHEAD).await {
+                tracing::warn!(error = %error_chain(&error), "the days of what is resolved were not made");
+            }
+            let Some(snapshot) = self.config.snapshot() else { continue };
+            if let Err(error) = self.give_back(&snapshot).await {
+                tracing::warn!(error = %error_chain(&error), "the journal was not trimmed");
+            }
+        }
+    }
+
+    /// Drops the days that all cursors are past, and of what is resolved those that are older than any claim may be, too. What
+    /// somebody else is at is left to him.
+    ///
+    /// # Errors
+    /// See [`TrimError`]; what was not given back now is by a later call.
+    pub async fn give_back(&self, snapshot: &Snapshot) -> Result<(), TrimError> {
+        if self.journal.kind() != Kind::Postgres {
+            return Ok(());
+        }
+        let Some(_one_process) = self.store.lock().await? else { return Ok(()) };
+        let behind = self.store.least_places(&connections_of(snapshot)).await?;
+        self.journal.trim(&behind).await?;
+        let forgotten = jiff::Timestamp::now() - Memory::of_config(snapshot).longest();
+        self.store.drop_settled_days(forgotten, &behind).await?;
+        Ok(())
+    }
+}
+
+fn connections_of(snapshot: &Snapshot) -> Vec<(WorkspaceId, ConnectionId)> {
+    let of_workspace = |(id, workspace): (&WorkspaceId, &tracklayer_proto::control::v1::WorkspaceConfig)| {
+        let id = *id;
+        let ids: Vec<_> = workspace.connections.iter().map(|c| (id, ConnectionId(c.connection_id))).collect();
+        ids
+    };
+    snapshot.workspaces.iter().flat_map(of_workspace).collect()
 }

@@ -29,6 +29,7 @@ use crate::oauth::Tokens;
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::resolve::{Resolver, error_chain, read_event};
+use crate::retention::DayKeeper;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
@@ -37,6 +38,7 @@ use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
+use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::supervisor::{Supervisor, Tasks};
 use crate::suspects::Suspects;
@@ -176,6 +178,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracklayer_rpc::ops_router(readiness.clone()),
         shutdown.clone(),
     ));
+    let days = DayKeeper {
+        journal: Arc::clone(&journal),
+        store: RetentionStore::new(pool.clone()),
+        config: watch.clone(),
+    };
+    let days = tokio::spawn(days.run(shutdown.clone()));
     let poll = tokio::spawn(progress.poll(
         journal,
         cursors,
@@ -193,7 +201,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes },
     );
     supervisor.run(shutdown).await;
-    let _ = poll.await;
+    let _ = tokio::join!(poll, days);
     flatten(serving.await)?;
     flatten(ops.await)
 }

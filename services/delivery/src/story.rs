@@ -60,8 +60,12 @@ impl Stories {
     ) -> Result<Vec<pb::EventStory>, StoryError> {
         let lanes = self.cursors.lanes_of(workspace).await?;
         let mut found: Vec<(Position, Event)> = Vec::new();
+        let mut forgotten = Vec::new();
         for position in self.resolved.positions_of(workspace, message_hash(message_id)).await? {
-            found.extend(self.received_at(workspace, position).await?.map(|event| (position, event)));
+            match self.received_at(workspace, position).await? {
+                Some(event) => found.push((position, event)),
+                None => forgotten.push(position),
+            }
         }
         for partition in (0..partitions).map(Partition) {
             found.extend(self.unresolved(workspace, partition, message_id).await?);
@@ -72,6 +76,13 @@ impl Stories {
         let mut stories = Vec::with_capacity(found.len());
         for (position, event) in found {
             stories.push(self.story(workspace, position, &event, &lanes).await?);
+        }
+        for position in forgotten {
+            // Only the ledger knows of it any more.
+            let mut story = self.story(workspace, position, &Event::default(), &lanes).await?;
+            story.resolved = true;
+            story.event_json = json!({ "message_id": message_id, "kept": false }).to_string();
+            stories.push(story);
         }
         // The winner first, then its duplicates.
         stories.sort_by_key(|story| story.duplicate_of.is_some());
@@ -91,7 +102,7 @@ impl Stories {
         for _ in 0..MAX_RECEIVED_BLOCKS {
             let blocks = match self.journal.read(workspace, place, Most::blocks(1)).await {
                 // It was trimmed: what is left of the event is what was made of it.
-                Err(JournalError::Changed { .. }) => Vec::new(),
+                Err(JournalError::Changed { .. } | JournalError::Trimmed { .. }) => Vec::new(),
                 read => read?,
             };
             let Some(block) = blocks.first() else { break };

@@ -7,6 +7,7 @@ pub mod leases;
 pub mod ledger;
 pub mod orders;
 pub mod resolved;
+pub mod retention;
 pub mod retries;
 pub mod stats;
 

@@ -210,7 +210,11 @@ impl ResolvedStore {
         let mut blocks = Vec::with_capacity(rows.len());
         for row in &rows {
             let (_, block) = self.block(row).await?;
-            blocks.push(block.ok_or(StoreError::Trimmed)?);
+            let block = block.ok_or(StoreError::Trimmed)?;
+            if blocks.is_empty() && block.first.offset > from.offset {
+                return Err(StoreError::Trimmed);
+            }
+            blocks.push(block);
         }
         Ok(blocks)
     }

@@ -24,8 +24,9 @@ pub struct StatsStore {
 pub trait BookReader {
     /// A lane; all of them come first.
     fn lane(&mut self, lane: LaneCursor);
-    /// A received block, ascending per partition: its events by its row, and by the counts of its header.
-    fn received(&mut self, at: Position, events: u32, counted: u64);
+    /// A received block, ascending per partition: its events by its row, and by the counts of its header. Or what was counted
+    /// of many of them that stood there without a hole before they were dropped.
+    fn received(&mut self, at: Position, events: u64, counted: u64);
     /// A ledger block, ascending per lane, and the rows that override it.
     fn settled(&mut self, connection: ConnectionId, at: Position, entries: &LedgerEntries, late: &[LateRow]);
     /// A row that overrides no block.
@@ -132,6 +133,13 @@ impl StatsStore {
             .execute(&mut *tx)
             .await
             .map_err(&what)?;
+        if source == Source::Received {
+            // Before the first look, so that no day is dropped between that and the blocks: its count would not be seen.
+            sqlx::query("lock table only journal.received in access share mode")
+                .execute(&mut *tx)
+                .await
+                .map_err(&what)?;
+        }
         super::cursors::each_lane(&mut tx, workspace, |lane| reader.lane(lane)).await?;
         read_received(&mut tx, workspace, source, reader).await?;
         read_ledger(&mut tx, workspace, reader).await?;
@@ -311,11 +319,11 @@ enum Source {
 /// What a header counts beyond a place in the middle of its block, and where that begins. A header that does not add up goes
 /// on not adding up.
 #[must_use]
-pub fn beyond(place: Place, first: Position, header: &BlockHeader) -> (Position, u32, u64) {
+pub fn beyond(place: Place, first: Position, header: &BlockHeader) -> (Position, u64, u64) {
     let counted: u64 = header.counts.iter().map(|count| u64::from(count.count)).sum();
     let step = place.at.offset.0.saturating_sub(first.offset.0);
     let at = Position { offset: Offset(first.offset.0 + step), ..first };
-    let events = header.event_count.saturating_sub(u32::try_from(step).unwrap_or(u32::MAX));
+    let events = u64::from(header.event_count).saturating_sub(step);
     (at, events, counted.saturating_sub(step))
 }
 
@@ -336,14 +344,47 @@ async fn read_received(
              where workspace_id = $1 order by partition, generation, base_offset"
         }
     };
+    let mut dropped = match source {
+        Source::Received => read_dropped(&mut *tx, workspace).await?,
+        Source::Resolved => Vec::new(),
+    }
+    .into_iter()
+    .peekable();
+    let order = |at: Position| (at.partition, at.generation, at.offset);
     let mut rows = sqlx::query_as::<_, (i32, i32, i64, i32, Vec<u8>)>(statement).bind(workspace.0).fetch(tx);
     while let Some((generation, partition, base, count, header)) = rows.try_next().await.map_err(&what)? {
         let header =
             BlockHeader::read(&header).map_err(|_| StoreError::Corrupt { what: "a received header" })?;
         let counted = header.counts.iter().map(|c| u64::from(c.count)).sum();
-        reader.received(position(generation, partition, base), count.cast_unsigned(), counted);
+        let at = position(generation, partition, base);
+        while let Some((first, events, counted)) = dropped.next_if(|range| order(range.0) < order(at)) {
+            reader.received(first, events, counted);
+        }
+        reader.received(at, u64::from(count.cast_unsigned()), counted);
     }
+    dropped.for_each(|(first, events, counted)| reader.received(first, events, counted));
     Ok(())
+}
+
+/// What was counted of the days that were dropped: first position, events by the rows, and by the headers.
+async fn read_dropped(
+    tx: &mut PgConnection,
+    workspace: WorkspaceId,
+) -> Result<Vec<(Position, u64, u64)>, StoreError> {
+    let rows: Vec<(i32, i32, i64, i64, i64)> = sqlx::query_as(
+        "select generation, partition, first_offset, next_offset - first_offset, counted from journal.dropped
+         where workspace_id = $1 order by partition, generation, first_offset",
+    )
+    .bind(workspace.0)
+    .fetch_all(tx)
+    .await
+    .map_err(attempting("read what was dropped"))?;
+    Ok(rows
+        .into_iter()
+        .map(|(generation, partition, first, events, counted)| {
+            (position(generation, partition, first), events.cast_unsigned(), counted.cast_unsigned())
+        })
+        .collect())
 }
 
 /// Connection, generation, partition, base offset, entries; offsets, states and reasons of what overrides them.

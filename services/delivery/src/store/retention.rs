@@ -1,0 +1,136 @@
+//! What may be given back: the least of all cursors of a partition, and the days of `delivery.resolved`.
+
+use sqlx::{PgConnection, PgPool};
+use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
+use tracklayer_journal::Place;
+
+use super::{StoreError, attempting};
+
+/// SQLSTATE of a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// SQLSTATE of a row that came to the default partition while the day's own was made.
+const CHECK_VIOLATION: &str = "23514";
+
+/// Statements on what is given back.
+#[derive(Debug, Clone)]
+pub struct RetentionStore {
+    pool: PgPool,
+}
+
+impl RetentionStore {
+    /// Over the service's pool.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Lets one process of the installation give back at a time; none: another does. The lock is the returned connection's,
+    /// which is out of the pool, so that it goes with it however this ends.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn lock(&self) -> Result<Option<PgConnection>, StoreError> {
+        let what = attempting("lock what is given back");
+        let mut connection = self.pool.acquire().await.map_err(&what)?.detach();
+        let (locked,): (bool,) =
+            sqlx::query_as("select pg_try_advisory_lock(hashtext('delivery.retention'))")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(&what)?;
+        Ok(locked.then_some(connection))
+    }
+
+    /// For each partition of the journal in PostgreSQL the least of where resolve stands and where the lanes of these
+    /// connections do. The lane of any other connection holds nothing back: nobody will ever move it. Of a partition that
+    /// resolve has not begun it is the beginning.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn least_places(
+        &self,
+        connections: &[(WorkspaceId, ConnectionId)],
+    ) -> Result<Vec<(WorkspaceId, Place)>, StoreError> {
+        let rows: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+            "select h.workspace_id, h.partition, lowest.generation, lowest.next_offset
+             from journal.head h
+             left join delivery.resolve_cursor c on c.workspace_id = h.workspace_id and c.partition = h.partition
+             cross join lateral (
+                 select generation, next_offset from (
+                     select coalesce(c.generation, 1) as generation, coalesce(c.next_offset, 0) as next_offset
+                     union all
+                     select l.generation, l.next_offset
+                     from unnest($1::bigint[], $2::bigint[]) as u (w, c)
+                     join delivery.lane_cursor l
+                       on l.workspace_id = u.w and l.connection_id = u.c and l.partition = h.partition
+                     where u.w = h.workspace_id
+                 ) as cursors
+                 order by generation, next_offset limit 1
+             ) as lowest
+             order by h.workspace_id, h.partition",
+        )
+        .bind(connections.iter().map(|connection| connection.0.0).collect::<Vec<_>>())
+        .bind(connections.iter().map(|connection| connection.1.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("find the least of the cursors"))?;
+        Ok(rows
+            .into_iter()
+            .map(|(workspace, partition, generation, next)| {
+                let (partition, next) = (partition.cast_unsigned(), next.cast_unsigned());
+                let at = Position::new(generation.cast_unsigned(), partition, next);
+                (WorkspaceId(workspace), at.into())
+            })
+            .collect())
+    }
+
+    /// Makes the partitions of `delivery.resolved` for today and the coming days, or leaves it to a later call.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn ensure_days(&self, days_ahead: i32) -> Result<(), StoreError> {
+        let made = sqlx::query("select delivery.ensure_days($1)").bind(days_ahead).execute(&self.pool).await;
+        match made {
+            Err(error) if has_code(&error, &[LOCK_NOT_AVAILABLE, CHECK_VIOLATION]) => Ok(()),
+            made => made.map(drop).map_err(attempting("make the days of what is resolved")),
+        }
+    }
+
+    /// Drops days of `delivery.resolved` that ended before a time and are behind these places, the oldest first. A long read is
+    /// not made to wait, nor those behind it: what could not be locked at once is left for a later call. Answers how many were
+    /// dropped.
+    ///
+    /// # Errors
+    /// The database. What was dropped until then is.
+    pub async fn drop_settled_days(
+        &self,
+        before: jiff::Timestamp,
+        behind: &[(WorkspaceId, Place)],
+    ) -> Result<usize, StoreError> {
+        let mut dropped = 0;
+        loop {
+            let name: Result<Option<String>, sqlx::Error> =
+                sqlx::query_scalar("select delivery.drop_settled_day($1, $2, $3, $4, $5)")
+                    .bind(jiff_sqlx::Timestamp::from(before))
+                    .bind(behind.iter().map(|b| b.0.0).collect::<Vec<_>>())
+                    .bind(behind.iter().map(|b| b.1.at.partition.0.cast_signed()).collect::<Vec<_>>())
+                    .bind(behind.iter().map(|b| b.1.at.generation.0.cast_signed()).collect::<Vec<_>>())
+                    .bind(behind.iter().map(|b| b.1.at.offset.0.cast_signed()).collect::<Vec<_>>())
+                    .fetch_one(&self.pool)
+                    .await;
+            match name {
+                Err(error) if has_code(&error, &[LOCK_NOT_AVAILABLE]) => return Ok(dropped),
+                Err(error) => return Err(attempting("drop a day of what is resolved")(error)),
+                Ok(None) => return Ok(dropped),
+                Ok(Some(table)) => {
+                    tracing::info!(table, "a day of what is resolved was dropped");
+                    dropped += 1;
+                }
+            }
+        }
+    }
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
+}

@@ -345,6 +345,11 @@ impl Journal for KafkaJournal {
         Ok(())
     }
 
+    async fn stored_bytes(&self) -> Result<Option<u64>, JournalError> {
+        // The brokers' disks are theirs to watch.
+        Ok(None)
+    }
+
     async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {
         self.durability_weaknesses().await.map_err(|source| JournalError::Log {
             what: "look how durable the topics are".to_owned(),

@@ -156,6 +156,12 @@ pub trait Journal: Debug + Send + Sync {
     /// The store. What was not trimmed now is by a later call.
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError>;
 
+    /// Bytes that the journal takes of the database's disk, what is resolved included; none: it is not in the database.
+    ///
+    /// # Errors
+    /// The store.
+    async fn stored_bytes(&self) -> Result<Option<u64>, JournalError>;
+
     /// What keeps an acknowledged event from outliving a failover, in words for an operator; nothing if it does.
     ///
     /// # Errors

@@ -323,6 +323,10 @@ impl Journal for PostgresJournal {
         self.drop_read_days(behind).await.map(drop)
     }
 
+    async fn stored_bytes(&self) -> Result<Option<u64>, JournalError> {
+        self.bytes_on_disk().await.map(Some)
+    }
+
     async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {
         self.durability_weaknesses().await
     }

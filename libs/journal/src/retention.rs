@@ -50,6 +50,24 @@ impl PostgresJournal {
         Ok(dropped)
     }
 
+    /// Bytes of all days with their indexes, of `received` and of what delivery has resolved of it, on PostgreSQL's disk.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn bytes_on_disk(&self) -> Result<u64, JournalError> {
+        let bytes: i64 = sqlx::query_scalar(
+            "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from (
+                 select relid from pg_partition_tree('journal.received')
+                 union all
+                 select relid from pg_partition_tree(to_regclass('delivery.resolved'))
+             ) as days",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "see how large the journal is", source })?;
+        Ok(bytes.cast_unsigned())
+    }
+
     /// `false`: not now.
     async fn drop_day(&self, day: &str) -> Result<bool, JournalError> {
         let mut tries = 0;

@@ -1,6 +1,7 @@
 //! Settings of ingest.
 
 use serde::Deserialize;
+use tracklayer_config::ByteSize;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::Kind;
 use tracklayer_journal_kafka::KafkaSettings;
@@ -23,6 +24,11 @@ pub struct Config {
     /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
     #[serde(default = "default_kafka_replication")]
     pub kafka_replication: u32,
+    /// How large the journal may become, `received` and `resolved` together: a size such as "64GiB"; 0: no limit. Above it
+    /// senders are told to come back until it is a tenth smaller. Leave as much again on the disk for what delivery writes.
+    /// Only for `postgres`.
+    #[serde(default = "default_journal_budget")]
+    pub journal_budget: ByteSize,
     /// Redis, `redis://host:port`, for the look at claims. Absent: no look, repeats are stored and found later.
     #[serde(default)]
     pub redis_url: Option<Secret<String>>,
@@ -91,6 +97,9 @@ pub struct Config {
 fn no_key() -> MasterKey {
     MasterKey::new([0; 32])
 }
+fn default_journal_budget() -> ByteSize {
+    ByteSize(64 << 30)
+}
 fn default_kafka_prefix() -> String {
     KafkaSettings::new("").prefix
 }
@@ -155,6 +164,7 @@ impl Config {
             kafka_brokers: String::new(),
             kafka_prefix: default_kafka_prefix(),
             kafka_replication: default_kafka_replication(),
+            journal_budget: default_journal_budget(),
             redis_url: None,
             control_address,
             consent_address,

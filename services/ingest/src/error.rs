@@ -25,6 +25,12 @@ pub enum IngestError {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// The journal takes more room than it may.
+    #[error("the journal is full: what stands in it has to be delivered first")]
+    JournalFull {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
     /// The source sends more than it may.
     #[error("the source sends more events than it may")]
     RateLimited {
@@ -77,6 +83,7 @@ impl IngestError {
             Self::UnknownWriteKey => "unknown_write_key",
             Self::NotYourWorkspace => "permission_denied",
             Self::Overloaded { .. } => "overloaded",
+            Self::JournalFull { .. } => "journal_full",
             Self::RateLimited { .. } => "rate_limited",
             Self::Journal { .. } | Self::Consent { .. } | Self::Store { .. } => "unavailable",
             Self::EmptyBatch => "batch_empty",
@@ -104,6 +111,7 @@ impl RpcError for IngestError {
             Self::UnknownWriteKey => (Code::Unauthenticated, "UNKNOWN_WRITE_KEY"),
             Self::NotYourWorkspace => (Code::PermissionDenied, "NOT_YOUR_WORKSPACE"),
             Self::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
+            Self::JournalFull { .. } => (Code::ResourceExhausted, "JOURNAL_FULL"),
             Self::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
             Self::Journal { .. } => (Code::Unavailable, "JOURNAL_UNAVAILABLE"),
             Self::Consent { .. } => (Code::Unavailable, "CONSENT_UNAVAILABLE"),
@@ -115,7 +123,9 @@ impl RpcError for IngestError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } | Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after }
+            | Self::JournalFull { retry_after }
+            | Self::RateLimited { retry_after } => Some(*retry_after),
             Self::NoConfiguration | Self::Journal { .. } | Self::Consent { .. } | Self::Store { .. } => {
                 Some(Duration::from_secs(1))
             }

@@ -15,6 +15,7 @@ use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
 use crate::admission::Admission;
+use crate::budget::Budget;
 use crate::error::IngestError;
 use crate::look::Look;
 use crate::metrics::{self, Wire};
@@ -32,6 +33,8 @@ pub struct Ingest {
     pub watch: ConfigWatch,
     /// What may be in flight.
     pub admission: Admission,
+    /// Whether the journal has room.
+    pub budget: Budget,
     /// What a source may send.
     pub rate: RateLimit,
     /// The consent log.
@@ -71,13 +74,14 @@ impl Ingest {
     /// Takes events of one source; answers for each, in order, when all that are accepted are durable.
     ///
     /// # Errors
-    /// The request as a whole was not worked on: overloaded, or a store away. Nothing of it may be assumed durable.
+    /// The request as a whole was not worked on: overloaded, the journal full, or a store away. Nothing of it may be assumed durable.
     pub async fn accept(
         &self,
         source: &Source,
         arrival: &Arrival<'_>,
         incoming: Vec<Incoming>,
     ) -> Result<Vec<Outcome>, IngestError> {
+        self.budget.admit()?;
         self.rate.take(source.id, incoming.len(), arrival.started)?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(incoming.len());
         let mut events: Vec<(usize, Box<Event>)> = Vec::with_capacity(incoming.len());

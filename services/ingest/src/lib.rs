@@ -2,12 +2,13 @@
 //!
 //! Modules in reading order: [`config`]; [`http`] and [`grpc`] (the wires); [`credentials`] and [`source`] (who sends);
 //! [`ingest`] (what happens to events of any wire, in the order that the promises need) with its parts [`admission`],
-//! [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`]; [`outcome`], [`error`],
+//! [`budget`], [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`]; [`outcome`], [`error`],
 //! [`metrics`]; [`store`] (all SQL).
 //!
 //! It never calls downstream: what an event becomes is delivery's matter.
 
 pub mod admission;
+pub mod budget;
 pub mod config;
 pub mod credentials;
 pub mod error;

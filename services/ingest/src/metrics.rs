@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::outcome::Outcome;
 
@@ -63,6 +63,11 @@ pub fn describe() {
         "tracklayer_ingest_look_failures_total",
         "looks at the dedup store that gave no answer in time"
     );
+    describe_gauge!("tracklayer_ingest_journal_bytes", "what the journal takes of the database's disk");
+    describe_gauge!(
+        "tracklayer_ingest_journal_full",
+        "1 while events are refused because of the journal's budget"
+    );
     describe_histogram!("tracklayer_ingest_ack_seconds", "from the request read to the answer");
 }
 
@@ -94,6 +99,12 @@ pub fn answered(wire: Wire, outcomes: &[Outcome], took: Duration) {
     counter!("tracklayer_ingest_accepted_events_total", "wire" => wire.as_str()).increment(accepted);
     counter!("tracklayer_ingest_duplicate_events_total", "wire" => wire.as_str()).increment(duplicates);
     histogram!("tracklayer_ingest_ack_seconds", "wire" => wire.as_str()).record(took.as_secs_f64());
+}
+
+/// What the journal takes, and whether that is too much.
+pub fn journal_measured(bytes: u64, full: bool) {
+    gauge!("tracklayer_ingest_journal_bytes").set(bytes as f64);
+    gauge!("tracklayer_ingest_journal_full").set(if full { 1.0 } else { 0.0 });
 }
 
 /// A request refused as a whole.

@@ -12,6 +12,7 @@ use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{GrpcServer, Listeners, Readiness, ServeError, connect_lazy, ops_router, serve_http};
 
 use crate::admission::Admission;
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::grpc::IngestGrpc;
 use crate::http::{EdgeSettings, router};
@@ -86,8 +87,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
     let appender = Appender::start(Arc::clone(&journal), appender_settings(&config), &appender_stop);
     let rejected = RejectedEvents::new(pool, config.rejected_per_source_and_hour);
+    let budget = Budget::new(config.journal_budget);
     let ingest = Arc::new(Ingest {
         watch: watch.clone(),
+        budget: budget.clone(),
         admission: Admission::new(config.max_in_flight_requests, config.max_in_flight_bytes),
         rate: RateLimit::new(config.max_events_per_second_per_source),
         narrowing: Narrowing::new(
@@ -108,6 +111,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn(follow_readiness(watch, readiness.clone(), shutdown.clone()));
     let told = tracklayer_journal_kafka::tell_weaknesses(Arc::clone(&journal));
     tasks.spawn(shutdown.clone().run_until_cancelled_owned(told));
+    tasks.spawn(budget.watch(Arc::clone(&journal), shutdown.clone()));
     tasks.spawn(keep_house(journal, rejected, config.rejected_retention_hours, shutdown.clone()));
     tasks.close();
 

@@ -137,6 +137,19 @@ async fn offsets_that_crossed_at_midnight_become_one_range_when_both_days_are_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_room_of_the_journal_is_seen() {
+    let stage = PostgresStage::shared().await;
+    let journal = stage.journal();
+    let before = journal.stored_bytes().await.unwrap().unwrap();
+    sqlx::query("insert into journal.received values (7, 0, 1, 0, 1, default, default, '', convert_to(repeat('x', 1000000), 'utf8'))")
+        .execute(stage.pool())
+        .await
+        .unwrap();
+    let grown = journal.stored_bytes().await.unwrap().unwrap() - before;
+    assert!((1_000_000..1_300_000).contains(&grown), "{grown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_without_fsync_and_without_a_standby_says_so() {
     let stage = PostgresStage::shared().await;
     let weaknesses = stage.journal().weaknesses().await.unwrap().join("\n");

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use tracklayer_ingest::admission::Holder;
+use tracklayer_journal::PostgresJournal;
+use tracklayer_testkit::eventually_seen;
 
 use crate::support::{Bench, Choices, batch_of, configuration, get, gzip, post, track};
 
@@ -42,6 +44,36 @@ async fn too_many_bytes_in_flight_are_429_with_retry_after() {
     drop(sender);
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
     assert_eq!(bench.post("/v1/batch", batch_of(&[track("m")])).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_journal_over_its_budget_is_429_with_retry_after_until_days_of_it_are_dropped() {
+    let journal_budget = 2_000_000;
+    let bench = Bench::with(Choices { journal_budget, ..Choices::default() }).await;
+    let journal = PostgresJournal::new(bench.database.pool.clone());
+    tokio::spawn(bench.ingest.budget.clone().watch(journal.clone().into(), bench.stop.clone()));
+    let old = "create table journal.received_20200101 partition of journal.received
+                   for values from ('2020-01-01') to ('2020-01-02');
+               insert into journal.received
+               values (1, 0, 1, 0, 1, '2020-01-01', default, '', convert_to(repeat('x', 2500000), 'utf8'))";
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-1")])).await.rejected(), []);
+    sqlx::raw_sql(old).execute(&bench.database.pool).await.unwrap();
+    eventually_seen("the journal to be found full", async || {
+        let answer = bench.post("/v1/batch", batch_of(&[track("m-2")])).await;
+        if answer.status == 429 { Ok(answer) } else { Err(answer.status) }
+    })
+    .await;
+    let refused = bench.post("/v1/batch", batch_of(&[track("m-3")])).await;
+    assert_eq!(refused.refusal(), (429, "journal_full".to_owned()));
+    assert_eq!(refused.header("retry-after"), "15");
+    sqlx::raw_sql("drop table journal.received_20200101").execute(&bench.database.pool).await.unwrap();
+    eventually_seen("events to be accepted again", async || {
+        let answer = bench.post("/v1/batch", batch_of(&[track("m-4")])).await;
+        if answer.status == 200 { Ok(answer) } else { Err(answer.status) }
+    })
+    .await;
+    let ids = bench.stored_ids().await;
+    assert!(!ids.contains(&"m-3".to_owned()) && ids.contains(&"m-4".to_owned()), "{ids:?}");
 }
 
 #[tokio::test]

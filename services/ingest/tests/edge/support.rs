@@ -16,8 +16,10 @@ use sha2::{Digest as _, Sha256};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use tracklayer_config::ByteSize;
 use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
 use tracklayer_ingest::admission::Admission;
+use tracklayer_ingest::budget::Budget;
 use tracklayer_ingest::http::{EdgeSettings, router};
 use tracklayer_ingest::ingest::Ingest;
 use tracklayer_ingest::look::Look;
@@ -98,6 +100,7 @@ impl ConsentService for Consent {
 
 /// What a test may choose.
 pub struct Choices {
+    pub journal_budget: u64,
     pub in_flight_bytes: u64,
     pub in_flight_requests: u32,
     pub events_per_second: u32,
@@ -111,6 +114,7 @@ pub struct Choices {
 impl Default for Choices {
     fn default() -> Self {
         Self {
+            journal_budget: 0,
             in_flight_bytes: 64_000_000,
             in_flight_requests: 100,
             events_per_second: 0,
@@ -199,6 +203,7 @@ impl Bench {
         let ingest = Arc::new(Ingest {
             watch,
             admission: Admission::new(choices.in_flight_requests, choices.in_flight_bytes),
+            budget: Budget::new(ByteSize(choices.journal_budget)),
             rate: RateLimit::new(choices.events_per_second),
             narrowing: Narrowing::new(consent, master_key(), Duration::from_secs(5), Duration::from_secs(60)),
             look,

@@ -60,3 +60,36 @@ async fn statements_do_not_grow_with_the_batch() {
     let known = statements_of(&resolver, &visitors(2_000, 500)).await;
     assert_eq!(known, 1, "what is known costs one round trip");
 }
+
+#[tokio::test]
+async fn a_lookup_reads_nothing_anew_for_each_row_of_another_part() {
+    const LOOK_UP: &str = include_str!("../../src/store/lookup.sql");
+    let world = World::new(Policy::default()).await;
+    // What the planner knows is how small the tables were.
+    world.resolve(&visitors(0, 5)).await;
+    sqlx::raw_sql("analyze").execute(&world.database.pool).await.unwrap();
+    world.resolve(&visitors(1_000, 500)).await;
+
+    let mut connection = world.database.pool.acquire().await.unwrap();
+    let prepare = format!(
+        "set plan_cache_mode = force_generic_plan;
+         prepare look_up (bigint, bytea[], bool[], bytea[], bytea[], bigint[], bigint) as {LOOK_UP}"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let macs: String = sqlx::query_scalar("select array_agg(value_mac)::text from identity.identifier")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let explain = format!(
+        "explain (analyze, costs off, timing off)
+         execute look_up (1, '{macs}', array_fill(true, array[1515]), '{{}}', '{{}}', '{{}}', 1000)"
+    );
+    let plan: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
+    let profiles = plan.iter().filter(|line| line.contains("CTE Scan on profiles"));
+    assert!(profiles.clone().count() > 0 && profiles.clone().all(|line| line.contains("rows=505")));
+    for line in &plan {
+        let is_a_scan_of_everything = line.contains("CTE Scan") && !line.contains("loops=1)");
+        assert!(!is_a_scan_of_everything && !line.contains("Join Filter"), "{}", plan.join("\n"));
+    }
+}

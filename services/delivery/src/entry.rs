@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use prost::Message as _;
 use tracklayer_destination::{Consent, Deliverable};
 use tracklayer_ids::{
@@ -55,6 +56,15 @@ impl Entry {
         let Ok(resolved) = ResolvedEvent::decode(raw.clone()) else {
             return Self::poisoned(position, raw, "the resolved event cannot be decoded");
         };
+        let is_winner = resolved.duplicate.is_none() && resolved.poisoned.is_empty();
+        let event = if is_winner { Event::decode(resolved.event.clone()).ok() } else { None };
+        Self::of(position, resolved, event, raw)
+    }
+
+    /// A position whose parts are there already, as resolve has them: `event` is what `resolved` holds the bytes of, `raw` the
+    /// bytes of `resolved`.
+    #[must_use]
+    pub fn of(position: Position, resolved: ResolvedEvent, event: Option<Event>, raw: Bytes) -> Self {
         let received_ms = resolved.received_at.as_ref().map_or(0, millis_of);
         let mut entry = Self {
             position,
@@ -73,7 +83,7 @@ impl Entry {
         if entry.duplicate_of.is_some() || entry.poisoned.is_some() {
             return entry;
         }
-        let Ok(event) = Event::decode(resolved.event) else {
+        let Some(event) = event else {
             entry.poisoned = Some("the event cannot be decoded".to_owned());
             return entry;
         };
@@ -141,20 +151,18 @@ impl EntryBlock {
         let events = block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
         // The block's allocation is shared by its events: a copy lets it go when only a few are kept.
         let events = events.iter().map(|raw| Bytes::copy_from_slice(raw));
-        Ok(Self::of(block.first, events))
+        Ok(Self { first: block.first, entries: placed(block.first, events, Entry::decode) })
     }
 
-    /// A block of these encoded events.
+    /// A block of what resolve has just made, none of it decoded again.
     #[must_use]
-    pub fn of(first: Position, events: impl IntoIterator<Item = Bytes>) -> Self {
-        let entries = events
-            .into_iter()
-            .enumerate()
-            .map(|(step, raw)| {
-                let position = Position { offset: Offset(first.offset.0 + step as u64), ..first };
-                Arc::new(Entry::decode(position, raw))
-            })
-            .collect();
+    pub fn of(
+        first: Position,
+        events: impl IntoIterator<Item = (ResolvedEvent, Option<Event>, Bytes)>,
+    ) -> Self {
+        let entries = placed(first, events, |position, (resolved, event, raw)| {
+            Entry::of(position, resolved, event, raw)
+        });
         Self { first, entries }
     }
 
@@ -163,6 +171,15 @@ impl EntryBlock {
     pub fn end(&self) -> u64 {
         self.first.offset.0 + self.entries.len() as u64
     }
+}
+
+fn placed<T>(
+    first: Position,
+    events: impl IntoIterator<Item = T>,
+    entry: impl Fn(Position, T) -> Entry,
+) -> Vec<Arc<Entry>> {
+    let at = |step| Position { offset: Offset(first.offset.0 + step), ..first };
+    (0..).zip(events).map(|(step, event)| Arc::new(entry(at(step), event))).collect()
 }
 
 type CacheKey = (WorkspaceId, Position);
@@ -193,6 +210,8 @@ impl EntryReader {
         let cache = moka::sync::Cache::builder()
             .max_capacity(cache_bytes)
             .weigher(weigh)
+            // A log is read onwards: what came last is read next, and nothing is read more often than the rest.
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(std::time::Duration::from_secs(60))
             .build();
         Self { store, cache, extents: Arc::default() }

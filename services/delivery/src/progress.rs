@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{Partition, Position, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, WorkspaceId};
 use tracklayer_journal::Journal;
 
 use crate::resolve::error_chain;
 use crate::store::cursors::CursorStore;
 
+/// How far resolve may be ahead of the foremost lane, events. Beyond it nobody has use for more, and what waits longer than the
+/// cache of decoded events holds it is read and decoded again, once for every lane.
+const AHEAD: u64 = 1_000;
+/// Longest wait for lanes: resolve goes on slowly whatever they do, so that links and signals are known in time.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Pause after a poll that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -24,6 +29,47 @@ pub struct PartitionProgress {
     pub received: watch::Sender<Position>,
     /// Of `resolved`.
     pub resolved: watch::Sender<Position>,
+    /// Where this process' lanes stand that are not held.
+    lanes: watch::Sender<HashMap<ConnectionId, Position>>,
+}
+
+impl PartitionProgress {
+    fn new(begin: Position) -> Self {
+        Self {
+            received: watch::Sender::new(begin),
+            resolved: watch::Sender::new(begin),
+            lanes: watch::Sender::default(),
+        }
+    }
+
+    /// A lane has come that far and goes on.
+    pub fn lane_stands(&self, connection: ConnectionId, at: Position) {
+        self.lanes.send_if_modified(|lanes| lanes.insert(connection, at) != Some(at));
+    }
+
+    /// A lane is held, or has ended: nobody waits for it.
+    pub fn lane_rests(&self, connection: ConnectionId) {
+        self.lanes.send_if_modified(|lanes| lanes.remove(&connection).is_some());
+    }
+
+    /// Whether a lane of this process is about to read what is resolved now.
+    #[must_use]
+    pub fn has_lanes(&self) -> bool {
+        !self.lanes.borrow().is_empty()
+    }
+
+    /// Waits until the foremost lane has come near to where resolve stands. It is the foremost, so that a slow platform never
+    /// holds up the others; where every lane is held, nobody is waited for.
+    pub async fn lanes_near(&self, resolve: Position) {
+        let mut lanes = self.lanes.subscribe();
+        let near = lanes.wait_for(|lanes| {
+            let foremost = lanes.values().max_by_key(|at| (at.generation, at.offset));
+            foremost.is_none_or(|at| {
+                at.generation != resolve.generation || at.offset.0.saturating_add(AHEAD) > resolve.offset.0
+            })
+        });
+        let _ = tokio::time::timeout(LONGEST_WAIT, near).await;
+    }
 }
 
 type Partitions = HashMap<(WorkspaceId, Partition), Arc<PartitionProgress>>;
@@ -40,12 +86,8 @@ impl Progress {
     pub fn partition(&self, workspace: WorkspaceId, partition: Partition) -> Arc<PartitionProgress> {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = Position::new(1, partition.0, 0);
-        Arc::clone(partitions.entry((workspace, partition)).or_insert_with(|| {
-            Arc::new(PartitionProgress {
-                received: watch::Sender::new(begin),
-                resolved: watch::Sender::new(begin),
-            })
-        }))
+        let entry = partitions.entry((workspace, partition));
+        Arc::clone(entry.or_insert_with(|| Arc::new(PartitionProgress::new(begin))))
     }
 
     /// Raises an end; never lowers it.
@@ -104,5 +146,53 @@ impl Progress {
             Self::raise(&self.partition(cursor.workspace, cursor.partition).resolved, end);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const META: ConnectionId = ConnectionId(1);
+    const TIKTOK: ConnectionId = ConnectionId(2);
+
+    fn at(offset: u64) -> Position {
+        Position::new(1, 0, offset)
+    }
+
+    async fn is_near(progress: &PartitionProgress, resolve: Position) -> bool {
+        let begun = tokio::time::Instant::now();
+        progress.lanes_near(resolve).await;
+        begun.elapsed() < LONGEST_WAIT
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resolve_waits_for_the_foremost_lane_and_for_no_other() {
+        let progress = PartitionProgress::new(at(0));
+        assert!(is_near(&progress, at(1_000_000)).await, "no lane of this process");
+        progress.lane_stands(META, at(100));
+        assert!(is_near(&progress, at(AHEAD + 99)).await);
+        assert!(!is_near(&progress, at(AHEAD + 100)).await, "a second is the longest wait");
+        progress.lane_stands(TIKTOK, at(1_000));
+        assert!(is_near(&progress, at(AHEAD + 100)).await, "the slower one holds up nobody");
+        progress.lane_rests(TIKTOK);
+        assert!(!is_near(&progress, at(AHEAD + 100)).await);
+        progress.lane_rests(META);
+        assert!(is_near(&progress, at(AHEAD + 100)).await, "all are held");
+        progress.lane_stands(META, at(100));
+        assert!(is_near(&progress, Position::new(2, 0, 1_000_000)).await, "a generation is no distance");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_moves_ends_the_wait() {
+        let progress = Arc::new(PartitionProgress::new(at(0)));
+        progress.lane_stands(META, at(0));
+        let waiting = tokio::spawn({
+            let progress = Arc::clone(&progress);
+            async move { is_near(&progress, at(AHEAD)).await }
+        });
+        tokio::task::yield_now().await;
+        progress.lane_stands(META, at(1));
+        assert!(waiting.await.unwrap());
     }
 }

@@ -126,6 +126,14 @@ impl Resolver {
             if trim.is_due() {
                 self.trim(&lease).await;
             }
+            if let Some(place) = stand.at {
+                let near = progress.lanes_near(place.at);
+                let Some(()) =
+                    shutdown.run_until_cancelled(lease.lost().run_until_cancelled(near)).await.flatten()
+                else {
+                    continue;
+                };
+            }
             let wait = match self.round(&lease, &mut stand).await {
                 Ok(true) => {
                     failures = 0;
@@ -199,7 +207,8 @@ impl Resolver {
         let started = SystemTime::now();
         // Looked at before the read: a generation whose successor is known by then grows no more, so that nothing behind it
         // means that it is drained.
-        let head = *self.progress.partition(workspace, partition).received.borrow();
+        let progress = self.progress.partition(workspace, partition);
+        let head = *progress.received.borrow();
         let mut blocks = std::mem::take(&mut stand.ahead);
         if blocks.is_empty() {
             blocks = match self.journal.read(workspace, place, Most::events(ROUND_EVENTS)).await {
@@ -260,13 +269,18 @@ impl Resolver {
         self.resolved.commit_span(lease, &commit, span).await?;
         *stand = Stand { at: Some(next), ahead };
 
-        // Lanes find the block decoded, without inflating again what was just made.
-        self.entries.remember(workspace, EntryBlock::of(first, encoded.into_iter().take(taken)));
-        Progress::raise(&self.progress.partition(workspace, partition).resolved, next.at);
+        trace_events(&received, &resolved.events[..taken], started);
+        if progress.has_lanes() {
+            // Lanes find the block decoded, without inflating and reading again what was just made.
+            let events = received.into_iter().map(|received| received.event.ok());
+            let made = resolved.events.into_iter().zip(events).zip(encoded).take(taken);
+            let made = made.map(|((resolved, event), raw)| (resolved, event, raw));
+            self.entries.remember(workspace, EntryBlock::of(first, made));
+        }
+        Progress::raise(&progress.resolved, next.at);
         metrics::counter!("tracklayer_resolve_events_total").increment(taken as u64);
         metrics::histogram!("tracklayer_resolve_round_seconds")
             .record(started.elapsed().unwrap_or_default().as_secs_f64());
-        trace_events(&received, committed, started);
         Ok(true)
     }
 

@@ -181,7 +181,12 @@ impl Lane {
         let mut resolved = progress.resolved.subscribe();
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
-            let wait = match self.round().await {
+            let round = self.round().await;
+            match self.cursor.filter(|_| round.is_ok()) {
+                Some(cursor) => progress.lane_stands(duty.connection, cursor),
+                None => progress.lane_rests(duty.connection),
+            }
+            let wait = match round {
                 Ok(true) => {
                     self.moved().await;
                     continue;
@@ -206,6 +211,7 @@ impl Lane {
                 () = shutdown.cancelled() => {}
             }
         }
+        progress.lane_rests(duty.connection);
         // What was sent and could not be committed yet gets a last try: a successor would have to send it again.
         if let Err(error) = self.commit_finished().await {
             tracing::warn!(error = %error_chain(&error), "what was sent could not be committed before the end");

@@ -2,8 +2,8 @@
 //!
 //! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
 //! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own) with `retention` (days that everybody has
-//! read), [`appender`] (group commit across concurrent small requests), [`claim`] (the value that dedup keeps in Redis: the
-//! position of a first occurrence).
+//! read) and [`inspect`] (what operators ask), [`appender`] (group commit across concurrent small requests), [`claim`] (the value
+//! that dedup keeps in Redis: the position of a first occurrence).
 //!
 //! Append and read know nothing of what an event means: they take encoded bytes, a partition, a source and a minute. Only
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
@@ -12,6 +12,7 @@ pub mod appender;
 pub mod block;
 pub mod claim;
 mod error;
+pub mod inspect;
 pub mod journal;
 pub mod postgres;
 mod received;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
-use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
-use tracklayer_journal::Journal;
+use tracklayer_ids::{MasterKey, Position, Secret, WorkspaceId};
+use tracklayer_journal::{Journal, JournalError};
 use tracklayer_proto::control::v1::ListWorkspacesRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::delivery::v1 as pb;
@@ -17,6 +17,7 @@ use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
 use crate::connections::Connections;
+use crate::inspection::{Inspection, InspectionError};
 use crate::ledger::{State, bucket_ceiling_ms};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
@@ -25,7 +26,7 @@ use crate::store::ledger::LedgerStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
-use crate::story::{Stories, StoryError, proto_position};
+use crate::story::{Stories, StoryError, proto_position, shown, shown_unmasked};
 use crate::subjects::proto_time;
 
 /// The service.
@@ -35,6 +36,7 @@ pub struct DeliveryGrpc {
     retries: RetryStore,
     lanes: LaneStore,
     stories: Stories,
+    inspection: Inspection,
     connections: Connections,
     config: ConfigWatch,
     control_address: String,
@@ -69,6 +71,8 @@ enum ApiError {
     Books(#[from] BooksError),
     #[error("the story could not be told")]
     Story(#[from] StoryError),
+    #[error(transparent)]
+    Inspection(#[from] InspectionError),
     #[error("`{field}` {why}")]
     Invalid { field: &'static str, why: String },
 }
@@ -82,6 +86,14 @@ impl RpcError for ApiError {
             Self::NoEvent => (Code::NotFound, "NO_EVENT"),
             Self::ControlAway(_) => (Code::Unavailable, "CONTROL_AWAY"),
             Self::Store(_) | Self::Books(_) | Self::Story(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Inspection(InspectionError::OtherJournal) => (Code::FailedPrecondition, "OTHER_JOURNAL"),
+            Self::Inspection(InspectionError::Journal(JournalError::Trimmed { .. })) => {
+                (Code::NotFound, "NOT_KEPT")
+            }
+            Self::Inspection(InspectionError::Journal(JournalError::Block { .. })) => {
+                (Code::FailedPrecondition, "UNREADABLE_BLOCK")
+            }
+            Self::Inspection(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
     }
@@ -114,6 +126,7 @@ impl DeliveryGrpc {
             books: Books::new(StatsStore::new(pool.clone()), Arc::clone(&journal)),
             retries: RetryStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
+            inspection: Inspection::new(pool.clone(), journal.kind()),
             stories: Stories {
                 resolved: ResolvedStore::over(pool.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool.clone(), journal.kind()),
@@ -211,6 +224,31 @@ impl DeliveryGrpc {
             .collect();
         Ok(pb::GetStatsResponse { sources, connections })
     }
+}
+
+/// How many a request asks for.
+fn limit_of(limit: u32, default: usize) -> Result<usize, ApiError> {
+    match limit {
+        0 => Ok(default),
+        1..=1_000 => Ok(limit as usize),
+        _ => {
+            let why = format!("is {limit}, allowed are 1 to 1000");
+            Err(ApiError::Invalid { field: "limit", why })
+        }
+    }
+}
+
+/// A position that a request has to name.
+fn required(position: Option<pb::Position>) -> Result<Position, ApiError> {
+    let position =
+        position.ok_or_else(|| ApiError::Invalid { field: "from", why: "is missing".to_owned() })?;
+    let in_range = i64::try_from(position.offset).is_ok()
+        && i32::try_from(position.generation).is_ok()
+        && i32::try_from(position.partition).is_ok();
+    if !in_range {
+        return Err(ApiError::Invalid { field: "from", why: "is out of range".to_owned() });
+    }
+    Ok(Position::new(position.generation, position.partition, position.offset))
 }
 
 /// A percentile from buckets in ascending order: the ceiling of the bucket that holds it.
@@ -314,14 +352,10 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         let request = request.into_inner();
-        if request.limit > 1_000 {
-            let why = format!("is {}, allowed are 1 to 1000", request.limit);
-            return Err(refuse(&ApiError::Invalid { field: "limit", why }));
-        }
-        let limit = if request.limit == 0 { 100 } else { i64::from(request.limit) };
+        let limit = limit_of(request.limit, 100).map_err(|e| refuse(&e))?;
         let letters = self
             .retries
-            .dead_letters(workspace, request.connection_id, limit)
+            .dead_letters(workspace, request.connection_id, i64::try_from(limit).unwrap_or(i64::MAX))
             .await
             .map_err(|e| refuse(&e.into()))?
             .into_iter()
@@ -338,5 +372,102 @@ impl DeliveryService for DeliveryGrpc {
             })
             .collect();
         Ok(Response::new(pb::ListDeadLettersResponse { letters }))
+    }
+
+    async fn inspect_journal(
+        &self,
+        request: Request<pb::InspectJournalRequest>,
+    ) -> Result<Response<pb::InspectJournalResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let held = self.inspection.holdings(workspace).await.map_err(|e| refuse(&e.into()))?;
+        let partitions = held
+            .partitions
+            .into_iter()
+            .map(|(head, resolved)| pb::JournalPartition {
+                head: Some(proto_position(head)),
+                resolved: Some(proto_position(resolved)),
+            })
+            .collect();
+        let days = held
+            .days
+            .into_iter()
+            .map(|day| pb::JournalDay {
+                day: day.day,
+                blocks: day.blocks,
+                events: day.events,
+                bytes: day.bytes,
+            })
+            .collect();
+        let dropped_events = held.dropped_events;
+        Ok(Response::new(pb::InspectJournalResponse { partitions, days, dropped_events }))
+    }
+
+    async fn verify_journal(
+        &self,
+        request: Request<pb::VerifyJournalRequest>,
+    ) -> Result<Response<pb::VerifyJournalResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let from = required(request.into_inner().from).map_err(|e| refuse(&e))?;
+        let checked = self.inspection.check(workspace, from).await.map_err(|e| refuse(&e.into()))?;
+        let faults = checked
+            .faults
+            .into_iter()
+            .map(|(at, why)| pb::JournalFault { at: Some(proto_position(at)), why })
+            .collect();
+        Ok(Response::new(pb::VerifyJournalResponse {
+            blocks: checked.blocks,
+            events: checked.events,
+            faults,
+            next: checked.next.map(proto_position),
+        }))
+    }
+
+    async fn get_journal_lag(
+        &self,
+        request: Request<pb::GetJournalLagRequest>,
+    ) -> Result<Response<pb::GetJournalLagResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let lags = self
+            .inspection
+            .lags(workspace)
+            .await
+            .map_err(|e| refuse(&e.into()))?
+            .into_iter()
+            .map(|(connection_id, next, behind)| pb::JournalLag {
+                connection_id,
+                next: Some(proto_position(next)),
+                events: behind.events,
+                seconds: behind.seconds,
+            })
+            .collect();
+        Ok(Response::new(pb::GetJournalLagResponse { lags }))
+    }
+
+    async fn read_journal(
+        &self,
+        request: Request<pb::ReadJournalRequest>,
+    ) -> Result<Response<pb::ReadJournalResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let request = request.into_inner();
+        let from = required(request.from).map_err(|e| refuse(&e))?;
+        let limit = limit_of(request.limit, 20).map_err(|e| refuse(&e))?;
+        let show = if request.unmasked { shown_unmasked } else { shown };
+        let events = self
+            .inspection
+            .events(workspace, from, limit)
+            .await
+            .map_err(|e| refuse(&e.into()))?
+            .into_iter()
+            .map(|(position, event)| pb::JournalEvent {
+                position: Some(proto_position(position)),
+                source_id: event.as_ref().map_or(0, |event| event.source_id),
+                event_json: event.as_ref().map(show).unwrap_or_default().to_string(),
+            })
+            .collect();
+        Ok(Response::new(pb::ReadJournalResponse { events }))
     }
 }

@@ -4,7 +4,7 @@
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
 //! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`grpc`]; [`store`] (all SQL).
+//! [`inspection`] (what the journal holds); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
 //! everything else it asks over gRPC.
@@ -19,6 +19,7 @@ pub mod dedup;
 pub mod entry;
 pub mod grpc;
 pub mod http;
+pub mod inspection;
 pub mod lane;
 pub mod lease;
 pub mod ledger;

@@ -218,7 +218,7 @@ pub fn proto_position(position: Position) -> pb::Position {
 }
 
 /// An event as a person may see it: what it was, never whose.
-fn shown(event: &Event) -> Value {
+pub(crate) fn shown(event: &Event) -> Value {
     let consent = event.consent.clone().unwrap_or_default();
     let names = |json: &[u8]| -> Vec<String> {
         serde_json::from_slice::<serde_json::Map<String, Value>>(json)
@@ -258,6 +258,29 @@ fn shown(event: &Event) -> Value {
     })
 }
 
+/// An event as it was sent.
+pub(crate) fn shown_unmasked(event: &Event) -> Value {
+    let mut value = shown(event);
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or(Value::Null);
+    if let Some(fields) = value.as_object_mut() {
+        for (name, sent) in [
+            ("anonymous_id", json!(event.anonymous_id)),
+            ("user_id", json!(event.user_id)),
+            ("previous_id", json!(event.previous_id)),
+            ("group_id", json!(event.group_id)),
+            ("ip", json!(event.ip)),
+            ("user_agent", json!(event.user_agent)),
+            ("page_url", json!(event.page_url)),
+            ("properties", json(&event.properties_json)),
+            ("traits", json(&event.traits_json)),
+            ("context", json(&event.context_json)),
+        ] {
+            fields.insert(name.to_owned(), sent);
+        }
+    }
+    value
+}
+
 fn type_name(number: i32) -> &'static str {
     match EventType::try_from(number).unwrap_or_default() {
         EventType::Unspecified => "unknown",
@@ -283,6 +306,20 @@ fn masked(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_an_event_is_is_shown_only_where_it_was_asked_for() {
+        let event = Event {
+            user_id: "customer-9".to_owned(),
+            ip: "203.0.113.9".to_owned(),
+            traits_json: br#"{"email":"someone@example.com"}"#.to_vec().into(),
+            ..Event::default()
+        };
+        let (masked, unmasked) = (shown(&event).to_string(), shown_unmasked(&event).to_string());
+        for private in ["customer-9", "203.0.113.9", "someone@example.com"] {
+            assert!(!masked.contains(private) && unmasked.contains(private), "{private}");
+        }
+    }
 
     #[test]
     fn of_an_id_a_third_is_shown_at_most() {

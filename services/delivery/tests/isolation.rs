@@ -116,6 +116,9 @@ async fn every_rpc(
         pb::PreviewRequest { connection_json: webhook.to_string(), ..pb::PreviewRequest::default() };
     let event = pb::ShowEventRequest { workspace_id, message_id: "m-1".to_owned() };
     let letters = pb::ListDeadLettersRequest { workspace_id, ..pb::ListDeadLettersRequest::default() };
+    let from = Some(pb::Position { generation: 1, partition: 0, offset: 0 });
+    let verify = pb::VerifyJournalRequest { workspace_id, from };
+    let read = pb::ReadJournalRequest { workspace_id, from, ..pb::ReadJournalRequest::default() };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
@@ -130,6 +133,18 @@ async fn every_rpc(
             delivery.get_stats(with(key, pb::GetStatsRequest { workspace_id })).await.map(|_| ()),
         ),
         ("ListDeadLetters", AWorkspaces, delivery.list_dead_letters(with(key, letters)).await.map(|_| ())),
+        (
+            "InspectJournal",
+            AWorkspaces,
+            delivery.inspect_journal(with(key, pb::InspectJournalRequest { workspace_id })).await.map(|_| ()),
+        ),
+        ("VerifyJournal", AWorkspaces, delivery.verify_journal(with(key, verify)).await.map(|_| ())),
+        (
+            "GetJournalLag",
+            AWorkspaces,
+            delivery.get_journal_lag(with(key, pb::GetJournalLagRequest { workspace_id })).await.map(|_| ()),
+        ),
+        ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, read)).await.map(|_| ())),
     ]
 }
 

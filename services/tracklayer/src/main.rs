@@ -112,6 +112,9 @@ enum Command {
     /// The ledger: does every event have exactly one state?
     #[command(subcommand)]
     Ledger(cli::ledger::Ledger),
+    /// The journal: what it holds, whether it can be read, who is behind.
+    #[command(subcommand)]
+    Journal(cli::journal::Journal),
     /// Events that will not be delivered unless somebody acts.
     #[command(subcommand)]
     DeadLetters(cli::dead_letters::DeadLetters),
@@ -287,6 +290,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             cli::connections::run(&Access::new(&cli.access)?, command).await
         }
         Command::Ledger(command) => cli::ledger::run(&Access::new(&cli.access)?, command).await,
+        Command::Journal(command) => cli::journal::run(&Access::new(&cli.access)?, command).await,
         Command::DeadLetters(command) => cli::dead_letters::run(&Access::new(&cli.access)?, command).await,
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
         Command::Preview(_)

@@ -9,9 +9,9 @@ use tonic::{Request, Response, Status};
 use tracklayer_control::{SeedOptions, Seeded, seed_northline};
 use tracklayer_proto::delivery::v1::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use tracklayer_proto::delivery::v1::{
-    BalanceLedgerRequest, BalanceLedgerResponse, ConnectionStats, DeliveryStory, EventStory, GetStatsRequest,
-    GetStatsResponse, ListDeadLettersRequest, ListDeadLettersResponse, Position, PreviewRequest,
-    PreviewResponse, ShowEventRequest, ShowEventResponse, SourceCount, SourceStateCount,
+    self as pb, BalanceLedgerRequest, BalanceLedgerResponse, ConnectionStats, DeliveryStory, EventStory,
+    GetStatsRequest, GetStatsResponse, ListDeadLettersRequest, ListDeadLettersResponse, Position,
+    PreviewRequest, PreviewResponse, ShowEventRequest, ShowEventResponse, SourceCount, SourceStateCount,
 };
 
 use crate::console::{Browser, encoded};
@@ -58,6 +58,34 @@ impl DeliveryService for Answers {
         &self,
         _: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn inspect_journal(
+        &self,
+        _: Request<pb::InspectJournalRequest>,
+    ) -> Result<Response<pb::InspectJournalResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn verify_journal(
+        &self,
+        _: Request<pb::VerifyJournalRequest>,
+    ) -> Result<Response<pb::VerifyJournalResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn get_journal_lag(
+        &self,
+        _: Request<pb::GetJournalLagRequest>,
+    ) -> Result<Response<pb::GetJournalLagResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn read_journal(
+        &self,
+        _: Request<pb::ReadJournalRequest>,
+    ) -> Result<Response<pb::ReadJournalResponse>, Status> {
         Err(Status::unimplemented("not asked by the console"))
     }
 }

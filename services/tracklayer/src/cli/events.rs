@@ -91,6 +91,9 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
     for story in stories {
         let event: Value = serde_json::from_str(&story.event_json).unwrap_or(Value::Null);
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        if event["kept"] == false {
+            println!("(the journal does not keep the event any more: what became of it is from the ledger)");
+        }
         println!(
             "{} {:?} from {} ({})",
             text("type"),

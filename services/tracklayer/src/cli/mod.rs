@@ -4,6 +4,7 @@ pub mod connect;
 pub mod connections;
 pub mod dead_letters;
 pub mod events;
+pub mod journal;
 pub mod ledger;
 pub mod names;
 pub mod output;

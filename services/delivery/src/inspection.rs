@@ -1,0 +1,146 @@
+//! What operators ask about the journal: what it holds, whether it can be read, who is behind, and the events themselves. Only
+//! where it is in PostgreSQL; a Kafka cluster has tools of its own.
+
+use prost::Message as _;
+use sqlx::PgPool;
+use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
+use tracklayer_journal::inspect::{Behind, Checked, Day};
+use tracklayer_journal::{Journal, JournalError, Kind, Most, PostgresJournal};
+use tracklayer_proto::event::v1::Event;
+
+use crate::store::StoreError;
+use crate::store::cursors::CursorStore;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectionError {
+    /// Another journal.
+    #[error("the journal is not in PostgreSQL: ask the Kafka cluster")]
+    OtherJournal,
+    /// Own tables.
+    #[error("could not read the cursors")]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error("could not read the journal")]
+    Journal(#[from] JournalError),
+}
+
+/// Answers operators.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    journal: Option<PostgresJournal>,
+    cursors: CursorStore,
+}
+
+/// What the journal holds of a workspace.
+#[derive(Debug)]
+pub struct Holdings {
+    /// Head and resolve's place of each partition.
+    pub partitions: Vec<(Position, Position)>,
+    /// Days, oldest first.
+    pub days: Vec<Day>,
+    /// Events of days that were dropped.
+    pub dropped_events: u64,
+}
+
+impl Inspection {
+    /// Of the journal of that kind, over the service's pool.
+    #[must_use]
+    pub fn new(pool: PgPool, kind: Kind) -> Self {
+        let journal = match kind {
+            Kind::Postgres => Some(PostgresJournal::new(pool.clone())),
+            Kind::Kafka => None,
+        };
+        Self { journal, cursors: CursorStore::beside(pool, kind) }
+    }
+
+    fn journal(&self) -> Result<&PostgresJournal, InspectionError> {
+        self.journal.as_ref().ok_or(InspectionError::OtherJournal)
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn holdings(&self, workspace: WorkspaceId) -> Result<Holdings, InspectionError> {
+        let journal = self.journal()?;
+        let resolved = self.cursors.places(workspace).await?;
+        let mut partitions: Vec<(Position, Position)> = journal
+            .heads()
+            .await?
+            .into_iter()
+            .filter(|head| head.workspace == workspace)
+            .map(|head| {
+                let Partition(partition) = head.partition;
+                let resolved = resolved.iter().find(|place| place.at.partition == head.partition);
+                let at = resolved.map_or(Position::new(1, partition, 0), |place| place.at);
+                (Position::new(head.generation.0, partition, head.next.0), at)
+            })
+            .collect();
+        partitions.sort_by_key(|(head, _)| head.partition);
+        let days = journal.days(workspace).await?;
+        Ok(Holdings { partitions, days, dropped_events: journal.dropped_events(workspace).await? })
+    }
+
+    /// A page of a check; see [`PostgresJournal::check`].
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn check(&self, workspace: WorkspaceId, from: Position) -> Result<Checked, InspectionError> {
+        Ok(self.journal()?.check(workspace, from).await?)
+    }
+
+    /// Every cursor of a workspace with what is before it, by partition: connection 0, resolve, first.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn lags(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<(i64, Position, Behind)>, InspectionError> {
+        let journal = self.journal()?;
+        let resolve = self.cursors.places(workspace).await?.into_iter().map(|place| (0, place.at));
+        let lanes = self.cursors.lanes_of(workspace).await?;
+        let lanes = lanes.into_iter().map(|lane| (lane.duty.connection.0, lane.next));
+        let mut cursors: Vec<(i64, Position)> = resolve.chain(lanes).collect();
+        cursors.sort_by_key(|(connection, next)| (next.partition, *connection));
+        let places: Vec<Position> = cursors.iter().map(|(_, next)| *next).collect();
+        let behind = journal.behind(workspace, &places).await?;
+        Ok(cursors
+            .into_iter()
+            .zip(behind)
+            .map(|((connection, next), behind)| (connection, next, behind))
+            .collect())
+    }
+
+    /// Events from a position on, at most so many; what cannot be read is none.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn events(
+        &self,
+        workspace: WorkspaceId,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<(Position, Option<Event>)>, InspectionError> {
+        let most = Most::events(i64::try_from(limit).unwrap_or(i64::MAX));
+        let journal = self.journal()?;
+        let mut events = Vec::new();
+        let mut next = from;
+        while events.len() < limit {
+            let blocks = Journal::read(journal, workspace, next.into(), most).await?;
+            let Some(last) = blocks.last() else { break };
+            let end = last.end();
+            for block in &blocks {
+                for (step, bytes) in block.events()?.into_iter().enumerate() {
+                    let offset = Offset(block.first.offset.0 + step as u64);
+                    if offset >= from.offset && events.len() < limit {
+                        events.push((Position { offset, ..from }, Event::decode(bytes).ok()));
+                    }
+                }
+            }
+            next.offset = end;
+        }
+        Ok(events)
+    }
+}

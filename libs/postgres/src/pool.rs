@@ -31,6 +31,9 @@ pub struct Limits {
     pub idle_in_transaction_timeout: Duration,
     /// Seen in `pg_stat_activity`.
     pub application_name: &'static str,
+    /// Whether statements may read whole tables where an index would do. Without it a plan that was made while a table was small,
+    /// and is kept with the prepared statement, does not read all of it for every row of a batch once it has grown.
+    pub whole_tables: bool,
 }
 
 impl Limits {
@@ -43,6 +46,7 @@ impl Limits {
             statement_timeout: Some(Duration::from_secs(30)),
             idle_in_transaction_timeout: Duration::from_secs(30),
             application_name: "tracklayer",
+            whole_tables: true,
         }
     }
 
@@ -50,6 +54,12 @@ impl Limits {
     #[must_use]
     pub fn named(self, application_name: &'static str) -> Self {
         Self { application_name, ..self }
+    }
+
+    /// For statements that only ever look single rows up.
+    #[must_use]
+    pub fn by_index_only(self) -> Self {
+        Self { whole_tables: false, ..self }
     }
 }
 
@@ -76,13 +86,17 @@ pub async fn connect_with(url: &Secret<String>, limits: Limits) -> Result<PgPool
         .acquire_timeout(limits.acquire_timeout)
         .after_connect(move |connection, _| {
             let (statement_timeout, idle_timeout) = (statement_timeout.clone(), idle_timeout.clone());
+            let whole_tables = if limits.whole_tables { "on" } else { "off" };
             Box::pin(async move {
                 sqlx::query(
+                    // Statements are short and run often: compiling one takes longer than running it.
                     "select set_config('statement_timeout', $1, false),
-                            set_config('idle_in_transaction_session_timeout', $2, false)",
+                            set_config('idle_in_transaction_session_timeout', $2, false),
+                            set_config('jit', 'off', false), set_config('enable_seqscan', $3, false)",
                 )
                 .bind(statement_timeout)
                 .bind(idle_timeout)
+                .bind(whole_tables)
                 .execute(connection)
                 .await?;
                 Ok(())

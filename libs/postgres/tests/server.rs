@@ -97,6 +97,22 @@ async fn a_statement_ends_at_its_limit_and_counts_as_unavailable() {
 }
 
 #[tokio::test]
+async fn a_plan_of_a_small_table_is_by_index_where_the_table_may_grow() {
+    let database = database(&[]).await;
+    let plan = async |limits: Limits| -> String {
+        let pool = connect_with(&database.secret_url(), limits).await.unwrap();
+        sqlx::query_scalar("explain select * from grows where id = 5").fetch_one(&pool).await.unwrap()
+    };
+    let pool = connect(&database.secret_url(), 1).await.unwrap();
+    sqlx::raw_sql("create table grows (id bigint primary key); insert into grows values (5); analyze grows")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert!(plan(Limits::new(1)).await.starts_with("Seq Scan"));
+    assert!(plan(Limits::new(1).by_index_only()).await.starts_with("Index Only Scan"));
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_at_once_and_without_the_password() {
     let database = database(&[]).await;
     let (server, _) = database.url.rsplit_once('/').unwrap();

@@ -363,17 +363,17 @@ impl<'a> Batch<'a> {
 
     /// Identifiers whose profile may not be what was looked up: those of new items, and those in components that changed.
     fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<(ValueMac, bool)> {
-        let mut stale = BTreeMap::new();
-        for (n, (item, seen)) in self.items.iter().zip(&self.seen).enumerate() {
+        let mut stale = BTreeSet::new();
+        for (n, seen) in self.seen.iter().enumerate() {
             let moved = seen.iter().any(|identifier| {
                 self.place(identifier.mac).is_some_and(|place| changed.contains(&place.component))
             });
             if moved || self.is_new[n] {
-                let brings = !item.clicks.is_empty();
-                seen.iter().for_each(|identifier| *stale.entry(identifier.mac).or_default() |= brings);
+                stale.extend(seen.iter().map(|identifier| identifier.mac));
             }
         }
-        stale.into_iter().collect()
+        // What is worth writing was found out before; now their profiles say it all.
+        stale.into_iter().map(|mac| (mac, false)).collect()
     }
 
     /// Adds the batch's own sightings to what was looked up: what is not worth a write still is the newest.

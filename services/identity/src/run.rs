@@ -57,7 +57,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     metrics::describe();
     let service_token = config.master_key.service_token();
     let consent = tracklayer_rpc::connect_lazy(&config.consent_address, Secret::new(service_token.clone()))?;
-    let pool = tracklayer_postgres::connect(&config.database_url, config.database_connections).await?;
+    let limits = tracklayer_postgres::Limits::new(config.database_connections).by_index_only();
+    let pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
     let store = Store::new(pool.clone());
     let telling = Telling::new(store.clone(), consent);
     let resolver = Resolver::new(store, config.master_key.clone(), policy).telling(telling.clone());

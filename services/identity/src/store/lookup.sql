@@ -37,10 +37,13 @@ union all
 select 2::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
 from asked a
 cross join lateral (select 1 from identity.blocked b where b.workspace_id = $1 and b.value_mac = a.mac limit 1) b
+-- Asked once: most workspaces have none.
+where (select exists (select 1 from identity.blocked where workspace_id = $1))
 union all
 select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
 from asked a
 cross join lateral (select 1 from identity.suppressed s where s.workspace_id = $1 and s.value_mac = a.mac limit 1) s
+where (select exists (select 1 from identity.suppressed where workspace_id = $1))
 union all
 -- Pairs that were seen before, with the times of the source that asks.
 select 4::int2, p.ord, 0, 0, 0::int2, null, null, null, null, null, l.first_seen, l.last_seen

@@ -73,6 +73,7 @@ async fn a_lookup_reads_nothing_anew_for_each_row_of_another_part() {
     let mut connection = world.database.pool.acquire().await.unwrap();
     let prepare = format!(
         "set plan_cache_mode = force_generic_plan;
+         set enable_seqscan = off; -- as the service's connections have it
          prepare look_up (bigint, bytea[], bool[], bytea[], bytea[], bigint[], bigint) as {LOOK_UP}"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
@@ -86,10 +87,10 @@ async fn a_lookup_reads_nothing_anew_for_each_row_of_another_part() {
     );
     let plan: Vec<String> =
         sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
-    let profiles = plan.iter().filter(|line| line.contains("CTE Scan on profiles"));
-    assert!(profiles.clone().count() > 0 && profiles.clone().all(|line| line.contains("rows=505")));
+    assert!(plan.iter().any(|line| line.contains("rows=505")), "{}", plan.join("\n"));
     for line in &plan {
-        let is_a_scan_of_everything = line.contains("CTE Scan") && !line.contains("loops=1)");
-        assert!(!is_a_scan_of_everything && !line.contains("Join Filter"), "{}", plan.join("\n"));
+        let runs_once = line.contains("loops=1)") || line.contains("never executed");
+        let reads_all = line.contains("CTE Scan") || line.contains("Seq Scan");
+        assert!((runs_once || !reads_all) && !line.contains("Join Filter"), "{}", plan.join("\n"));
     }
 }

@@ -10,7 +10,6 @@ use super::settings::{ActionSource, Refunds, Settings};
 use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
-use crate::commerce::{OrderFacts, decimal_of};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
 use crate::mapping::is_true;
@@ -125,13 +124,6 @@ pub fn build(
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
-    let order = if shape == Shape::Purchase {
-        let money = |key: &str| body.get("custom_data").and_then(|custom| custom.get(key));
-        let currency = money("currency").and_then(Value::as_str);
-        OrderFacts::of(connection, event).sold(money("value").and_then(decimal_of), currency, time)
-    } else {
-        None
-    };
     Ok(Item {
         body: ItemBody::of(&body),
         notes,
@@ -140,7 +132,7 @@ pub fn build(
         event_id,
         repeatable: true,
         name,
-        order,
+        order: None,
         built_at: now,
     })
 }

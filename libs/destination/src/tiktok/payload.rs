@@ -9,7 +9,7 @@ use super::settings::{EventSource, Settings};
 use super::{MAX_SKEW, max_age};
 use crate::body::ItemBody;
 use crate::clicks;
-use crate::commerce::{self, Currency, OrderFacts, custom_value, number, order_id_to_send, products};
+use crate::commerce::{self, Currency, custom_value, number, order_id_to_send, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::mapping::is_true;
@@ -68,13 +68,6 @@ pub fn build(
     }
 
     let properties = properties(connection, settings, event, &name, &mut notes)?;
-    let order = if name.is_purchase {
-        let value = properties.get("value").and_then(commerce::decimal_of);
-        let currency = properties.get("currency").and_then(Value::as_str);
-        OrderFacts::of(connection, event).sold(value, currency, time)
-    } else {
-        None
-    };
     body.insert("properties".to_owned(), Value::Object(properties));
     let group = settings.test_event_code.clone().unwrap_or_default();
     Ok(Item {
@@ -85,7 +78,7 @@ pub fn build(
         event_id,
         repeatable: true,
         name: name.text,
-        order,
+        order: None,
         built_at: now,
     })
 }

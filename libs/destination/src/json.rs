@@ -512,6 +512,12 @@ mod tests {
         }
 
         #[test]
+        fn a_number_is_the_one_that_was_sent(number in any::<f64>().prop_filter("JSON has no other", |n| n.is_finite())) {
+            let sent = Value::from(number).to_string();
+            prop_assert_eq!(parsed(&sent).root(0).to_value(), Value::from(number));
+        }
+
+        #[test]
         fn no_text_makes_the_parser_panic(text in "[\\[\\]{}:,\"\\\\ue0-9a ]{0,60}") {
             let document = parsed(&text);
             let expected = serde_json::from_str::<Value>(&text).unwrap_or(Value::Null);

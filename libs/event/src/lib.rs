@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`segment`] (one event of the Segment spec), [`publish`] (one event on gRPC), [`batch`]
 //! (request bodies), `canonical` (the rules that all wires share), [`time`], [`context`], [`consent`], [`click_ids`],
-//! [`place`], then what is derived from a stored event: [`identifiers`]; [`money`]; and below them [`scan`]
+//! [`place`], then what is derived from a stored event: [`identifiers`], [`commerce`]; [`money`]; and below them [`scan`]
 //! and [`json`] (text without trees), [`rejection`] (the closed lists of refusals and warnings).
 //!
 //! Pure: no clock, no I/O, no configuration beyond the arguments. No input makes it panic.
@@ -10,6 +10,7 @@
 pub mod batch;
 mod canonical;
 pub mod click_ids;
+pub mod commerce;
 pub mod consent;
 pub mod context;
 pub mod identifiers;

@@ -1,14 +1,18 @@
 //! The claim that dedup keeps in Redis for a message_id: the position of its first occurrence.
 //!
 //! An event is a duplicate if and only if the key holds *another* position. Whoever handles an event again after a crash
-//! finds its own position and goes on, so a crash can never turn a claim into a loss.
+//! finds its own position and goes on, so a crash can never turn a claim into a loss. A commerce event of a source so
+//! configured claims a second key; its claim then names that key under both.
 
 use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_proto::event::v1::Event;
 
-/// Bytes of an encoded claim.
+/// Bytes of an encoded claim, and of one that names a commerce key.
 const ENCODED_BYTES: usize = 42;
+const COMMERCE_BYTES: usize = 66;
 const FORMAT: u8 = 1;
+const COMMERCE_FORMAT: u8 = 2;
+const KEY_PREFIX: &[u8] = b"tl:c:";
 
 /// What a claim says about the first occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,17 @@ pub struct Claim {
     pub fingerprint: u64,
     /// Hash of its consent signals and identifiers: a repeat with other signals must be stored.
     pub signals: u64,
+    /// The second key, of a commerce event whose source is so configured.
+    pub commerce: Option<CommerceClaim>,
+}
+
+/// The second key of a claim. It stands in what the first key holds too, so that one message_id of two orders is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommerceClaim {
+    /// Hash of workspace and commerce key: what the Redis key ends in.
+    pub hash: u128,
+    /// Hash of the first occurrence's message_id: who finds it by the second key has another.
+    pub message: u64,
 }
 
 /// Redis key of a message_id: a prefix and a 16-byte hash.
@@ -48,15 +63,66 @@ pub fn claim_key_per_source(
     ])
 }
 
+/// Hash of a commerce key: see [`CommerceClaim::hash`].
+#[must_use]
+pub fn commerce_hash(workspace: WorkspaceId, commerce_key: &str) -> u128 {
+    hash(&[&workspace.0.to_be_bytes(), b"\x00commerce", commerce_key.as_bytes()])
+}
+
+/// Hash under which a message_id is indexed.
+#[must_use]
+pub fn message_hash(message_id: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(message_id.as_bytes())
+}
+
 fn hashed_key(parts: &[&[u8]]) -> Vec<u8> {
+    key_of(hash(parts))
+}
+
+fn key_of(hash: u128) -> Vec<u8> {
+    [KEY_PREFIX, &hash.to_be_bytes()].concat()
+}
+
+fn hash(parts: &[&[u8]]) -> u128 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    let mut key = b"tl:c:".to_vec();
-    key.extend_from_slice(&hasher.digest128().to_be_bytes());
-    key
+    hasher.digest128()
+}
+
+impl CommerceClaim {
+    /// Of an event that claims a commerce key.
+    #[must_use]
+    pub fn of(workspace: WorkspaceId, commerce_key: &str, message_id: &str) -> Self {
+        Self { hash: commerce_hash(workspace, commerce_key), message: message_hash(message_id) }
+    }
+
+    /// Its Redis key.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        key_of(self.hash)
+    }
+
+    /// In place of [`claim_key`] where the message_id was used for another event: claimed per source, fingerprint and this key.
+    #[must_use]
+    pub fn key_per_source(
+        &self,
+        workspace: WorkspaceId,
+        source: SourceId,
+        fingerprint: u64,
+        message_id: &str,
+    ) -> Vec<u8> {
+        hashed_key(&[
+            &workspace.0.to_be_bytes(),
+            b"\x00source",
+            &source.0.to_be_bytes(),
+            &fingerprint.to_be_bytes(),
+            &self.hash.to_be_bytes(),
+            message_id.as_bytes(),
+        ])
+    }
 }
 
 /// Hash of an event's type and name, case and spaces folded.
@@ -103,14 +169,17 @@ impl Claim {
             channel: u8::try_from(event.channel).unwrap_or(0),
             fingerprint: fingerprint(event.r#type, &event.name),
             signals: signals_hash(event),
+            commerce: None,
         }
     }
 
     /// As bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(ENCODED_BYTES);
-        bytes.push(FORMAT);
+        let (format, room) =
+            self.commerce.map_or((FORMAT, ENCODED_BYTES), |_| (COMMERCE_FORMAT, COMMERCE_BYTES));
+        let mut bytes = Vec::with_capacity(room);
+        bytes.push(format);
         bytes.extend_from_slice(&self.position.generation.0.to_be_bytes());
         bytes.extend_from_slice(&self.position.partition.0.to_be_bytes());
         bytes.extend_from_slice(&self.position.offset.0.to_be_bytes());
@@ -118,6 +187,10 @@ impl Claim {
         bytes.push(self.channel);
         bytes.extend_from_slice(&self.fingerprint.to_be_bytes());
         bytes.extend_from_slice(&self.signals.to_be_bytes());
+        if let Some(commerce) = self.commerce {
+            bytes.extend_from_slice(&commerce.hash.to_be_bytes());
+            bytes.extend_from_slice(&commerce.message.to_be_bytes());
+        }
         bytes
     }
 
@@ -130,7 +203,8 @@ impl Claim {
             Some(*head)
         }
         let mut rest = bytes;
-        if take::<1>(&mut rest)? != [FORMAT] {
+        let [format] = take(&mut rest)?;
+        if format != FORMAT && format != COMMERCE_FORMAT {
             return None;
         }
         let position = Position::new(
@@ -144,6 +218,13 @@ impl Claim {
             channel: take::<1>(&mut rest)?[0],
             fingerprint: u64::from_be_bytes(take(&mut rest)?),
             signals: u64::from_be_bytes(take(&mut rest)?),
+            commerce: match format {
+                COMMERCE_FORMAT => Some(CommerceClaim {
+                    hash: u128::from_be_bytes(take(&mut rest)?),
+                    message: u64::from_be_bytes(take(&mut rest)?),
+                }),
+                _ => None,
+            },
         })
     }
 }
@@ -160,10 +241,43 @@ mod tests {
             channel: 1,
             fingerprint: 5,
             signals: 6,
+            commerce: None,
         };
         assert_eq!(Claim::decode(&claim.encode()), Some(claim));
+        let commerce = CommerceClaim::of(WorkspaceId(1), "order_completed:A-1", "m-1");
+        let of_order = Claim { commerce: Some(commerce), ..claim };
+        assert_eq!(Claim::decode(&of_order.encode()), Some(of_order));
         assert_eq!(Claim::decode(b"1"), None);
         assert_eq!(Claim::decode(&[2; 42]), None);
+        assert_eq!(Claim::decode(&[3; 66]), None);
+    }
+
+    /// A script of delivery's reads a claim by these places, and claims outlive a release.
+    #[test]
+    fn the_bytes_of_a_claim_stand_where_they_always_stood() {
+        let claim = Claim {
+            position: Position::new(1, 2, 3),
+            source: SourceId(4),
+            channel: 5,
+            fingerprint: 6,
+            signals: 7,
+            commerce: Some(CommerceClaim { hash: 8, message: 9 }),
+        };
+        let (number, long) = (|n: u8| [0, 0, 0, 0, 0, 0, 0, n], [0; 15]);
+        let place = [&[0, 0, 0, 1, 0, 0, 0, 2][..], &number(3)].concat();
+        let rest = [&number(4)[..], &[5], &number(6), &number(7)].concat();
+        let plain = Claim { commerce: None, ..claim };
+        assert_eq!(plain.encode(), [&[1][..], &place, &rest].concat());
+        assert_eq!(claim.encode(), [&[2][..], &place, &rest, &long, &[8], &number(9)].concat());
+    }
+
+    #[test]
+    fn a_key_of_an_order_is_no_key_of_a_message() {
+        let order = |workspace, key| CommerceClaim::of(WorkspaceId(workspace), key, "m").key();
+        assert_eq!(order(1, "order_completed:A").len(), 21);
+        assert_ne!(order(1, "order_completed:A"), order(2, "order_completed:A"));
+        assert_ne!(order(1, "order_completed:A"), order(1, "order_cancelled:A"));
+        assert_ne!(order(1, "order_completed:A"), claim_key(WorkspaceId(1), "order_completed:A"));
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use tracklayer_event::commerce::commerce_key;
 use tracklayer_ids::{Secret, WorkspaceId};
-use tracklayer_journal::claim::{Claim, claim_key};
+use tracklayer_journal::claim::{Claim, claim_key, commerce_hash};
 use tracklayer_proto::event::v1::Event;
 
 use crate::metrics;
@@ -49,7 +50,8 @@ impl Look {
         let asked = pipeline.query_async::<Vec<Option<Vec<u8>>>>(&mut redis);
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(claims)) if claims.len() == events.len() => {
-                events.iter().zip(claims).map(|(event, claim)| is_repeat(event, claim.as_deref())).collect()
+                let asked = events.iter().zip(claims);
+                asked.map(|(event, claim)| is_repeat(workspace, event, claim.as_deref())).collect()
             }
             Ok(_) | Err(_) => {
                 metrics::look_failed();
@@ -59,15 +61,20 @@ impl Look {
     }
 }
 
-/// Whether the claim is that of an earlier sending of the very same event.
-fn is_repeat(event: &Event, claim: Option<&[u8]>) -> bool {
-    claim.and_then(Claim::decode).is_some_and(|claim| claim == Claim::of(event, claim.position))
+/// Whether the claim is that of an earlier sending of the very same event. One that names an order is not, for another order.
+fn is_repeat(workspace: WorkspaceId, event: &Event, claim: Option<&[u8]>) -> bool {
+    let Some(claim) = claim.and_then(Claim::decode) else { return false };
+    let of_the_order = claim.commerce.is_none_or(|commerce| {
+        commerce_key(event).is_some_and(|key| commerce_hash(workspace, &key) == commerce.hash)
+    });
+    Claim { commerce: None, ..claim } == Claim::of(event, claim.position) && of_the_order
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tracklayer_ids::Position;
+    use tracklayer_journal::claim::CommerceClaim;
     use tracklayer_proto::event::v1::ConsentSignals;
 
     #[test]
@@ -75,16 +82,37 @@ mod tests {
         let event =
             Event { source_id: 7, channel: 1, r#type: 1, name: "Order Completed".into(), ..Event::default() };
         let stored = Claim::of(&event, Position::new(1, 0, 9)).encode();
-        assert!(is_repeat(&event, Some(&stored)));
+        assert!(is_repeat(WorkspaceId(1), &event, Some(&stored)));
         let other_source = Event { source_id: 8, ..event.clone() };
         let other_channel = Event { channel: 2, ..event.clone() };
         let other_name = Event { name: "Order Refunded".into(), ..event.clone() };
         let gpc = ConsentSignals { gpc: true, ..ConsentSignals::default() };
         let other_signals = Event { consent: Some(gpc), ..event.clone() };
         for other in [other_source, other_channel, other_name, other_signals] {
-            assert!(!is_repeat(&other, Some(&stored)));
+            assert!(!is_repeat(WorkspaceId(1), &other, Some(&stored)));
         }
-        assert!(!is_repeat(&event, None));
-        assert!(!is_repeat(&event, Some(b"1")));
+        assert!(!is_repeat(WorkspaceId(1), &event, None));
+        assert!(!is_repeat(WorkspaceId(1), &event, Some(b"1")));
+    }
+
+    #[test]
+    fn an_id_with_another_order_is_no_repeat_where_the_claim_names_an_order() {
+        let order = |id: &str| Event {
+            message_id: "m-1".into(),
+            r#type: 1,
+            name: "Order Completed".into(),
+            properties_json: format!(r#"{{"order_id":"{id}"}}"#).into(),
+            ..Event::default()
+        };
+        let event = order("A-1");
+        let claim = Claim::of(&event, Position::new(1, 0, 9));
+        let commerce = Some(CommerceClaim::of(WorkspaceId(1), "order_completed:A-1", "m-1"));
+        let named = Claim { commerce, ..claim }.encode();
+        assert!(is_repeat(WorkspaceId(1), &event, Some(&named)));
+        assert!(!is_repeat(WorkspaceId(1), &order("A-2"), Some(&named)));
+        assert!(
+            is_repeat(WorkspaceId(1), &order("A-2"), Some(&claim.encode())),
+            "its source goes by message_id"
+        );
     }
 }

@@ -5,20 +5,24 @@
 //! are the *dedup generation*. If one of them changed, the claims of that round trip count for nothing: the generation is
 //! bumped, the claims are rebuilt from the winners in `resolved` ([`rebuild`]), and resolve goes on. The commit of a
 //! resolved range names the generation and fails if it was bumped in between. A claim of an event that the log has lost is
-//! taken over ([`void`]).
+//! taken over ([`void`]). Where a source is so configured, its commerce events claim a second key in the same round trip
+//! ([`commerce`]).
 
+mod commerce;
 mod rebuild;
 mod void;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use redis::{FromRedisValue, Value};
 use tokio::sync::Mutex;
+use tracklayer_event::commerce::commerce_key;
 use tracklayer_ids::{Position, SourceId, WorkspaceId};
-use tracklayer_journal::claim::{Claim, claim_key, claim_key_per_source};
+use tracklayer_journal::claim::{Claim, CommerceClaim, claim_key, claim_key_per_source};
+use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::Snapshot;
 
 use self::void::InTheWay;
@@ -53,10 +57,28 @@ pub enum DedupError {
 pub struct Wanted<'a> {
     /// Id within the workspace.
     pub message_id: &'a str,
-    /// What is claimed.
+    /// What is claimed; whether it is claimed by a second key, too.
     pub claim: Claim,
     /// How long it is remembered.
     pub ttl: Duration,
+}
+
+impl<'a> Wanted<'a> {
+    /// What an event at a position claims, as its source is configured, and its commerce key; empty: it claims none.
+    #[must_use]
+    pub fn by(
+        memory: &Memory,
+        workspace: WorkspaceId,
+        event: &'a Event,
+        position: Position,
+    ) -> (Self, String) {
+        let source = SourceId(event.source_id);
+        let key = memory.claims_orders(workspace, source).then(|| commerce_key(event)).flatten();
+        let commerce = key.as_deref().map(|key| CommerceClaim::of(workspace, key, &event.message_id));
+        let claim = Claim { commerce, ..Claim::of(event, position) };
+        let ttl = memory.of_claim(workspace, source, commerce.is_some());
+        (Self { message_id: &event.message_id, claim, ttl }, key.unwrap_or_default())
+    }
 }
 
 /// The answer to one claim.
@@ -70,10 +92,40 @@ pub enum Claimed {
     WinnerOfReusedId,
 }
 
-/// How long the sources of all workspaces are remembered.
+impl Claimed {
+    const fn won(reuse: Reuse) -> Self {
+        match reuse {
+            Reuse::No => Self::Winner,
+            Reuse::OtherEvent | Reuse::OtherOrder => Self::WinnerOfReusedId,
+        }
+    }
+}
+
+/// What was found where a claim was to be made.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// The claim that stands there; none: it was free.
+    holder: Option<Claim>,
+    /// Told by [`commerce`] alone, which has looked under the key per source by then.
+    reuse: Reuse,
+}
+
+/// Whether a message_id is used for more than one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    No,
+    OtherEvent,
+    OtherOrder,
+}
+
+/// How the sources of all workspaces are remembered.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     by_source: HashMap<(WorkspaceId, SourceId), Duration>,
+    /// Sources whose commerce events claim a second key.
+    claim_orders: HashSet<(WorkspaceId, SourceId)>,
+    /// The longest memory of these.
+    of_orders: HashMap<WorkspaceId, Duration>,
 }
 
 impl Memory {
@@ -86,11 +138,15 @@ impl Memory {
     #[must_use]
     pub fn of_config(snapshot: &Snapshot) -> Self {
         let sources = snapshot.workspaces.iter().flat_map(|(id, w)| w.sources.iter().map(|s| (*id, s)));
-        let said = sources.filter(|(_, source)| source.dedup_ttl_seconds > 0).map(|(workspace, source)| {
+        let said = sources.clone().filter(|(_, source)| source.dedup_ttl_seconds > 0);
+        let memory = said.fold(Self::default(), |memory, (workspace, source)| {
             let ttl = Duration::from_secs(u64::from(source.dedup_ttl_seconds));
-            ((workspace, SourceId(source.source_id)), ttl)
+            memory.with(workspace, SourceId(source.source_id), ttl)
         });
-        Self { by_source: said.collect() }
+        let claiming = sources.filter(|(_, source)| source.dedup_by_order_id);
+        claiming.fold(memory, |memory, (workspace, source)| {
+            memory.with_orders(workspace, SourceId(source.source_id))
+        })
     }
 
     /// With this source remembered for so long.
@@ -98,6 +154,29 @@ impl Memory {
     pub fn with(mut self, workspace: WorkspaceId, source: SourceId, ttl: Duration) -> Self {
         self.by_source.insert((workspace, source), ttl);
         self
+    }
+
+    /// With this source's commerce events claiming a second key, for as long as the source is remembered by now.
+    #[must_use]
+    pub fn with_orders(mut self, workspace: WorkspaceId, source: SourceId) -> Self {
+        let ttl = self.of(workspace, source);
+        self.claim_orders.insert((workspace, source));
+        let longest = self.of_orders.entry(workspace).or_default();
+        *longest = ttl.max(*longest);
+        self
+    }
+
+    /// Whether commerce events of a source claim a second key.
+    #[must_use]
+    pub fn claims_orders(&self, workspace: WorkspaceId, source: SourceId) -> bool {
+        self.claim_orders.contains(&(workspace, source))
+    }
+
+    /// Of a claim by one key or by two: a twin of the latter may come by any source that claims so.
+    #[must_use]
+    pub fn of_claim(&self, workspace: WorkspaceId, source: SourceId, by_two_keys: bool) -> Duration {
+        let of_orders = self.of_orders.get(&workspace).filter(|_| by_two_keys).copied().unwrap_or_default();
+        self.of(workspace, source).max(of_orders)
     }
 
     /// Of one source.
@@ -157,17 +236,19 @@ impl Dedup {
             }
         };
         let mut keys: Vec<Vec<u8>> = wanted.iter().map(|w| claim_key(workspace, w.message_id)).collect();
-        let found = self.set_all(&generation, memory, wanted.iter().zip(&keys)).await?;
+        let found = self.set_all(workspace, &generation, memory, wanted.iter().zip(&keys)).await?;
+        commerce::alarm(workspace, wanted, &found);
 
         // Two events of one batch may carry one id: the first in order claims, Redis answers the second with the first.
         let mut answers: Vec<Claimed> = Vec::with_capacity(wanted.len());
         let mut reused: Vec<usize> = Vec::new();
-        let mut holders = found;
-        for (index, (want, found)) in wanted.iter().zip(&holders).enumerate() {
-            let answer = match found {
+        let mut holders: Vec<Option<Claim>> = found.iter().map(|found| found.holder).collect();
+        for (index, (want, found)) in wanted.iter().zip(&found).enumerate() {
+            let by_two_keys = want.claim.commerce.is_some();
+            let answer = match found.holder {
                 None => Claimed::Winner,
-                Some(first) if first.position == want.claim.position => Claimed::Winner,
-                Some(first) if first.fingerprint != want.claim.fingerprint => {
+                Some(first) if first.position == want.claim.position => Claimed::won(found.reuse),
+                Some(first) if !by_two_keys && first.fingerprint != want.claim.fingerprint => {
                     reused.push(index);
                     Claimed::WinnerOfReusedId
                 }
@@ -175,16 +256,18 @@ impl Dedup {
             };
             answers.push(answer);
         }
+        let all_reused = reused.len() + found.iter().filter(|found| found.reuse != Reuse::No).count();
+        metrics::counter!("tracklayer_dedup_id_reused_total").increment(all_reused as u64);
         if !reused.is_empty() {
-            metrics::counter!("tracklayer_dedup_id_reused_total").increment(reused.len() as u64);
             let again: Vec<&Wanted<'_>> = reused.iter().map(|i| &wanted[*i]).collect();
             let per_source: Vec<Vec<u8>> = again
                 .iter()
                 .map(|w| claim_key_per_source(workspace, w.claim.source, w.claim.fingerprint, w.message_id))
                 .collect();
-            let found = self.set_all(&generation, memory, again.iter().copied().zip(&per_source)).await?;
+            let claims = again.iter().copied().zip(&per_source);
+            let found = self.set_all(workspace, &generation, memory, claims).await?;
             for (((index, want), key), found) in reused.iter().zip(again).zip(per_source).zip(found) {
-                if let Some(first) = found.filter(|first| first.position != want.claim.position) {
+                if let Some(first) = found.holder.filter(|first| first.position != want.claim.position) {
                     answers[*index] = Claimed::DuplicateOf(first.position);
                     holders[*index] = Some(first);
                     keys[*index] = key;
@@ -211,14 +294,22 @@ impl Dedup {
 
     async fn set_all<'a>(
         &self,
+        workspace: WorkspaceId,
         generation: &DedupGeneration,
         memory: &Memory,
-        claims: impl Iterator<Item = (&'a Wanted<'a>, &'a Vec<u8>)>,
-    ) -> Result<Vec<Option<Claim>>, DedupError> {
+        claims: impl Iterator<Item = (&'a Wanted<'a>, &'a Vec<u8>)> + Clone,
+    ) -> Result<Vec<Found>, DedupError> {
         let mut pipe = redis::pipe();
         pipe.atomic();
         ask_identity(&mut pipe, SENTINEL_KEY);
-        for (want, key) in claims {
+        if claims.clone().any(|(want, _)| want.claim.commerce.is_some()) {
+            commerce::load(&mut pipe);
+        }
+        for (want, key) in claims.clone() {
+            if let Some(second) = want.claim.commerce {
+                commerce::push(&mut pipe, workspace, want, second);
+                continue;
+            }
             pipe.cmd("SET")
                 .arg(key.as_slice())
                 .arg(want.claim.encode())
@@ -241,14 +332,19 @@ impl Dedup {
             return Err(DedupError::HistoryChanged);
         }
         values
-            .map(|value| {
+            .zip(claims)
+            .map(|(value, (want, _))| {
+                if want.claim.commerce.is_some() {
+                    return commerce::found(value);
+                }
                 let bytes: Option<Vec<u8>> = FromRedisValue::from_redis_value(value)
                     .map_err(|_| DedupError::Answer("a claim is no bytes"))?;
-                bytes
+                let holder = bytes
                     .map(|bytes| {
                         Claim::decode(&bytes).ok_or(DedupError::Answer("a claim of an unknown format"))
                     })
-                    .transpose()
+                    .transpose()?;
+                Ok(Found { holder, reuse: Reuse::No })
             })
             .collect()
     }

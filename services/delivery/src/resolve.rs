@@ -11,7 +11,6 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{MasterKey, Offset, Position, SourceId, WorkspaceId};
-use tracklayer_journal::claim::Claim;
 use tracklayer_journal::{
     Block, BlockBuilder, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
 };
@@ -400,14 +399,8 @@ impl Resolver {
             .filter_map(|(index, r)| Some((index, r.event.as_ref().ok()?, r.position)))
             .collect();
         let memory = Memory::of_config(snapshot);
-        let wanted: Vec<Wanted<'_>> = good
-            .iter()
-            .map(|(_, event, position)| Wanted {
-                message_id: &event.message_id,
-                claim: Claim::of(event, *position),
-                ttl: memory.of(workspace, SourceId(event.source_id)),
-            })
-            .collect();
+        let (wanted, commerce_keys): (Vec<_>, Vec<_>) =
+            good.iter().map(|(_, event, position)| Wanted::by(&memory, workspace, event, *position)).unzip();
         let asked: Vec<Asked<'_>> =
             good.iter().map(|(_, event, _)| Asked::about(event, workspace, snapshot)).collect();
         let before = self.narrowing.reached(workspace).await?;
@@ -430,8 +423,9 @@ impl Resolver {
         let overtaken = self.narrowing.overtaken(workspace, before, seen, own).await?;
 
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
+        let claimed = claimed.into_iter().zip(commerce_keys);
         let parts = good.iter().zip(claimed).zip(identities.of_events).zip(decided.decisions);
-        for ((((index, event, _), claimed), identity), mut decision) in parts {
+        for ((((index, event, _), (claimed, commerce_key)), identity), mut decision) in parts {
             for decision in &mut decision.destinations {
                 let asked = connections.iter().find(|c| c.id.0 == decision.connection_id);
                 decision.connection_revision = asked.map_or(0, |c| c.revision);
@@ -460,6 +454,7 @@ impl Resolver {
                 channel: event.channel,
                 received_at: event.received_at,
                 reused_id: claimed == Claimed::WinnerOfReusedId,
+                commerce_key,
             };
         }
         Ok(Resolved { dedup_generation, events: resolved })
@@ -495,7 +490,7 @@ pub fn read_event(bytes: &Bytes) -> Result<Event, String> {
 /// Hash under which a message_id is indexed.
 #[must_use]
 pub fn message_hash(message_id: &str) -> i64 {
-    xxhash_rust::xxh3::xxh3_64(message_id.as_bytes()).cast_signed()
+    tracklayer_journal::claim::message_hash(message_id).cast_signed()
 }
 
 fn trace_events(received: &[Received], resolved: &[ResolvedEvent], started: SystemTime) {

@@ -2,19 +2,29 @@
 //!
 //! Nothing is resolved meanwhile: the generation says that it is not rebuilt, and each commit looks at that. A mark that is
 //! set before the first page has to stand at the end, so that a store which is emptied in mid-rebuild is noticed.
+//!
+//! Winners come first. Where a duplicate of theirs had claimed a second key, what it taught is claimed for its winner after them,
+//! in another pass: that this message_id and this order are that position.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use prost::Message as _;
 use redis::Value;
-use tracklayer_ids::{Offset, Position, SourceId, WorkspaceId};
-use tracklayer_journal::claim::{Claim, claim_key, claim_key_per_source};
-use tracklayer_proto::event::v1::{Event, ResolvedEvent};
+use tracklayer_event::commerce::name_of_key;
+use tracklayer_ids::{Offset, Partition, Position, SourceId, WorkspaceId};
+use tracklayer_journal::claim::{Claim, CommerceClaim, claim_key, claim_key_per_source, fingerprint};
+use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
 use super::{Dedup, DedupError, Memory, SENTINEL_KEY, StoreIdentity, ask_identity};
 use crate::store::StoreError;
 use crate::store::dedup_generation::DedupGeneration;
+use crate::store::resolved::ResolvedStore;
 
 /// Stands from before the first page of a rebuild, with a value of this one rebuild.
 const MARK_KEY: &[u8] = b"tl:rebuild";
+/// Where resolve stands in each partition: nothing from there on is anybody's winner.
+type Committed = HashMap<(WorkspaceId, Partition), Position>;
 /// Blocks of one page.
 const PAGE_BLOCKS: i64 = 64;
 
@@ -106,61 +116,188 @@ impl Dedup {
     /// claim gets what is left of its source's time; one that had run out is not claimed again, because a later winner may
     /// have the key by now.
     async fn claim_winners(&self, memory: &Memory) -> Result<usize, DedupError> {
-        let now = jiff::Timestamp::now();
-        let since = now - memory.longest();
-        let mut after: Option<(i64, Position)> = None;
-        let mut count = 0;
-        loop {
-            let page = self.resolved.page_since(since, after, PAGE_BLOCKS).await?;
-            let Some(last) = page.last() else { return Ok(count) };
-            after = Some((last.workspace.0, last.block.first));
+        let (mut any_taught, mut winners) = (false, 0);
+        let mut pages = Pages::of(memory);
+        while let Some(page) = pages.next(&self.resolved).await? {
             let mut pipe = redis::pipe();
             for resolved in &page {
-                let age = std::time::Duration::try_from(now.duration_since(resolved.resolved_at))
-                    .unwrap_or_default();
-                let events =
-                    resolved.block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
-                for (step, bytes) in events.iter().enumerate() {
-                    let offset = Offset(resolved.block.first.offset.0 + step as u64);
-                    let position = Position { offset, ..resolved.block.first };
-                    let Some(winner) = winner_of(resolved.workspace, position, bytes) else { continue };
-                    let left = memory.of(resolved.workspace, winner.source).saturating_sub(age);
-                    if left.as_secs() == 0 {
-                        continue;
-                    }
-                    count += 1;
-                    pipe.cmd("SET")
-                        .arg(winner.key)
-                        .arg(winner.claim.encode())
-                        .arg("EX")
-                        .arg(left.as_secs())
-                        .ignore();
+                any_taught |= resolved.event.duplicate.is_some() && !resolved.event.commerce_key.is_empty();
+                let Some(winner) = winner_of(resolved) else { continue };
+                let by_two_keys = winner.claim.commerce.is_some();
+                let Some(seconds) = resolved.seconds_left(memory, by_two_keys) else { continue };
+                winners += 1;
+                for key in winner.keys {
+                    pipe.cmd("SET").arg(key).arg(winner.claim.encode()).arg("EX").arg(seconds).ignore();
                 }
             }
             let mut redis = self.redis.clone();
             let _: () = pipe.query_async(&mut redis).await?;
         }
+        if !any_taught {
+            return Ok(winners);
+        }
+        let committed = self.resolved.committed().await?;
+        // Twice: that a message_id is an order's helps only where the order's winner is known.
+        for _ in 0..2 {
+            self.teach(memory, &committed).await?;
+        }
+        Ok(winners)
+    }
+
+    /// Gives winners the keys that their duplicates left to them. Over what a lost round trip may have left there, and never over
+    /// what is another winner's; a winner that is known by none of the keys has run out.
+    async fn teach(&self, memory: &Memory, committed: &Committed) -> Result<(), DedupError> {
+        let mut pages = Pages::of(memory);
+        while let Some(page) = pages.next(&self.resolved).await? {
+            let lessons: Vec<(WorkspaceId, Claims, u64)> = page
+                .iter()
+                .filter_map(|resolved| {
+                    Some((resolved.workspace, taught_by(resolved)?, resolved.seconds_left(memory, true)?))
+                })
+                .collect();
+            let mut keys: Vec<&[u8]> =
+                lessons.iter().flat_map(|(_, lesson, _)| &lesson.keys).map(Vec::as_slice).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            if keys.is_empty() {
+                continue;
+            }
+            let mut redis = self.redis.clone();
+            let found: Vec<Option<Vec<u8>>> = redis::cmd("MGET").arg(&keys).query_async(&mut redis).await?;
+            let mut held: HashMap<&[u8], Claim> = keys
+                .into_iter()
+                .zip(found)
+                .filter_map(|(key, found)| Some((key, Claim::decode(&found?)?)))
+                .collect();
+            let mut pipe = redis::pipe();
+            for (workspace, lesson, seconds) in &lessons {
+                let holder = |key: &Vec<u8>| {
+                    held.get(key.as_slice())
+                        .filter(|claim| is_committed(committed, *workspace, claim.position))
+                };
+                let holders: Vec<Option<Claim>> =
+                    lesson.keys.iter().map(|key| holder(key).copied()).collect();
+                let is_winner = |claim: &&Claim| claim.position == lesson.claim.position;
+                let Some(known) = holders.iter().flatten().find(is_winner) else { continue };
+                let known = Claim { commerce: known.commerce.or(lesson.claim.commerce), ..*known };
+                for (key, holder) in lesson.keys.iter().zip(holders) {
+                    match holder {
+                        None => pipe.cmd("SET").arg(key).arg(known.encode()).arg("EX").arg(seconds).ignore(),
+                        Some(holder) if holder.position == known.position => {
+                            pipe.cmd("SET").arg(key).arg(known.encode()).arg("KEEPTTL").ignore()
+                        }
+                        Some(_) => continue,
+                    };
+                    held.insert(key, known);
+                }
+            }
+            let _: () = pipe.query_async(&mut redis).await?;
+        }
+        Ok(())
     }
 }
 
-struct Winner {
-    source: SourceId,
-    key: Vec<u8>,
+/// The pages of `resolved` that may still be repeated.
+struct Pages {
+    now: jiff::Timestamp,
+    since: jiff::Timestamp,
+    after: Option<(i64, Position)>,
+}
+
+impl Pages {
+    fn of(memory: &Memory) -> Self {
+        let now = jiff::Timestamp::now();
+        Self { now, since: now - memory.longest(), after: None }
+    }
+
+    /// The next page; none: that was all.
+    async fn next(&mut self, resolved: &ResolvedStore) -> Result<Option<Vec<Resolved>>, DedupError> {
+        let page = resolved.page_since(self.since, self.after, PAGE_BLOCKS).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = Some((last.workspace.0, last.block.first));
+        let mut positions = Vec::new();
+        for dated in &page {
+            let age = Duration::try_from(self.now.duration_since(dated.resolved_at)).unwrap_or_default();
+            let events =
+                dated.block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
+            for (step, bytes) in (0u64..).zip(events) {
+                let Ok(event) = ResolvedEvent::decode(bytes) else { continue };
+                let first = dated.block.first;
+                let position = Position { offset: Offset(first.offset.0 + step), ..first };
+                positions.push(Resolved { workspace: dated.workspace, position, age, event });
+            }
+        }
+        Ok(Some(positions))
+    }
+}
+
+/// Whether a claim's event can have won: what stands behind the cursor has not.
+fn is_committed(committed: &Committed, workspace: WorkspaceId, position: Position) -> bool {
+    let end = committed.get(&(workspace, position.partition));
+    end.is_some_and(|end| (position.generation, position.offset) < (end.generation, end.offset))
+}
+
+/// A position of `resolved`.
+struct Resolved {
+    workspace: WorkspaceId,
+    position: Position,
+    age: Duration,
+    event: ResolvedEvent,
+}
+
+impl Resolved {
+    /// What is left of its claim's time; none: nothing.
+    fn seconds_left(&self, memory: &Memory, by_two_keys: bool) -> Option<u64> {
+        let ttl = memory.of_claim(self.workspace, SourceId(self.event.source_id), by_two_keys);
+        Some(ttl.saturating_sub(self.age).as_secs()).filter(|seconds| *seconds > 0)
+    }
+}
+
+struct Claims {
+    keys: Vec<Vec<u8>>,
     claim: Claim,
 }
 
 /// The claim that a resolved winner held; none for duplicates.
-fn winner_of(workspace: WorkspaceId, position: Position, bytes: &bytes::Bytes) -> Option<Winner> {
-    let resolved = ResolvedEvent::decode(bytes.clone()).ok()?;
-    if resolved.duplicate.is_some() || !resolved.poisoned.is_empty() {
+fn winner_of(resolved: &Resolved) -> Option<Claims> {
+    let Resolved { workspace, position, event: found, .. } = resolved;
+    if found.duplicate.is_some() || !found.poisoned.is_empty() {
         return None;
     }
-    let event = Event::decode(resolved.event).ok()?;
-    let claim = Claim::of(&event, position);
-    let key = if resolved.reused_id {
-        claim_key_per_source(workspace, claim.source, claim.fingerprint, &event.message_id)
-    } else {
-        claim_key(workspace, &event.message_id)
+    let event = Event::decode(found.event.clone()).ok()?;
+    let id = &event.message_id;
+    let second =
+        (!found.commerce_key.is_empty()).then(|| CommerceClaim::of(*workspace, &found.commerce_key, id));
+    let claim = Claim { commerce: second, ..Claim::of(&event, *position) };
+    let Claim { source, fingerprint, .. } = claim;
+    let first = match (found.reused_id, second) {
+        (false, _) => claim_key(*workspace, id),
+        (true, None) => claim_key_per_source(*workspace, source, fingerprint, id),
+        (true, Some(second)) => second.key_per_source(*workspace, source, fingerprint, id),
     };
-    Some(Winner { source: claim.source, key, claim })
+    Some(Claims {
+        keys: [Some(first), second.map(|second| second.key())].into_iter().flatten().collect(),
+        claim,
+    })
+}
+
+/// The keys that a duplicate by two keys left to its winner, and a claim of that position with the second key: under that, under
+/// its message_id, and, in case that is another event's, under its message_id and source.
+fn taught_by(resolved: &Resolved) -> Option<Claims> {
+    let Resolved { workspace, event: found, .. } = resolved;
+    let first = found.duplicate.as_ref()?;
+    // Who has a commerce key has the name that belongs to it.
+    let fingerprint = fingerprint(EventType::Track.into(), name_of_key(&found.commerce_key)?);
+    let (source, id) = (SourceId(found.source_id), &found.message_id);
+    let second = CommerceClaim::of(*workspace, &found.commerce_key, id);
+    let claim = Claim {
+        position: Position::new(first.generation, first.partition, first.offset),
+        source,
+        channel: u8::try_from(found.channel).unwrap_or(0),
+        fingerprint,
+        signals: 0,
+        commerce: Some(second),
+    };
+    let per_source = second.key_per_source(*workspace, source, fingerprint, id);
+    Some(Claims { keys: vec![second.key(), claim_key(*workspace, id), per_source], claim })
 }

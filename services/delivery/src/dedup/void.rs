@@ -5,10 +5,10 @@
 //! event would be the duplicate of nothing. Only a journal whose history can change has such claims.
 
 use redis::Script;
-use tracklayer_ids::WorkspaceId;
+use tracklayer_ids::{Position, WorkspaceId};
 use tracklayer_journal::claim::Claim;
 
-use super::{Claimed, Dedup, DedupError, Memory, Wanted};
+use super::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted};
 use crate::resolve::message_hash;
 
 /// Puts a claim in the place of another, if that is still there; else answers what is. Two partitions that find the same void
@@ -41,21 +41,19 @@ impl Dedup {
         in_the_way: Vec<InTheWay<'_>>,
     ) -> Result<Vec<(usize, Claimed)>, DedupError> {
         let mut changed = Vec::new();
-        let asked: Vec<_> =
-            in_the_way.iter().map(|it| (message_hash(it.want.message_id), it.holder.position)).collect();
+        let asked: Vec<_> = in_the_way.iter().map(|it| holder_of(it.want, &it.holder)).collect();
         let void = self.resolved.void(workspace, &asked).await?;
         for (mut it, _) in in_the_way.into_iter().zip(void).filter(|(_, void)| *void) {
-            let hash = message_hash(it.want.message_id);
             let mut settled = false;
             for _ in 0..TRIES {
-                let found = self.take_over(&it).await?;
+                let (found, reuse) = self.take_over(workspace, &it).await?;
                 if found.position == it.want.claim.position {
                     metrics::counter!("tracklayer_dedup_void_claims_total").increment(1);
-                    changed.push((it.index, Claimed::Winner));
+                    changed.push((it.index, Claimed::won(reuse)));
                     settled = true;
                     break;
                 }
-                if self.resolved.void(workspace, &[(hash, found.position)]).await? == [false] {
+                if self.resolved.void(workspace, &[holder_of(it.want, &found)]).await? == [false] {
                     changed.push((it.index, Claimed::DuplicateOf(found.position)));
                     settled = true;
                     break;
@@ -69,7 +67,15 @@ impl Dedup {
         Ok(changed)
     }
 
-    async fn take_over(&self, it: &InTheWay<'_>) -> Result<Claim, DedupError> {
+    async fn take_over(
+        &self,
+        workspace: WorkspaceId,
+        it: &InTheWay<'_>,
+    ) -> Result<(Claim, Reuse), DedupError> {
+        if let Some(second) = it.want.claim.commerce {
+            let found = self.claim_both_past(workspace, it.want, second, &it.holder).await?;
+            return Ok((found.holder.unwrap_or(it.want.claim), found.reuse));
+        }
         let mut redis = self.redis.clone();
         let found: Vec<u8> = Script::new(TAKE_OVER)
             .key(it.key)
@@ -78,6 +84,14 @@ impl Dedup {
             .arg(it.want.ttl.max(Memory::SHORTEST).as_secs())
             .invoke_async(&mut redis)
             .await?;
-        Claim::decode(&found).ok_or(DedupError::Answer("a claim of an unknown format"))
+        let found = Claim::decode(&found).ok_or(DedupError::Answer("a claim of an unknown format"))?;
+        Ok((found, Reuse::No))
     }
+}
+
+/// By what a holder stands in the index, if it is resolved: found by a second key, it has another message_id.
+fn holder_of(want: &Wanted<'_>, holder: &Claim) -> (i64, Position) {
+    let hash =
+        holder.commerce.map_or_else(|| message_hash(want.message_id), |second| second.message.cast_signed());
+    (hash, holder.position)
 }

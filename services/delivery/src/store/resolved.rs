@@ -3,6 +3,7 @@
 //! Where the journal keeps resolved blocks in a log of its own, the block is appended there first, and the row holds its
 //! record's number in place of the payload. What a process that has lost its lease appends is named by no row.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
@@ -410,6 +411,25 @@ impl ResolvedStore {
         .await
         .map_err(attempting("look whether a claim is void"))?;
         Ok(rows.into_iter().map(|(void,)| void).collect())
+    }
+
+    /// Up to where each partition is resolved.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn committed(&self) -> Result<HashMap<(WorkspaceId, Partition), Position>, StoreError> {
+        let rows: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+            "select workspace_id, partition, generation, next_offset from delivery.resolve_cursor",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read how far everything is resolved"))?;
+        let ends = rows.into_iter().map(|(workspace, partition, generation, next)| {
+            let end =
+                Position::new(generation.cast_unsigned(), partition.cast_unsigned(), next.cast_unsigned());
+            ((WorkspaceId(workspace), end.partition), end)
+        });
+        Ok(ends.collect())
     }
 
     /// Every position that carries a message_id, in order of acceptance within a partition.

@@ -4,5 +4,6 @@ mod backlog;
 mod generations;
 mod kafka;
 mod merges;
+mod orders;
 mod rig;
 mod unreadable;

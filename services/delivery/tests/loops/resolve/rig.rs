@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use redis::aio::ConnectionManager;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
-use tracklayer_delivery::lease::{Duty, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{ReadEvent, Resolver, read_event};
@@ -23,7 +23,8 @@ use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, PostgresJournal};
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
-use tracklayer_testkit::{TestRedis, eventually_seen};
+use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_testkit::{TestRedis, eventually, eventually_seen};
 
 use crate::services::{Services, WORKSPACE, configuration};
 
@@ -37,22 +38,30 @@ pub struct Rig {
     resolved: ResolvedStore,
     resolver: Arc<Resolver>,
     progress: Progress,
-    _redis: TestRedis,
+    redis: TestRedis,
 }
 
 impl Rig {
     pub async fn new() -> Self {
+        Self::configured(configuration(2, Vec::new())).await
+    }
+
+    /// With this configuration.
+    pub async fn configured(config: ConfigWatch) -> Self {
         let services = Services::start().await;
         let pool = services.database.pool.clone();
-        Self::over(services, pool, read_event).await
+        Self::with(services, config, pool, read_event).await
     }
 
     /// Whose loops read the journal over a pool of their own, and events in a way of their own.
     pub async fn over(services: Services, received: PgPool, read: ReadEvent) -> Self {
+        Self::with(services, configuration(2, Vec::new()), received, read).await
+    }
+
+    async fn with(services: Services, config: ConfigWatch, received: PgPool, read: ReadEvent) -> Self {
         let redis = tracklayer_testkit::redis().await;
         let client = redis::Client::open(redis.url.as_str()).unwrap();
         let claims = ConnectionManager::new(client).await.unwrap();
-        let config = configuration(2, Vec::new());
         let pool = services.database.pool.clone();
         let journal = PostgresJournal::new(pool.clone());
         let resolved = ResolvedStore::new(pool.clone());
@@ -77,11 +86,16 @@ impl Rig {
         let polling =
             progress.clone().poll(journal.clone().into(), cursors, Duration::from_millis(5), shutdown);
         tokio::spawn(polling);
-        Self { services, journal, resolved, resolver, progress, _redis: redis }
+        Self { services, journal, resolved, resolver, progress, redis }
     }
 
     /// Starts the loop of a partition, under the next epoch.
     pub async fn start(&self, partition: Partition) -> JoinHandle<()> {
+        self.run(self.lease(partition).await)
+    }
+
+    /// The next epoch of a partition.
+    pub async fn lease(&self, partition: Partition) -> Lease {
         let duty = Duty::resolve(WORKSPACE, partition);
         // Whoever held it before has ended.
         sqlx::query("update delivery.lease set holder = null where partition = $1")
@@ -91,8 +105,21 @@ impl Rig {
             .unwrap();
         let leases = LeaseStore::new(self.services.database.pool.clone());
         let mut keeper = LeaseKeeper::new(leases, Duration::from_secs(600));
-        let lease = keeper.round(&[duty].into()).await.unwrap().taken.remove(0);
+        // A commit that was broken off may still hold the lease's row: it is passed over until that is rolled back.
+        eventually("the lease to be free", async || keeper.round(&[duty].into()).await.unwrap().taken.pop())
+            .await
+    }
+
+    /// Starts a loop under a lease.
+    pub fn run(&self, lease: Lease) -> JoinHandle<()> {
         tokio::spawn(Arc::clone(&self.resolver).run(lease, self.services.shutdown.clone()))
+    }
+
+    /// Where claims are, for whom a busy machine may keep waiting.
+    pub async fn redis(&self) -> ConnectionManager {
+        let client = redis::Client::open(self.redis.url.as_str()).unwrap();
+        let patient = ConnectionManagerConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        ConnectionManager::new_with_config(client, patient).await.unwrap()
     }
 
     /// Appends blocks of events; each message_id says where it was appended.

@@ -47,6 +47,9 @@ fn fields() -> impl Iterator<Item = &'static str> {
     person::FIELDS.into_iter().chain(FIELDS)
 }
 
+/// Where the event's id at the platform comes from, unless the document says so.
+const EVENT_ID_FROM: [&str; 2] = ["properties.event_id", "messageId"];
+
 /// The common part of an opened connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -64,7 +67,8 @@ pub struct Connection {
     pub has_own_person_fields: bool,
     field_map: BTreeMap<String, Paths>,
     constants: BTreeMap<String, Value>,
-    event_id_from: Vec<String>,
+    /// None: from the second key that the event has claimed, else as [`EVENT_ID_FROM`].
+    event_id_from: Option<Vec<String>>,
     external_id_from: Vec<String>,
     extra_purposes: Vec<String>,
     cap: Option<ConsentCap>,
@@ -109,7 +113,7 @@ impl Connection {
             }),
             field_map: document.field_map.clone(),
             constants: document.constants.clone(),
-            event_id_from: paths(&document.event_id_from, &["properties.event_id", "messageId"]),
+            event_id_from: document.event_id_from.clone(),
             external_id_from: paths(&document.external_id_from, &["userId", "anonymousId"]),
             extra_purposes: document.purposes.iter().map(|p| p.as_str().to_owned()).collect(),
             cap: document.consent_cap,
@@ -171,13 +175,19 @@ impl Connection {
         text_of(self.find(event, field, defaults)?)
     }
 
-    /// The event's id at the platform: never empty, since ingest gives every event a message_id.
+    /// The event's id at the platform: never empty, since ingest gives every event a message_id. Copies of a commerce event that
+    /// were deduplicated by their order have one id, whichever of them it is that goes out; a pixel can have the same.
     #[must_use]
     pub fn event_id(&self, event: &Deliverable) -> String {
-        self.event_id_from
-            .iter()
-            .find_map(|path| text_of(event.get(path)?))
-            .unwrap_or_else(|| event.event.message_id.clone())
+        let at = |path: &str| text_of(event.get(path)?);
+        let found = match &self.event_id_from {
+            Some(paths) => paths.iter().find_map(|path| at(path)),
+            None => {
+                let of_order = event.commerce_key().map(str::to_owned);
+                of_order.or_else(|| EVENT_ID_FROM.into_iter().find_map(at))
+            }
+        };
+        found.unwrap_or_else(|| event.event.message_id.clone())
     }
 
     /// The person's id at the platform, before normalisation.

@@ -4,8 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
+use tracklayer_event::commerce::id_of_key;
 use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 
+use crate::commerce::order_id_is_personal;
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
 use crate::person::Person;
@@ -93,6 +95,8 @@ pub struct Deliverable {
     json: Arc<ParsedJson>,
     person: Arc<OnceLock<Person>>,
     folded_name: Arc<str>,
+    /// What the event was deduplicated by beside its message_id, "order_completed:A-1"; empty: nothing.
+    commerce_key: Arc<str>,
     /// Ids known for the person or device from earlier events.
     pub known_click_ids: Arc<ClickIds>,
     /// The profile's canonical key, hex; empty if unknown.
@@ -120,12 +124,26 @@ impl Deliverable {
             json: Arc::new(ParsedJson::parse(&parts)),
             person: Arc::default(),
             folded_name: folded(map_name(&event)).into(),
+            commerce_key: Arc::default(),
             event: Arc::new(event),
             known_click_ids: Arc::new(known_click_ids),
             canonical_key_hex: canonical_key_hex.into(),
             decision,
             order_state,
         }
+    }
+
+    /// With the second key that it has claimed; empty: none.
+    #[must_use]
+    pub fn with_commerce_key(self, commerce_key: &str) -> Self {
+        if commerce_key.is_empty() { self } else { Self { commerce_key: commerce_key.into(), ..self } }
+    }
+
+    /// The second key that the event has claimed. An id that holds an address or a number of a person is none to tell others.
+    #[must_use]
+    pub fn commerce_key(&self) -> Option<&str> {
+        let fit = !self.commerce_key.is_empty() && !order_id_is_personal(id_of_key(&self.commerce_key));
+        fit.then_some(&*self.commerce_key)
     }
 
     /// The same event for another connection: the parsed JSON is shared.

@@ -209,7 +209,9 @@ pub struct Document<S = Value> {
     /// Field → the value it has when nothing else gives one.
     #[serde(default)]
     pub constants: BTreeMap<String, Value>,
-    /// Where the event id at the platform comes from. Default: properties.event_id, then messageId.
+    /// Where the event id at the platform comes from. Default: properties.event_id, then messageId; for commerce events of a source
+    /// with `dedup_by_order_id`, the order: `order_completed:` and order_id, `order_cancelled:` and order_id, `order_refunded:` and
+    /// refund_id. A pixel beside it sends the same.
     #[serde(default)]
     pub event_id_from: Option<Vec<String>>,
     /// Where external_id comes from. Default: userId, then anonymousId. `canonical_key` is the profile's key.

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tracklayer_event::commerce::commerce_key;
 use tracklayer_event::{ParseContext, RejectCode, Rejection, parse_event};
 use tracklayer_proto::event::v1::{ClickIds, Event};
 
@@ -90,8 +91,8 @@ fn stated(object: &Map<String, Value>) -> Consent {
     }
 }
 
-/// Answers each line: one Segment-spec event (`order_state` and `known_click_ids` may stand beside its own keys), or an
-/// array of events that go out together. An answer is one line of JSON:
+/// Answers each line: one Segment-spec event (`order_state`, `known_click_ids` and `dedup_by_order_id`, true where its source is
+/// so configured, may stand beside its own keys), or an array of events that go out together. An answer is one line of JSON:
 /// `{"status","requests":[{"method","url","headers","body"}],"refused":[{"index","code","field","reason"}],"notes":[…]}`,
 /// with `status` one of built, partly_refused, refused, filtered, blocked, invalid. Secrets are `***`; missing ones are
 /// taken as given.
@@ -196,6 +197,7 @@ fn one(
     let mut beside = |key: &str| event.as_object_mut().and_then(|map| map.remove(key));
     let order_state = beside("order_state").and_then(|state| order_state_of(&state));
     let known = beside("known_click_ids").map(|ids| click_ids_of(&ids)).unwrap_or_default();
+    let by_order = beside("dedup_by_order_id").is_some_and(|by_order| by_order == Value::Bool(true));
     let event = match parse(event, now) {
         Ok(event) => event,
         Err(rejection) => {
@@ -205,7 +207,9 @@ fn one(
         }
     };
     let place = event.consent.as_ref().map(|c| c.place.clone()).unwrap_or_default();
-    let event = Deliverable::new(event, known, "", consent.of(&place), order_state);
+    let commerce_key = by_order.then(|| commerce_key(&event)).flatten().unwrap_or_default();
+    let event =
+        Deliverable::new(event, known, "", consent.of(&place), order_state).with_commerce_key(&commerce_key);
     if let Err(skip) = destination.wants(&event) {
         told.filtered += 1;
         told.add(index, skip.reason.as_str(), None, &skip.detail);

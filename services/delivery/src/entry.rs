@@ -89,13 +89,14 @@ impl Entry {
         };
         let key = if event.anonymous_id.is_empty() { &event.user_id } else { &event.anonymous_id };
         entry.order_key = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
-        entry.deliverable = Some(Deliverable::new(
+        let deliverable = Deliverable::new(
             event,
             resolved.known_click_ids.unwrap_or_default(),
             &hex::encode(&resolved.canonical_key),
             Consent::Deny { reason: "no_decision".to_owned() },
             None,
-        ));
+        );
+        entry.deliverable = Some(deliverable.with_commerce_key(&resolved.commerce_key));
         entry
     }
 

@@ -3,6 +3,7 @@
 //! Sources: developers.google.com/analytics/devguides/collection/protocol/ga4 (reference, validating events); reserved names
 //! as in rudder-transformer's ga4/utils.js; 2026-11.
 
+use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_proto::event::v1::EventType;
 
 use super::settings::Settings;
@@ -14,8 +15,8 @@ use crate::outcome::{Refusal, RefusalCode};
 pub const MAX_NAME: usize = 40;
 
 const RECOMMENDED: [(&str, &str); 19] = [
-    ("order completed", "purchase"),
-    ("order refunded", "refund"),
+    (ORDER_COMPLETED, "purchase"),
+    (ORDER_REFUNDED, "refund"),
     ("product added", "add_to_cart"),
     ("product removed", "remove_from_cart"),
     ("product added to wishlist", "add_to_wishlist"),
@@ -77,7 +78,7 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
     let recommended =
         RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
     let mapped = connection.mapped_name(event);
-    if mapped.as_deref() == Some("purchase") && (own == "order refunded" || own == "order cancelled") {
+    if mapped.as_deref() == Some("purchase") && (own == ORDER_REFUNDED || own == ORDER_CANCELLED) {
         let why = "a refund must not be sent as a purchase: it would count as one more";
         return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
     }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
+use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
@@ -28,9 +29,9 @@ impl Act {
     #[must_use]
     pub fn of(event: &Deliverable) -> Self {
         match event.folded_name() {
-            "order completed" => Self::Purchase,
-            "order refunded" => Self::Refund,
-            "order cancelled" => Self::Cancel,
+            ORDER_COMPLETED => Self::Purchase,
+            ORDER_REFUNDED => Self::Refund,
+            ORDER_CANCELLED => Self::Cancel,
             "order updated" => Self::Update,
             _ => Self::Conversion,
         }

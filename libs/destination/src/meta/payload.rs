@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_normalise::{Field, Hints, Platform, fbc};
 use tracklayer_proto::event::v1::{Channel, EventType};
 
@@ -22,7 +23,7 @@ const MAX_NAME: usize = 50;
 
 /// Segment's e-commerce events (v2) by Meta's standard names.
 const STANDARD: [(&str, &str); 14] = [
-    ("order completed", PURCHASE),
+    (ORDER_COMPLETED, PURCHASE),
     ("product added", "AddToCart"),
     ("checkout started", "InitiateCheckout"),
     ("payment info entered", "AddPaymentInfo"),
@@ -42,7 +43,7 @@ const STANDARD: [(&str, &str); 14] = [
 pub const PURCHASE: &str = "Purchase";
 
 /// Meta has no retraction: these lower nothing there.
-const REFUNDS: [&str; 2] = ["order refunded", "order cancelled"];
+const REFUNDS: [&str; 2] = [ORDER_REFUNDED, ORDER_CANCELLED];
 
 /// How an event goes to Meta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

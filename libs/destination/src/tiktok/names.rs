@@ -2,6 +2,7 @@
 //!
 //! Sources: TikTok help, "supported standard events", "custom events", "reserved events", "updated standard events"; 2026-11.
 
+use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_proto::event::v1::EventType;
 
 use super::settings::{EventSource, Settings};
@@ -76,7 +77,7 @@ pub struct Name {
 /// There is none, or it cannot be one.
 pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<Name, Refusal> {
     let own = event.folded_name();
-    let is_refund = own == "order refunded" || own == "order cancelled";
+    let is_refund = own == ORDER_REFUNDED || own == ORDER_CANCELLED;
     if let Some(mapped) = connection.mapped_name(event) {
         let name = checked(mapped, settings)?;
         if is_refund && name.is_purchase {
@@ -85,7 +86,7 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
         }
         return Ok(name);
     }
-    if own == "order completed" {
+    if own == ORDER_COMPLETED {
         return Ok(standard(settings.purchase_event.as_str()));
     }
     if is_refund {

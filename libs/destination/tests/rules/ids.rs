@@ -1,6 +1,6 @@
 //! Ids: of events, people, clicks.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracklayer_destination::{Consent, Deliverable, RefusalCode};
 use tracklayer_normalise::sha256_hex;
 use tracklayer_proto::event::v1::ClickIds;
@@ -14,6 +14,32 @@ fn the_same_event_has_the_same_id_every_time() {
         let again = build(&document(kind), purchase(), Consent::Allow).unwrap();
         assert_eq!(first, again, "{kind}");
         assert_eq!(first.event_id, "m-1", "{kind}");
+    }
+}
+
+#[test]
+fn copies_that_were_deduplicated_by_their_order_have_one_id_at_every_platform() {
+    let event_id = |document: &Value, event: Value, key: &str| {
+        let event = tracklayer_destination::preview::parse(event, now()).unwrap();
+        let event = Deliverable::new(event, ClickIds::default(), "", Consent::Allow, None);
+        opened(document).build(&event.with_commerce_key(key), now()).unwrap().event_id
+    };
+    let webhook = with(purchase(), "/messageId", json!("shopify-77"));
+    let browser = with(purchase(), "/properties/event_id", json!("pixel-1"));
+    for kind in KINDS {
+        for copy in [&webhook, &browser] {
+            let id = event_id(&document(kind), copy.clone(), "order_completed:A-1001");
+            assert_eq!(id, "order_completed:A-1001", "{kind}");
+        }
+        assert_eq!(
+            event_id(&document(kind), browser.clone(), ""),
+            "pixel-1",
+            "{kind}: as without the second key"
+        );
+        let personal = event_id(&document(kind), webhook.clone(), "order_completed:ann@example.org");
+        assert_eq!(personal, "shopify-77", "{kind}: an address is no id to tell others");
+        let said = with(document(kind), "/event_id_from", json!(["messageId"]));
+        assert_eq!(event_id(&said, webhook.clone(), "order_completed:A-1001"), "shopify-77", "{kind}");
     }
 }
 

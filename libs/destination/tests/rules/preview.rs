@@ -30,6 +30,17 @@ fn a_line_gives_its_request_with_the_secrets_masked() {
 }
 
 #[test]
+fn an_event_of_a_source_that_goes_by_the_order_has_the_orders_id() {
+    let by_order = with(purchase(), "/dedup_by_order_id", json!(true));
+    let order = purchase()["properties"]["order_id"].as_str().unwrap().to_owned();
+    let answers = told(&document("meta_capi"), &[by_order, purchase()], "allow");
+    let id = |answer: &Value| answer["requests"][0]["body"]["data"][0]["event_id"].clone();
+    assert_eq!(id(&answers[0]), format!("order_completed:{order}"));
+    assert_eq!(id(&answers[1]), "m-1");
+    assert!(!answers[0].to_string().contains("dedup_by_order_id"), "it is no part of the event");
+}
+
+#[test]
 fn events_of_an_array_go_out_together_and_a_bad_one_alone_is_refused() {
     let late = with(purchase(), "/timestamp", json!("2026-11-01T00:00:00Z"));
     let second = with(purchase(), "/messageId", json!("m-2"));

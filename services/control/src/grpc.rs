@@ -208,6 +208,8 @@ fn source_message(source: Source) -> pb::Source {
         default_place: source.default_place,
         enabled: source.enabled,
         write_key_hint: source.write_key_hint,
+        dedup_ttl_seconds: source.dedup_ttl_seconds,
+        dedup_by_order_id: source.dedup_by_order_id,
     }
 }
 

@@ -40,7 +40,7 @@ pub struct NewSource {
     pub dedup_ttl_seconds: u32,
     /// The banner's categories are no choice made.
     pub banner_writes_defaults: bool,
-    /// Commerce events claim (event, order_id) too.
+    /// Commerce events are deduplicated by their order, too.
     pub dedup_by_order_id: bool,
     /// A key to take over; none: one is made.
     pub write_key: Option<Secret<String>>,
@@ -71,7 +71,7 @@ pub struct Source {
     pub dedup_ttl_seconds: u32,
     /// The banner's categories are no choice made.
     pub banner_writes_defaults: bool,
-    /// Commerce events claim (event, order_id) too.
+    /// Commerce events are deduplicated by their order, too.
     pub dedup_by_order_id: bool,
 }
 

@@ -75,6 +75,8 @@ pub struct SourceRow {
     pub place: String,
     /// Whether it takes events.
     pub enabled: bool,
+    /// Whether its commerce events are deduplicated by their order, too.
+    pub dedup_by_order_id: bool,
     /// None while delivery is away.
     pub accepted: Option<u64>,
     /// What became of its events, in the order of the destinations; what waits is not known by source.
@@ -307,6 +309,7 @@ impl SourceRow {
             channel: source.channel.as_str(),
             place: source.default_place.clone(),
             enabled: source.enabled,
+            dedup_by_order_id: source.dedup_by_order_id,
             accepted: stats.map(|stats| stats.accepted.get(&source.id).copied().unwrap_or(0)),
             by_destination: by_destination.collect(),
         }

@@ -40,6 +40,7 @@ async fn a_bad_field_of_a_source_is_named() {
         (CreateSourceRequest { default_place: "California".into(), ..good.clone() }, "default_place"),
         (CreateSourceRequest { user_id_type: "User Id".into(), ..good.clone() }, "user_id_type"),
         (CreateSourceRequest { dedup_ttl_seconds: 59, ..good.clone() }, "dedup_ttl_seconds"),
+        (CreateSourceRequest { dedup_ttl_seconds: 7_776_001, ..good.clone() }, "dedup_ttl_seconds"),
         (CreateSourceRequest { write_key: "abc".into(), ..good.clone() }, "write_key"),
     ];
     for (request, field) in cases {
@@ -48,6 +49,22 @@ async fn a_bad_field_of_a_source_is_named() {
     }
     let unknown = control.admin().create_source(source(workspace + 1, "web")).await.unwrap_err();
     assert_eq!(refusal(&unknown).0, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_source_says_how_its_events_are_deduplicated() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let shop =
+        CreateSourceRequest { dedup_ttl_seconds: 60, dedup_by_order_id: true, ..source(workspace, "shop") };
+    for request in [source(workspace, "web"), shop] {
+        control.admin().create_source(request).await.unwrap();
+    }
+    let request = ListSourcesRequest { workspace_id: workspace };
+    let listed = control.admin().list_sources(request).await.unwrap().into_inner().sources;
+    let told: Vec<_> =
+        listed.iter().map(|s| (s.name.as_str(), s.dedup_ttl_seconds, s.dedup_by_order_id)).collect();
+    assert_eq!(told, [("web", 604_800, false), ("shop", 60, true)]);
 }
 
 #[tokio::test]

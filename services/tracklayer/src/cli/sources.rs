@@ -25,6 +25,13 @@ pub enum Sources {
         /// Which identifier type its userId is.
         #[arg(long, default_value = "")]
         user_id_type: String,
+        /// How long a first occurrence is remembered, seconds: 60 to 7776000. 7 days without it.
+        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        dedup_ttl_seconds: u32,
+        /// Count each order, cancellation and refund once, whatever its message_ids. All sources that report the same orders
+        /// have to say so.
+        #[arg(long)]
+        dedup_by_order_id: bool,
         /// A write key to keep from another system.
         #[arg(long, default_value = "")]
         write_key: String,
@@ -51,6 +58,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                     json!({
                         "source_id": s.source_id, "name": s.name, "channel": s.channel,
                         "default_place": s.default_place, "enabled": s.enabled, "write_key_hint": s.write_key_hint,
+                        "dedup_ttl_seconds": s.dedup_ttl_seconds, "dedup_by_order_id": s.dedup_by_order_id,
                     })
                 })
                 .collect();
@@ -62,19 +70,31 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                         s.name,
                         s.channel,
                         s.default_place,
+                        if s.dedup_by_order_id { "message_id, order" } else { "message_id" }.to_owned(),
                         format!("{}…", s.write_key_hint),
                     ]
                 })
                 .collect();
-            print_rows(access.output, &document, &["id", "name", "channel", "place", "write key"], &rows);
+            let titles = ["id", "name", "channel", "place", "counted once by", "write key"];
+            print_rows(access.output, &document, &titles, &rows);
         }
-        Sources::Create { name, channel, default_place, user_id_type, write_key } => {
+        Sources::Create {
+            name,
+            channel,
+            default_place,
+            user_id_type,
+            dedup_ttl_seconds,
+            dedup_by_order_id,
+            write_key,
+        } => {
             let request = CreateSourceRequest {
                 workspace_id,
                 name,
                 channel,
                 default_place,
                 user_id_type,
+                dedup_ttl_seconds,
+                dedup_by_order_id,
                 write_key,
                 ..CreateSourceRequest::default()
             };

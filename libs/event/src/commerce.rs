@@ -18,11 +18,30 @@ pub const ORDER_REFUNDED: &str = "order refunded";
 /// Longest id of an order or refund that makes a key.
 pub const MAX_ORDER_ID_BYTES: usize = 256;
 
+/// What shops write where there is no id: as a key it would make one act of all of them. As ids are compared, lower case.
+const NO_IDS: [&str; 15] = [
+    "null",
+    "(null)",
+    "undefined",
+    "(not set)",
+    "not set",
+    "none",
+    "nil",
+    "nan",
+    "n/a",
+    "na",
+    "unknown",
+    "-",
+    "false",
+    "true",
+    "[object object]",
+];
+
 struct Act {
     name: &'static str,
     /// First part of its keys.
     word: &'static str,
-    /// Properties that hold the id, the first with a text wins.
+    /// Properties that hold the id, the first that says one wins.
     ids: [&'static str; 2],
 }
 
@@ -32,8 +51,8 @@ const ACTS: [Act; 3] = [
     Act { name: ORDER_REFUNDED, word: "order_refunded", ids: ["refund_id", "refundId"] },
 ];
 
-/// The key of a commerce event, "order_completed:A-1"; none for other events and where the id is absent or too long. Within a
-/// workspace, equal keys are one act.
+/// The key of a commerce event, "order_completed:A-1"; none for other events and where the id is absent, too long or a word for
+/// none. Within a workspace, equal keys are one act.
 #[must_use]
 pub fn commerce_key(event: &Event) -> Option<String> {
     if event.r#type() != EventType::Track {
@@ -48,8 +67,14 @@ pub fn commerce_key(event: &Event) -> Option<String> {
         }
     })
     .ok()?;
-    let id = found.iter().flatten().next()?.trim();
+    let id = found.iter().flatten().map(|id| id.trim()).find(|id| !is_no_id(id))?;
     (id.len() <= MAX_ORDER_ID_BYTES).then(|| format!("{}:{id}", act.word))
+}
+
+/// A word for none, or nothing but zeros, whatever stands between them: "0", "0000", the nil UUID.
+fn is_no_id(id: &str) -> bool {
+    let zeros = id.bytes().all(|b| matches!(b, b'0' | b'-' | b'#' | b'.' | b' '));
+    zeros || NO_IDS.iter().any(|word| id.eq_ignore_ascii_case(word))
 }
 
 /// The name of the events that have such a key.
@@ -112,6 +137,23 @@ mod tests {
         for none in [r#"{"order_id":{}}"#, r#"{"order_id":null}"#, "{}", "", "nonsense", &long] {
             assert_eq!(key("Order Completed", none), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_word_for_no_id_makes_no_key() {
+        for id in
+            ["undefined", "NULL", " n/a ", "None", "0", "0000", "#0", "00000000-0000-0000-0000-000000000000"]
+        {
+            for (name, property) in [("Order Completed", "order_id"), ("Order Refunded", "refundId")] {
+                assert_eq!(key(name, &format!(r#"{{"{property}":"{id}"}}"#)), None, "{id}");
+            }
+        }
+        assert_eq!(key("Order Completed", r#"{"order_id":0}"#), None);
+        for id in ["10", "A-0", "N/A-1"] {
+            assert!(key("Order Completed", &format!(r#"{{"order_id":"{id}"}}"#)).is_some(), "{id}");
+        }
+        let other = r#"{"order_id":"undefined","orderId":"A-1"}"#;
+        assert_eq!(key("Order Completed", other).as_deref(), Some("order_completed:A-1"));
     }
 
     #[test]

@@ -340,6 +340,26 @@ async fn what_is_resolved_is_kept_as_long_as_any_claim_and_until_the_lanes_are_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_reads_a_partition_at_a_time_and_no_day_that_is_too_old() {
+    let world = World::new().await;
+    world.resolve(0, 0, 2).await;
+    world.age(9).await;
+    for (partition, from) in [(0, 2), (1, 0), (0, 4), (0, 6)] {
+        world.resolve(partition, from, from + 2).await;
+    }
+    let resolved = ResolvedStore::new(world.database.pool.clone());
+    let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(8 * 24);
+    let page = async |after, limit| {
+        let read = resolved.blocks_since(WORKSPACE, Partition(0), since, after, limit).await.unwrap();
+        read.iter().map(|dated| dated.block.first).collect::<Vec<_>>()
+    };
+    let at = |offset| Position::new(1, 0, offset);
+    assert_eq!(page(None, 2).await, [at(2), at(4)]);
+    assert_eq!(page(Some(at(4)), 2).await, [at(6)]);
+    assert!(page(Some(at(6)), 2).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_any_more_is_not_taken_for_what_stands_behind_it() {
     let world = World::new().await;
     world.append(0, 2).await;

@@ -6,7 +6,7 @@
 //! Winners come first. Where a duplicate of theirs had claimed a second key, what it taught is claimed for its winner after them,
 //! in another pass: that this message_id and this order are that position.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use prost::Message as _;
@@ -19,14 +19,17 @@ use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 use super::{Dedup, DedupError, Memory, SENTINEL_KEY, StoreIdentity, ask_identity};
 use crate::store::StoreError;
 use crate::store::dedup_generation::DedupGeneration;
-use crate::store::resolved::ResolvedStore;
+use crate::store::resolved::{DatedBlock, ResolvedStore};
 
 /// Stands from before the first page of a rebuild, with a value of this one rebuild.
 const MARK_KEY: &[u8] = b"tl:rebuild";
 /// Where resolve stands in each partition: nothing from there on is anybody's winner.
 type Committed = HashMap<(WorkspaceId, Partition), Position>;
-/// Blocks of one page.
-const PAGE_BLOCKS: i64 = 64;
+/// Blocks that are read at a time, as they are stored.
+const READ_BLOCKS: i64 = 16;
+/// Most bytes of events that are looked at together, unless one block has more: many small blocks need few round trips, and
+/// large ones no more room than one.
+const PAGE_BYTES: u64 = 16 << 20;
 
 impl Dedup {
     /// Opens the next generation if the store is not that of `seen`, and rebuilds the claims of every winner that may still
@@ -117,7 +120,7 @@ impl Dedup {
     /// have the key by now.
     async fn claim_winners(&self, memory: &Memory) -> Result<usize, DedupError> {
         let (mut any_taught, mut winners) = (false, 0);
-        let mut pages = Pages::of(memory);
+        let mut pages = Pages::of(memory, &self.resolved).await?;
         while let Some(page) = pages.next(&self.resolved).await? {
             let mut pipe = redis::pipe();
             for resolved in &page {
@@ -147,7 +150,7 @@ impl Dedup {
     /// Gives winners the keys that their duplicates left to them. Over what a lost round trip may have left there, and never over
     /// what is another winner's; a winner that is known by none of the keys has run out.
     async fn teach(&self, memory: &Memory, committed: &Committed) -> Result<(), DedupError> {
-        let mut pages = Pages::of(memory);
+        let mut pages = Pages::of(memory, &self.resolved).await?;
         while let Some(page) = pages.next(&self.resolved).await? {
             let lessons: Vec<(WorkspaceId, Claims, u64)> = page
                 .iter()
@@ -197,26 +200,41 @@ impl Dedup {
     }
 }
 
-/// The pages of `resolved` that may still be repeated.
+/// The pages of `resolved` that may still be repeated, one partition after the other.
 struct Pages {
     now: jiff::Timestamp,
     since: jiff::Timestamp,
-    after: Option<(i64, Position)>,
+    /// Not begun yet, or not at the end.
+    partitions: VecDeque<(WorkspaceId, Partition)>,
+    /// In the first of these.
+    after: Option<Position>,
+    /// Read, and not handed out yet.
+    blocks: VecDeque<DatedBlock>,
 }
 
 impl Pages {
-    fn of(memory: &Memory) -> Self {
+    async fn of(memory: &Memory, resolved: &ResolvedStore) -> Result<Self, DedupError> {
         let now = jiff::Timestamp::now();
-        Self { now, since: now - memory.longest(), after: None }
+        let mut partitions: Vec<_> = resolved.committed().await?.into_keys().collect();
+        partitions.sort_unstable();
+        let since = now - memory.longest();
+        Ok(Self { now, since, partitions: partitions.into(), after: None, blocks: VecDeque::new() })
     }
 
     /// The next page; none: that was all.
     async fn next(&mut self, resolved: &ResolvedStore) -> Result<Option<Vec<Resolved>>, DedupError> {
-        let page = resolved.page_since(self.since, self.after, PAGE_BLOCKS).await?;
-        let Some(last) = page.last() else { return Ok(None) };
-        self.after = Some((last.workspace.0, last.block.first));
+        while self.blocks.is_empty() {
+            let Some((workspace, partition)) = self.partitions.front().copied() else { return Ok(None) };
+            let read =
+                resolved.blocks_since(workspace, partition, self.since, self.after, READ_BLOCKS).await?;
+            self.after = read.last().map(|last| last.block.first);
+            if read.is_empty() {
+                self.partitions.pop_front();
+            }
+            self.blocks.extend(read);
+        }
         let mut positions = Vec::new();
-        for dated in &page {
+        for dated in page_of(&mut self.blocks) {
             let age = Duration::try_from(self.now.duration_since(dated.resolved_at)).unwrap_or_default();
             let events =
                 dated.block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
@@ -229,6 +247,17 @@ impl Pages {
         }
         Ok(Some(positions))
     }
+}
+
+/// As many of the first blocks as are looked at together: their events hold on to all that each inflates to.
+fn page_of(blocks: &mut VecDeque<DatedBlock>) -> Vec<DatedBlock> {
+    let mut bytes = 0u64;
+    let fitting = blocks.iter().take_while(|dated| {
+        bytes = bytes.saturating_add(dated.block.header.inflated_bytes);
+        bytes <= PAGE_BYTES
+    });
+    let fitting = fitting.count().max(1).min(blocks.len());
+    blocks.drain(..fitting).collect()
 }
 
 /// Whether a claim's event can have won: what stands behind the cursor has not.
@@ -300,4 +329,30 @@ fn taught_by(resolved: &Resolved) -> Option<Claims> {
     };
     let per_source = second.key_per_source(*workspace, source, fingerprint, id);
     Some(Claims { keys: vec![second.key(), claim_key(*workspace, id), per_source], claim })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracklayer_journal::{BlockBuilder, ReceivedBlock};
+
+    use super::*;
+
+    #[test]
+    fn small_blocks_share_a_page_and_large_ones_have_one_each() {
+        let block = |offset, inflated_bytes| {
+            let block = BlockBuilder::default().finish().unwrap();
+            let header = tracklayer_journal::BlockHeader { inflated_bytes, ..block.header };
+            let first = Position::new(1, 0, offset);
+            let block = ReceivedBlock { first, header, payload: block.payload, record: None };
+            DatedBlock { workspace: WorkspaceId(1), block, resolved_at: jiff::Timestamp::UNIX_EPOCH }
+        };
+        let sizes = [PAGE_BYTES / 2, PAGE_BYTES / 2, 1, PAGE_BYTES, PAGE_BYTES + 1, u64::MAX, 1];
+        let mut blocks: VecDeque<_> = (0..).zip(sizes).map(|(offset, size)| block(offset, size)).collect();
+        let mut pages = Vec::new();
+        while !blocks.is_empty() {
+            let page = page_of(&mut blocks);
+            pages.push(page.iter().map(|dated| dated.block.first.offset.0).collect::<Vec<_>>());
+        }
+        assert_eq!(pages, [vec![0, 1], vec![2], vec![3], vec![4], vec![5], vec![6]]);
+    }
 }

@@ -250,30 +250,33 @@ impl ResolvedStore {
         Ok((workspace, Some(ReceivedBlock { first, header, payload, record: None })))
     }
 
-    /// Resolved blocks committed since a time, oldest first, after a key: for the rebuild of claims.
+    /// Resolved blocks of a partition that were committed since a time, oldest first, after a position: for the rebuild of
+    /// claims. Days that ended before that time are not looked at.
     ///
     /// # Errors
     /// The database or corrupt bytes.
-    pub async fn page_since(
+    pub async fn blocks_since(
         &self,
+        workspace: WorkspaceId,
+        partition: Partition,
         since: jiff::Timestamp,
-        after: Option<(i64, Position)>,
+        after: Option<Position>,
         limit: i64,
     ) -> Result<Vec<DatedBlock>, StoreError> {
         let what = attempting("read the resolved journal for a rebuild");
-        let (workspace, at) = after.unwrap_or((i64::MIN, Position::new(0, 0, 0)));
         let rows = sqlx::query(
             "select workspace_id, partition, generation, base_offset, header, payload, payload_record, resolved_at
              from delivery.resolved
-             where resolved_at >= $1 and (workspace_id, partition, generation, base_offset) > ($2, $3, $4, $5)
+             where workspace_id = $1 and partition = $2 and (generation, base_offset) > ($3, $4)
+               and resolved_on >= ($5 at time zone 'utc')::date and resolved_at >= $5
                and (payload is not null or payload_record is not null)
-             order by workspace_id, partition, generation, base_offset limit $6",
+             order by generation, base_offset limit $6",
         )
+        .bind(workspace.0)
+        .bind(partition.0.cast_signed())
+        .bind(after.map_or(0, |at| at.generation.0.cast_signed()))
+        .bind(after.map_or(-1, |at| at.offset.0.cast_signed()))
         .bind(jiff_sqlx::Timestamp::from(since))
-        .bind(workspace)
-        .bind(if after.is_some() { at.partition.0.cast_signed() } else { -1 })
-        .bind(at.generation.0.cast_signed())
-        .bind(at.offset.0.cast_signed())
         .bind(limit)
         .fetch_all(&self.pool)
         .await

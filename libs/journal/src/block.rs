@@ -10,8 +10,12 @@ use tracklayer_ids::SourceId;
 
 use crate::error::BlockError;
 
-/// Feature level that this code writes.
-pub const FEATURE_LEVEL: u32 = 1;
+/// Highest feature level that this code reads.
+pub const FEATURE_LEVEL: u32 = COMMERCE_LEVEL;
+/// Level of a block whose events know what commerce key was claimed: who overlooks it sends the event under another id.
+pub const COMMERCE_LEVEL: u32 = 2;
+/// Level of a block that needs no other.
+const FIRST_LEVEL: u32 = 1;
 /// Codec numbers of the header.
 const CODEC_ZSTD: u32 = 1;
 /// Level 1 is within a few per cent of level 3 on events and three times as fast.
@@ -87,9 +91,15 @@ pub struct BlockBuilder {
     plain: Vec<u8>,
     count: u32,
     counts: Vec<SourceMinuteCount>,
+    level: u32,
 }
 
 impl BlockBuilder {
+    /// Says that what is inside needs a reader of this feature level; the block gets no higher level than it needs.
+    pub fn need_level(&mut self, level: u32) {
+        self.level = self.level.max(level);
+    }
+
     /// Adds one event.
     pub fn push(&mut self, source: SourceId, minute: i64, event: &[u8]) {
         prost::encoding::encode_varint(event.len() as u64, &mut self.plain);
@@ -127,7 +137,7 @@ impl BlockBuilder {
     pub fn finish(self) -> Result<Block, BlockError> {
         let payload = zstd::bulk::compress(&self.plain, ZSTD_LEVEL).map_err(|_| BlockError::Compression)?;
         let header = BlockHeader {
-            feature_level: FEATURE_LEVEL,
+            feature_level: self.level.max(FIRST_LEVEL),
             codec: CODEC_ZSTD,
             key_id: 0,
             crc32: crc32fast::hash(&payload),
@@ -223,7 +233,18 @@ mod tests {
     fn a_block_of_a_newer_writer_is_refused_not_misread() {
         let header = BlockHeader { feature_level: FEATURE_LEVEL + 1, ..sample().header };
         let refused = BlockHeader::read(&header.encode_to_vec());
-        assert_eq!(refused, Err(BlockError::FeatureLevel { needed: 2, supported: 1 }));
+        assert_eq!(refused, Err(BlockError::FeatureLevel { needed: 3, supported: 2 }));
+    }
+
+    #[test]
+    fn a_block_needs_no_newer_reader_than_what_is_in_it() {
+        assert_eq!(sample().header.feature_level, 1);
+        let mut builder = BlockBuilder::default();
+        builder.need_level(COMMERCE_LEVEL);
+        builder.need_level(1);
+        builder.push(SourceId(1), 10, b"event");
+        let block = builder.finish().unwrap();
+        assert_eq!(BlockHeader::read(&block.header_bytes).unwrap().feature_level, COMMERCE_LEVEL);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod received;
 mod retention;
 
 pub use appender::{Appender, AppenderSettings};
-pub use block::{Block, BlockBuilder, BlockHeader, SourceMinuteCount};
+pub use block::{Block, BlockBuilder, BlockHeader, COMMERCE_LEVEL, FEATURE_LEVEL, SourceMinuteCount};
 pub use error::{AppendError, BlockError, JournalError};
 pub use journal::{EachHeader, Head, Journal, Kind, Most, NewBlock, Place, Record, RecordAt, ResolvedLog};
 pub use postgres::PostgresJournal;

@@ -166,6 +166,13 @@ impl Memory {
         self
     }
 
+    /// With no event claiming a second key any more; what has claimed one is remembered as before.
+    #[must_use]
+    pub fn without_orders(mut self) -> Self {
+        self.claim_orders.clear();
+        self
+    }
+
     /// Whether commerce events of a source claim a second key.
     #[must_use]
     pub fn claims_orders(&self, workspace: WorkspaceId, source: SourceId) -> bool {

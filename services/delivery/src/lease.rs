@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
+use tracklayer_journal::FEATURE_LEVEL;
 use uuid::Uuid;
 
 use crate::store::StoreError;
@@ -106,6 +107,23 @@ impl Lease {
     }
 }
 
+/// The least feature level of all live processes: nothing is written that one of them cannot read. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct FleetLevel(Arc<AtomicU32>);
+
+impl FleetLevel {
+    /// The level; 0: not known yet.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says what it is.
+    pub fn set(&self, level: u32) {
+        self.0.store(level, Ordering::Release);
+    }
+}
+
 /// Keeps this process's leases. Whoever runs their tasks says with [`Self::ended`] which of these have ended.
 pub struct LeaseKeeper {
     store: LeaseStore,
@@ -119,6 +137,7 @@ pub struct LeaseKeeper {
     /// Given up to others, until when.
     avoided: BTreeMap<Duty, Instant>,
     members: usize,
+    fleet: FleetLevel,
 }
 
 /// What one round of the keeper changed.
@@ -141,7 +160,14 @@ impl LeaseKeeper {
             taken_away: BTreeSet::new(),
             avoided: BTreeMap::new(),
             members: 1,
+            fleet: FleetLevel::default(),
         }
+    }
+
+    /// What all live processes can read, as of the last round.
+    #[must_use]
+    pub fn fleet(&self) -> FleetLevel {
+        self.fleet.clone()
     }
 
     /// This process's name among the members.
@@ -161,7 +187,9 @@ impl LeaseKeeper {
     /// # Errors
     /// The database. Leases then run out by themselves: `surely_held_for` turns false in time.
     pub async fn round(&mut self, wanted: &BTreeSet<Duty>) -> Result<LeaseChanges, StoreError> {
-        self.members = self.store.announce(self.process, self.ttl).await?.max(1);
+        let members = self.store.announce(self.process, FEATURE_LEVEL, self.ttl).await?;
+        self.members = members.count;
+        self.fleet.set(members.level);
         self.renew().await?;
         let unwanted: Vec<Duty> = self
             .held

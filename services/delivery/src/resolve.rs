@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
-    Block, BlockBuilder, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
+    Block, BlockBuilder, COMMERCE_LEVEL, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
 };
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -22,7 +22,7 @@ use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::dedup::{Claimed, Dedup, DedupError, Memory, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
-use crate::lease::Lease;
+use crate::lease::{FleetLevel, Lease};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::progress::Progress;
 use crate::retention::{self, Trim};
@@ -74,6 +74,8 @@ pub struct Resolver {
     pub cursors: CursorStore,
     /// Claims.
     pub dedup: Dedup,
+    /// What all processes can read.
+    pub fleet: FleetLevel,
     /// Identity and consent.
     pub clients: Clients,
     /// Sources and workspaces.
@@ -326,6 +328,9 @@ impl Resolver {
             for (event, bytes) in events.iter().zip(encoded).take(taken) {
                 let minute = event.received_at.as_ref().map_or(0, |t| t.seconds.div_euclid(60));
                 builder.push(SourceId(event.source_id), minute, bytes);
+                if !event.commerce_key.is_empty() {
+                    builder.need_level(COMMERCE_LEVEL);
+                }
             }
             let block =
                 builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
@@ -399,6 +404,8 @@ impl Resolver {
             .filter_map(|(index, r)| Some((index, r.event.as_ref().ok()?, r.position)))
             .collect();
         let memory = Memory::of_config(snapshot);
+        // An older resolver would stop at such a claim, and an older lane send the event under another id.
+        let memory = if self.fleet.get() < COMMERCE_LEVEL { memory.without_orders() } else { memory };
         let (wanted, commerce_keys): (Vec<_>, Vec<_>) =
             good.iter().map(|(_, event, position)| Wanted::by(&memory, workspace, event, *position)).unzip();
         let asked: Vec<Asked<'_>> =

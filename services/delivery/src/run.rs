@@ -127,11 +127,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
     let narrowing = NarrowingTail::new(clients.consent.clone());
+    let ttl = Duration::from_millis(config.lease_ms);
+    let keeper = LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl);
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),
         cursors: cursors.clone(),
         dedup,
+        fleet: keeper.fleet(),
         clients: clients.clone(),
         config: watch.clone(),
         connections: connections.clone(),
@@ -191,9 +194,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         shutdown.clone(),
     ));
 
-    let ttl = Duration::from_millis(config.lease_ms);
     let supervisor = Supervisor::new(
-        LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl),
+        keeper,
         ttl,
         CursorStore::beside(lease_pool, config.journal),
         watch.clone(),

@@ -10,7 +10,7 @@ use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::BlockBuilder;
+use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL};
 use tracklayer_testkit::{TestDatabase, eventually};
 
 const TTL: Duration = Duration::from_secs(20);
@@ -169,4 +169,26 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     lock.rollback().await.unwrap();
     commit.await.unwrap().unwrap();
     assert_eq!(successor.round(&duties(1)).await.unwrap().taken.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_written_is_what_the_oldest_that_may_still_read_can() {
+    let database = database().await;
+    let mut keeper = LeaseKeeper::new(LeaseStore::new(database.pool.clone()), TTL);
+    let fleet = keeper.fleet();
+    assert_eq!(fleet.get(), 0, "nobody was seen yet");
+    keeper.round(&duties(1)).await.unwrap();
+    assert_eq!(fleet.get(), FEATURE_LEVEL);
+
+    // As a process announces itself that knows of no levels.
+    let run = async |sql: &'static str| sqlx::query(sql).execute(&database.pool).await.unwrap();
+    run("insert into delivery.member (process, seen_at) values (gen_random_uuid(), now())").await;
+    keeper.round(&duties(1)).await.unwrap();
+    assert_eq!((fleet.get(), keeper.members()), (1, 2));
+    run("update delivery.member set seen_at = now() - interval '40 seconds' where feature_level = 1").await;
+    keeper.round(&duties(1)).await.unwrap();
+    assert_eq!((fleet.get(), keeper.members()), (1, 1), "it may be paused, and have a lane's range in hand");
+    run("update delivery.member set seen_at = now() - interval '61 seconds' where feature_level = 1").await;
+    keeper.round(&duties(1)).await.unwrap();
+    assert_eq!(fleet.get(), FEATURE_LEVEL);
 }

@@ -17,7 +17,7 @@ use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{Block, BlockBuilder, Journal as _, JournalError, PostgresJournal};
+use tracklayer_journal::{Block, BlockBuilder, FEATURE_LEVEL, Journal as _, JournalError, PostgresJournal};
 use tracklayer_proto::control::v1::{ConnectionConfig, WatchConfigResponse, WorkspaceConfig};
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_testkit::{TestDatabase, eventually};
@@ -357,6 +357,22 @@ async fn a_rebuild_reads_a_partition_at_a_time_and_no_day_that_is_too_old() {
     assert_eq!(page(None, 2).await, [at(2), at(4)]);
     assert_eq!(page(Some(at(4)), 2).await, [at(6)]);
     assert!(page(Some(at(6)), 2).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_a_newer_writer_is_told_from_one_that_is_broken() {
+    let world = World::new().await;
+    world.resolve(0, 0, 2).await;
+    let mut header = block(2).header;
+    header.feature_level = FEATURE_LEVEL + 1;
+    sqlx::query("update delivery.resolved set header = $1")
+        .bind(header.encode_to_vec())
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let resolved = ResolvedStore::new(world.database.pool.clone());
+    let read = resolved.read(WORKSPACE, Position::new(1, 0, 0), 1).await;
+    assert!(matches!(read, Err(StoreError::Newer { .. })), "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

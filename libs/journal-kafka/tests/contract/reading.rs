@@ -119,7 +119,7 @@ pub async fn what_stands_before_a_block_of_a_newer_writer_is_read_and_the_block_
     let journal = stage.journal();
     append(&journal, 0, "old", 3).await;
     let mut newer = block(["new"]);
-    newer.header.feature_level += 1;
+    newer.header.feature_level = tracklayer_journal::FEATURE_LEVEL + 1;
     newer.header_bytes = prost::Message::encode_to_vec(&newer.header);
     stage.put(0, &newer).await;
     append(&journal, 0, "behind", 1).await;

@@ -201,7 +201,12 @@ impl Lane {
                 }
                 // It is to end; that is no hold.
                 Err(LaneError::LeaseUnsure) if self.lease.lost().is_cancelled() => break,
-                Err(error) => self.held(&error).await,
+                Err(error) => {
+                    if let LaneError::Store(StoreError::Newer { .. }) = error {
+                        self.lease.give_up_to_others();
+                    }
+                    self.held(&error).await
+                }
             };
             let idle = self.holds == 0;
             tokio::select! {

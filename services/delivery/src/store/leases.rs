@@ -15,6 +15,15 @@ pub struct LeaseStore {
     pool: PgPool,
 }
 
+/// Who takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Members {
+    /// Processes that live, the asking one included.
+    pub count: usize,
+    /// The least feature level of all that may still read.
+    pub level: u32,
+}
+
 type Columns = (Vec<i64>, Vec<i64>, Vec<i32>);
 
 fn columns<'a>(duties: impl Iterator<Item = &'a Duty>) -> Columns {
@@ -42,26 +51,31 @@ impl LeaseStore {
         Self { pool }
     }
 
-    /// Says that the process lives, forgets those that do not, and counts the members.
+    /// Says that the process lives and what it can read, forgets those that do not live, and counts the members.
     ///
     /// # Errors
     /// The database.
-    pub async fn announce(&self, process: Uuid, ttl: Duration) -> Result<usize, StoreError> {
-        let (members,): (i64,) = sqlx::query_as(
+    pub async fn announce(&self, process: Uuid, level: u32, ttl: Duration) -> Result<Members, StoreError> {
+        let (others, least): (i64, Option<i32>) = sqlx::query_as(
             "with gone as (
                  delete from delivery.member where process <> $1 and seen_at < now() - 3 * $2::interval
              ), me as (
-                 insert into delivery.member (process, seen_at) values ($1, now())
+                 insert into delivery.member (process, seen_at, feature_level) values ($1, now(), $3)
                  on conflict (process) do update set seen_at = now()
              )
-             select 1 + count(*) from delivery.member where process <> $1 and seen_at >= now() - $2::interval",
+             select count(*) filter (where seen_at >= now() - $2::interval), min(feature_level)
+             from delivery.member where process <> $1 and seen_at >= now() - 3 * $2::interval",
         )
         .bind(process)
         .bind(ttl)
+        .bind(level.cast_signed())
         .fetch_one(&self.pool)
         .await
         .map_err(attempting("announce the process"))?;
-        Ok(usize::try_from(members).unwrap_or(1))
+        Ok(Members {
+            count: usize::try_from(others).unwrap_or(0) + 1,
+            level: least.map_or(level, |least| level.min(least.cast_unsigned())),
+        })
     }
 
     /// Ends the membership.

@@ -47,6 +47,14 @@ pub enum StoreError {
     /// The rows are those of another journal than this process has.
     #[error("this was written over another journal than the one that is configured")]
     OtherJournal,
+    /// A newer version wrote it.
+    #[error("the block needs feature level {needed}, this process has {supported}")]
+    Newer {
+        /// What the block asks for.
+        needed: u32,
+        /// What this code reads.
+        supported: u32,
+    },
     /// Stored bytes that are not what was written.
     #[error("stored bytes of {what} cannot be read")]
     Corrupt {

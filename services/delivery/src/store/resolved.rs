@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
-use tracklayer_journal::{Block, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
+use tracklayer_journal::{Block, BlockError, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
 
 use super::{StoreError, attempting, fence};
 use crate::lease::Lease;
@@ -231,8 +231,11 @@ impl ResolvedStore {
         );
         let first =
             Position::new(generation.cast_unsigned(), partition.cast_unsigned(), base.cast_unsigned());
-        let header = BlockHeader::read(row.try_get("header").map_err(&what)?)
-            .map_err(|_| StoreError::Corrupt { what: "a resolved header" })?;
+        let header =
+            BlockHeader::read(row.try_get("header").map_err(&what)?).map_err(|error| match error {
+                BlockError::FeatureLevel { needed, supported } => StoreError::Newer { needed, supported },
+                _ => StoreError::Corrupt { what: "a resolved header" },
+            })?;
         let kept: Option<Vec<u8>> = row.try_get("payload").map_err(&what)?;
         let record: Option<i64> = row.try_get("payload_record").map_err(&what)?;
         let payload = match (kept, record, &self.log) {

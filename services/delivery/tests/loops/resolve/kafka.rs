@@ -16,7 +16,7 @@ use tracklayer_delivery::books::Books;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
-use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, FleetLevel, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{Resolver, message_hash, read_event};
@@ -29,7 +29,7 @@ use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, Journal, Kind, PostgresJournal, Record};
+use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal, Kind, PostgresJournal, Record};
 use tracklayer_journal_kafka::topics::{Stage, topic};
 use tracklayer_journal_kafka::{KafkaJournal, KafkaSettings};
 use tracklayer_proto::event::v1::ResolvedEvent;
@@ -65,11 +65,14 @@ impl Rig {
         let resolved = ResolvedStore::over(pool.clone(), journal.resolved());
         let cursors = CursorStore::beside(pool.clone(), Kind::Kafka);
         let dedup = Dedup::new(claims, DedupGenerationStore::new(pool.clone()), resolved.clone());
+        let fleet = FleetLevel::default();
+        fleet.set(FEATURE_LEVEL);
         let resolver = Arc::new(Resolver {
             journal: Arc::clone(&journal),
             resolved: resolved.clone(),
             cursors: cursors.clone(),
             dedup: dedup.beside_a_log_that_may_change(),
+            fleet,
             clients: services.clients.clone(),
             config: config.clone(),
             connections: Connections::new(config, services.master_key.clone()),

@@ -9,6 +9,7 @@ use redis::aio::ConnectionManager;
 use tokio::task::JoinHandle;
 use tracklayer_delivery::subjects::{self, Asked};
 use tracklayer_ids::Position;
+use tracklayer_journal::COMMERCE_LEVEL;
 use tracklayer_proto::consent::v1::DestinationQuery;
 use tracklayer_proto::control::v1::{SourceConfig, WatchConfigResponse, WorkspaceConfig};
 use tracklayer_proto::event::v1::{ConsentSignals, Event, EventType, ResolvedEvent};
@@ -375,4 +376,25 @@ async fn of_all_that_tell_of_an_order_one_counts_and_nothing_that_they_brought_i
             bench.check_people(&stories).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_is_claimed_while_a_process_lives_that_could_not_read_so() {
+    let config = config();
+    let rig = Rig::configured(config.clone()).await;
+    let mut bench = Bench { redis: rig.redis().await, rig, config, ends: [0, 0] };
+    let mut seen = Vec::new();
+    for level in [COMMERCE_LEVEL - 1, COMMERCE_LEVEL] {
+        bench.rig.resolver.fleet.set(level);
+        let name = format!("level-{level}");
+        let story = Story { name, arrival: Vec::new(), partitions: 0, by_order: true, gpc: Shop };
+        let from = bench.end(0);
+        bench.round([vec![story.event(Server), story.event(Shop)], Vec::new()], Crash::Never).await;
+        let blocks = bench.rig.resolved.read(WORKSPACE, from, 16).await.unwrap();
+        let events = bench.rig.resolved_from(from).await;
+        let keys = events.iter().filter(|event| !event.commerce_key.is_empty()).count();
+        let winners = events.iter().filter(|event| event.duplicate.is_none()).count();
+        seen.push((blocks[0].header.feature_level, keys, winners));
+    }
+    assert_eq!(seen, [(1, 0, 2), (COMMERCE_LEVEL, 2, 1)]);
 }

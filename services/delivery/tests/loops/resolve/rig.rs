@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
-use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, FleetLevel, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{ReadEvent, Resolver, read_event};
@@ -21,7 +21,7 @@ use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{Partition, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, PostgresJournal};
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_testkit::{TestRedis, eventually, eventually_seen};
@@ -35,8 +35,8 @@ pub struct Rig {
     pub services: Services,
     /// Appends, as ingest does.
     pub journal: PostgresJournal,
-    resolved: ResolvedStore,
-    resolver: Arc<Resolver>,
+    pub resolved: ResolvedStore,
+    pub resolver: Arc<Resolver>,
     progress: Progress,
     redis: TestRedis,
 }
@@ -67,11 +67,14 @@ impl Rig {
         let resolved = ResolvedStore::new(pool.clone());
         let cursors = CursorStore::new(pool.clone());
         let progress = Progress::default();
+        let fleet = FleetLevel::default();
+        fleet.set(FEATURE_LEVEL);
         let resolver = Arc::new(Resolver {
             journal: PostgresJournal::new(received).into(),
             resolved: resolved.clone(),
             cursors: cursors.clone(),
             dedup: Dedup::new(claims, DedupGenerationStore::new(pool.clone()), resolved.clone()),
+            fleet,
             clients: services.clients.clone(),
             config: config.clone(),
             connections: Connections::new(config, services.master_key.clone()),

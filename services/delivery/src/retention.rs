@@ -106,13 +106,19 @@ impl DayKeeper {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            if let Err(error) = self.store.ensure_days(DAYS_AHEAD).await {
-                tracing::warn!(error = %error_chain(&error), "the days of what is resolved were not made");
-            }
+            self.make_days().await;
             let Some(snapshot) = self.config.snapshot() else { continue };
             if let Err(error) = self.give_back(&snapshot).await {
                 tracing::warn!(error = %error_chain(&error), "the journal was not trimmed");
             }
+        }
+    }
+
+    /// Makes the days to come. To be awaited once before anything is resolved: a day of which the default partition has a row
+    /// gets none of its own any more.
+    pub async fn make_days(&self) {
+        if let Err(error) = self.store.ensure_days(DAYS_AHEAD).await {
+            tracing::warn!(error = %error_chain(&error), "the days of what is resolved were not made");
         }
     }
 

@@ -186,6 +186,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         store: RetentionStore::new(pool.clone()),
         config: watch.clone(),
     };
+    days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
     let poll = tokio::spawn(progress.poll(
         journal,

@@ -246,6 +246,13 @@ async fn a_connection_that_is_no_more_holds_nothing_back_and_what_it_leaves_is_c
     let world = World::of_three_days().await;
     world.settle(REMOVED, 0, 0, 2).await;
     let before = world.books().await;
+    let held = format!(
+        "insert into delivery.lease values (1, {REMOVED}, 0, gen_random_uuid(), 1, now() + interval '1 hour')"
+    );
+    world.run(held).await;
+    world.give_back(&[7, 8]).await;
+    assert_eq!(world.kept().await, 18, "whoever holds its lane may have heard of it first");
+    world.run("update delivery.lease set expires_at = now() - interval '1 second'").await;
     world.give_back(&[7, 8]).await;
     assert_eq!(world.kept().await, 3);
     let after = world.books().await;
@@ -340,6 +347,27 @@ async fn what_is_resolved_is_kept_as_long_as_any_claim_and_until_the_lanes_are_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_to_the_default_partition_goes_like_any_day() {
+    let world = World::new().await;
+    world.append(0, 4).await;
+    for (from, days) in [(0, 10), (2, 9)] {
+        world.resolve(0, from, from + 2).await;
+        world
+            .run(format!(
+                "update delivery.resolved set resolved_on = resolved_on - {days} where base_offset = {from}"
+            ))
+            .await;
+    }
+    assert_eq!(world.number("select count(*) from delivery.resolved_default").await, 2);
+    world.settle(7, 0, 0, 3).await;
+    world.give_back(&[7]).await;
+    assert_eq!(world.resolved_kept().await, 2, "the lane stands in the middle of the second day");
+    world.settle(7, 0, 3, 4).await;
+    world.give_back(&[7]).await;
+    assert_eq!(world.resolved_kept().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_reads_a_partition_at_a_time_and_no_day_that_is_too_old() {
     let world = World::new().await;
     world.resolve(0, 0, 2).await;
@@ -424,4 +452,38 @@ async fn rows_of_before_the_days_are_kept_and_go_like_any_day() {
             .unwrap();
     assert_eq!(days, 7, "today with all before it, five more, and the default");
     assert_eq!(store.drop_settled_days(jiff::Timestamp::now(), &[]).await.unwrap(), 0, "today stays");
+
+    // Nine days later.
+    sqlx::raw_sql(
+        "do $$
+         declare
+             today date := (now() at time zone 'utc')::date;
+             was text := 'resolved_' || to_char(today, 'YYYYMMDD');
+             old text := 'resolved_' || to_char(today - 9, 'YYYYMMDD');
+         begin
+             execute format('alter table delivery.resolved detach partition delivery.%I', was);
+             execute format('alter table delivery.%I rename to %I', was, old);
+             execute format('update delivery.%I set resolved_on = resolved_on - 9', old);
+             execute format('alter table delivery.resolved attach partition delivery.%I for values from (minvalue) to (%L)',
+                            old, today - 8);
+         end $$;
+         select delivery.ensure_days(0);
+         insert into delivery.resolved (workspace_id, partition, generation, base_offset, event_count, header, payload)
+         select workspace_id, partition, generation, 3, event_count, header, payload from delivery.resolved;
+         insert into delivery.resolve_cursor values (1, 0, 1, 6)",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let since = async |days: i64| {
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(days * 24);
+        let read = resolved.blocks_since(WORKSPACE, Partition(0), since, None, 9).await.unwrap();
+        read.iter().map(|dated| dated.block.first.offset.0).collect::<Vec<_>>()
+    };
+    assert_eq!((since(31).await, since(29).await), (vec![0, 3], vec![3]), "a rebuild reads over both");
+    let now = jiff::Timestamp::now();
+    let behind = |offset| [(WORKSPACE, Position::new(1, 0, offset).into())];
+    assert_eq!(store.drop_settled_days(now, &behind(2)).await.unwrap(), 0, "one is waited for");
+    assert_eq!(store.drop_settled_days(now, &behind(3)).await.unwrap(), 1);
+    assert_eq!(since(31).await, [3]);
 }

@@ -41,8 +41,9 @@ impl RetentionStore {
     }
 
     /// For each partition of the journal in PostgreSQL the least of where resolve stands and where the lanes of these
-    /// connections do. The lane of any other connection holds nothing back: nobody will ever move it. Of a partition that
-    /// resolve has not begun it is the beginning.
+    /// connections do, and those that somebody holds, who may know of a connection that was made a moment ago. The lane of any
+    /// other connection holds nothing back: nobody will ever move it. Of a partition that resolve has not begun it is the
+    /// beginning.
     ///
     /// # Errors
     /// The database.
@@ -63,6 +64,13 @@ impl RetentionStore {
                      join delivery.lane_cursor l
                        on l.workspace_id = u.w and l.connection_id = u.c and l.partition = h.partition
                      where u.w = h.workspace_id
+                     union all
+                     select l.generation, l.next_offset
+                     from delivery.lease e
+                     join delivery.lane_cursor l
+                       on l.workspace_id = e.workspace_id and l.connection_id = e.connection_id and l.partition = e.partition
+                     where e.workspace_id = h.workspace_id and e.partition = h.partition
+                       and e.holder is not null and e.expires_at >= now()
                  ) as cursors
                  order by generation, next_offset limit 1
              ) as lowest

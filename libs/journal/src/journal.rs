@@ -156,11 +156,20 @@ pub trait Journal: Debug + Send + Sync {
     /// The store. What was not trimmed now is by a later call.
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError>;
 
-    /// Bytes that the journal takes of the database's disk, what is resolved included; none: it is not in the database.
+    /// Bytes that `received` takes of the database's disk; none: it is not in the database.
     ///
     /// # Errors
     /// The store.
     async fn stored_bytes(&self) -> Result<Option<u64>, JournalError>;
+
+    /// The oldest day, as in 2026-01-31, that readers should long be done with and are not. None, too, where days are not ours
+    /// to drop.
+    ///
+    /// # Errors
+    /// The store.
+    async fn late_day(&self) -> Result<Option<String>, JournalError> {
+        Ok(None)
+    }
 
     /// What keeps an acknowledged event from outliving a failover, in words for an operator; nothing if it does.
     ///

@@ -327,6 +327,10 @@ impl Journal for PostgresJournal {
         self.bytes_on_disk().await.map(Some)
     }
 
+    async fn late_day(&self) -> Result<Option<String>, JournalError> {
+        self.oldest_late_day().await
+    }
+
     async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {
         self.durability_weaknesses().await
     }

@@ -4,6 +4,8 @@
 //! reads blocks and dropped ranges together, and comes to the same sum before and after. The call
 //! looks again whether the counts are of everything, since an append that began before midnight may have come late.
 
+use std::time::Duration;
+
 use futures::TryStreamExt as _;
 use sqlx::PgPool;
 use tracklayer_ids::WorkspaceId;
@@ -17,7 +19,9 @@ use crate::postgres::{LOCK_NOT_AVAILABLE, PostgresJournal};
 const NOT_ALL_COUNTED: &str = "40001";
 /// How often a day is tried to be dropped between long reads, and the pause between two tries.
 const DROP_TRIES: u32 = 5;
-const DROP_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+const DROP_PAUSE: Duration = Duration::from_millis(200);
+/// After its end a day has so long to be read and dropped.
+const LATE: Duration = Duration::from_secs(3600);
 
 /// What stands in one day without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +44,7 @@ impl PostgresJournal {
     /// The database. What was dropped until then is.
     pub async fn drop_read_days(&self, behind: &[(WorkspaceId, Place)]) -> Result<usize, JournalError> {
         let mut dropped = 0;
-        for day in past_days(&self.pool).await? {
+        for day in days_before(&self.pool, Duration::ZERO).await? {
             if holds_unread(&self.pool, &day, behind).await? || !self.drop_day(&day).await? {
                 break;
             }
@@ -50,22 +54,28 @@ impl PostgresJournal {
         Ok(dropped)
     }
 
-    /// Bytes of all days with their indexes, of `received` and of what delivery has resolved of it, on PostgreSQL's disk.
+    /// Bytes of all days of `received` with their indexes on PostgreSQL's disk. A day goes when everybody has read it, so that
+    /// this is what readers have not got through; what delivery resolved stays for the time of its claims and says nothing.
     ///
     /// # Errors
     /// The database.
     pub async fn bytes_on_disk(&self) -> Result<u64, JournalError> {
         let bytes: i64 = sqlx::query_scalar(
-            "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint from (
-                 select relid from pg_partition_tree('journal.received')
-                 union all
-                 select relid from pg_partition_tree(to_regclass('delivery.resolved'))
-             ) as days",
+            "select coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+             from pg_partition_tree('journal.received')",
         )
         .fetch_one(&self.pool)
         .await
         .map_err(|source| JournalError::Database { what: "see how large the journal is", source })?;
         Ok(bytes.cast_unsigned())
+    }
+
+    /// The oldest day that is still kept though it ended more than an hour ago: where readers keep up, it is gone by then.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn oldest_late_day(&self) -> Result<Option<String>, JournalError> {
+        Ok(days_before(&self.pool, LATE).await?.into_iter().next())
     }
 
     /// `false`: not now.
@@ -98,8 +108,8 @@ impl PostgresJournal {
     }
 }
 
-/// Days before today of which something is kept, the oldest first.
-async fn past_days(pool: &PgPool) -> Result<Vec<String>, JournalError> {
+/// Days that ended so long ago of which something is kept, the oldest first.
+async fn days_before(pool: &PgPool, ago: Duration) -> Result<Vec<String>, JournalError> {
     sqlx::query_scalar(
         "select day::text from (
              select to_date(substr(c.relname, 10), 'YYYYMMDD') as day
@@ -107,8 +117,9 @@ async fn past_days(pool: &PgPool) -> Result<Vec<String>, JournalError> {
              where i.inhparent = 'journal.received'::regclass and c.relname ~ '^received_[0-9]{8}$'
              union select appended_on from only journal.received_default
          ) as days
-         where day < (now() at time zone 'utc')::date order by day",
+         where day < ((now() - make_interval(secs => $1)) at time zone 'utc')::date order by day",
     )
+    .bind(ago.as_secs_f64())
     .fetch_all(pool)
     .await
     .map_err(|source| JournalError::Database { what: "look for past days of the journal", source })

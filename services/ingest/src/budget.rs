@@ -1,8 +1,9 @@
-//! The disk budget: how large the journal may become. What is read of it needs room for what delivery makes of it, so that a
-//! full journal can always drain; a disk that is full to its end can not.
+//! The disk budget: how large a backlog in the journal may become. What is read of it needs room for what delivery makes of it,
+//! so that a full journal can always drain; a disk that is full to its end can not.
 //!
-//! What it takes is looked at every few seconds, not for each request. Above the budget senders are told to come back until it
-//! takes a tenth less.
+//! Size alone does not tell a backlog from a busy day, which is kept until it is over. So senders are told to come back while
+//! the journal takes more than its budget and a day is kept that readers should long be done with; until it takes a tenth less,
+//! or that day is read. Both are looked at every few seconds, not for each request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracklayer_config::ByteSize;
-use tracklayer_journal::Journal;
+use tracklayer_journal::{Journal, JournalError};
 
 use crate::error::IngestError;
 use crate::metrics;
@@ -45,12 +46,12 @@ impl Budget {
         Ok(())
     }
 
-    /// What the journal takes at the moment.
-    pub fn measured(&self, bytes: u64) {
+    /// What the journal takes at the moment, and the oldest day that readers should be done with and are not.
+    pub fn measured(&self, bytes: u64, late_day: Option<&str>) {
         let most = self.most.get();
         let was_full = self.full.load(Ordering::Relaxed);
-        let full = most > 0 && bytes > if was_full { lower_mark(most) } else { most };
-        metrics::journal_measured(bytes, full);
+        let full = most > 0 && late_day.is_some() && bytes > if was_full { lower_mark(most) } else { most };
+        metrics::journal_measured(bytes, late_day.is_some(), full);
         if full == was_full {
             return;
         }
@@ -59,12 +60,23 @@ impl Budget {
             tracing::error!(
                 bytes,
                 budget = most,
-                "the journal takes more than its budget (`journal_budget`): events are refused until days of it are read and \
-                 given back, see `tracklayer journal lag`"
+                late_day,
+                "readers are behind and the journal takes more than its budget (`journal_budget`): events are refused until \
+                 the oldest days of it are read and given back; `tracklayer journal lag` says who is behind"
             );
         } else {
             tracing::info!(bytes, budget = most, "the journal has room again: events are accepted");
         }
+    }
+
+    /// Looks once. `false`: the journal's room is not ours to measure.
+    ///
+    /// # Errors
+    /// The store; what was known goes on to hold.
+    pub async fn look(&self, journal: &dyn Journal) -> Result<bool, JournalError> {
+        let Some(bytes) = journal.stored_bytes().await? else { return Ok(false) };
+        self.measured(bytes, journal.late_day().await?.as_deref());
+        Ok(true)
     }
 
     /// Looks until `shutdown`. Where the journal's room is not ours to measure, it ends at once.
@@ -77,12 +89,9 @@ impl Budget {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            match journal.stored_bytes().await {
-                Ok(None) => return,
-                Ok(Some(bytes)) => {
-                    failing = false;
-                    self.measured(bytes);
-                }
+            match self.look(journal.as_ref()).await {
+                Ok(false) => return,
+                Ok(true) => failing = false,
                 // Told once. What was known goes on to hold: a database that is away takes nothing anyway.
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     let error = &error as &dyn std::error::Error;
@@ -107,7 +116,7 @@ mod tests {
     fn a_full_journal_is_full_until_it_is_a_tenth_smaller() {
         let budget = Budget::new(ByteSize(1_000));
         let after = |bytes| {
-            budget.measured(bytes);
+            budget.measured(bytes, Some("2020-01-01"));
             budget.admit().is_ok()
         };
         let measured = [950, 1_000, 1_001, 990, 901, 900, 1_000];
@@ -115,9 +124,20 @@ mod tests {
     }
 
     #[test]
+    fn what_readers_keep_up_with_is_never_too_much() {
+        let budget = Budget::new(ByteSize(1_000));
+        budget.measured(u64::MAX, None);
+        assert!(budget.admit().is_ok());
+        budget.measured(1_001, Some("2020-01-01"));
+        assert!(budget.admit().is_err());
+        budget.measured(u64::MAX, None);
+        assert!(budget.admit().is_ok());
+    }
+
+    #[test]
     fn without_a_budget_there_is_always_room() {
         let budget = Budget::new(ByteSize(0));
-        budget.measured(u64::MAX);
+        budget.measured(u64::MAX, Some("2020-01-01"));
         assert!(budget.admit().is_ok());
     }
 }

@@ -24,9 +24,9 @@ pub struct Config {
     /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
     #[serde(default = "default_kafka_replication")]
     pub kafka_replication: u32,
-    /// How large the journal may become, `received` and `resolved` together: a size such as "64GiB"; 0: no limit. Above it
-    /// senders are told to come back until it is a tenth smaller. Leave as much again on the disk for what delivery writes.
-    /// Only for `postgres`.
+    /// How large `received` may become while readers are late with a day of it (it ended over an hour ago and is not read to its
+    /// end): a size such as "64GiB"; 0: no limit. Above it senders are told to come back until it is a tenth smaller or the
+    /// late days are read. What is kept for claims does not count. Only for `postgres`.
     #[serde(default = "default_journal_budget")]
     pub journal_budget: ByteSize,
     /// Redis, `redis://host:port`, for the look at claims. Absent: no look, repeats are stored and found later.

@@ -63,7 +63,11 @@ pub fn describe() {
         "tracklayer_ingest_look_failures_total",
         "looks at the dedup store that gave no answer in time"
     );
-    describe_gauge!("tracklayer_ingest_journal_bytes", "what the journal takes of the database's disk");
+    describe_gauge!("tracklayer_ingest_journal_bytes", "what `received` takes of the database's disk");
+    describe_gauge!(
+        "tracklayer_ingest_journal_late",
+        "1 while a day of `received` is kept that ended over an hour ago"
+    );
     describe_gauge!(
         "tracklayer_ingest_journal_full",
         "1 while events are refused because of the journal's budget"
@@ -101,9 +105,10 @@ pub fn answered(wire: Wire, outcomes: &[Outcome], took: Duration) {
     histogram!("tracklayer_ingest_ack_seconds", "wire" => wire.as_str()).record(took.as_secs_f64());
 }
 
-/// What the journal takes, and whether that is too much.
-pub fn journal_measured(bytes: u64, full: bool) {
+/// What the journal takes, whether readers are late with a day of it, and whether that is too much.
+pub fn journal_measured(bytes: u64, late: bool, full: bool) {
     gauge!("tracklayer_ingest_journal_bytes").set(bytes as f64);
+    gauge!("tracklayer_ingest_journal_late").set(if late { 1.0 } else { 0.0 });
     gauge!("tracklayer_ingest_journal_full").set(if full { 1.0 } else { 0.0 });
 }
 

@@ -166,11 +166,11 @@ async fn overload_is_resource_exhausted_with_retry_info_and_no_configuration_is_
 async fn a_full_journal_is_resource_exhausted_with_retry_info_until_there_is_room() {
     let bench = Bench::with(Choices { journal_budget: 1_000, ..Choices::default() }).await;
     let mut client = client(&bench, &bench.stop).await;
-    bench.ingest.budget.measured(1_001);
+    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
     let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
-    bench.ingest.budget.measured(900);
+    bench.ingest.budget.measured(900, Some("2020-01-01"));
     client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap();
 }
 

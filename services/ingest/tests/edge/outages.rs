@@ -77,6 +77,33 @@ async fn a_journal_over_its_budget_is_429_with_retry_after_until_days_of_it_are_
 }
 
 #[tokio::test]
+async fn what_is_kept_on_purpose_makes_nobody_come_back() {
+    let bench = Bench::with(Choices { journal_budget: 2_000_000, ..Choices::default() }).await;
+    let journal = PostgresJournal::new(bench.database.pool.clone());
+    // Today's day is kept until it is over, and what is resolved as long as its claims.
+    let kept = "create schema delivery;
+                create table delivery.resolved (payload bytea, day date default now()) partition by range (day);
+                create table delivery.resolved_default partition of delivery.resolved default;
+                alter table delivery.resolved_default alter column payload set storage external;
+                insert into delivery.resolved (payload) values (convert_to(repeat('x', 2500000), 'utf8'));
+                insert into journal.received
+                values (1, 0, 1, 0, 1, default, default, '', convert_to(repeat('x', 2500000), 'utf8'))";
+    sqlx::raw_sql(kept).execute(&bench.database.pool).await.unwrap();
+    assert!(bench.ingest.budget.look(&journal).await.unwrap());
+    bench.ingest.budget.admit().unwrap();
+    // A late day of less than the budget: what is resolved does not count towards it.
+    let late = "delete from journal.received;
+                create table journal.received_20200101 partition of journal.received
+                    for values from ('2020-01-01') to ('2020-01-02');
+                vacuum full journal.received";
+    for statement in late.split(';') {
+        sqlx::query(statement).execute(&bench.database.pool).await.unwrap();
+    }
+    assert!(bench.ingest.budget.look(&journal).await.unwrap());
+    bench.ingest.budget.admit().unwrap();
+}
+
+#[tokio::test]
 async fn requests_of_an_unknown_source_leave_room_for_a_known_one() {
     let bench = Bench::with(Choices { in_flight_requests: 10, ..Choices::default() }).await;
     let mut never_ending = Vec::new();

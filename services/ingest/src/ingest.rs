@@ -81,7 +81,6 @@ impl Ingest {
         arrival: &Arrival<'_>,
         incoming: Vec<Incoming>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        self.budget.admit()?;
         self.rate.take(source.id, incoming.len(), arrival.started)?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(incoming.len());
         let mut events: Vec<(usize, Box<Event>)> = Vec::with_capacity(incoming.len());
@@ -96,6 +95,8 @@ impl Ingest {
 
         let borrowed: Vec<&Event> = events.iter().map(|(_, event)| event.as_ref()).collect();
         self.narrowing.record(source, &borrowed).await?;
+        // Only now: whoever opts out is heard though the journal has no room for the event that says so.
+        self.budget.admit()?;
         let repeats = match &self.look {
             Some(look) if !borrowed.is_empty() => look.known_repeats(source.workspace, &borrowed).await,
             _ => vec![false; borrowed.len()],

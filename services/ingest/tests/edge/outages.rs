@@ -104,6 +104,17 @@ async fn what_is_kept_on_purpose_makes_nobody_come_back() {
 }
 
 #[tokio::test]
+async fn an_opt_out_is_recorded_though_the_journal_is_full() {
+    let bench = Bench::with(Choices { journal_budget: 1_000, ..Choices::default() }).await;
+    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
+    let narrowing = post("/v1/t", track("narrowing").to_string()).with("sec-gpc", "1");
+    let refused = bench.send(narrowing.body_is_done()).await;
+    assert_eq!(refused.refusal(), (429, "journal_full".to_owned()));
+    assert_eq!(bench.recorded().len(), 1);
+    assert!(bench.stored_ids().await.is_empty());
+}
+
+#[tokio::test]
 async fn requests_of_an_unknown_source_leave_room_for_a_known_one() {
     let bench = Bench::with(Choices { in_flight_requests: 10, ..Choices::default() }).await;
     let mut never_ending = Vec::new();

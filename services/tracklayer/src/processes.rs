@@ -83,10 +83,11 @@ impl Processes {
         Ok(())
     }
 
-    /// Resident memory of each running role, bytes; Linux only.
+    /// The most memory that each running role has ever had resident, bytes; Linux only.
     #[must_use]
-    pub fn resident_bytes(&self) -> BTreeMap<&'static str, u64> {
-        self.children.iter().filter_map(|(name, child)| Some((*name, resident_bytes(child.id()?)?))).collect()
+    pub fn peak_resident_bytes(&self) -> BTreeMap<&'static str, u64> {
+        let peak = |child: &Child| status_bytes(child.id()?, "VmHWM:");
+        self.children.iter().filter_map(|(name, child)| Some((*name, peak(child)?))).collect()
     }
 
     /// Processor time that each running role has used so far, seconds; Linux only.
@@ -111,11 +112,10 @@ impl Processes {
     }
 }
 
-/// Resident memory of a process.
-#[must_use]
-pub fn resident_bytes(pid: u32) -> Option<u64> {
+/// A size that Linux tells of a process. Source: Linux, proc(5), `status`; 2025-11.
+fn status_bytes(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1_024)
 }

@@ -49,6 +49,48 @@ pub async fn copy_rows(database_url: &str, events: &[String], length: Duration) 
     Ok(rate)
 }
 
+/// Rows a second of what a queue of rows does: one row per event by `unnest` of an array of bytes, batches of 500, four connections,
+/// each batch its own durable transaction.
+///
+/// # Errors
+/// The database.
+pub async fn insert_rows(database_url: &str, events: &[String], length: Duration) -> anyhow::Result<f64> {
+    let pool = tracklayer_postgres::connect(&Secret::new(database_url.to_owned()), 5).await?;
+    sqlx::query("drop table if exists public.bench_rows").execute(&pool).await?;
+    sqlx::query("create table public.bench_rows (id bigint generated always as identity primary key, body bytea not null)")
+        .execute(&pool)
+        .await?;
+    let batches: Arc<Vec<Vec<Vec<u8>>>> =
+        Arc::new(events.chunks(500).map(|c| c.iter().map(|e| e.as_bytes().to_vec()).collect()).collect());
+    let started = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4usize {
+        let (pool, batches) = (pool.clone(), Arc::clone(&batches));
+        writers.spawn(async move {
+            let mut rows = 0u64;
+            let mut connection = pool.acquire().await?;
+            for batch in batches.iter().cycle().skip(writer * 7) {
+                if started.elapsed() > length {
+                    break;
+                }
+                let inserted = sqlx::query("insert into public.bench_rows (body) select unnest($1::bytea[])")
+                    .bind(batch)
+                    .execute(&mut *connection)
+                    .await?;
+                rows += inserted.rows_affected();
+            }
+            anyhow::Ok(rows)
+        });
+    }
+    let mut rows = 0;
+    while let Some(done) = writers.join_next().await {
+        rows += done??;
+    }
+    let rate = rows as f64 / started.elapsed().as_secs_f64();
+    sqlx::query("drop table public.bench_rows").execute(&pool).await?;
+    Ok(rate)
+}
+
 /// PostgreSQL's binary COPY format: a signature, then per row a field count, a length and the bytes, then -1.
 fn copy_batch(events: &[String]) -> Vec<u8> {
     let mut bytes = b"PGCOPY\n\xff\r\n\0".to_vec();

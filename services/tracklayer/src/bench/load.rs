@@ -1,4 +1,4 @@
-//! The load: gRPC streams with a window of unacknowledged batches, and HTTP connections with keep-alive.
+//! The load that takes what it gets: gRPC streams with a window of unacknowledged batches, and HTTP connections with keep-alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,24 +23,15 @@ const STREAMS: usize = 3;
 /// Batches on a stream without an ack.
 const WINDOW: usize = 6;
 /// HTTP connections.
-const CONNECTIONS: usize = 32;
+pub const CONNECTIONS: usize = 32;
 /// The source that sends: its place is California, so that every platform may be sent to.
 const SOURCE: &str = "shop-server";
 
 /// Ids never repeat within one run of the bench.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// Speed and latency of requests.
-pub struct HttpFigures {
-    /// Durable events a second.
-    pub per_second: f64,
-    /// Half of the acks came within.
-    pub p50_ms: f64,
-    /// 99 of 100 acks came within.
-    pub p99_ms: f64,
-}
-
-fn write_key(running: &Running) -> anyhow::Result<String> {
+/// The key of the source that sends.
+pub fn write_key(running: &Running) -> anyhow::Result<String> {
     running.addresses.write_keys.get(SOURCE).cloned().with_context(|| format!("no source `{SOURCE}`"))
 }
 
@@ -49,13 +40,19 @@ fn now() -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() }
 }
 
-fn parsed(events: &[String]) -> anyhow::Result<Vec<PublishEvent>> {
+/// The events as a gRPC client has them.
+pub fn parsed(events: &[String]) -> anyhow::Result<Vec<PublishEvent>> {
     let stamp = now();
     events.iter().map(|text| Ok(publish_event(&serde_json::from_str::<Value>(text)?, stamp))).collect()
 }
 
 /// A batch whose events have ids of their own; with `new_visitors` each also comes from somebody new.
-fn fresh_batch(templates: &[PublishEvent], from: usize, size: usize, new_visitors: bool) -> PublishRequest {
+pub fn fresh_batch(
+    templates: &[PublishEvent],
+    from: usize,
+    size: usize,
+    new_visitors: bool,
+) -> PublishRequest {
     let stamp = now();
     let events = (0..size)
         .map(|i| {
@@ -93,6 +90,24 @@ pub async fn grpc_stream(running: &Running, events: &[String], length: Duration)
     Ok(acknowledged as f64 / started.elapsed().as_secs_f64())
 }
 
+/// A client with windows for whole batches.
+pub async fn stream_client(address: &str) -> anyhow::Result<IngestServiceClient<tonic::transport::Channel>> {
+    let channel = tonic::transport::Endpoint::new(address.to_owned())?
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(8 * 1024 * 1024)
+        .connect()
+        .await?;
+    Ok(IngestServiceClient::new(channel))
+}
+
+/// A call that shows its write key.
+pub fn with_key<T>(message: T, key: &str) -> anyhow::Result<tonic::Request<T>> {
+    let mut request = tonic::Request::new(message);
+    let bearer: MetadataValue<_> = format!("Bearer {key}").parse()?;
+    request.metadata_mut().insert("authorization", bearer);
+    Ok(request)
+}
+
 async fn one_stream(
     address: &str,
     key: &str,
@@ -101,16 +116,9 @@ async fn one_stream(
     started: Instant,
     length: Duration,
 ) -> anyhow::Result<u64> {
-    let channel = tonic::transport::Endpoint::new(address.to_owned())?
-        .initial_stream_window_size(4 * 1024 * 1024)
-        .initial_connection_window_size(8 * 1024 * 1024)
-        .connect()
-        .await?;
     let (sender, receiver) = tokio::sync::mpsc::channel(WINDOW);
-    let mut request = tonic::Request::new(ReceiverStream::new(receiver));
-    let bearer: MetadataValue<_> = format!("Bearer {key}").parse()?;
-    request.metadata_mut().insert("authorization", bearer);
-    let mut client = IngestServiceClient::new(channel);
+    let request = with_key(ReceiverStream::new(receiver), key)?;
+    let mut client = stream_client(address).await?;
     // The first batch has to be on its way before the server answers with its headers.
     let mut sequence = 0u64;
     let mut from = stream * 1_000;
@@ -157,11 +165,7 @@ async fn one_stream(
 ///
 /// # Errors
 /// Ingest refused for good.
-pub async fn http_batches(
-    running: &Running,
-    events: &[String],
-    length: Duration,
-) -> anyhow::Result<HttpFigures> {
+pub async fn http_batches(running: &Running, events: &[String], length: Duration) -> anyhow::Result<f64> {
     let key = write_key(running)?;
     let url = format!("{}/v1/batch", running.addresses.ingest_http);
     let client = reqwest::Client::builder().pool_max_idle_per_host(CONNECTIONS).build()?;
@@ -173,41 +177,52 @@ pub async fn http_batches(
         connections.spawn(async move {
             let mut from = connection * 600;
             let mut acknowledged = 0u64;
-            let mut latencies = Vec::new();
             while started.elapsed() < length {
-                let body = http_body(&events, from);
+                let body = http_body(&events, from, 100);
                 from += 100;
-                let sent = Instant::now();
                 let answer = client.post(&url).basic_auth(&key, Some("")).body(body).send().await?;
                 match answer.status().as_u16() {
                     200 => {
                         answer.bytes().await?;
-                        latencies.push(sent.elapsed().as_secs_f64() * 1_000.0);
                         acknowledged += 100;
                     }
                     429 | 503 => tokio::time::sleep(Duration::from_millis(100)).await,
                     other => bail!("ingest answered {other}"),
                 }
             }
-            anyhow::Ok((acknowledged, latencies))
+            anyhow::Ok(acknowledged)
         });
     }
-    let (mut acknowledged, mut latencies) = (0, Vec::new());
+    let mut acknowledged = 0;
     while let Some(done) = connections.join_next().await {
-        let (events, mut times) = done??;
-        acknowledged += events;
-        latencies.append(&mut times);
+        acknowledged += done??;
     }
-    let per_second = acknowledged as f64 / started.elapsed().as_secs_f64();
-    latencies.sort_by(f64::total_cmp);
-    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(0.0);
-    Ok(HttpFigures { per_second, p50_ms: at(0.50), p99_ms: at(0.99) })
+    Ok(acknowledged as f64 / started.elapsed().as_secs_f64())
 }
 
-fn http_body(events: &[String], from: usize) -> String {
-    let mut body = String::with_capacity(120_000);
+/// A request as it goes over the wire: `count` events from `from` on, each under an id of its own. One goes to `/v1/track`, more
+/// are a batch.
+pub fn http_request(events: &[String], from: usize, count: usize, basic: &str) -> Vec<u8> {
+    let (path, body) = if count == 1 {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        ("/v1/track", with_id(&events[from % events.len()], id))
+    } else {
+        ("/v1/batch", http_body(events, from, count))
+    };
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic {basic}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body.as_bytes());
+    request
+}
+
+fn http_body(events: &[String], from: usize, count: usize) -> String {
+    let mut body = String::with_capacity(1_200 * count);
     body.push_str("{\"batch\":[");
-    for i in 0..100 {
+    for i in 0..count {
         if i > 0 {
             body.push(',');
         }
@@ -240,9 +255,7 @@ pub async fn publish_all(
         }
         sent += chunk.len();
         loop {
-            let mut request = tonic::Request::new(fresh_batch(chunk, 0, chunk.len(), false));
-            let bearer: MetadataValue<_> = format!("Bearer {key}").parse()?;
-            request.metadata_mut().insert("authorization", bearer);
+            let request = with_key(fresh_batch(chunk, 0, chunk.len(), false), &key)?;
             match IngestServiceClient::new(channel.clone()).publish(request).await {
                 Ok(_) => break,
                 Err(status)

@@ -1,12 +1,17 @@
 //! `tracklayer bench`: how fast the platform is on this machine, each figure beside the machine's own limit measured in the
 //! same run. The services run as processes; load generator, PostgreSQL, Redis and the sandbox share the cores with them.
 //!
-//! [`event`] makes realistic events, [`limits`] measures the machine, [`load`] is the load; here they are put together.
+//! [`event`] makes realistic events, [`limits`] measures the machine; [`load`] and [`wrk`] send as fast as they can, which is
+//! the speed, [`open_loop`] at a pace of its own, which is the latency. Here they are put together.
 
 mod event;
 mod limits;
 mod load;
+mod open_loop;
+mod wrk;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -61,14 +66,19 @@ pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
     let running = Running::start(dev.clone()).await?;
     let environment = crate::dev::start::environment(&running.addresses, &dev);
     let mut processes = Processes::new(running.addresses.clone(), environment, &data_dir);
-    let measured = measure(&options, &running, &mut processes).await;
+    let measured = measure(&options, &running, &mut processes, &data_dir).await;
     processes.stop().await;
     running.stop().await?;
     let _ = std::fs::remove_dir_all(&data_dir);
     measured
 }
 
-async fn measure(options: &BenchOptions, running: &Running, processes: &mut Processes) -> anyhow::Result<()> {
+async fn measure(
+    options: &BenchOptions,
+    running: &Running,
+    processes: &mut Processes,
+    folder: &Path,
+) -> anyhow::Result<()> {
     let length = Duration::from_secs(options.seconds);
     let events = event::realistic(20_000, 7);
     let bytes: usize = events.iter().map(String::len).sum();
@@ -78,11 +88,13 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
         event::ratio(&events)
     );
 
-    println!("measuring the machine: PostgreSQL binary COPY, Redis pipelined SET NX ...");
+    println!("measuring the machine: PostgreSQL binary COPY and rows, Redis pipelined SET NX ...");
     let copy = limits::copy_rows(&running.addresses.database_url, &events, length).await?;
+    let inserted = limits::insert_rows(&running.addresses.database_url, &events, length).await?;
     let set_nx = limits::set_nx(&running.addresses.redis_url, length).await?;
     let mut rows = vec![
         Row::limit("raw binary COPY, 1 row per event, 4 connections", copy, "events/s"),
+        Row::rate("a row per event by unnest, 4 connections", inserted, "events/s", copy),
         Row::limit("Redis SET NX, pipelines of 100, 4 connections", set_nx, "keys/s"),
     ];
 
@@ -110,33 +122,105 @@ async fn measure(options: &BenchOptions, running: &Running, processes: &mut Proc
             format!("{each:.0} us an event"),
         ));
     }
-    let delivery_memory = processes.resident_bytes();
+    let delivery_memory = processes.peak_resident_bytes();
     processes.stop_one(Role::Delivery).await;
 
-    println!("measuring ingest over gRPC, delivery stopped ...");
-    let grpc = load::grpc_stream(running, &events, length).await?;
-    println!("  {grpc:.0} events/s");
-    rows.push(Row::rate("durable over gRPC stream, batches of 500", grpc, "events/s", copy));
-    println!("measuring ingest over HTTP ...");
-    let http = load::http_batches(running, &events, length).await?;
-    println!("  {:.0} events/s", http.per_second);
-    rows.push(Row::rate(
-        "durable over HTTP, batches of 100, 32 connections",
-        http.per_second,
-        "events/s",
-        copy,
-    ));
-    rows.push(Row::plain("  ack p50 / p99", format!("{:.1} / {:.1} ms", http.p50_ms, http.p99_ms)));
-    let memory = processes.resident_bytes();
+    rows.extend(ingest(running, &events, folder, length, copy).await?);
+    println!("measuring ingest over gRPC with delivery at work ...");
+    processes.start(Role::Delivery).await?;
+    let beside = load::grpc_stream(running, &events, length).await?;
+    println!("  {beside:.0} events/s");
+    rows.push(Row::rate("durable over gRPC stream, delivery at work", beside, "events/s", copy));
+    let memory = processes.peak_resident_bytes();
     for role in ROLES {
         let name = role.as_str();
         let peak = memory.get(name).max(delivery_memory.get(name)).copied().unwrap_or(0);
-        rows.push(Row::plain(&format!("resident memory of {name}"), format!("{} MiB", peak / 1_048_576)));
+        rows.push(Row::plain(
+            &format!("most resident memory of {name}"),
+            format!("{} MiB", peak / 1_048_576),
+        ));
     }
     let cells: Vec<Vec<String>> =
         rows.into_iter().map(|r| vec![r.what, r.figure, r.limit, r.share]).collect();
     println!("\n{}", table(&["figure", "measured", "machine's limit", "share"], &cells));
     Ok(())
+}
+
+/// Ingest alone: how much it makes durable on each way, and how long acks take at half and at a tenth of that.
+async fn ingest(
+    running: &Running,
+    events: &[String],
+    folder: &Path,
+    length: Duration,
+    limit: f64,
+) -> anyhow::Result<Vec<Row>> {
+    let key = load::write_key(running)?;
+    let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{key}:"));
+    let (grpc_address, http_address) = (&running.addresses.ingest, &running.addresses.ingest_http);
+    let templates = Arc::new(load::parsed(events)?);
+    let texts: Arc<Vec<String>> = Arc::new(events.to_vec());
+    let mut rows = Vec::new();
+
+    println!("measuring ingest over gRPC, delivery stopped ...");
+    let peak = load::grpc_stream(running, events, length).await?;
+    println!("  {peak:.0} events/s");
+    rows.push(Row::rate("durable over gRPC stream, batches of 500", peak, "events/s", limit));
+    for (share, name) in SHARES {
+        let acks = open_loop::grpc(grpc_address, &key, &templates, peak * share, length).await?;
+        rows.push(acks_at(name, acks));
+    }
+
+    println!("measuring ingest over HTTP, batches of 100 ...");
+    let peak = load::http_batches(running, events, length).await?;
+    println!("  {peak:.0} events/s");
+    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", peak, "events/s", limit));
+    for (share, name) in SHARES {
+        let request = request_maker(&texts, &basic, 100);
+        let rate = peak * share / 100.0;
+        let acks = open_loop::http(http_address, rate, load::CONNECTIONS, length, request).await?;
+        rows.push(acks_at(name, acks));
+    }
+
+    println!("measuring ingest over HTTP, single events ...");
+    let Some(singles) = wrk::single_events(running, events, folder, &basic, length).await? else {
+        println!("  skipped: wrk is not installed (Debian: apt-get install wrk)");
+        return Ok(rows);
+    };
+    println!("  {:.0} requests/s, p99 {:.1} ms", singles.per_second, singles.p99_ms);
+    let what = format!("durable single events over HTTP, {} connections (wrk)", wrk::CONNECTIONS);
+    rows.push(Row::rate(&what, singles.per_second, "requests/s", limit));
+    for (share, name) in SHARES {
+        let request = request_maker(&texts, &basic, 1);
+        let rate = singles.per_second * share;
+        let acks = open_loop::http(http_address, rate, wrk::CONNECTIONS, length, request).await?;
+        rows.push(acks_at(name, acks));
+    }
+    Ok(rows)
+}
+
+/// Loads at which latency is measured.
+const SHARES: [(f64, &str); 2] = [(0.5, "half"), (0.1, "a tenth")];
+
+fn acks_at(name: &str, mut acks: open_loop::Latencies) -> Row {
+    let refused = if acks.refused > 0 { format!("; {} refused", acks.refused) } else { String::new() };
+    Row::plain(
+        &format!("  ack p50 / p99 at {name} of that"),
+        format!("{:.1} / {:.1} ms{refused}", acks.at(0.50), acks.at(0.99)),
+    )
+}
+
+/// Makes requests of so many events, each time with others.
+fn request_maker(
+    events: &Arc<Vec<String>>,
+    basic: &str,
+    count: usize,
+) -> impl Fn() -> Vec<u8> + Clone + Send + 'static {
+    let (events, basic) = (Arc::clone(events), basic.to_owned());
+    let from = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    move || {
+        let from = from.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        load::http_request(&events, from, count, &basic)
+    }
 }
 
 struct EndToEnd {

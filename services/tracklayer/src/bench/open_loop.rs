@@ -1,0 +1,226 @@
+//! Latency under a load that does not wait for answers: each request is due at its own time, and what it took is counted from
+//! then. A sender that waits for an answer before it sends again would leave out just the moments in which answers are slow.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
+use tracklayer_proto::ingest::v1::{PublishEvent, PublishStreamRequest};
+
+use super::load::{fresh_batch, stream_client, with_key};
+
+/// What answers took.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    milliseconds: Vec<f64>,
+    /// Requests that were told to come back.
+    pub refused: usize,
+}
+
+impl Latencies {
+    /// Within this the given share of the answers came, milliseconds.
+    pub fn at(&mut self, share: f64) -> f64 {
+        self.milliseconds.sort_by(f64::total_cmp);
+        let last = self.milliseconds.len().saturating_sub(1);
+        self.milliseconds.get((last as f64 * share) as usize).copied().unwrap_or(0.0)
+    }
+
+    fn add(&mut self, due: Instant) {
+        self.milliseconds.push(due.elapsed().as_secs_f64() * 1_000.0);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.milliseconds.extend(other.milliseconds);
+        self.refused += other.refused;
+    }
+}
+
+/// Times at which one of several equal senders has something to send.
+struct Schedule {
+    next: Instant,
+    every: Duration,
+    end: Instant,
+}
+
+impl Schedule {
+    fn new(sender: usize, senders: usize, per_second: f64, length: Duration) -> Self {
+        let every = Duration::from_secs_f64(senders as f64 / per_second.max(0.001));
+        let begin = Instant::now();
+        let next = begin + every.mul_f64(sender as f64 / senders as f64);
+        Self { next, every, end: begin + length }
+    }
+
+    /// Waits until the next one is due; late ones are due at once, and none is left out.
+    async fn due(&mut self) -> Option<Instant> {
+        let due = self.next;
+        if due >= self.end {
+            return None;
+        }
+        self.next += self.every;
+        tokio::time::sleep_until(due.into()).await;
+        Some(due)
+    }
+}
+
+/// Requests over connections that are kept open, each connection with its share of the load.
+///
+/// # Errors
+/// A connection broke, or an answer was neither success nor "come back".
+pub async fn http(
+    address: &str,
+    requests_per_second: f64,
+    connections: usize,
+    length: Duration,
+    request: impl Fn() -> Vec<u8> + Clone + Send + 'static,
+) -> anyhow::Result<Latencies> {
+    let host = address.trim_start_matches("http://").to_owned();
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..connections {
+        let (host, request) = (host.clone(), request.clone());
+        let mut schedule = Schedule::new(sender, connections, requests_per_second, length);
+        senders.spawn(async move {
+            let stream = TcpStream::connect(&host).await?;
+            stream.set_nodelay(true)?;
+            let mut stream = BufReader::with_capacity(16 * 1024, stream);
+            let mut latencies = Latencies::default();
+            while let Some(due) = schedule.due().await {
+                stream.write_all(&request()).await?;
+                match read_answer(&mut stream).await? {
+                    200 => latencies.add(due),
+                    429 | 503 => latencies.refused += 1,
+                    other => bail!("ingest answered {other}"),
+                }
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    joined(senders).await
+}
+
+/// The status of the next answer; its body is read and dropped.
+async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<u16> {
+    let (mut status, mut length) = (0u16, 0usize);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            bail!("the connection was closed");
+        }
+        let text = line.trim_end();
+        if text.is_empty() {
+            break;
+        }
+        if let Some(rest) = text.strip_prefix("HTTP/1.1 ") {
+            status = rest.get(..3).context("no status")?.parse()?;
+        } else if let Some((name, value)) = text.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(status)
+}
+
+/// Batches of 500 over gRPC streams, each stream with its share of the load.
+///
+/// # Errors
+/// Ingest went away or answered nothing.
+pub async fn grpc(
+    address: &str,
+    key: &str,
+    templates: &Arc<Vec<PublishEvent>>,
+    events_per_second: f64,
+    length: Duration,
+) -> anyhow::Result<Latencies> {
+    const STREAMS: usize = 3;
+    const BATCH: usize = 500;
+    let mut streams = tokio::task::JoinSet::new();
+    for stream in 0..STREAMS {
+        let (address, key, templates) = (address.to_owned(), key.to_owned(), Arc::clone(templates));
+        let schedule = Schedule::new(stream, STREAMS, events_per_second / BATCH as f64, length);
+        streams.spawn(one_stream(address, key, templates, stream, schedule));
+    }
+    return joined(streams).await;
+
+    async fn one_stream(
+        address: String,
+        key: String,
+        templates: Arc<Vec<PublishEvent>>,
+        stream: usize,
+        mut schedule: Schedule,
+    ) -> anyhow::Result<Latencies> {
+        let due_at: Arc<Mutex<HashMap<u64, Instant>>> = Arc::default();
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let sending = tokio::spawn({
+            let due_at = Arc::clone(&due_at);
+            async move {
+                let mut from = stream * 1_000;
+                for sequence in 1.. {
+                    // Made before it is due: the sender's own work is no latency.
+                    let batch = Some(fresh_batch(&templates, from, BATCH, true));
+                    from += BATCH;
+                    let Some(due) = schedule.due().await else { return };
+                    due_at.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, due);
+                    if sender.send(PublishStreamRequest { sequence, batch }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut client = stream_client(&address).await?;
+        let request = with_key(ReceiverStream::new(receiver), &key)?;
+        let mut acks = client.publish_stream(request).await?.into_inner();
+        let mut latencies = Latencies::default();
+        while let Some(ack) = acks.message().await? {
+            let due = due_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&ack.sequence);
+            match (ack.result, due) {
+                (Some(StreamResult::Response(_)), Some(due)) => latencies.add(due),
+                (Some(StreamResult::Refused(_)), _) => latencies.refused += 1,
+                _ => bail!("an ack without a result or for nothing that was sent"),
+            }
+        }
+        sending.await?;
+        Ok(latencies)
+    }
+}
+
+async fn joined(mut senders: tokio::task::JoinSet<anyhow::Result<Latencies>>) -> anyhow::Result<Latencies> {
+    let mut all = Latencies::default();
+    while let Some(done) = senders.join_next().await {
+        all.merge(done??);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_late_is_counted_from_when_it_was_due() {
+        let mut schedule = Schedule::new(0, 1, 1_000.0, Duration::from_millis(20));
+        let mut due = Vec::new();
+        while let Some(at) = schedule.due().await {
+            if due.is_empty() {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            due.push(at);
+        }
+        assert_eq!(due.len(), 20, "none is left out");
+        assert!(due.windows(2).all(|w| w[1] - w[0] == Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_share_of_the_answers_is_found_whatever_their_order() {
+        let mut latencies = Latencies { milliseconds: (0..=100).rev().map(f64::from).collect(), refused: 0 };
+        assert_eq!((latencies.at(0.5), latencies.at(0.99), latencies.at(1.0)), (50.0, 99.0, 100.0));
+        assert_eq!(Latencies::default().at(0.5), 0.0);
+    }
+}

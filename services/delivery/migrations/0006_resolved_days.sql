@@ -1,20 +1,19 @@
 -- The resolved journal in days, which are dropped whole. What was there before becomes one partition, with everything up to today.
+--
+-- Each day has a primary key of its own and their parent has none: one of the parent would have to hold the day, and to be built
+-- over everything that was there before, with the table locked. So all that takes time here is one look through the rows, without
+-- their payloads, when they are attached.
 do $$
 declare
     today date := (now() at time zone 'utc')::date;
     name text := format('resolved_%s', to_char(today, 'YYYYMMDD'));
 begin
-    alter table delivery.resolved drop constraint resolved_pkey;
     execute format('alter table delivery.resolved add column resolved_on date not null default %L', today);
     alter table delivery.resolved alter column resolved_on set default (now() at time zone 'utc')::date;
     execute format('alter table delivery.resolved rename to %I', name);
-    execute format('alter table delivery.%1$I add constraint %2$I
-                        primary key (workspace_id, partition, generation, base_offset, resolved_on)', name, name || '_pkey');
-    execute format('create table delivery.resolved (
-                        like delivery.%I including defaults including storage,
-                        constraint resolved_pkey
-                            primary key (workspace_id, partition, generation, base_offset, resolved_on)
-                    ) partition by range (resolved_on)', name);
+    execute format('alter table delivery.%I rename constraint resolved_pkey to %I', name, name || '_pkey');
+    execute format('create table delivery.resolved (like delivery.%I including defaults including storage)
+                        partition by range (resolved_on)', name);
     execute format('alter table delivery.resolved attach partition delivery.%I for values from (minvalue) to (%L)',
                    name, today + 1);
 end
@@ -22,6 +21,7 @@ $$;
 
 -- Takes what no day's partition takes.
 create table delivery.resolved_default partition of delivery.resolved default;
+alter table delivery.resolved_default add primary key (workspace_id, partition, generation, base_offset);
 
 -- Makes the partitions of today and the next days, as journal.ensure_partitions does.
 create function delivery.ensure_days(days_ahead integer) returns void
@@ -38,7 +38,8 @@ begin
         if to_regclass(format('delivery.%I', name)) is null
             and not exists (select 1 from delivery.resolved_default where resolved_on = day)
         then
-            execute format('create table delivery.%I (like delivery.resolved including all)', name);
+            execute format('create table delivery.%I (like delivery.resolved including all,
+                                primary key (workspace_id, partition, generation, base_offset))', name);
             -- Says what the bounds will, so that attaching has nothing to look through.
             execute format(
                 'alter table delivery.%I add constraint of_day check (resolved_on >= %L and resolved_on < %L)',

@@ -18,7 +18,7 @@ use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::ResolvedStore;
-use crate::store::retention::RetentionStore;
+use crate::store::retention::{Holder, RetentionStore};
 
 /// Days for which partitions of what is resolved are made in advance.
 const DAYS_AHEAD: i32 = 3;
@@ -99,6 +99,11 @@ pub struct DayKeeper {
 impl DayKeeper {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
+        metrics::describe_gauge!(
+            "tracklayer_delivery_journal_held",
+            "1 for the first cursor that keeps a day of `received`, and with it all later ones, an hour after its end"
+        );
+        let mut held = None;
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -108,8 +113,9 @@ impl DayKeeper {
             }
             self.make_days().await;
             let Some(snapshot) = self.config.snapshot() else { continue };
-            if let Err(error) = self.give_back(&snapshot).await {
-                tracing::warn!(error = %error_chain(&error), "the journal was not trimmed");
+            match self.give_back(&snapshot).await {
+                Ok(holder) => tell(std::mem::replace(&mut held, holder.clone()), holder),
+                Err(error) => tracing::warn!(error = %error_chain(&error), "the journal was not trimmed"),
             }
         }
     }
@@ -123,20 +129,53 @@ impl DayKeeper {
     }
 
     /// Drops the days that all cursors are past, and of what is resolved those that are older than any claim may be, too. What
-    /// somebody else is at is left to him.
+    /// somebody else is at is left to him. Answers whom a day waits for that ended over an hour ago.
     ///
     /// # Errors
     /// See [`TrimError`]; what was not given back now is by a later call.
-    pub async fn give_back(&self, snapshot: &Snapshot) -> Result<(), TrimError> {
+    pub async fn give_back(&self, snapshot: &Snapshot) -> Result<Option<Holder>, TrimError> {
         if self.journal.kind() != Kind::Postgres {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(_one_process) = self.store.lock().await? else { return Ok(()) };
-        let behind = self.store.least_places(&connections_of(snapshot)).await?;
+        let Some(_one_process) = self.store.lock().await? else { return Ok(None) };
+        let connections = connections_of(snapshot);
+        let behind = self.store.least_places(&connections).await?;
         self.journal.trim(&behind).await?;
         let forgotten = jiff::Timestamp::now() - Memory::of_config(snapshot).longest();
         self.store.drop_settled_days(forgotten, &behind).await?;
-        Ok(())
+        match self.journal.late_day().await? {
+            Some(day) => Ok(self.store.holder(day, &connections).await?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Names whom the journal waits for, once for each.
+fn tell(before: Option<Holder>, now: Option<Holder>) {
+    if before == now {
+        return;
+    }
+    let gauge = |holder: &Holder, value: f64| {
+        let of = [
+            ("workspace", holder.workspace.0.to_string()),
+            ("connection", holder.connection.map_or_else(|| "resolve".to_owned(), |id| id.0.to_string())),
+            ("partition", holder.partition.0.to_string()),
+        ];
+        metrics::gauge!("tracklayer_delivery_journal_held", &of).set(value);
+    };
+    if let Some(holder) = before {
+        gauge(&holder, 0.0);
+    }
+    if let Some(holder) = now {
+        gauge(&holder, 1.0);
+        tracing::warn!(
+            workspace = holder.workspace.0,
+            connection = holder.connection.map(|id| id.0),
+            partition = holder.partition.0,
+            day = holder.day,
+            "a day of the journal, and with it all later ones of every workspace, is kept until this lane (without a \
+             connection: resolve) has read it"
+        );
     }
 }
 

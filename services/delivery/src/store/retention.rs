@@ -1,7 +1,7 @@
 //! What may be given back: the least of all cursors of a partition, and the days of `delivery.resolved`.
 
 use sqlx::{PgConnection, PgPool};
-use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, WorkspaceId};
 use tracklayer_journal::Place;
 
 use super::{StoreError, attempting};
@@ -10,6 +10,19 @@ use super::{StoreError, attempting};
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// SQLSTATE of a row that came to the default partition while the day's own was made.
 const CHECK_VIOLATION: &str = "23514";
+
+/// A cursor that a day waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The day, as in 2026-01-31.
+    pub day: String,
+    /// Whose events it holds.
+    pub workspace: WorkspaceId,
+    /// Of which lane; none: resolve itself has not read them.
+    pub connection: Option<ConnectionId>,
+    /// Partition of the workspace.
+    pub partition: Partition,
+}
 
 /// Statements on what is given back.
 #[derive(Debug, Clone)]
@@ -91,6 +104,52 @@ impl RetentionStore {
             .collect())
     }
 
+    /// The first cursor, of resolve or of the lanes of these connections, that has not read a day of `received` to its end.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn holder(
+        &self,
+        day: String,
+        connections: &[(WorkspaceId, ConnectionId)],
+    ) -> Result<Option<Holder>, StoreError> {
+        let row: Option<(i64, Option<i64>, i32)> = sqlx::query_as(
+            "select h.workspace_id, cursors.connection_id, h.partition
+             from journal.head h
+             cross join lateral (
+                 -- Offsets rise, so that the last block of a partition speaks for all of them.
+                 select r.generation, r.base_offset + r.event_count as behind from journal.received r
+                 where r.workspace_id = h.workspace_id and r.partition = h.partition and r.appended_on = $3::text::date
+                 order by r.generation desc, r.base_offset desc limit 1
+             ) as last
+             left join delivery.resolve_cursor c on c.workspace_id = h.workspace_id and c.partition = h.partition
+             cross join lateral (
+                 select null::bigint as connection_id, coalesce(c.generation, 1) as generation,
+                        coalesce(c.next_offset, 0) as next_offset
+                 union all
+                 select l.connection_id, l.generation, l.next_offset
+                 from unnest($1::bigint[], $2::bigint[]) as u (w, c)
+                 join delivery.lane_cursor l
+                   on l.workspace_id = u.w and l.connection_id = u.c and l.partition = h.partition
+                 where u.w = h.workspace_id
+             ) as cursors
+             where (last.generation, last.behind) > (cursors.generation, cursors.next_offset)
+             order by h.workspace_id, h.partition, cursors.connection_id nulls first limit 1",
+        )
+        .bind(connections.iter().map(|connection| connection.0.0).collect::<Vec<_>>())
+        .bind(connections.iter().map(|connection| connection.1.0).collect::<Vec<_>>())
+        .bind(&day)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempting("find what a day waits for"))?;
+        Ok(row.map(|(workspace, connection, partition)| Holder {
+            day,
+            workspace: WorkspaceId(workspace),
+            connection: connection.map(ConnectionId),
+            partition: Partition(partition.cast_unsigned()),
+        }))
+    }
+
     /// Makes the partitions of `delivery.resolved` for today and the coming days, or leaves it to a later call.
     ///
     /// # Errors
@@ -141,4 +200,41 @@ impl RetentionStore {
 fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_cursor_that_a_day_waits_for_is_named() {
+        let database = tracklayer_testkit::database(&[
+            ("journal", &tracklayer_journal::MIGRATOR),
+            ("delivery", &crate::MIGRATOR),
+        ])
+        .await;
+        let run =
+            async |sql: &'static str| sqlx::raw_sql(sql).execute(&database.pool).await.map(drop).unwrap();
+        let store = RetentionStore::new(database.pool.clone());
+        let lanes = [(WorkspaceId(1), ConnectionId(7)), (WorkspaceId(1), ConnectionId(8))];
+        let named = async |lanes: &[(WorkspaceId, ConnectionId)]| {
+            let holder = store.holder("2020-01-01".to_owned(), lanes).await.unwrap();
+            holder.map(|holder| (holder.workspace.0, holder.connection.map(|id| id.0), holder.partition.0))
+        };
+        run(
+            "create table journal.received_20200101 partition of journal.received
+                 for values from ('2020-01-01') to ('2020-01-02');
+             insert into journal.received values (1, 3, 1, 0, 5, '2020-01-01', default, '', '');
+             insert into journal.head (workspace_id, partition, generation, next_offset) values (1, 3, 1, 5)",
+        )
+        .await;
+        assert_eq!(named(&lanes).await, Some((1, None, 3)), "nobody has begun");
+        run("insert into delivery.resolve_cursor values (1, 3, 1, 5);
+             insert into delivery.lane_cursor values (1, 7, 3, 1, 0, 1, 5), (1, 8, 3, 1, 0, 1, 4)")
+        .await;
+        assert_eq!(named(&lanes).await, Some((1, Some(8), 3)));
+        assert_eq!(named(&lanes[..1]).await, None, "a connection that was removed holds nothing");
+        run("update delivery.lane_cursor set next_offset = 5").await;
+        assert_eq!(named(&lanes).await, None);
+    }
 }

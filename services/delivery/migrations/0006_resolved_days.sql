@@ -56,7 +56,8 @@ select delivery.ensure_days(3);
 
 -- Drops the oldest day that ended before that time, if all of it is behind the places given, one for each (workspace, partition):
 -- the least of the lanes. Answers its name; null: there is none. A partition of whom no place is given holds every day in which
--- it has something. Gives up (55P03) rather than let commits queue behind a long read.
+-- it has something. Gives up (55P03) rather than let commits queue behind a long read. What came to the default partition
+-- before its day was made goes like any day.
 create function delivery.drop_settled_day(
     p_before timestamptz, p_workspace bigint[], p_partition integer[], p_generation integer[], p_offset bigint[]
 ) returns text
@@ -64,6 +65,7 @@ language plpgsql as $$
 declare
     day date;
     name text;
+    stray date;
 begin
     perform set_config('lock_timeout', '100ms', true);
     perform pg_advisory_xact_lock(hashtext('delivery.resolved_days'));
@@ -71,7 +73,12 @@ begin
     from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'delivery.resolved'::regclass and c.relname ~ '^resolved_[0-9]{8}$'
     order by c.relname limit 1;
-    if not found or day >= (least(p_before, now()) at time zone 'utc')::date then
+    select min(resolved_on) into stray from delivery.resolved_default;
+    if stray is not null and (day is null or stray < day) then
+        day := stray;
+        name := 'resolved_default';
+    end if;
+    if day is null or day >= (least(p_before, now()) at time zone 'utc')::date then
         return null;
     end if;
     -- A commit that began before midnight may be under way: whoever holds this lock sees what it wrote.
@@ -91,7 +98,11 @@ begin
     if found then
         return null;
     end if;
-    execute format('drop table delivery.%I', name);
+    if name = 'resolved_default' then
+        delete from delivery.resolved_default where resolved_on = day;
+    else
+        execute format('drop table delivery.%I', name);
+    end if;
     return name;
 end
 $$;

@@ -4,7 +4,7 @@
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
 //! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
 //! (the newest of each kind), [`difference`] (what a new answer changes in what is stored), [`narrowing`] (whose earlier
-//! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] spares questions) over [`store`] (all
+//! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] and [`familiar`] spare questions) over [`store`] (all
 //! SQL), [`consent`] (tells consent's log of merges and splits), and around it [`grpc`], [`config`], [`error`] and
 //! [`metrics`].
 
@@ -15,6 +15,7 @@ pub mod decision;
 pub mod difference;
 pub mod error;
 pub mod evidence;
+pub mod familiar;
 pub mod graph;
 pub mod grpc;
 pub mod identifier;

@@ -16,12 +16,13 @@ use crate::consent::Telling;
 use crate::decision::pair;
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::{IdentityError, StoreError};
+use crate::familiar::Familiar;
 use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
 use crate::metrics;
 use crate::policy::{Policy, Types};
 use crate::recent::{LAST_SEEN_COARSE, RecentPairs};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, Question};
+use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, ProfileState, Question};
 use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
 use crate::store::record::{NewEvidence, Recorded};
@@ -113,6 +114,7 @@ pub struct Resolver {
     master_key: MasterKey,
     policy: Arc<Policy>,
     recent: RecentPairs,
+    familiar: Familiar,
     telling: Option<Telling>,
 }
 
@@ -131,7 +133,14 @@ impl Resolver {
     /// Over a store, with the installation's key and rules. Merges and splits wait in the store until somebody tells consent.
     #[must_use]
     pub fn new(store: Store, master_key: MasterKey, policy: Policy) -> Self {
-        Self { store, master_key, policy: Arc::new(policy), recent: RecentPairs::default(), telling: None }
+        Self {
+            store,
+            master_key,
+            policy: Arc::new(policy),
+            recent: RecentPairs::default(),
+            familiar: Familiar::default(),
+            telling: None,
+        }
     }
 
     /// Has consent told of merges and splits before they are answered.
@@ -182,9 +191,23 @@ impl Resolver {
     ) -> Result<Option<Vec<i64>>, StoreError> {
         let (recent, pairs): (Vec<SeenPair>, Vec<SeenPair>) =
             batch.pairs().partition(|pair| self.recent.covers(workspace, pair));
-        let question = Question { macs: batch.macs(), pairs };
-        let lookup = self.store.look_up(workspace, &question).await?;
-        batch.learn(&question.macs, lookup.known, lookup.profiles);
+        let mut question = Question { pairs, ..Question::default() };
+        for (mac, brings) in batch.macs() {
+            match self.familiar.of(workspace, mac) {
+                Some(state) => question.remembered.push((mac, state)),
+                None => question.macs.push((mac, brings)),
+            }
+        }
+        let mut lookup = self.store.look_up(workspace, &question).await?;
+        let remembered = std::mem::take(&mut lookup.remembered);
+        self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
+        let changed = batch.recognise(&question.remembered, remembered);
+        if !changed.is_empty() {
+            changed.iter().for_each(|(mac, _)| self.familiar.forget(workspace, *mac));
+            let question = Question { macs: changed, ..Question::default() };
+            let lookup = self.store.look_up(workspace, &question).await?;
+            self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
+        }
         for pair in recent {
             batch.news.insert(pair.ends(), (pair, News::Nothing));
         }
@@ -212,15 +235,28 @@ impl Resolver {
         }
         let mut told = None;
         if is_new {
-            let question = Question { macs: batch.stale(&recorded.components), pairs: Vec::new() };
+            let question = Question { macs: batch.stale(&recorded.components), ..Question::default() };
             let (lookup, numbers) =
                 tokio::join!(self.store.look_up(workspace, &question), self.tell(&recorded.narrowings));
             let lookup = lookup?;
-            batch.learn(&question.macs, lookup.known, lookup.profiles);
+            self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
             told = Some(numbers);
         }
         batch.overlay_clicks();
         Ok(told)
+    }
+
+    /// Takes what was read into the batch, and remembers it for the next.
+    fn learn(
+        &self,
+        workspace: WorkspaceId,
+        batch: &mut Batch<'_>,
+        macs: &[(ValueMac, bool)],
+        known: Vec<Known>,
+        profiles: HashMap<ProfileId, KnownProfile>,
+    ) {
+        self.familiar.note(workspace, macs.iter().map(|(mac, _)| *mac).zip(&known), &profiles);
+        batch.learn(macs, known, profiles);
     }
 
     /// Nothing merged or split: no round trip.
@@ -289,6 +325,25 @@ impl<'a> Batch<'a> {
     ) {
         self.known.extend(macs.iter().map(|(mac, _)| *mac).zip(known));
         self.profiles.extend(profiles);
+    }
+
+    /// Takes in what is still as it was remembered; answers with what is not, to be looked up.
+    fn recognise(
+        &mut self,
+        remembered: &[(ValueMac, Arc<ProfileState>)],
+        known: Vec<Option<Known>>,
+    ) -> Vec<(ValueMac, bool)> {
+        let mut changed = Vec::new();
+        for ((mac, _), known) in remembered.iter().zip(known) {
+            match known {
+                Some(known) => {
+                    self.known.insert(*mac, known);
+                }
+                // Its own sightings are read in any case: one that brings none costs a probe more.
+                None => changed.push((*mac, true)),
+            }
+        }
+        changed
     }
 
     /// The item's identifiers that are neither blocked by a decision nor erased.
@@ -419,16 +474,16 @@ impl<'a> Batch<'a> {
         let mut person_known = self.types.is_person(strongest.type_index);
         if let Some(profile) = profile {
             clicks.merge(&profile.clicks);
-            person_known |= profile.person;
+            person_known |= profile.state.person;
             let own: BTreeSet<SubjectKey> = subject_keys.iter().copied().collect();
             // The profile's own key first: it is what a merge or a split of it names, also where it has more than fit.
-            let canonical = std::iter::once(profile.key);
-            let members = profile.members.iter().copied().filter(|key| *key != profile.key);
+            let canonical = std::iter::once(profile.state.key);
+            let members = profile.state.members.iter().copied().filter(|key| *key != profile.state.key);
             let others = canonical.chain(members).filter(|key| !own.contains(key));
             subject_keys.extend(others.take(MAX_SUBJECT_KEYS - own.len()));
         }
         Answer {
-            canonical_key: Some(profile.map_or(strongest.key, |profile| profile.key)),
+            canonical_key: Some(profile.map_or(strongest.key, |profile| profile.state.key)),
             subject_keys,
             resolution: self.resolution(n, profile.is_some()),
             clicks,

@@ -1,4 +1,6 @@
--- $1 workspace, $2 hashes, $3 whether each brings click ids, $4 $5 $6 pairs with their source, $7 most members of a profile.
+-- $1 workspace, $2 hashes, $3 whether each brings click ids, $4 $5 $6 pairs with their source, $7 most members of a profile,
+-- $8 components whose profiles are remembered, $9 the hashes of these profiles, $10 hashes to look for among the blocked and
+-- the suppressed: those of $2, and what else of the batch is remembered.
 -- The limits inside lateral joins are more than ever there is: they keep the plan at index probes, whatever the statistics.
 -- No part joins another: a planner that expects a row where there are a thousand would make it anew for each.
 with asked as materialized (
@@ -12,7 +14,7 @@ with asked as materialized (
     ) i on true
 ),
 profiles as materialized (
-    select a.profile_id, p.component_id, p.key, p.person, a.ords, a.marks, m.macs, m.keys
+    select a.profile_id, p.component_id, p.key, p.person, a.ords, a.marks, m.macs, m.keys, c.version
     from (
         select profile_id, array_agg(ord order by ord) as ords,
             array_agg((hub::int + contested::int * 2)::int2 order by ord) as marks
@@ -21,6 +23,10 @@ profiles as materialized (
     cross join lateral (
         select * from identity.profile p where p.workspace_id = $1 and p.profile_id = a.profile_id limit 1
     ) p
+    cross join lateral (
+        select c.version from identity.component c
+        where c.workspace_id = $1 and c.component_id = p.component_id limit 1
+    ) c
     cross join lateral (
         select array_agg(i.value_mac) as macs, array_agg(i.key) as keys
         from (
@@ -31,22 +37,23 @@ profiles as materialized (
     ) m
 )
 select 1::int2 as what, 0::bigint as ord, p.profile_id, p.component_id, p.person::int::int2 as flags, p.key, p.ords,
-       p.marks, p.keys, null::text as value, null::timestamptz as first_seen, null::timestamptz as last_seen
+       p.marks, p.keys, null::text as value, null::timestamptz as first_seen, null::timestamptz as last_seen,
+       p.macs, p.version
 from profiles p
 union all
-select 2::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
-from asked a
+select 2::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null, null, 0
+from unnest($10::bytea[]) with ordinality as a(mac, ord)
 cross join lateral (select 1 from identity.blocked b where b.workspace_id = $1 and b.value_mac = a.mac limit 1) b
 -- Asked once: most workspaces have none.
 where (select exists (select 1 from identity.blocked where workspace_id = $1))
 union all
-select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null
-from asked a
+select 3::int2, a.ord, 0, 0, 0::int2, null, null, null, null, null, null, null, null, 0
+from unnest($10::bytea[]) with ordinality as a(mac, ord)
 cross join lateral (select 1 from identity.suppressed s where s.workspace_id = $1 and s.value_mac = a.mac limit 1) s
 where (select exists (select 1 from identity.suppressed where workspace_id = $1))
 union all
 -- Pairs that were seen before, with the times of the source that asks.
-select 4::int2, p.ord, 0, 0, 0::int2, null, null, null, null, null, l.first_seen, l.last_seen
+select 4::int2, p.ord, 0, 0, 0::int2, null, null, null, null, null, l.first_seen, l.last_seen, null, 0
 from unnest($4::bytea[], $5::bytea[], $6::bigint[]) with ordinality as p(a, b, source, ord)
 cross join lateral (
     select count(*) as sources,
@@ -57,7 +64,7 @@ cross join lateral (
 ) l
 where l.sources > 0
 union all
-select 5::int2, 0, c.profile_id, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
+select 5::int2, 0, c.profile_id, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen, null, 0
 from (
     select distinct on (p.profile_id, c.kind) p.profile_id, c.kind, c.value, c.first_seen, c.last_seen
     from profiles p
@@ -69,9 +76,22 @@ from (
 ) c
 union all
 -- Their own sightings only of those that bring more, and where no profile says the same.
-select 6::int2, a.ord, 0, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen
+select 6::int2, a.ord, 0, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen, null, 0
 from asked a
 cross join lateral (
     select * from identity.click_id c where c.workspace_id = $1 and c.value_mac = a.mac limit 9
 ) c
 where a.brings or a.profile_id is null or a.contested
+union all
+-- What is remembered counts while its component is the same; click ids belong to no component, and are always read.
+select 7::int2, r.ord, 0, 0, 0::int2, null, null, null, null, null, null, null, null, c.version
+from unnest($8::bigint[]) with ordinality as r(component_id, ord)
+cross join lateral (
+    select c.version from identity.component c where c.workspace_id = $1 and c.component_id = r.component_id limit 1
+) c
+union all
+select 8::int2, r.ord, 0, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen, null, 0
+from unnest($9::bytea[]) with ordinality as r(mac, ord)
+cross join lateral (
+    select * from identity.click_id c where c.workspace_id = $1 and c.value_mac = r.mac limit 9
+) c

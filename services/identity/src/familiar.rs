@@ -1,0 +1,67 @@
+//! Profiles that this process has read, so that who comes again costs a look at whether his is still what it was.
+//!
+//! What is remembered is only a guess: the lookup of every batch reads the version of each component anew, and what has
+//! another one by then is looked up. Click ids are no part of it, nor what was blocked or erased.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tracklayer_ids::WorkspaceId;
+
+use crate::difference::ProfileId;
+use crate::identifier::ValueMac;
+use crate::store::lookup::{Known, KnownProfile, ProfileState};
+
+/// Most identifiers remembered; with their profiles about 300 bytes each.
+const CAPACITY: u64 = 150_000;
+/// Most identifiers of a profile that is remembered: a larger one costs more to confirm than to read.
+const MAX_MEMBERS: usize = 32;
+
+/// Workspace and the first half of the hash: 128 bits, which no two identifiers share.
+type Key = (i64, [u8; 16]);
+
+/// The profiles of identifiers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Familiar {
+    profiles: moka::sync::Cache<Key, Arc<ProfileState>>,
+}
+
+impl Default for Familiar {
+    fn default() -> Self {
+        Self { profiles: moka::sync::Cache::new(CAPACITY) }
+    }
+}
+
+impl Familiar {
+    /// What is remembered of an identifier's profile.
+    #[must_use]
+    pub fn of(&self, workspace: WorkspaceId, mac: ValueMac) -> Option<Arc<ProfileState>> {
+        self.profiles.get(&key(workspace, mac))
+    }
+
+    /// Remembers what was read. Hubs and contested identifiers are read every time: they are few, and what they mean for an
+    /// answer is more than their profile.
+    pub fn note<'k>(
+        &self,
+        workspace: WorkspaceId,
+        known: impl IntoIterator<Item = (ValueMac, &'k Known)>,
+        profiles: &HashMap<ProfileId, KnownProfile>,
+    ) {
+        for (mac, known) in known {
+            let Some(place) = known.place.filter(|place| !place.hub && !place.contested) else { continue };
+            let state = profiles.get(&place.profile).map(|profile| &profile.state);
+            if let Some(state) = state.filter(|state| state.members.len() <= MAX_MEMBERS) {
+                self.profiles.insert(key(workspace, mac), Arc::clone(state));
+            }
+        }
+    }
+
+    /// Forgets what turned out to be another by now.
+    pub fn forget(&self, workspace: WorkspaceId, mac: ValueMac) {
+        self.profiles.invalidate(&key(workspace, mac));
+    }
+}
+
+fn key(workspace: WorkspaceId, mac: ValueMac) -> Key {
+    (workspace.0, std::array::from_fn(|n| mac.0[n]))
+}

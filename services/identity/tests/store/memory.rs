@@ -1,0 +1,91 @@
+//! What a process remembers of profiles is never taken for what is stored by now.
+
+use tracklayer_identity::click_ids::{ClickKind, Clicks};
+use tracklayer_identity::policy::Policy;
+use tracklayer_identity::resolve::{Item, Resolution};
+
+use crate::world::{Values, World, at, item, item_of, random_event, raw, resolver};
+
+fn clicked(identifiers: &[(&str, &str)], value: &str, minute: i64) -> Item {
+    let mut clicks = Clicks::default();
+    clicks.see(ClickKind::Gclid, value, at(minute));
+    Item { clicks, ..item(identifiers) }
+}
+
+#[tokio::test]
+async fn a_process_with_memories_answers_like_one_without_whatever_others_record() {
+    let world = World::new(Policy::default()).await;
+    let mut random = fastrand::Rng::with_seed(11);
+    let values = Values { people: 6, contacts: 8, devices: 14 };
+    let mut seen = [false; Resolution::ALL.len()];
+    for round in 0..60 {
+        // The one that remembers has seen them all; others record what it does not see.
+        let other = resolver(world.database.pool.clone(), &world.policy);
+        let theirs: Vec<Item> = (0..3).map(|_| item_of(random_event(&mut random, values))).collect();
+        other.resolve(world.workspace, &theirs).await.unwrap();
+        let asked: Vec<Item> =
+            (0..6).map(|_| item_of(vec![random_event(&mut random, values).remove(0)])).collect();
+        let remembering = world.resolve(&asked).await;
+        let fresh = resolver(world.database.pool.clone(), &world.policy);
+        let afresh = fresh.resolve(world.workspace, &asked).await.unwrap().answers;
+        for (mut one, mut two) in remembering.into_iter().zip(afresh) {
+            seen[one.resolution as usize] = true;
+            one.subject_keys.sort_unstable();
+            two.subject_keys.sort_unstable();
+            assert_eq!(one, two, "round {round}");
+        }
+    }
+    assert!(seen[Resolution::Known as usize] && seen[Resolution::Contested as usize], "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_click_that_another_process_saw_is_known_here_at_once() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    world.resolve(&[clicked(&person, "first", 0)]).await;
+    world.resolve_one(&person).await;
+    let other = resolver(world.database.pool.clone(), &world.policy);
+    other.resolve(world.workspace, &[clicked(&person, "second", 5)]).await.unwrap();
+    let answer = world.resolve_one(&[("user_id", "u-1")]).await;
+    assert_eq!(answer.clicks.get(ClickKind::Gclid).map(|seen| seen.value.as_str()), Some("second"));
+    let again = world.resolve(&[clicked(&person, "third", 9)]).await.remove(0);
+    assert_eq!(again.clicks.get(ClickKind::Gclid).map(|seen| seen.value.as_str()), Some("third"));
+    let answer = resolver(world.database.pool.clone(), &world.policy)
+        .resolve(world.workspace, &[item(&[("anonymous_id", "a-1")])])
+        .await
+        .unwrap();
+    let known = answer.answers[0].clicks.get(ClickKind::Gclid);
+    assert_eq!(known.map(|seen| seen.value.as_str()), Some("third"), "what is remembered is still written");
+}
+
+#[tokio::test]
+async fn who_was_erased_meanwhile_is_suppressed_although_remembered() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    world.resolve_one(&person).await;
+    assert!(!world.resolve_one(&person).await.suppressed);
+    let mac = world.hasher().identifier(&raw("user_id", "u-1")).unwrap().mac;
+    sqlx::query("insert into identity.suppressed (workspace_id, value_mac) values ($1, $2)")
+        .bind(world.workspace.0)
+        .bind(mac.0)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    assert!(world.resolve_one(&person).await.suppressed);
+}
+
+#[tokio::test]
+async fn a_change_within_a_component_that_keeps_its_size_is_seen() {
+    let world = World::new(Policy::default()).await;
+    for (a, b) in [("u-1", "a-1"), ("u-2", "a-1"), ("u-2", "a-2")] {
+        world.resolve_one(&[("user_id", a), ("anonymous_id", b)]).await;
+    }
+    let remembered = world.resolve_one(&[("anonymous_id", "a-2")]).await;
+    assert_eq!(remembered.resolution, Resolution::Known);
+    assert_eq!(remembered.canonical_key, Some(world.key("user_id", "u-2")));
+    let other = resolver(world.database.pool.clone(), &world.policy);
+    other.resolve(world.workspace, &[item(&[("user_id", "u-1"), ("anonymous_id", "a-2")])]).await.unwrap();
+    let answer = world.resolve_one(&[("anonymous_id", "a-2")]).await;
+    assert_eq!(answer.resolution, Resolution::Contested, "two people use that browser by now");
+    assert_eq!(answer.canonical_key, Some(world.key("anonymous_id", "a-2")));
+}

@@ -29,7 +29,7 @@ pub struct PartitionProgress {
     pub received: watch::Sender<Position>,
     /// Of `resolved`.
     pub resolved: watch::Sender<Position>,
-    /// Where this process' lanes stand that are not held.
+    /// Where this process' lanes stand that are on and not held.
     lanes: watch::Sender<HashMap<ConnectionId, Position>>,
 }
 
@@ -47,7 +47,7 @@ impl PartitionProgress {
         self.lanes.send_if_modified(|lanes| lanes.insert(connection, at) != Some(at));
     }
 
-    /// A lane is held, or has ended: nobody waits for it.
+    /// A lane is held, off, or has ended: nobody waits for it.
     pub fn lane_rests(&self, connection: ConnectionId) {
         self.lanes.send_if_modified(|lanes| lanes.remove(&connection).is_some());
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
-use tracklayer_destination::HoldKind;
+use tracklayer_destination::{HoldKind, Mode};
 use tracklayer_ids::{Offset, Position};
 use uuid::Uuid;
 
@@ -182,7 +182,8 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
-            match self.cursor.filter(|_| round.is_ok()) {
+            // One that is off has next to nothing to do with an event: who waited for it would run away from all others.
+            match self.cursor.filter(|_| round.is_ok() && self.is_on()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
             }
@@ -221,6 +222,12 @@ impl Lane {
         if let Err(error) = self.commit_finished().await {
             tracing::warn!(error = %error_chain(&error), "what was sent could not be committed before the end");
         }
+    }
+
+    fn is_on(&self) -> bool {
+        let connection = self.context.connections.one(self.lease.duty.workspace, self.lease.duty.connection);
+        let mode = connection.as_ref().and_then(|c| c.destination.as_ref().ok()).map(|d| d.mode());
+        mode.is_some_and(|mode| mode != Mode::Off)
     }
 
     fn idle_wait(&self) -> Duration {

@@ -4,7 +4,8 @@ use tracklayer_normalise::click;
 use tracklayer_proto::event::v1::ClickIds;
 
 use crate::connection::Connection;
-use crate::deliverable::Deliverable;
+use crate::deliverable::{Deliverable, text_of};
+use crate::json::Json;
 
 /// Longer than any click id seen; more is an attack or a mistake.
 const MAX_BYTES: usize = 2_048;
@@ -22,6 +23,13 @@ pub fn usable(value: &str) -> Option<String> {
     let broken = value.chars().any(|c| c.is_whitespace() || c.is_control());
     (!value.is_empty() && !broken && value.len() <= MAX_BYTES && !click::is_macro(value))
         .then(|| value.to_owned())
+}
+
+fn usable_of(value: Json<'_>) -> Option<String> {
+    match value {
+        Json::Text(text) => usable(text),
+        other => usable(&text_of(other)?),
+    }
 }
 
 /// Finds one id: the document's own path, properties, the page's query, context, what ingest saw, what identity knows.
@@ -45,11 +53,10 @@ pub fn of_event(
     page: Option<&str>,
     of: fn(&ClickIds) -> &str,
 ) -> Option<String> {
-    let context = format!("context.{name}");
     connection
-        .text(event, name, &[&format!("properties.{name}")])
-        .and_then(|text| usable(&text))
+        .find_or(event, name, || event.property(name))
+        .and_then(usable_of)
         .or_else(|| page.and_then(|url| from_query(url, name)))
-        .or_else(|| connection.text(event, name, &[&context]).and_then(|text| usable(&text)))
+        .or_else(|| connection.find_or(event, name, || event.context(name)).and_then(usable_of))
         .or_else(|| event.event.click_ids.as_ref().and_then(|ids| usable(of(ids))))
 }

@@ -1,6 +1,7 @@
 //! Money, orders and products as Segment's e-commerce spec (v2) writes them, read once for every platform. Amounts are
 //! decimals until the moment they become JSON.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
@@ -96,7 +97,20 @@ pub const CONTENT_ID_FROM: [&str; 2] = ["product_id", "sku"];
 
 /// The products of an event: its `products`, else the event itself if it names one.
 #[must_use]
-pub fn products(event: &Deliverable, id_from: &[String]) -> Vec<Product> {
+pub fn products<'e>(event: &'e Deliverable, id_from: &[String]) -> Cow<'e, [Product]> {
+    if id_from == CONTENT_ID_FROM {
+        Cow::Borrowed(usual_products(event))
+    } else {
+        read_products(event, id_from).into()
+    }
+}
+
+/// The same by the usual ids: read once for all connections.
+fn usual_products(event: &Deliverable) -> &[Product] {
+    event.products(|| read_products(event, &CONTENT_ID_FROM))
+}
+
+fn read_products(event: &Deliverable, id_from: &[impl AsRef<str>]) -> Vec<Product> {
     match event.property("products") {
         Some(Json::List(list)) => {
             list.iter().filter(|v| v.as_object().is_some()).map(|v| product(v, id_from)).collect()
@@ -114,10 +128,10 @@ pub fn has_product_list(event: &Deliverable) -> bool {
     matches!(event.property("products"), Some(Json::List(list)) if !list.is_empty())
 }
 
-fn product(value: Json<'_>, id_from: &[String]) -> Product {
+fn product(value: Json<'_>, id_from: &[impl AsRef<str>]) -> Product {
     let text = |key: &str| value.at(key).and_then(text_of);
     Product {
-        id: id_from.iter().find_map(|key| text(key)),
+        id: id_from.iter().find_map(|key| text(key.as_ref())),
         name: text("name"),
         brand: text("brand"),
         category: value.at("category").and_then(joined),
@@ -247,7 +261,7 @@ pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> 
 pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
     stated_refund(connection, event).or_else(|| {
         let listed = has_product_list(event);
-        listed.then(|| sum_of(&products(event, &CONTENT_ID_FROM.map(str::to_owned)))).flatten()
+        listed.then(|| sum_of(usual_products(event))).flatten()
     })
 }
 
@@ -257,7 +271,7 @@ pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Dec
 pub fn refund_is_unpriced(connection: &Connection, event: &Deliverable) -> bool {
     stated_refund(connection, event).is_none()
         && has_product_list(event)
-        && products(event, &CONTENT_ID_FROM.map(str::to_owned)).iter().any(|p| p.price.is_none())
+        && usual_products(event).iter().any(|p| p.price.is_none())
 }
 
 fn stated_refund(connection: &Connection, event: &Deliverable) -> Option<Decimal> {

@@ -162,10 +162,21 @@ impl Connection {
     /// A field's value: the document's own paths first, then `defaults`, then its constant.
     #[must_use]
     pub fn find<'a>(&'a self, event: &'a Deliverable, field: &str, defaults: &[&str]) -> Option<Json<'a>> {
+        self.find_or(event, field, || defaults.iter().find_map(|path| event.get(path)))
+    }
+
+    /// The same with a look of one's own in between.
+    #[must_use]
+    pub fn find_or<'a>(
+        &'a self,
+        event: &'a Deliverable,
+        field: &str,
+        default: impl FnOnce() -> Option<Json<'a>>,
+    ) -> Option<Json<'a>> {
         self.field_map
             .get(field)
             .and_then(|paths| paths.iter().find_map(|path| event.get(path)))
-            .or_else(|| defaults.iter().find_map(|path| event.get(path)))
+            .or_else(default)
             .or_else(|| self.constants.get(field).filter(|v| !v.is_null()).map(Json::from))
     }
 

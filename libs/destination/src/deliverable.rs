@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use tracklayer_event::commerce::id_of_key;
 use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 
-use crate::commerce::order_id_is_personal;
+use crate::commerce::{Product, order_id_is_personal};
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
 use crate::person::Person;
@@ -87,13 +87,20 @@ pub struct OrderState {
     pub refunded: Decimal,
 }
 
+/// What several connections read of an event, each in the same places.
+#[derive(Debug, Default)]
+struct Readings {
+    person: OnceLock<Person>,
+    products: OnceLock<Vec<Product>>,
+}
+
 /// An event ready for [`crate::Destination::build`]. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Deliverable {
     /// The event as ingest accepted it.
     pub event: Arc<Event>,
     json: Arc<ParsedJson>,
-    person: Arc<OnceLock<Person>>,
+    readings: Arc<Readings>,
     folded_name: Arc<str>,
     /// What the event was deduplicated by beside its message_id, "order_completed:A-1"; empty: nothing.
     commerce_key: Arc<str>,
@@ -122,7 +129,7 @@ impl Deliverable {
             [&event.properties_json, &event.traits_json, &event.context_json, &event.integrations_json];
         Self {
             json: Arc::new(ParsedJson::parse(&parts)),
-            person: Arc::default(),
+            readings: Arc::default(),
             folded_name: folded(map_name(&event)).into(),
             commerce_key: Arc::default(),
             event: Arc::new(event),
@@ -196,7 +203,12 @@ impl Deliverable {
 
     /// The person as connections without paths of their own read it: read once.
     pub(crate) fn person(&self, read: impl FnOnce() -> Person) -> &Person {
-        self.person.get_or_init(read)
+        self.readings.person.get_or_init(read)
+    }
+
+    /// The products as connections with the usual ids read them: read once.
+    pub(crate) fn products(&self, read: impl FnOnce() -> Vec<Product>) -> &[Product] {
+        self.readings.products.get_or_init(read)
     }
 
     /// The name that maps and filters know the event by, as it is compared: see [`folded`].

@@ -28,10 +28,19 @@ enum Node {
     List {
         end: u32,
     },
-    /// Key and value by turns.
+    /// Key and value by turns. Most looks are for a key that is not there: the mask says so of nearly all of them.
     Object {
         end: u32,
+        keys: u64,
     },
+}
+
+/// The bit of a key in an object's mask.
+fn bit_of(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return 1 };
+    let mixed = (bytes.len() as u64) << 16 | u64::from(*first) << 8 | u64::from(*last);
+    1 << (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58)
 }
 
 /// Several JSON texts, parsed.
@@ -95,9 +104,12 @@ impl ParsedJson {
             Node::List { end } => {
                 Json::List(List(Children::Nodes { document: self, at: at + 1, end: *end as usize }))
             }
-            Node::Object { end } => {
-                Json::Object(Object(Members::Nodes { document: self, at: at + 1, end: *end as usize }))
-            }
+            Node::Object { end, keys } => Json::Object(Object(Members::Nodes {
+                document: self,
+                at: at + 1,
+                end: *end as usize,
+                keys: *keys,
+            })),
         }
     }
 
@@ -124,7 +136,7 @@ impl ParsedJson {
     /// Where the value after this one begins.
     fn after(&self, at: usize) -> usize {
         match &self.nodes[at] {
-            Node::List { end } | Node::Object { end } => *end as usize,
+            Node::List { end } | Node::Object { end, .. } => *end as usize,
             Node::Null | Node::Bool(_) | Node::Number(_) | Node::Plain { .. } | Node::Unescaped(_) => at + 1,
         }
     }
@@ -140,13 +152,6 @@ struct Fill<'n> {
     origin: usize,
     nodes: &'n mut Vec<Node>,
     unescaped: &'n mut Vec<Box<str>>,
-}
-
-impl Fill<'_> {
-    fn close(&mut self, at: usize, object: bool) {
-        let end = index_of(self.nodes.len());
-        self.nodes[at] = if object { Node::Object { end } } else { Node::List { end } };
-    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Fill<'_> {
@@ -205,18 +210,49 @@ impl<'de> Visitor<'de> for &mut Fill<'_> {
         let at = self.nodes.len();
         self.nodes.push(Node::Null);
         while items.next_element_seed(&mut *self)?.is_some() {}
-        self.close(at, false);
+        self.nodes[at] = Node::List { end: index_of(self.nodes.len()) };
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let at = self.nodes.len();
         self.nodes.push(Node::Null);
-        while members.next_key_seed(&mut *self)?.is_some() {
+        let mut keys = 0;
+        while let Some(bit) = members.next_key_seed(Key(&mut *self))? {
+            keys |= bit;
             members.next_value_seed(&mut *self)?;
         }
-        self.close(at, true);
+        self.nodes[at] = Node::Object { end: index_of(self.nodes.len()), keys };
         Ok(())
+    }
+}
+
+/// A key: filed like any text, and answered with its bit.
+struct Key<'f, 'n>(&'f mut Fill<'n>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_, '_> {
+    type Value = u64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: serde::de::Error>(self, key: &'de str) -> Result<u64, E> {
+        self.0.visit_borrowed_str::<E>(key)?;
+        Ok(bit_of(key))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<u64, E> {
+        self.0.visit_str::<E>(key)?;
+        Ok(bit_of(key))
     }
 }
 
@@ -253,7 +289,7 @@ enum Children<'a> {
 
 #[derive(Debug, Clone, Copy)]
 enum Members<'a> {
-    Nodes { document: &'a ParsedJson, at: usize, end: usize },
+    Nodes { document: &'a ParsedJson, at: usize, end: usize, keys: u64 },
     Values(&'a Map<String, Value>),
 }
 
@@ -393,7 +429,7 @@ impl<'a> Object<'a> {
         };
         let mut rest = self.0;
         std::iter::from_fn(move || match &mut rest {
-            Members::Nodes { document, at, end } => (*at < *end).then(|| {
+            Members::Nodes { document, at, end, .. } => (*at < *end).then(|| {
                 let member = (document.text_at(*at), document.view(*at + 1));
                 *at = document.after(*at + 1);
                 member
@@ -406,7 +442,8 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn get(self, key: &str) -> Option<Json<'a>> {
         let (document, mut at, end) = match self.0 {
-            Members::Nodes { document, at, end } => (document, at, end),
+            Members::Nodes { keys, .. } if keys & bit_of(key) == 0 => return None,
+            Members::Nodes { document, at, end, .. } => (document, at, end),
             Members::Values(members) => return members.get(key).map(Json::from),
         };
         let mut found = None;

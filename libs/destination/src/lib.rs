@@ -5,7 +5,7 @@
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`request`] (what goes
 //! on the wire, and its masked form), [`destination`] (the trait); the readings of a Segment event that all platforms share:
-//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; one folder per platform
+//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is built); one folder per platform
 //! ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
@@ -17,6 +17,7 @@ pub mod connection;
 pub mod deliverable;
 pub mod destination;
 pub mod document;
+pub mod fields;
 pub mod json;
 pub mod mapping;
 pub mod network;

@@ -2,6 +2,7 @@
 //! out with a note; it never refuses the event.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use tracklayer_normalise::{Field, Hints, Outcome, Platform, normalise};
 
@@ -195,9 +196,9 @@ impl<'n> Keys<'n> {
     }
 
     /// The text to send for one field: the hash where the platform wants one.
-    pub fn one(&mut self, target: &str, field: Field, input: Option<&str>) -> Option<String> {
+    pub fn one(&mut self, target: fmt::Arguments<'_>, field: Field, input: Option<&str>) -> Option<String> {
         let outcome = normalise(self.platform, field, input?, &self.hints);
-        let note = |kind, reason: String| Note { kind, field: target.to_owned(), reason };
+        let note = |kind, reason: String| Note { kind, field: target.to_string(), reason };
         match &outcome {
             Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. } => {}
             Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, (*reason).to_owned())),
@@ -207,7 +208,7 @@ impl<'n> Keys<'n> {
     }
 
     /// The same for several values of one field, without repeats.
-    pub fn list(&mut self, target: &str, field: Field, inputs: &[String]) -> Vec<String> {
+    pub fn list(&mut self, target: fmt::Arguments<'_>, field: Field, inputs: &[String]) -> Vec<String> {
         let mut sent: Vec<String> = Vec::new();
         for input in inputs {
             if let Some(text) = self.one(target, field, Some(input))

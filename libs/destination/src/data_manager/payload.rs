@@ -4,7 +4,6 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde_json::{Map, Value, json};
 use tracklayer_proto::event::v1::Channel;
 
 use super::MAX_SKEW;
@@ -15,6 +14,7 @@ use crate::commerce::{
 };
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::fields::{Fields, Member};
 use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
@@ -46,21 +46,21 @@ pub fn build(
     let transaction = transaction_id(settings, order_id.as_deref(), &event_id)?;
     let all = products(event, &settings.content_id_from);
 
-    let mut body = Map::new();
-    body.insert("transactionId".to_owned(), json!(transaction));
+    let mut body = Fields::default();
+    body.insert("transactionId", transaction.as_str());
     let (at, worth) = if act.is_adjustment() {
         restated(connection, event, act, order_id.as_deref(), time)?
     } else {
         (time, money(connection, event, act, &all, &mut notes)?)
     };
-    body.insert("eventTimestamp".to_owned(), json!(rfc3339(at)));
+    body.insert("eventTimestamp", rfc3339(at));
     if let Some((value, currency)) = &worth {
-        body.insert("conversionValue".to_owned(), number(*value));
-        body.insert("currency".to_owned(), json!(currency));
+        body.insert("conversionValue", number(*value));
+        body.insert("currency", currency.as_str());
     }
-    body.insert("eventSource".to_owned(), json!(source_of(settings, connection, event).as_str()));
+    body.insert("eventSource", source_of(settings, connection, event).as_str());
     if let Some(consent) = consent(&event.decision) {
-        body.insert("consent".to_owned(), consent);
+        body.insert("consent", consent);
     }
     insert_user(&mut body, connection, settings, event, &mut notes)?;
     let is_braid =
@@ -70,7 +70,7 @@ pub fn build(
     }
     let variables = variables(connection, event, &mut notes);
     if !variables.is_empty() {
-        body.insert("customVariables".to_owned(), Value::Array(variables));
+        body.insert("customVariables", Member::from_iter(variables));
     }
     let order = effect(connection, event, act, worth.as_ref(), order_id, time);
     Ok(Item {
@@ -142,21 +142,25 @@ fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) 
 }
 
 /// Both fields of the consent, or nothing where nothing is known: never UNSPECIFIED.
-fn consent(decision: &Consent) -> Option<Value> {
+fn consent(decision: &Consent) -> Option<Fields> {
     let word = |denied: bool| if denied { "CONSENT_DENIED" } else { "CONSENT_GRANTED" };
     match decision {
         Consent::AllowUnstated => None,
-        Consent::Allow => Some(json!({ "adUserData": word(false), "adPersonalization": word(false) })),
-        // A restriction that names nothing still restricts: personalisation is the least that is denied.
-        Consent::Restricted { .. } | Consent::Deny { .. } => {
-            Some(json!({ "adUserData": word(decision.denies_user_data()), "adPersonalization": word(true) }))
+        Consent::Allow => {
+            Some(Fields::default().with("adUserData", word(false)).with("adPersonalization", word(false)))
         }
+        // A restriction that names nothing still restricts: personalisation is the least that is denied.
+        Consent::Restricted { .. } | Consent::Deny { .. } => Some(
+            Fields::default()
+                .with("adUserData", word(decision.denies_user_data()))
+                .with("adPersonalization", word(true)),
+        ),
     }
 }
 
 /// With user data denied only the click id remains: no identifiers, no cart.
 fn insert_user(
-    body: &mut Map<String, Value>,
+    body: &mut Fields,
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
@@ -177,39 +181,42 @@ fn insert_user(
         .as_platform("NO_IDENTIFIERS_PROVIDED"));
     }
     if !clicks.is_empty() {
-        body.insert("adIdentifiers".to_owned(), Value::Object(clicks.members()));
+        body.insert("adIdentifiers", clicks.members());
     }
     if !ids.is_empty() {
-        body.insert("userData".to_owned(), json!({ "userIdentifiers": identifiers(&ids) }));
+        body.insert("userData", Fields::default().with("userIdentifiers", identifiers(&ids)));
     }
     Ok(())
 }
 
-fn identifiers(ids: &Identifiers) -> Value {
-    let mut list: Vec<Value> = ids.emails.iter().map(|hash| json!({ "emailAddress": hash })).collect();
-    list.extend(ids.phones.iter().map(|hash| json!({ "phoneNumber": hash })));
+fn identifiers(ids: &Identifiers) -> Member {
+    let mut list: Vec<Fields> =
+        ids.emails.iter().map(|hash| Fields::default().with("emailAddress", hash.as_str())).collect();
+    list.extend(ids.phones.iter().map(|hash| Fields::default().with("phoneNumber", hash.as_str())));
     list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
     if let Some(address) = &ids.address {
         // Street, city and state are for Analytics only.
-        list.push(json!({ "address": {
-            "givenName": address.first_name,
-            "familyName": address.last_name,
-            "regionCode": address.country,
-            "postalCode": address.postal_code,
-        }}));
+        let address = Fields::default()
+            .with("givenName", address.first_name.as_str())
+            .with("familyName", address.last_name.as_str())
+            .with("regionCode", address.country.as_str())
+            .with("postalCode", address.postal_code.as_str());
+        list.push(Fields::default().with("address", address));
     }
-    Value::Array(list)
+    Member::from_iter(list)
 }
 
-fn insert_cart(body: &mut Map<String, Value>, settings: &Settings, event: &Deliverable, all: &[Product]) {
+fn insert_cart(body: &mut Fields, settings: &Settings, event: &Deliverable, all: &[Product]) {
     let Some(merchant) = &settings.merchant_id else { return };
-    let items: Vec<Value> = all
+    let items: Vec<Fields> = all
         .iter()
         .filter_map(|p| {
             // int64 is a JSON string.
-            let mut item = json!({ "merchantProductId": p.id.as_ref()?, "quantity": p.quantity.to_string() });
+            let mut item = Fields::default()
+                .with("merchantProductId", p.id.as_deref()?)
+                .with("quantity", p.quantity.to_string());
             if let Some(price) = p.price {
-                item["unitPrice"] = number(price);
+                item.insert("unitPrice", number(price));
             }
             Some(item)
         })
@@ -217,27 +224,29 @@ fn insert_cart(body: &mut Map<String, Value>, settings: &Settings, event: &Deliv
     if items.is_empty() {
         return;
     }
-    let mut cart = json!({ "merchantId": merchant });
+    let mut cart = Fields::default().with("merchantId", merchant.as_str());
     let feed =
         [("merchantFeedLabel", &settings.feed_label), ("merchantFeedLanguageCode", &settings.feed_language)];
     for (key, value) in feed {
         if let Some(value) = value {
-            cart[key] = json!(value);
+            cart.insert(key, value.as_str());
         }
     }
     if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
     {
-        cart["transactionDiscount"] = number(discount);
+        cart.insert("transactionDiscount", number(discount));
     }
-    cart["items"] = Value::Array(items);
-    body.insert("cartData".to_owned(), cart);
+    cart.insert("items", Member::from_iter(items));
+    body.insert("cartData", cart);
 }
 
-fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Value> {
+fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Fields> {
     connection
         .custom_fields(event, "custom_variables.", notes)
         .into_iter()
-        .filter_map(|(variable, value)| Some(json!({ "variable": variable, "value": text_of(&value)? })))
+        .filter_map(|(variable, value)| {
+            Some(Fields::default().with("variable", variable).with("value", text_of(&value)?))
+        })
         .collect()
 }
 

@@ -126,7 +126,7 @@ fn user_data(
         ("sha256_phone_number", Field::Phone, &person.phones),
     ];
     for (key, field, inputs) in lists {
-        let hashes = keys.list(&format!("user_data.{key}"), field, inputs);
+        let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
         if !hashes.is_empty() {
             user.insert(key.to_owned(), json!(hashes));
         }

@@ -1,12 +1,12 @@
 //! Whom a conversion belongs to: click ids and hashed identifiers, in Google's forms.
 
-use serde_json::{Map, Value, json};
 use tracklayer_normalise::{Field, Hints, Platform};
 use tracklayer_proto::event::v1::{Channel, ClickIds};
 
 use crate::clicks;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
+use crate::fields::Fields;
 use crate::outcome::Note;
 use crate::person::{self, Keys, Person};
 
@@ -72,11 +72,11 @@ impl Clicks {
 
     /// As JSON members.
     #[must_use]
-    pub fn members(&self) -> Map<String, Value> {
+    pub fn members(&self) -> Fields {
         [("gclid", &self.gclid), ("gbraid", &self.gbraid), ("wbraid", &self.wbraid)]
             .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
-            .collect()
+            .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+            .fold(Fields::default(), |fields, (key, value)| fields.with(key, value))
     }
 }
 
@@ -123,8 +123,8 @@ impl Identifiers {
         let country = person.country.clone().or_else(|| default_country.map(str::to_owned));
         let hints = Hints { country: country.as_deref(), ..Hints::default() };
         let mut keys = Keys::new(Platform::Google, hints, notes);
-        let emails = keys.list("userIdentifiers.email", Field::Email, &person.emails);
-        let phones = keys.list("userIdentifiers.phone", Field::Phone, &person.phones);
+        let emails = keys.list(format_args!("userIdentifiers.email"), Field::Email, &person.emails);
+        let phones = keys.list(format_args!("userIdentifiers.phone"), Field::Phone, &person.phones);
         let address = if with_address { address(&mut keys, &person) } else { None };
         Self { emails, phones, address }
     }
@@ -141,12 +141,12 @@ fn address(keys: &mut Keys<'_>, person: &Person) -> Option<Address> {
     let (first, last) = (person.first_name.as_deref()?, person.last_name.as_deref()?);
     let (country, postal_code) = (person.country.as_deref()?, person.postal_code.as_deref()?);
     Some(Address {
-        first_name: keys.one("address.first_name", Field::FirstName, Some(first))?,
-        last_name: keys.one("address.last_name", Field::LastName, Some(last))?,
-        country: keys.one("address.country", Field::Country, Some(country))?,
-        postal_code: keys.one("address.postal_code", Field::PostalCode, Some(postal_code))?,
-        street: keys.one("address.street", Field::Street, person.street.as_deref()),
-        city: keys.one("address.city", Field::City, person.city.as_deref()),
-        state: keys.one("address.state", Field::State, person.state.as_deref()),
+        first_name: keys.one(format_args!("address.first_name"), Field::FirstName, Some(first))?,
+        last_name: keys.one(format_args!("address.last_name"), Field::LastName, Some(last))?,
+        country: keys.one(format_args!("address.country"), Field::Country, Some(country))?,
+        postal_code: keys.one(format_args!("address.postal_code"), Field::PostalCode, Some(postal_code))?,
+        street: keys.one(format_args!("address.street"), Field::Street, person.street.as_deref()),
+        city: keys.one(format_args!("address.city"), Field::City, person.city.as_deref()),
+        state: keys.one(format_args!("address.state"), Field::State, person.state.as_deref()),
     })
 }

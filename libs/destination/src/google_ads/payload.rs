@@ -3,7 +3,7 @@
 //! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
@@ -14,6 +14,7 @@ use crate::commerce::{
 };
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::fields::{Fields, Member};
 use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
@@ -61,7 +62,10 @@ pub fn build(
     };
     let exclusive = order_id
         .clone()
-        .or_else(|| body.get("gclid").or_else(|| body.pointer("/gclidDateTimePair/gclid")).and_then(text_of))
+        .or_else(|| {
+            let paired = body.get("gclidDateTimePair").and_then(|pair| pair.get("gclid"));
+            body.get("gclid").or(paired).and_then(Member::as_value).and_then(text_of)
+        })
         .map(|key| format!("{action}/{key}"));
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
@@ -100,22 +104,22 @@ fn conversion(
     order_id: Option<&str>,
     time: Timestamp,
     notes: &mut Vec<Note>,
-) -> Result<Value, Refusal> {
+) -> Result<Fields, Refusal> {
     let all = products(event, &settings.content_id_from);
-    let mut body = Map::new();
-    body.insert("conversionAction".to_owned(), json!(resource));
-    body.insert("conversionDateTime".to_owned(), json!(date_time(time, event)));
+    let mut body = Fields::default();
+    body.insert("conversionAction", resource);
+    body.insert("conversionDateTime", date_time(time, event));
     if let Some((value, currency)) = money(connection, event, act, &all, notes)? {
-        body.insert("conversionValue".to_owned(), number(value));
-        body.insert("currencyCode".to_owned(), json!(currency));
+        body.insert("conversionValue", number(value));
+        body.insert("currencyCode", currency);
     }
     if let Some(id) = order_id {
-        body.insert("orderId".to_owned(), json!(id));
+        body.insert("orderId", id);
     }
     let environment = if event.event.channel() == Channel::Mobile { "APP" } else { "WEB" };
-    body.insert("conversionEnvironment".to_owned(), json!(environment));
+    body.insert("conversionEnvironment", environment);
     if event.decision == Consent::Allow {
-        body.insert("consent".to_owned(), json!({ "adUserData": "GRANTED" }));
+        body.insert("consent", Fields::default().with("adUserData", "GRANTED"));
     }
     let clicks = Clicks::of(connection, event);
     // `addressInfo` is refused here (UNSUPPORTED_USER_IDENTIFIER).
@@ -125,55 +129,56 @@ fn conversion(
             .at("context.traits.email")
             .as_platform("NO_IDENTIFIER"));
     }
-    body.append(&mut clicks.members());
+    body.extend(clicks.members());
     if !ids.is_empty() {
-        body.insert("userIdentifiers".to_owned(), identifiers(&ids));
+        body.insert("userIdentifiers", identifiers(&ids));
     }
     if let Some(cart) = cart(settings, event, &all) {
-        body.insert("cartData".to_owned(), cart);
+        body.insert("cartData", cart);
     }
     let customer = super::digits(&settings.customer_id);
     let variables = variables(connection, event, &customer, notes);
     if !variables.is_empty() {
-        body.insert("customVariables".to_owned(), Value::Array(variables));
+        body.insert("customVariables", Member::from_iter(variables));
     }
-    Ok(Value::Object(body))
+    Ok(body)
 }
 
 fn date_time(time: Timestamp, event: &Deliverable) -> String {
     conversion_date_time(time, event.event.utc_offset_seconds)
 }
 
-fn identifiers(ids: &Identifiers) -> Value {
-    let mut list: Vec<Value> = ids.emails.iter().map(|hash| json!({ "hashedEmail": hash })).collect();
-    list.extend(ids.phones.iter().map(|hash| json!({ "hashedPhoneNumber": hash })));
+fn identifiers(ids: &Identifiers) -> Member {
+    let mut list: Vec<Fields> =
+        ids.emails.iter().map(|hash| Fields::default().with("hashedEmail", hash.as_str())).collect();
+    list.extend(ids.phones.iter().map(|hash| Fields::default().with("hashedPhoneNumber", hash.as_str())));
     list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
     if let Some(address) = &ids.address {
-        let mut info = Map::new();
-        info.insert("hashedFirstName".to_owned(), json!(address.first_name));
-        info.insert("hashedLastName".to_owned(), json!(address.last_name));
+        let mut info = Fields::default();
+        info.insert("hashedFirstName", address.first_name.as_str());
+        info.insert("hashedLastName", address.last_name.as_str());
         let optional =
             [("hashedStreetAddress", &address.street), ("city", &address.city), ("state", &address.state)];
         for (key, value) in optional {
             if let Some(value) = value {
-                info.insert(key.to_owned(), json!(value));
+                info.insert(key, value.as_str());
             }
         }
-        info.insert("countryCode".to_owned(), json!(address.country));
-        info.insert("postalCode".to_owned(), json!(address.postal_code));
-        list.push(json!({ "addressInfo": info }));
+        info.insert("countryCode", address.country.as_str());
+        info.insert("postalCode", address.postal_code.as_str());
+        list.push(Fields::default().with("addressInfo", info));
     }
-    Value::Array(list)
+    Member::from_iter(list)
 }
 
-fn cart(settings: &Settings, event: &Deliverable, all: &[Product]) -> Option<Value> {
+fn cart(settings: &Settings, event: &Deliverable, all: &[Product]) -> Option<Fields> {
     let merchant = settings.merchant_id.as_ref()?;
-    let items: Vec<Value> = all
+    let items: Vec<Fields> = all
         .iter()
         .filter_map(|p| {
-            let mut item = json!({ "productId": p.id.as_ref()?, "quantity": p.quantity });
+            let mut item = Fields::default().with("productId", p.id.as_deref()?).with("quantity", p.quantity);
             if let Some(price) = p.price {
-                item["unitPrice"] = number(price);
+                item.insert("unitPrice", number(price));
             }
             Some(item)
         })
@@ -182,19 +187,19 @@ fn cart(settings: &Settings, event: &Deliverable, all: &[Product]) -> Option<Val
         return None;
     }
     // int64 is a JSON string.
-    let mut cart = json!({ "merchantId": merchant });
+    let mut cart = Fields::default().with("merchantId", merchant.as_str());
     for (key, value) in
         [("feedCountryCode", &settings.feed_country), ("feedLanguageCode", &settings.feed_language)]
     {
         if let Some(value) = value {
-            cart[key] = json!(value);
+            cart.insert(key, value.as_str());
         }
     }
     if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
     {
-        cart["localTransactionCost"] = number(discount);
+        cart.insert("localTransactionCost", number(discount));
     }
-    cart["items"] = Value::Array(items);
+    cart.insert("items", Member::from_iter(items));
     Some(cart)
 }
 
@@ -204,13 +209,13 @@ fn variables(
     event: &Deliverable,
     customer: &str,
     notes: &mut Vec<Note>,
-) -> Vec<Value> {
+) -> Vec<Fields> {
     connection
         .custom_fields(event, "custom_variables.", notes)
         .into_iter()
         .filter_map(|(id, value)| {
             let variable = format!("customers/{customer}/conversionCustomVariables/{id}");
-            Some(json!({ "conversionCustomVariable": variable, "value": text_of(&value)? }))
+            Some(Fields::default().with("conversionCustomVariable", variable).with("value", text_of(&value)?))
         })
         .collect()
 }
@@ -224,7 +229,7 @@ fn change(
     order_id: Option<&str>,
     time: Timestamp,
     now: Timestamp,
-) -> Result<Value, Refusal> {
+) -> Result<Fields, Refusal> {
     let state = state_of(event);
     if let Some(original) = state.at
         && now.max(time).duration_since(original) > MAX_ADJUSTMENT_AGE
@@ -233,18 +238,20 @@ fn change(
             .at("timestamp")
             .as_platform("CONVERSION_EXPIRED"));
     }
-    let mut body = Map::new();
-    body.insert("conversionAction".to_owned(), json!(resource));
-    body.insert("adjustmentDateTime".to_owned(), json!(date_time(time, event)));
+    let mut body = Fields::default();
+    body.insert("conversionAction", resource);
+    body.insert("adjustmentDateTime", date_time(time, event));
     match order_id {
         Some(id) => {
-            body.insert("orderId".to_owned(), json!(id));
+            body.insert("orderId", id);
         }
         // Only for conversions that went out without an order id; the time must be the one uploaded, to the second.
         None => match (Clicks::of(connection, event).gclid, state.at) {
             (Some(gclid), Some(at)) => {
-                let pair = json!({ "gclid": gclid, "conversionDateTime": original_time(event, at) });
-                body.insert("gclidDateTimePair".to_owned(), pair);
+                let pair = Fields::default()
+                    .with("gclid", gclid)
+                    .with("conversionDateTime", original_time(event, at));
+                body.insert("gclidDateTimePair", pair);
             }
             _ => {
                 return Err(Refusal::new(
@@ -257,7 +264,7 @@ fn change(
     }
     match adjusted(connection, event, act)? {
         Adjusted::Void => {
-            body.insert("adjustmentType".to_owned(), json!("RETRACTION"));
+            body.insert("adjustmentType", "RETRACTION");
         }
         Adjusted::Worth(value) => {
             let currency = crate::commerce::Currency::of(connection, event);
@@ -266,12 +273,12 @@ fn change(
                 (None, Some(code)) => code.clone(),
                 (None, None) => currency.required()?.to_owned(),
             };
-            body.insert("adjustmentType".to_owned(), json!("RESTATEMENT"));
-            let restated = json!({ "adjustedValue": number(value), "currencyCode": code });
-            body.insert("restatementValue".to_owned(), restated);
+            body.insert("adjustmentType", "RESTATEMENT");
+            let restated = Fields::default().with("adjustedValue", number(value)).with("currencyCode", code);
+            body.insert("restatementValue", restated);
         }
     }
-    Ok(Value::Object(body))
+    Ok(body)
 }
 
 /// The original's time in the offset in which it was written, if the event quotes it.
@@ -292,7 +299,7 @@ fn enhancement(
     resource: String,
     order_id: Option<&str>,
     notes: &mut Vec<Note>,
-) -> Result<Value, Refusal> {
+) -> Result<Fields, Refusal> {
     let order_id = order_id.ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "an enhancement needs the order id that the tag reported")
             .at("properties.order_id")
@@ -305,12 +312,14 @@ fn enhancement(
         )
         .at("context.traits.email"));
     }
-    let mut body =
-        json!({ "conversionAction": resource, "adjustmentType": "ENHANCEMENT", "orderId": order_id });
+    let mut body = Fields::default()
+        .with("conversionAction", resource)
+        .with("adjustmentType", "ENHANCEMENT")
+        .with("orderId", order_id);
     if let Some(agent) = person::user_agent(connection, event) {
-        body["userAgent"] = json!(agent);
+        body.insert("userAgent", agent);
     }
-    body["userIdentifiers"] = identifiers(&ids);
+    body.insert("userIdentifiers", identifiers(&ids));
     Ok(body)
 }
 
@@ -319,14 +328,15 @@ fn order_effect(
     event: &Deliverable,
     act: Act,
     mode: UploadMode,
-    body: &Value,
+    body: &Fields,
     order_id: Option<String>,
     time: Timestamp,
 ) -> Option<OrderEffect> {
+    let restated = body.get("restatementValue").and_then(|value| value.get("adjustedValue"));
     match act {
         Act::Purchase if mode == UploadMode::Conversion => {
-            let value = body.get("conversionValue").and_then(decimal_of);
-            let currency = body.get("currencyCode").and_then(Value::as_str);
+            let value = body.get("conversionValue").and_then(Member::as_value).and_then(decimal_of);
+            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Value::as_str);
             OrderFacts::of(connection, event).sold(value, currency, time)
         }
         Act::Refund => Some(OrderEffect::Refunded {
@@ -337,7 +347,7 @@ fn order_effect(
         Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at: time }),
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
-            value: body.pointer("/restatementValue/adjustedValue").and_then(decimal_of),
+            value: restated.and_then(Member::as_value).and_then(decimal_of),
             total: event.property("total").and_then(decimal_of),
         }),
         Act::Purchase | Act::Conversion => None,

@@ -3,13 +3,12 @@
 //! Source: Meta, CAPI/parameters/custom-data; 2026-02. Types are repaired where the wrong one would refuse the whole request
 //! (2804008, 2804019).
 
-use serde_json::{Map, Value, json};
-
 use super::payload::{Shape, TAKEN};
 use super::settings::Settings;
 use crate::commerce::{self, Currency, custom_value, joined, number, order_id_to_send, pieces, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Deliverable, text_of};
+use crate::fields::{Fields, Member};
 use crate::outcome::{Note, Refusal};
 
 /// Builds `custom_data`; empty if there is nothing to say.
@@ -20,8 +19,8 @@ pub fn custom_data(
     name: &str,
     shape: Shape,
     notes: &mut Vec<Note>,
-) -> Result<Map<String, Value>, Refusal> {
-    let mut custom = Map::new();
+) -> Result<Fields, Refusal> {
+    let mut custom = Fields::default();
     let all = products(event, &settings.content_id_from);
     let currency = Currency::of(connection, event);
 
@@ -36,31 +35,31 @@ pub fn custom_data(
     };
     match (value, currency.code()) {
         (Some(value), Some(code)) => {
-            custom.insert("value".to_owned(), number(value));
-            custom.insert("currency".to_owned(), json!(code));
+            custom.insert("value", number(value));
+            custom.insert("currency", code);
         }
         // A value without currency refuses the whole request (2804023).
         (Some(_), None) => notes.push(Note::rejected("custom_data.value", "a value without a currency")),
         (None, _) => {}
     }
     if let Some(id) = order_id_to_send(connection, event, "custom_data.order_id", notes) {
-        custom.insert("order_id".to_owned(), json!(id));
+        custom.insert("order_id", id);
     }
     insert_contents(&mut custom, event, &all, notes);
     let query = connection.text(event, "query", &["properties.query"]);
     if name == "Search"
         && let Some(query) = query
     {
-        custom.insert("search_string".to_owned(), json!(query));
+        custom.insert("search_string", query);
     }
     let ltv = event.property("predicted_ltv").and_then(|ltv| custom_value("predicted_ltv", ltv.to_value()));
     if let Some(ltv) = ltv {
-        custom.insert("predicted_ltv".to_owned(), ltv);
+        custom.insert("predicted_ltv", ltv);
     }
     if settings.custom_data_passthrough {
         for (key, value) in harmless_properties(event, &TAKEN) {
             if let Some(value) = custom_value(&key, value) {
-                custom.entry(key).or_insert(value);
+                custom.insert_new(key, value);
             }
         }
     }
@@ -75,7 +74,7 @@ pub fn custom_data(
         }
     }
     // A custom field may be one half of the pair.
-    if custom.contains_key("value") && !custom.contains_key("currency") {
+    if custom.contains("value") && !custom.contains("currency") {
         custom.remove("value");
         notes.push(Note::rejected("custom_data.value", "a value without a currency"));
     }
@@ -83,7 +82,7 @@ pub fn custom_data(
 }
 
 fn insert_contents(
-    custom: &mut Map<String, Value>,
+    custom: &mut Fields,
     event: &Deliverable,
     all: &[commerce::Product],
     notes: &mut Vec<Note>,
@@ -95,30 +94,30 @@ fn insert_contents(
     if !with_id.is_empty() {
         let kind = event.property("content_type").and_then(text_of);
         let kind = kind.filter(|k| k == "product_group").unwrap_or_else(|| "product".to_owned());
-        custom.insert("content_type".to_owned(), json!(kind));
-        custom.insert("content_ids".to_owned(), with_id.iter().map(|(id, _)| json!(id)).collect());
+        custom.insert("content_type", kind);
+        custom.insert("content_ids", with_id.iter().map(|(id, _)| id.as_str()).collect::<Member>());
         let contents = with_id.iter().map(|(id, product)| {
-            let mut content = json!({ "id": id, "quantity": product.quantity });
+            let mut content = Fields::default().with("id", id.as_str()).with("quantity", product.quantity);
             if let Some(price) = product.price {
-                content["item_price"] = number(price);
+                content.insert("item_price", number(price));
             }
             content
         });
-        custom.insert("contents".to_owned(), contents.collect());
+        custom.insert("contents", contents.collect::<Member>());
     }
     let own = event.folded_name();
     let has_list = commerce::has_product_list(event);
     // Published for InitiateCheckout; what is bought has a number of pieces, what is merely listed has none.
     let is_counted = ["order ", "checkout ", "cart "].iter().any(|start| own.starts_with(start));
     if has_list && is_counted && !with_id.is_empty() {
-        custom.insert("num_items".to_owned(), json!(pieces(all)));
+        custom.insert("num_items", pieces(all));
     }
     let single_name = all.first().filter(|_| !has_list).and_then(|product| product.name.as_ref());
     if let Some(name) = single_name {
-        custom.insert("content_name".to_owned(), json!(name));
+        custom.insert("content_name", name.as_str());
     }
     let category = event.property("category").and_then(joined);
     if let Some(category) = category.filter(|_| !has_list || own == "product list viewed") {
-        custom.insert("content_category".to_owned(), json!(category));
+        custom.insert("content_category", category);
     }
 }

@@ -1,7 +1,7 @@
 //! Resolved event + settings → one element of `data`.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_normalise::{Field, Hints, Platform, fbc};
 use tracklayer_proto::event::v1::{Channel, EventType};
@@ -13,6 +13,7 @@ use crate::body::ItemBody;
 use crate::clicks;
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
+use crate::fields::Fields;
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
 use crate::person::{self, Keys, Person};
@@ -78,28 +79,28 @@ pub fn build(
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
     let mut notes = Vec::new();
-    let mut body = Map::new();
+    let mut body = Fields::default();
     let event_id = connection.event_id(event);
-    body.insert("event_name".to_owned(), json!(name));
-    body.insert("event_time".to_owned(), json!(timing::floor_seconds(time)));
-    body.insert("event_id".to_owned(), json!(event_id));
-    body.insert("action_source".to_owned(), json!(source.as_str()));
+    body.insert("event_name", name.as_str());
+    body.insert("event_time", timing::floor_seconds(time));
+    body.insert("event_id", event_id.as_str());
+    body.insert("action_source", source.as_str());
 
     let page = person::page_url(connection, event);
     if source == ActionSource::Website {
         match &page {
             Some(url) => {
-                body.insert("event_source_url".to_owned(), json!(url));
+                body.insert("event_source_url", url.as_str());
             }
             None => notes.push(Note::warned("event_source_url", "a website event without a page address")),
         }
         if let Some(referrer) = person::referrer(connection, event) {
-            body.insert("referrer_url".to_owned(), json!(referrer));
+            body.insert("referrer_url", referrer);
         }
     }
 
     let user = user_data(connection, settings, event, page.as_deref(), now, &mut notes);
-    if source == ActionSource::Website && !user.contains_key("client_user_agent") {
+    if source == ActionSource::Website && !user.contains("client_user_agent") {
         if settings.require_user_agent {
             return Err(Refusal::new(
                 RefusalCode::MissingClientUserAgent,
@@ -110,18 +111,18 @@ pub fn build(
         notes.push(Note::warned("user_data.client_user_agent", "a website event without user agent"));
     }
     check_breadth(&user)?;
-    let has_address = user.contains_key("client_ip_address");
-    body.insert("user_data".to_owned(), Value::Object(user));
+    let has_address = user.contains("client_ip_address");
+    body.insert("user_data", user);
 
     let custom = custom_data(connection, settings, event, &name, shape, &mut notes)?;
     if !custom.is_empty() {
-        body.insert("custom_data".to_owned(), Value::Object(custom));
+        body.insert("custom_data", custom);
     }
     if source == ActionSource::App {
-        body.insert("app_data".to_owned(), app_data(event)?);
+        body.insert("app_data", app_data(event)?);
     }
     if event.property("opt_out").is_some_and(is_true) {
-        body.insert("opt_out".to_owned(), json!(true));
+        body.insert("opt_out", true);
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
@@ -202,9 +203,9 @@ fn user_data(
     page: Option<&str>,
     now: Timestamp,
     notes: &mut Vec<Note>,
-) -> Map<String, Value> {
+) -> Fields {
     let person = Person::of(connection, event);
-    let mut user = Map::new();
+    let mut user = Fields::default();
     let country = person.country.as_deref().or(settings.default_country.as_deref());
     // Nobody is born later, wherever he is.
     let now_year = Some(now.to_zoned(jiff::tz::TimeZone::UTC).year());
@@ -225,26 +226,26 @@ fn user_data(
         ("external_id", Field::ExternalId, external.as_slice()),
     ];
     for (key, field, inputs) in lists {
-        let hashes = keys.list(&format!("user_data.{key}"), field, inputs);
+        let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
         if !hashes.is_empty() {
-            user.insert(key.to_owned(), json!(hashes));
+            user.insert(key, hashes);
         }
     }
     let madid = event.context("device.advertisingId").and_then(text_of);
-    if let Some(madid) = keys.one("user_data.madid", Field::MobileAdId, madid.as_deref()) {
-        user.insert("madid".to_owned(), json!(madid));
+    if let Some(madid) = keys.one(format_args!("user_data.madid"), Field::MobileAdId, madid.as_deref()) {
+        user.insert("madid", madid);
     }
     if let Some(ip) = person::address(connection, event, "user_data.client_ip_address", notes) {
-        user.insert("client_ip_address".to_owned(), json!(ip));
+        user.insert("client_ip_address", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("client_user_agent".to_owned(), json!(agent));
+        user.insert("client_user_agent", agent);
     }
     if let Some(fbp) = fbp(connection, event, notes) {
-        user.insert("fbp".to_owned(), json!(fbp));
+        user.insert("fbp", fbp);
     }
     if let Some(fbc) = fbc(connection, event, page, notes) {
-        user.insert("fbc".to_owned(), json!(fbc));
+        user.insert("fbc", fbc);
     }
     user
 }
@@ -297,14 +298,14 @@ fn fbc(
 
 /// Keys that Meta finds too broad: only keys of one of these sets, or a subset, and the event fails its request (2804050).
 /// Source: Meta, CAPI/best-practices; 2026-01.
-fn check_breadth(user: &Map<String, Value>) -> Result<(), Refusal> {
+fn check_breadth(user: &Fields) -> Result<(), Refusal> {
     const TOO_BROAD: [&[&str]; 4] = [
         &["ct", "country", "st", "zp", "ge", "client_user_agent"],
         &["db", "client_user_agent"],
         &["fn", "ge"],
         &["ln", "ge"],
     ];
-    if TOO_BROAD.iter().any(|set| user.keys().all(|key| set.contains(&key.as_str()))) {
+    if TOO_BROAD.iter().any(|set| user.names().all(|name| set.contains(&name))) {
         return Err(Refusal::new(
             RefusalCode::NoMatchKey,
             "nothing that tells one person from many: an e-mail, phone, id, click id or address is needed",

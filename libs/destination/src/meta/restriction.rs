@@ -3,10 +3,11 @@
 //! Source: Meta, marketing-api/overview/data-processing-options; 2026-11. LDU exists for US states only: no field carries
 //! European consent, so a restriction of another place cannot be expressed.
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::settings::{Ldu, LduPlace, LduWord};
 use crate::deliverable::{Consent, Deliverable};
+use crate::fields::Fields;
 use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Refusal, RefusalCode};
@@ -37,7 +38,7 @@ const GEOLOCATE: LduPlace = LduPlace { country: 0, state: 0 };
 /// The decision is restricted and LDU cannot say so: not a US state of the list, or Meta would have to look where an address
 /// is that is not there.
 pub fn write(
-    body: &mut Map<String, Value>,
+    body: &mut Fields,
     event: &Deliverable,
     setting: Option<Ldu>,
     has_address: bool,
@@ -55,7 +56,7 @@ pub fn write(
     });
     let Some(place) = place else {
         if matches!(setting, Some(Ldu::Word(LduWord::Off))) {
-            body.insert("data_processing_options".to_owned(), json!([]));
+            body.insert("data_processing_options", json!([]));
         }
         return Ok(());
     };
@@ -66,9 +67,9 @@ pub fn write(
         )
         .at("user_data.client_ip_address"));
     }
-    body.insert("data_processing_options".to_owned(), json!(["LDU"]));
-    body.insert("data_processing_options_country".to_owned(), json!(place.country));
-    body.insert("data_processing_options_state".to_owned(), json!(place.state));
+    body.insert("data_processing_options", json!(["LDU"]));
+    body.insert("data_processing_options_country", place.country);
+    body.insert("data_processing_options_state", place.state);
     Ok(())
 }
 

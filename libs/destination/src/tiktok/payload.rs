@@ -1,7 +1,6 @@
 //! Resolved event + settings → one element of `data`.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 use tracklayer_normalise::{Field, Hints, Platform};
 
 use super::names::{Name, name_of};
@@ -12,6 +11,7 @@ use crate::clicks;
 use crate::commerce::{self, Currency, custom_value, number, order_id_to_send, products};
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, Refusal, RefusalCode};
 use crate::person::{self, Keys, Person};
@@ -31,17 +31,17 @@ pub fn build(
     let mut notes = Vec::new();
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
-    let mut body = Map::new();
-    body.insert("event".to_owned(), json!(name.text));
-    body.insert("event_time".to_owned(), json!(timing::floor_seconds(time)));
-    body.insert("event_id".to_owned(), json!(event_id));
+    let mut body = Fields::default();
+    body.insert("event", name.text.as_str());
+    body.insert("event_time", timing::floor_seconds(time));
+    body.insert("event_id", event_id.as_str());
 
     let user = user(connection, settings, event, page.as_deref(), &mut notes);
     check_match_key(&user, source)?;
-    if is_limited(settings, event, source, user.contains_key("ip"))? {
-        body.insert("limited_data_use".to_owned(), json!(true));
+    if is_limited(settings, event, source, user.contains("ip"))? {
+        body.insert("limited_data_use", true);
     }
-    body.insert("user".to_owned(), Value::Object(user));
+    body.insert("user", user);
 
     match source {
         EventSource::Web => {
@@ -52,23 +52,23 @@ pub fn build(
                 )
                 .at("context.page.url")
             })?;
-            let mut page = json!({ "url": url });
+            let mut page = Fields::default().with("url", url);
             if let Some(referrer) = person::referrer(connection, event) {
-                page["referrer"] = json!(referrer);
+                page.insert("referrer", referrer);
             }
-            body.insert("page".to_owned(), page);
+            body.insert("page", page);
         }
         EventSource::App => {
-            body.insert("app".to_owned(), app(settings, event)?);
+            body.insert("app", app(settings, event)?);
         }
         EventSource::Crm => {
-            body.insert("lead".to_owned(), lead(connection, event)?);
+            body.insert("lead", lead(connection, event)?);
         }
         EventSource::Offline => {}
     }
 
     let properties = properties(connection, settings, event, &name, &mut notes)?;
-    body.insert("properties".to_owned(), Value::Object(properties));
+    body.insert("properties", properties);
     let group = settings.test_event_code.clone().unwrap_or_default();
     Ok(Item {
         body: ItemBody::of(&body),
@@ -89,17 +89,17 @@ fn user(
     event: &Deliverable,
     page: Option<&str>,
     notes: &mut Vec<Note>,
-) -> Map<String, Value> {
+) -> Fields {
     let person = Person::of(connection, event);
-    let mut user = Map::new();
+    let mut user = Fields::default();
     if let Some(ip) = person::address(connection, event, "user.ip", notes) {
-        user.insert("ip".to_owned(), json!(ip));
+        user.insert("ip", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("user_agent".to_owned(), json!(agent));
+        user.insert("user_agent", agent);
     }
     if let Some(locale) = connection.text(event, "locale", &["context.locale"]) {
-        user.insert("locale".to_owned(), json!(locale.replace('_', "-")));
+        user.insert("locale", locale.replace('_', "-"));
     }
     let referrer = person::referrer(connection, event).filter(|r| same_host(r, page));
     let ttclid = clicks::of_event(connection, event, "ttclid", page, |ids| &ids.ttclid)
@@ -109,7 +109,7 @@ fn user(
         .or_else(|| event.property("_ttp").and_then(text_of).and_then(|t| clicks::usable(&t)));
     for (key, value) in [("ttclid", ttclid), ("ttp", ttp)] {
         if let Some(value) = value {
-            user.insert(key.to_owned(), json!(value));
+            user.insert(key, value);
         }
     }
     let country = person.country.as_deref().or(settings.default_country.as_deref());
@@ -117,14 +117,14 @@ fn user(
     let mut keys = Keys::new(Platform::Tiktok, hints, notes);
     let external = connection.external_id(event);
     let lists = [
-        ("email", Field::Email, person.emails.clone()),
-        ("phone", Field::Phone, person.phones.clone()),
-        ("external_id", Field::ExternalId, external.into_iter().collect()),
+        ("email", Field::Email, person.emails.as_slice()),
+        ("phone", Field::Phone, person.phones.as_slice()),
+        ("external_id", Field::ExternalId, external.as_slice()),
     ];
     for (key, field, inputs) in lists {
-        let hashes = keys.list(&format!("user.{key}"), field, &inputs);
+        let hashes = keys.list(format_args!("user.{key}"), field, inputs);
         if !hashes.is_empty() {
-            user.insert(key.to_owned(), json!(hashes));
+            user.insert(key, hashes);
         }
     }
     let singles = [
@@ -136,16 +136,16 @@ fn user(
         ("country", Field::Country, &person.country),
     ];
     for (key, field, input) in singles {
-        if let Some(text) = keys.one(&format!("user.{key}"), field, input.as_deref()) {
-            user.insert(key.to_owned(), json!(text));
+        if let Some(text) = keys.one(format_args!("user.{key}"), field, input.as_deref()) {
+            user.insert(key, text);
         }
     }
     let device = event.context("device.advertisingId").and_then(text_of);
     let android =
         event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
     let key = if android { "gaid" } else { "idfa" };
-    if let Some(id) = keys.one(&format!("user.{key}"), Field::MobileAdId, device.as_deref()) {
-        user.insert(key.to_owned(), json!(id));
+    if let Some(id) = keys.one(format_args!("user.{key}"), Field::MobileAdId, device.as_deref()) {
+        user.insert(key, id);
     }
     user
 }
@@ -156,8 +156,8 @@ fn same_host(referrer: &str, page: Option<&str>) -> bool {
 }
 
 /// At least one key that TikTok can match a person by; offline and CRM sources are stricter.
-fn check_match_key(user: &Map<String, Value>, source: EventSource) -> Result<(), Refusal> {
-    let has = |key: &str| user.contains_key(key);
+fn check_match_key(user: &Fields, source: EventSource) -> Result<(), Refusal> {
+    let has = |key: &str| user.contains(key);
     let found = match source {
         EventSource::Web | EventSource::App => {
             ["email", "phone", "external_id", "ttclid", "ttp", "idfa", "gaid"].iter().any(|key| has(key))
@@ -216,28 +216,28 @@ fn not_expressible(reason: String) -> Refusal {
     Refusal::new(RefusalCode::RestrictionNotExpressible, reason)
 }
 
-fn app(settings: &Settings, event: &Deliverable) -> Result<Value, Refusal> {
+fn app(settings: &Settings, event: &Deliverable) -> Result<Fields, Refusal> {
     let text = |path: &str| event.context(path).and_then(text_of);
     let id = settings.app_id.clone().or_else(|| text("app.namespace")).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "an app event needs an app id; set app_id")
             .at("context.app.namespace")
     })?;
-    let mut app = json!({ "app_id": id });
+    let mut app = Fields::default().with("app_id", id);
     for (key, path) in [("app_name", "app.name"), ("app_version", "app.version")] {
         if let Some(value) = text(path) {
-            app[key] = json!(value);
+            app.insert(key, value);
         }
     }
     Ok(app)
 }
 
-fn lead(connection: &Connection, event: &Deliverable) -> Result<Value, Refusal> {
+fn lead(connection: &Connection, event: &Deliverable) -> Result<Fields, Refusal> {
     let id = connection.text(event, "lead_id", &["properties.lead_id"]).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "a CRM event needs the lead's id").at("properties.lead_id")
     })?;
-    let mut lead = json!({ "lead_id": id });
+    let mut lead = Fields::default().with("lead_id", id);
     if let Some(source) = event.property("lead_event_source").and_then(text_of) {
-        lead["lead_event_source"] = json!(source);
+        lead.insert("lead_event_source", source);
     }
     Ok(lead)
 }
@@ -279,10 +279,10 @@ fn properties(
     event: &Deliverable,
     name: &Name,
     notes: &mut Vec<Note>,
-) -> Result<Map<String, Value>, Refusal> {
-    let mut map = Map::new();
+) -> Result<Fields, Refusal> {
+    let mut map = Fields::default();
     if let Some(id) = order_id_to_send(connection, event, "properties.order_id", notes) {
-        map.insert("order_id".to_owned(), json!(id));
+        map.insert("order_id", id);
     }
     let all = products(event, &settings.content_id_from);
     let currency = Currency::of(connection, event);
@@ -295,41 +295,41 @@ fn properties(
     };
     match (value, currency.code()) {
         (Some(value), Some(code)) => {
-            map.insert("currency".to_owned(), json!(code));
-            map.insert("value".to_owned(), number(value));
+            map.insert("currency", code);
+            map.insert("value", number(value));
         }
         (Some(_), None) => notes.push(Note::rejected("properties.value", "a value without a currency")),
         (None, _) => {}
     }
     let is_list = event.folded_name() == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
-    let contents: Vec<Value> = all.iter().filter_map(|product| content(product, kind)).collect();
+    let contents: Vec<Fields> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {
         notes.push(Note::rejected("properties.contents", "a product without an id"));
     }
     if !contents.is_empty() {
-        map.insert("content_type".to_owned(), json!(kind));
-        map.insert("contents".to_owned(), Value::Array(contents));
+        map.insert("content_type", kind);
+        map.insert("contents", Member::from_iter(contents));
     }
     if name.text == "Search"
         && let Some(query) =
             connection.text(event, "query", &["properties.query", "properties.search_string"])
     {
-        map.insert("query".to_owned(), json!(query));
+        map.insert("query", query);
     }
     for key in TEXTS {
         if let Some(text) = event.property(key).and_then(text_of) {
-            map.insert(key.to_owned(), json!(text));
+            map.insert(key, text);
         }
     }
     if name.is_custom {
         for (key, value) in harmless_properties(event, &TAKEN) {
             if let Some(value) = custom_value(&key, value) {
-                map.entry(key).or_insert(value);
+                map.insert_new(key, value);
             }
         }
         // Money goes out as a pair or not at all.
-        if !map.contains_key("value") || currency.code().is_none() {
+        if !map.contains("value") || currency.code().is_none() {
             map.remove("value");
             map.remove("currency");
         }
@@ -345,7 +345,7 @@ fn properties(
         }
     }
     // A custom field may be one half of the pair.
-    if map.contains_key("value") != map.contains_key("currency") {
+    if map.contains("value") != map.contains("currency") {
         map.remove("value");
         map.remove("currency");
         notes.push(Note::rejected(
@@ -356,18 +356,18 @@ fn properties(
     Ok(map)
 }
 
-fn content(product: &commerce::Product, kind: &str) -> Option<Value> {
-    let mut content = json!({ "content_id": product.id.as_ref()?, "content_type": kind });
+fn content(product: &commerce::Product, kind: &'static str) -> Option<Fields> {
+    let mut content = Fields::default().with("content_id", product.id.as_deref()?).with("content_type", kind);
     let texts =
         [("content_name", &product.name), ("content_category", &product.category), ("brand", &product.brand)];
     for (key, text) in texts {
         if let Some(text) = text {
-            content[key] = json!(text);
+            content.insert(key, text.as_str());
         }
     }
     if let Some(price) = product.price {
-        content["price"] = number(price);
+        content.insert("price", number(price));
     }
-    content["quantity"] = json!(product.quantity);
+    content.insert("quantity", product.quantity);
     Some(content)
 }

@@ -59,7 +59,8 @@ pub fn realistic(count: usize, seed: u64) -> Vec<String> {
 /// Events that one visitor sends on the way to three platforms: who comes does more than one thing.
 const EVENTS_PER_VISITOR: usize = 10;
 
-/// Purchases, which every platform takes; each visitor sends several, in between those of others.
+/// Purchases, which every platform takes; each visitor sends several, in between those of others, and has come by one click on
+/// an ad, whose ids all of them carry.
 #[must_use]
 pub fn orders(count: usize, seed: u64) -> Vec<String> {
     let mut rng = Rng::with_seed(seed);
@@ -73,6 +74,11 @@ pub fn orders(count: usize, seed: u64) -> Vec<String> {
                 event[id] = person[id].clone();
             }
             event["context"]["traits"] = person["context"]["traits"].clone();
+            let landing = person["context"]["page"]["url"].as_str().unwrap_or_default();
+            let page = event["context"]["page"]["url"].as_str().unwrap_or_default();
+            if let (Some((_, clicks)), Some((page, _))) = (landing.split_once('?'), page.split_once('?')) {
+                event["context"]["page"]["url"] = json!(format!("{page}?{clicks}"));
+            }
             event.to_string()
         })
         .collect()

@@ -4,9 +4,14 @@
 //! bytes, compressed together with zstd. The header alone answers how many events of which source and minute are inside,
 //! so that what waits is counted without reading a payload.
 
+use std::cell::RefCell;
+use std::io;
+use std::thread::LocalKey;
+
 use bytes::{Buf, Bytes};
 use prost::Message;
 use tracklayer_ids::SourceId;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::BlockError;
 
@@ -135,7 +140,7 @@ impl BlockBuilder {
     /// # Errors
     /// [`BlockError::Compression`] if zstd refuses, which it does only without memory.
     pub fn finish(self) -> Result<Block, BlockError> {
-        let payload = zstd::bulk::compress(&self.plain, ZSTD_LEVEL).map_err(|_| BlockError::Compression)?;
+        let payload = compress(&self.plain).map_err(|_| BlockError::Compression)?;
         let header = BlockHeader {
             feature_level: self.level.max(FIRST_LEVEL),
             codec: CODEC_ZSTD,
@@ -177,7 +182,7 @@ impl BlockHeader {
         if self.codec != CODEC_ZSTD || inflated > MAX_INFLATED_BYTES {
             return Err(BlockError::Compression);
         }
-        let plain = zstd::bulk::decompress(payload, inflated).map_err(|_| BlockError::Compression)?;
+        let plain = decompress(payload, inflated).map_err(|_| BlockError::Compression)?;
         let expected = self.event_count as usize;
         let mut rest = Bytes::from(plain);
         let mut events = Vec::with_capacity(expected.min(rest.len()));
@@ -193,6 +198,37 @@ impl BlockHeader {
         }
         Ok(events)
     }
+}
+
+// A context is a megabyte of tables: made once for each thread, not for each block.
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(plain: &[u8]) -> io::Result<Vec<u8>> {
+    with_context(&COMPRESSOR, || Compressor::new(ZSTD_LEVEL), |context| context.compress(plain))
+}
+
+fn decompress(payload: &[u8], inflated: usize) -> io::Result<Vec<u8>> {
+    with_context(&DECOMPRESSOR, Decompressor::new, |context| context.decompress(payload, inflated))
+}
+
+fn with_context<C, T>(
+    context: &'static LocalKey<RefCell<Option<C>>>,
+    make: impl FnOnce() -> io::Result<C>,
+    work: impl FnOnce(&mut C) -> io::Result<T>,
+) -> io::Result<T> {
+    context.with_borrow_mut(|slot| {
+        let mut context = match slot.take() {
+            Some(context) => context,
+            None => make()?,
+        };
+        let worked = work(&mut context);
+        // One that failed is not used again.
+        *slot = worked.is_ok().then_some(context);
+        worked
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! same run. The services run as processes; load generator, PostgreSQL, Redis and the sandbox share the cores with them.
 //!
 //! [`event`] makes realistic events, [`limits`] measures the machine; [`load`] and [`wrk`] send as fast as they can, which is
-//! the speed, [`open_loop`] at a pace of its own, which is the latency. Here they are put together.
+//! the speed, [`open_loop`] at a pace of its own, which is the latency; [`backlog`] has one platform stop. Here they are put together.
 
+mod backlog;
 mod event;
 mod limits;
 mod load;
@@ -36,6 +37,9 @@ pub struct BenchOptions {
     /// The journal over this Kafka cluster instead of PostgreSQL, `host:port,host:port`.
     #[arg(long)]
     pub kafka_brokers: Option<String>,
+    /// Instead of everything else: what a backlog of so many events costs whose platform has stopped, and how it drains.
+    #[arg(long)]
+    pub backlog: Option<usize>,
 }
 
 struct Row {
@@ -80,6 +84,12 @@ async fn measure(
     folder: &Path,
 ) -> anyhow::Result<()> {
     let length = Duration::from_secs(options.seconds);
+    if let Some(events) = options.backlog {
+        println!("measuring with one platform stopped ...");
+        let rows = backlog::measure(running, processes, events, length).await?;
+        print(rows, "without a backlog");
+        return Ok(());
+    }
     let events = event::realistic(20_000, 7);
     let bytes: usize = events.iter().map(String::len).sum();
     println!(
@@ -140,10 +150,14 @@ async fn measure(
             format!("{} MiB", peak / 1_048_576),
         ));
     }
+    print(rows, "machine's limit");
+    Ok(())
+}
+
+fn print(rows: Vec<Row>, limit: &str) {
     let cells: Vec<Vec<String>> =
         rows.into_iter().map(|r| vec![r.what, r.figure, r.limit, r.share]).collect();
-    println!("\n{}", table(&["figure", "measured", "machine's limit", "share"], &cells));
-    Ok(())
+    println!("\n{}", table(&["figure", "measured", limit, "share"], &cells));
 }
 
 /// Ingest alone: how much it makes durable on each way, and how long acks take at half and at a tenth of that.

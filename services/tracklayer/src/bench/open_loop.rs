@@ -88,8 +88,11 @@ pub async fn http(
             stream.set_nodelay(true)?;
             let mut stream = BufReader::with_capacity(16 * 1024, stream);
             let mut latencies = Latencies::default();
+            // Made before it is due: what the client does is no part of the answer's time.
+            let mut made = request();
             while let Some(due) = schedule.due().await {
-                stream.write_all(&request()).await?;
+                stream.write_all(&made).await?;
+                made = request();
                 match read_answer(&mut stream).await? {
                     200 => latencies.add(due),
                     429 | 503 => latencies.refused += 1,
@@ -128,7 +131,7 @@ async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<u16> {
     Ok(status)
 }
 
-/// Batches of 500 over gRPC streams, each stream with its share of the load.
+/// Batches of so many events over gRPC streams, each stream with its share of the load.
 ///
 /// # Errors
 /// Ingest went away or answered nothing.
@@ -137,15 +140,15 @@ pub async fn grpc(
     key: &str,
     templates: &Arc<Vec<PublishEvent>>,
     events_per_second: f64,
+    batch: usize,
     length: Duration,
 ) -> anyhow::Result<Latencies> {
     const STREAMS: usize = 3;
-    const BATCH: usize = 500;
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..STREAMS {
         let (address, key, templates) = (address.to_owned(), key.to_owned(), Arc::clone(templates));
-        let schedule = Schedule::new(stream, STREAMS, events_per_second / BATCH as f64, length);
-        streams.spawn(one_stream(address, key, templates, stream, schedule));
+        let schedule = Schedule::new(stream, STREAMS, events_per_second / batch as f64, length);
+        streams.spawn(one_stream(address, key, templates, (stream, batch), schedule));
     }
     return joined(streams).await;
 
@@ -153,7 +156,7 @@ pub async fn grpc(
         address: String,
         key: String,
         templates: Arc<Vec<PublishEvent>>,
-        stream: usize,
+        (stream, batch_size): (usize, usize),
         mut schedule: Schedule,
     ) -> anyhow::Result<Latencies> {
         let due_at: Arc<Mutex<HashMap<u64, Instant>>> = Arc::default();
@@ -164,8 +167,8 @@ pub async fn grpc(
                 let mut from = stream * 1_000;
                 for sequence in 1.. {
                     // Made before it is due: the sender's own work is no latency.
-                    let batch = Some(fresh_batch(&templates, from, BATCH, true));
-                    from += BATCH;
+                    let batch = Some(fresh_batch(&templates, from, batch_size, true));
+                    from += batch_size;
                     let Some(due) = schedule.due().await else { return };
                     due_at.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, due);
                     if sender.send(PublishStreamRequest { sequence, batch }).await.is_err() {

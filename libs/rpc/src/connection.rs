@@ -15,6 +15,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::Sleep,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     opening: Option<Opening>,
+    /// Given back when the connection ends.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Until the protocol is known.
@@ -43,7 +46,13 @@ impl Connection {
     /// Must be made inside the runtime. `opening`: [`OPENING`], less in tests.
     pub(crate) fn new(stream: TcpStream, cut: CancellationToken, opening: Duration) -> Self {
         let until = Box::pin(tokio::time::sleep(opening));
-        Self { stream, cut: Box::pin(cut.cancelled_owned()), opening: Some(Opening { read: 0, until }) }
+        let opening = Some(Opening { read: 0, until });
+        Self { stream, cut: Box::pin(cut.cancelled_owned()), opening, _place: None }
+    }
+
+    /// Holds a place among the connections until it ends.
+    pub(crate) fn in_place(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _place: place, ..self }
     }
 }
 

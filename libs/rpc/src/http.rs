@@ -28,6 +28,8 @@ const MAX_CONNECTIONS: usize = 8192;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after an accept failed, as when file handles are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What one connection has in memory of what nobody has read yet, at most; the library would take seven times as much.
+const UNREAD_BYTES: usize = 64 * 1024;
 /// How often an idle HTTP/2 connection is asked whether anybody is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -87,8 +89,13 @@ async fn serve_connection(
 ) {
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(KEEPALIVE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(UNREAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .initial_stream_window_size(UNREAD_BYTES as u32)
+        .initial_connection_window_size(UNREAD_BYTES as u32);
     let service = TowerToHyperService::new(
         app.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
     );

@@ -1,9 +1,9 @@
 //! The gRPC server of a service: its own RPCs, health, reflection, and the layers that each call passes through.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     body::Body,
@@ -19,10 +19,6 @@ use crate::layer::{deadline, observe::Observe, panics::CatchPanic, shed, trace::
 
 /// Bytes under way on one stream; HTTP/2's own 64 KiB slows batches down by a fifth.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// Bytes under way on one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// Streams of one connection.
-const MAX_STREAMS: u32 = 1024;
 /// Bytes of a call's headers.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// How often an idle connection is asked whether anybody is there.
@@ -43,11 +39,24 @@ pub struct StackLimits {
     pub deadline: Duration,
     /// How long calls in flight may go on after the shutdown began; then they are cut.
     pub drain: Duration,
+    /// Connections at once; more wait in the system's queue.
+    pub connections: usize,
+    /// Calls of one connection at once.
+    pub streams: u32,
+    /// Bytes under way on one connection: what is sent to us and read by nobody yet stands in memory up to this.
+    pub window_bytes: u32,
 }
 
 impl Default for StackLimits {
     fn default() -> Self {
-        Self { in_flight: 1024, deadline: Duration::from_secs(30), drain: Duration::from_secs(10) }
+        Self {
+            in_flight: 1024,
+            deadline: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            connections: 8192,
+            streams: 1024,
+            window_bytes: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -135,11 +144,16 @@ impl GrpcServer {
             .into_inner();
         let cut = CancellationToken::new();
         let cuttable = cut.clone();
+        let places = Arc::new(Semaphore::new(self.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).then(move |accepted| {
-            let cuttable = cuttable.clone();
+            let (cuttable, places) = (cuttable.clone(), Arc::clone(&places));
             async move {
                 match accepted {
-                    Ok(stream) => Ok(Connection::new(stream, cuttable, OPENING)),
+                    Ok(stream) => {
+                        // Nobody else is accepted meanwhile.
+                        let place = places.acquire_owned().await.ok();
+                        Ok(Connection::new(stream, cuttable, OPENING).in_place(place))
+                    }
                     Err(error) => {
                         // As when file handles are used up: the next one would fail at once, too.
                         tracing::warn!(error = %error, "could not accept a connection");
@@ -158,9 +172,9 @@ impl GrpcServer {
             }
         };
         let server = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES.min(self.limits.window_bytes))
+            .initial_connection_window_size(self.limits.window_bytes)
+            .max_concurrent_streams(self.limits.streams)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

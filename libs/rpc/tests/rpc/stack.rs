@@ -56,6 +56,22 @@ async fn a_panic_is_one_callers_internal_error() {
 }
 
 #[tokio::test]
+async fn a_connection_above_the_limit_waits_until_another_ends() {
+    let limits = StackLimits { connections: 1, ..StackLimits::default() };
+    let (_, running, mut first) = start(limits).await;
+    assert!(first.look_up(wish("ok")).await.is_ok());
+    let mut second = IdentityServiceClient::new(running.channel(TOKEN));
+    let waiting = tokio::spawn(async move { second.look_up(wish("ok")).await });
+    for _ in 0..20 {
+        assert!(first.look_up(wish("ok")).await.is_ok());
+    }
+    assert!(!waiting.is_finished(), "there is no place for it yet");
+    drop(first);
+    assert!(waiting.await.unwrap().is_ok());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn overload_is_refused_with_a_time_to_wait_and_probes_pass() {
     let limits = StackLimits { in_flight: 2, ..StackLimits::default() };
     let (identity, running, mut client) = start(limits).await;

@@ -60,6 +60,10 @@ pub struct Config {
     /// Batches of one gRPC stream that may wait for their acks; above it the server stops reading. 1 to 1,024.
     #[serde(default = "default_stream_window")]
     pub stream_window: u32,
+    /// gRPC connections at the same time, 1 to 100,000; more wait. What is sent on one and not read yet takes up to 1 MiB of memory,
+    /// beside `max_in_flight_bytes`.
+    #[serde(default = "default_max_grpc_connections")]
+    pub max_grpc_connections: u32,
     /// Events a second that one source may send to one replica; 0: no limit.
     #[serde(default)]
     pub max_events_per_second_per_source: u32,
@@ -124,6 +128,9 @@ fn default_max_in_flight_bytes() -> u64 {
 fn default_max_in_flight_requests() -> u32 {
     8_192
 }
+fn default_max_grpc_connections() -> u32 {
+    512
+}
 fn default_stream_window() -> u32 {
     32
 }
@@ -176,6 +183,7 @@ impl Config {
             max_in_flight_bytes: default_max_in_flight_bytes(),
             max_in_flight_requests: default_max_in_flight_requests(),
             stream_window: default_stream_window(),
+            max_grpc_connections: default_max_grpc_connections(),
             max_events_per_second_per_source: 0,
             body_timeout_ms: default_body_timeout_ms(),
             look_timeout_ms: default_look_timeout_ms(),
@@ -239,6 +247,11 @@ impl Config {
         );
         let window = self.stream_window;
         check((1..=1_024).contains(&window), format!("stream_window is {window}, allowed are 1 to 1024"));
+        let grpc = self.max_grpc_connections;
+        check(
+            (1..=100_000).contains(&grpc),
+            format!("max_grpc_connections is {grpc}, allowed are 1 to 100000"),
+        );
         let body = self.body_timeout_ms;
         check(body >= 1, format!("body_timeout_ms is {body}, allowed are 1 and more"));
         let consent = self.consent_timeout_ms;
@@ -277,6 +290,7 @@ mod tests {
             max_in_flight_bytes: 1,
             max_in_flight_requests: 0,
             stream_window: 0,
+            max_grpc_connections: 0,
             body_timeout_ms: 0,
             consent_timeout_ms: 0,
             look_timeout_ms: 0,
@@ -287,7 +301,7 @@ mod tests {
             kafka_replication: 0,
             ..config()
         };
-        assert_eq!(bad.problems().len(), 15, "{:?}", bad.problems());
+        assert_eq!(bad.problems().len(), 16, "{:?}", bad.problems());
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub enum IngestError {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// The bytes of a message did not come in time.
+    #[error("the message did not arrive in time")]
+    SlowMessage,
     /// The journal did not take the events.
     #[error("could not append to the journal")]
     Journal {
@@ -85,6 +88,7 @@ impl IngestError {
             Self::Overloaded { .. } => "overloaded",
             Self::JournalFull { .. } => "journal_full",
             Self::RateLimited { .. } => "rate_limited",
+            Self::SlowMessage => "body_timeout",
             Self::Journal { .. } | Self::Consent { .. } | Self::Store { .. } => "unavailable",
             Self::EmptyBatch => "batch_empty",
             Self::BatchTooLarge { .. } => "batch_too_large",
@@ -113,6 +117,7 @@ impl RpcError for IngestError {
             Self::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
             Self::JournalFull { .. } => (Code::ResourceExhausted, "JOURNAL_FULL"),
             Self::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
+            Self::SlowMessage => (Code::Unavailable, "MESSAGE_TIMEOUT"),
             Self::Journal { .. } => (Code::Unavailable, "JOURNAL_UNAVAILABLE"),
             Self::Consent { .. } => (Code::Unavailable, "CONSENT_UNAVAILABLE"),
             Self::Store { .. } => (Code::Unavailable, "STORE_UNAVAILABLE"),
@@ -126,9 +131,11 @@ impl RpcError for IngestError {
             Self::Overloaded { retry_after }
             | Self::JournalFull { retry_after }
             | Self::RateLimited { retry_after } => Some(*retry_after),
-            Self::NoConfiguration | Self::Journal { .. } | Self::Consent { .. } | Self::Store { .. } => {
-                Some(Duration::from_secs(1))
-            }
+            Self::NoConfiguration
+            | Self::SlowMessage
+            | Self::Journal { .. }
+            | Self::Consent { .. }
+            | Self::Store { .. } => Some(Duration::from_secs(1)),
             Self::MissingWriteKey
             | Self::UnknownWriteKey
             | Self::NotYourWorkspace

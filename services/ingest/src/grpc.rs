@@ -1,10 +1,22 @@
 //! `ingest.v1`: parse, call [`Ingest`], answer. No rules in here.
+//!
+//! What is published is not decoded by the server's library, which would have every message in memory, and decoded, before
+//! anybody asks who sends it and whether there is room. Here the key is asked for first, then how long the message is; its bytes are
+//! read when there is room for them ([`messages`]), and decoded when it is known how many events they are ([`outline`]).
+
+mod messages;
+mod outline;
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use prost::Message as _;
@@ -12,13 +24,18 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::body::Body;
+use tonic::codec::{BufferSettings, EncodeBody, SingleMessageCompressionOverride};
+use tonic::metadata::{GRPC_CONTENT_TYPE, MetadataMap};
+use tonic::server::{Grpc, NamedService};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tower::Service;
 use tracklayer_event::batch::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 use tracklayer_event::time::{ClientTime, from_proto, to_proto};
 use tracklayer_event::{ParseContext, publish_event};
 use tracklayer_ids::{MasterKey, WorkspaceId};
-use tracklayer_proto::ingest::v1::ingest_service_server::{IngestService, IngestServiceServer};
+use tracklayer_proto::ingest::v1::ingest_service_server::SERVICE_NAME;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
 use tracklayer_proto::ingest::v1::{
     Accepted, BatchRefused, Duplicate, EventResult, ListRejectedRequest, ListRejectedResponse, PublishEvent,
@@ -27,7 +44,8 @@ use tracklayer_proto::ingest::v1::{
 };
 use tracklayer_rpc::{RpcError as _, ServiceToken, bearer, require_service_token, status};
 
-use crate::admission::Holder;
+use self::messages::{Messages, check_encoding, undecodable};
+use crate::admission::{Admitted, Holder};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::{Arrival, Ingest};
@@ -39,28 +57,110 @@ use crate::source::Source;
 const DEFAULT_LISTED: u32 = 100;
 const MAX_LISTED: u32 = 1_000;
 
+/// Longest message of a stream that is read over when it cannot be taken; a longer one ends its stream.
+const MAX_SKIPPED_BYTES: usize = 2 * MAX_BATCH_BYTES;
+/// What a message of a stream has beside its batch, at most: sequence, keys and length.
+const STREAM_OVERHEAD_BYTES: usize = 32;
+/// What an event occupies at least while it is worked on, however few bytes it came in.
+const LEAST_EVENT_BYTES: usize = 1_024;
+
+/// What can be chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcSettings {
+    /// Batches of one stream that may wait for their acks.
+    pub stream_window: u32,
+    /// Longest time for the bytes of one message, once the first were there.
+    pub body_timeout: Duration,
+}
+
 /// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct IngestGrpc {
     ingest: Arc<Ingest>,
     stream_window: usize,
+    body_timeout: Duration,
     service_token: ServiceToken,
     shutdown: CancellationToken,
 }
 
+impl NamedService for IngestGrpc {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<B>> for IngestGrpc
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let service = self.clone();
+        let method = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
+        match method {
+            Some((SERVICE_NAME, "Publish")) => Box::pin(async move {
+                Ok(service.publish(request).await.map_or_else(Status::into_http, |answer| {
+                    answered::<PublishResponse>(tokio_stream::once(Ok(answer)))
+                }))
+            }),
+            Some((SERVICE_NAME, "PublishStream")) => Box::pin(async move {
+                Ok(service.publish_stream(request).map_or_else(Status::into_http, answered))
+            }),
+            Some((SERVICE_NAME, "ListRejected")) => Box::pin(async move {
+                let list = tower::service_fn(move |request| service.clone().list_rejected(request));
+                Ok(Grpc::new(ProstCodec::default()).unary(list, request).await)
+            }),
+            _ => Box::pin(async { Ok(Status::unimplemented("there is no such method").into_http()) }),
+        }
+    }
+}
+
+/// Messages, and then the end, as an answer.
+fn answered<M: prost::Message + 'static>(
+    messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
+) -> http::Response<Body> {
+    let encoder = ProstCodec::<M, ()>::raw_encoder(BufferSettings::default());
+    let uncompressed = SingleMessageCompressionOverride::Disable;
+    let mut response =
+        http::Response::new(Body::new(EncodeBody::new_server(encoder, messages, None, uncompressed, None)));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    response
+}
+
+/// Bytes of a message with the room that they hold.
+struct Message {
+    bytes: Bytes,
+    room: Admitted,
+}
+
+/// One message of a stream.
+enum Received {
+    Message(Message),
+    /// It was read over.
+    Refused {
+        sequence: u64,
+        why: IngestError,
+    },
+}
+
 impl IngestGrpc {
-    /// As a tonic service. Messages are decoded up to twice the batch limit, so that a batch somewhat above it is told so.
+    /// As a service for [`tracklayer_rpc::GrpcServer`].
     #[must_use]
     pub fn service(
         ingest: Arc<Ingest>,
-        stream_window: u32,
+        settings: GrpcSettings,
         master_key: &MasterKey,
         shutdown: CancellationToken,
-    ) -> IngestServiceServer<Self> {
+    ) -> Self {
         let service_token = require_service_token(&master_key.service_token());
-        let stream_window = stream_window.max(1) as usize;
-        IngestServiceServer::new(Self { ingest, stream_window, service_token, shutdown })
-            .max_decoding_message_size(2 * MAX_BATCH_BYTES)
+        let stream_window = settings.stream_window.max(1) as usize;
+        Self { ingest, stream_window, body_timeout: settings.body_timeout, service_token, shutdown }
     }
 
     fn source(&self, metadata: &MetadataMap) -> Result<Source, IngestError> {
@@ -84,17 +184,33 @@ impl IngestGrpc {
         if allowed { Ok(()) } else { Err(IngestError::NotYourWorkspace) }
     }
 
+    /// Takes the bytes of a message whose length was told, if there is room for them.
+    async fn take<B>(
+        &self,
+        source: &Source,
+        messages: &mut Messages<B>,
+        length: usize,
+    ) -> Result<Message, Untaken>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let room = self.ingest.admission.admit(Holder::Workspace(source.workspace), length);
+        let room = room.map_err(Untaken::NoRoom)?;
+        let bytes = tokio::time::timeout(self.body_timeout, messages.take(length)).await;
+        let bytes = bytes.map_err(|_| Untaken::Broken(status(&IngestError::SlowMessage)))?;
+        Ok(Message { bytes: bytes.map_err(Untaken::Broken)?, room })
+    }
+
     /// Takes one batch.
     async fn publish_batch(
         &self,
         source: &Source,
         traceparent: &str,
         batch: PublishRequest,
+        bytes: usize,
     ) -> Result<PublishResponse, IngestError> {
         let started = Instant::now();
-        let bytes = batch.encoded_len();
-        check_limits(&batch, bytes)?;
-        let _room = self.ingest.admission.admit(Holder::Workspace(source.workspace), bytes)?;
         metrics::received(Wire::Grpc, batch.events.len(), bytes);
         let received_at = Timestamp::now();
         let context = ParseContext {
@@ -109,40 +225,58 @@ impl IngestGrpc {
         let outcomes = self.ingest.accept(source, &arrival, incoming).await?;
         Ok(PublishResponse { results: outcomes.into_iter().map(event_result).collect() })
     }
-}
 
-#[tonic::async_trait]
-impl IngestService for IngestGrpc {
-    type PublishStreamStream = Pin<Box<dyn Stream<Item = Result<PublishStreamResponse, Status>> + Send>>;
-
-    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
-        let source = self.source(request.metadata()).map_err(refused)?;
-        let traceparent = traceparent_of(request.metadata());
-        let answer =
-            self.publish_batch(&source, &traceparent, request.into_inner()).await.map_err(refused)?;
-        Ok(Response::new(answer))
+    async fn publish<B>(&self, request: http::Request<B>) -> Result<PublishResponse, Status>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        check_encoding(&head.headers)?;
+        let metadata = MetadataMap::from_headers(head.headers);
+        let source = self.source(&metadata).map_err(refused)?;
+        let mut messages = Messages::new(body);
+        let length = messages.next().await?.ok_or_else(messages::incomplete)?;
+        check_bytes(length, MAX_BATCH_BYTES).map_err(refused)?;
+        let Message { bytes, mut room } = match self.take(&source, &mut messages, length).await {
+            Ok(message) => message,
+            Err(Untaken::NoRoom(error)) => return Err(refused(error)),
+            Err(Untaken::Broken(status)) => return Err(status),
+        };
+        let events = outline::events_of_batch(&bytes).map_err(|_| undecodable())?;
+        check_events(events, &mut room).map_err(refused)?;
+        let batch = PublishRequest::decode(bytes).map_err(|_| undecodable())?;
+        let traceparent = traceparent_of(&metadata);
+        self.publish_batch(&source, &traceparent, batch, length).await.map_err(refused)
     }
 
-    async fn publish_stream(
-        &self,
-        request: Request<Streaming<PublishStreamRequest>>,
-    ) -> Result<Response<Self::PublishStreamStream>, Status> {
-        self.source(request.metadata()).map_err(refused)?;
-        let metadata = Arc::new(request.metadata().clone());
-        let service = self.clone();
+    fn publish_stream<B>(
+        self,
+        request: http::Request<B>,
+    ) -> Result<impl Stream<Item = Result<PublishStreamResponse, Status>> + Send + use<B>, Status>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    {
+        let (head, body) = request.into_parts();
+        check_encoding(&head.headers)?;
+        let metadata = Arc::new(MetadataMap::from_headers(head.headers));
+        self.source(&metadata).map_err(refused)?;
+        let window = self.stream_window;
         // At shutdown nothing more is read, and what was read is still acknowledged.
-        let batches = request.into_inner().take_until(self.shutdown.clone().cancelled_owned());
-        let work = read_into_places(batches, self.stream_window)
+        let batches = received(self.clone(), Arc::clone(&metadata), Messages::new(body))
+            .take_until(self.shutdown.clone().cancelled_owned());
+        let work = read_into_places(batches, window)
             .map(move |(place, received)| {
-                let answer = answer_one(service.clone(), Arc::clone(&metadata), received);
+                let answer = answer_one(self.clone(), Arc::clone(&metadata), received);
                 async move { (answer.await, place) }
             })
-            .buffer_unordered(self.stream_window);
-        Ok(Response::new(Box::pin(acknowledged(work, self.stream_window))))
+            .buffer_unordered(window);
+        Ok(acknowledged(work, window))
     }
 
     async fn list_rejected(
-        &self,
+        self,
         request: Request<ListRejectedRequest>,
     ) -> Result<Response<ListRejectedResponse>, Status> {
         let workspace = WorkspaceId(request.get_ref().workspace_id);
@@ -205,18 +339,80 @@ fn acknowledged(
     })
 }
 
+/// Why a message was not taken.
+enum Untaken {
+    /// Its bytes were not read.
+    NoRoom(IngestError),
+    /// Nothing more can be read.
+    Broken(Status),
+}
+
+/// The messages of a stream, each with its room. Who sends is asked for each: a source that was disabled meanwhile ends the stream.
+fn received<B>(
+    service: IngestGrpc,
+    metadata: Arc<MetadataMap>,
+    messages: Messages<B>,
+) -> impl Stream<Item = Result<Received, Status>> + Send
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    futures::stream::try_unfold(
+        (service, metadata, messages),
+        |(service, metadata, mut messages)| async move {
+            let Some(length) = messages.next().await? else { return Ok(None) };
+            let refusal = match service.source(&metadata) {
+                Ok(source) => match check_bytes(length, MAX_BATCH_BYTES + STREAM_OVERHEAD_BYTES) {
+                    Ok(()) => match service.take(&source, &mut messages, length).await {
+                        Ok(message) => {
+                            return Ok(Some((Received::Message(message), (service, metadata, messages))));
+                        }
+                        Err(Untaken::NoRoom(error)) => error,
+                        Err(Untaken::Broken(status)) => return Err(status),
+                    },
+                    Err(error) => error,
+                },
+                Err(error @ (IngestError::UnknownWriteKey | IngestError::MissingWriteKey)) => {
+                    return Err(refused(error));
+                }
+                Err(error) => error,
+            };
+            if length > MAX_SKIPPED_BYTES {
+                return Err(refused(refusal));
+            }
+            let sequence = tokio::time::timeout(service.body_timeout, messages.skip(length)).await;
+            let sequence = sequence.map_err(|_| status(&IngestError::SlowMessage))??;
+            Ok(Some((Received::Refused { sequence, why: refusal }, (service, metadata, messages))))
+        },
+    )
+}
+
 /// Works on one batch of a stream.
 async fn answer_one(
     service: IngestGrpc,
     metadata: Arc<MetadataMap>,
-    received: Result<PublishStreamRequest, Status>,
+    received: Result<Received, Status>,
 ) -> Result<PublishStreamResponse, Status> {
-    let request = received?;
+    let Message { bytes, mut room } = match received? {
+        Received::Message(message) => message,
+        Received::Refused { sequence, why } => {
+            let result = Some(StreamResult::Refused(batch_refused(&why)));
+            return Ok(PublishStreamResponse { sequence, result });
+        }
+    };
+    let length = bytes.len();
+    let events = outline::events_of_stream(&bytes).map_err(|_| undecodable())?;
+    if let Err(error) = check_events(events, &mut room) {
+        let mut skim = outline::Skim::default();
+        skim.read(&bytes).map_err(|_| undecodable())?;
+        let result = Some(StreamResult::Refused(batch_refused(&error)));
+        return Ok(PublishStreamResponse { sequence: skim.sequence, result });
+    }
+    let request = PublishStreamRequest::decode(bytes).map_err(|_| undecodable())?;
     let traceparent = traceparent_of(&metadata);
     let batch = request.batch.unwrap_or_default();
-    // Asked for each batch: a source that was disabled meanwhile ends the stream.
     let answer = match service.source(&metadata) {
-        Ok(source) => service.publish_batch(&source, &traceparent, batch).await,
+        Ok(source) => service.publish_batch(&source, &traceparent, batch, length).await,
         Err(error) => Err(error),
     };
     let result = match answer {
@@ -244,18 +440,22 @@ fn refused(error: IngestError) -> Status {
     status(&error)
 }
 
-fn check_limits(batch: &PublishRequest, bytes: usize) -> Result<(), IngestError> {
-    let found = batch.events.len();
+fn check_bytes(found: usize, limit: usize) -> Result<(), IngestError> {
+    if found > limit {
+        return Err(IngestError::BatchTooLarge { found, unit: "bytes", limit: MAX_BATCH_BYTES });
+    }
+    Ok(())
+}
+
+/// Whether so many events may be decoded; they hold room for what they become.
+fn check_events(found: usize, room: &mut Admitted) -> Result<(), IngestError> {
     if found == 0 {
         return Err(IngestError::EmptyBatch);
     }
     if found > MAX_BATCH_EVENTS {
         return Err(IngestError::BatchTooLarge { found, unit: "events", limit: MAX_BATCH_EVENTS });
     }
-    if bytes > MAX_BATCH_BYTES {
-        return Err(IngestError::BatchTooLarge { found: bytes, unit: "bytes", limit: MAX_BATCH_BYTES });
-    }
-    Ok(())
+    room.grow_to(found * LEAST_EVENT_BYTES)
 }
 
 fn parse(event: &PublishEvent, context: &ParseContext<'_>) -> Incoming {

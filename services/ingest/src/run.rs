@@ -9,12 +9,14 @@ use tracklayer_ids::Secret;
 use tracklayer_journal::{Appender, AppenderSettings, Journal};
 use tracklayer_journal_kafka::KafkaFailure;
 use tracklayer_rpc::follow::ConfigWatch;
-use tracklayer_rpc::{GrpcServer, Listeners, Readiness, ServeError, connect_lazy, ops_router, serve_http};
+use tracklayer_rpc::{
+    GrpcServer, Listeners, Readiness, ServeError, StackLimits, connect_lazy, ops_router, serve_http,
+};
 
 use crate::admission::Admission;
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::grpc::IngestGrpc;
+use crate::grpc::{GrpcSettings, IngestGrpc};
 use crate::http::{EdgeSettings, router};
 use crate::ingest::Ingest;
 use crate::look::Look;
@@ -25,6 +27,11 @@ use crate::rejected::RejectedEvents;
 
 /// How often time partitions are made and old rejected events forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+
+/// What is sent on one gRPC connection and not yet read, at most: two batches. More is held back at the sender.
+const UNREAD_BYTES_PER_CONNECTION: u32 = 1024 * 1024;
+/// Calls of one gRPC connection at once.
+const CALLS_PER_CONNECTION: u32 = 256;
 
 /// Why ingest could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -120,13 +127,16 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         trusted_proxies: config.trusted_proxies,
         public_protocol: config.public_protocol.clone(),
     };
+    let of_calls = GrpcSettings { stream_window: config.stream_window, body_timeout: edge.body_timeout };
+    let limits = StackLimits {
+        connections: config.max_grpc_connections as usize,
+        streams: CALLS_PER_CONNECTION,
+        window_bytes: UNREAD_BYTES_PER_CONNECTION,
+        ..StackLimits::default()
+    };
     let grpc = GrpcServer::new("ingest")
-        .add(IngestGrpc::service(
-            Arc::clone(&ingest),
-            config.stream_window,
-            &config.master_key,
-            shutdown.clone(),
-        ))
+        .limits(limits)
+        .add(IngestGrpc::service(Arc::clone(&ingest), of_calls, &config.master_key, shutdown.clone()))
         .serve(listeners.grpc, shutdown.clone());
     let http = serve_http(http_listener, router(ingest, edge), shutdown.clone());
     let ops = serve_http(listeners.ops, ops_router(readiness.clone()), shutdown.clone());

@@ -1,16 +1,20 @@
 //! `ingest.v1` through a real connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::stream::FuturesUnordered;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
-use tonic::{Code, Request};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+use tower::{Service as _, ServiceExt as _};
 use tracklayer_ingest::admission::Holder;
-use tracklayer_ingest::grpc::IngestGrpc;
+use tracklayer_ingest::grpc::{GrpcSettings, IngestGrpc};
 use tracklayer_proto::event::v1::EventType;
 use tracklayer_proto::ingest::v1::event_result::Outcome;
 use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
@@ -20,15 +24,35 @@ use tracklayer_proto::ingest::v1::{
 };
 use tracklayer_testkit::eventually;
 
-use crate::support::{ADMIN_KEY, Bench, Choices, SERVER_KEY, configuration, master_key};
+use crate::support::{ADMIN_KEY, Bench, Choices, SERVER_KEY, WORKSPACE, configuration, master_key};
 
-async fn client(bench: &Bench, shutdown: &CancellationToken) -> IngestServiceClient<Channel> {
+async fn channel(bench: &Bench, shutdown: &CancellationToken) -> Channel {
     let listener = tracklayer_testkit::listener().await;
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let service = IngestGrpc::service(Arc::clone(&bench.ingest), 4, &master_key(), shutdown.clone());
+    let settings = GrpcSettings { stream_window: 4, body_timeout: Duration::from_secs(60) };
+    let service = IngestGrpc::service(Arc::clone(&bench.ingest), settings, &master_key(), shutdown.clone());
     let server = tonic::transport::Server::builder().add_service(service);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    IngestServiceClient::connect(address).await.unwrap()
+    Endpoint::new(address).unwrap().connect().await.unwrap()
+}
+
+async fn client(bench: &Bench, shutdown: &CancellationToken) -> IngestServiceClient<Channel> {
+    IngestServiceClient::new(channel(bench, shutdown).await)
+}
+
+/// The status of a call whose message has so many bytes, of which ten are sent and then no more.
+async fn status_of_an_unfinished_call(channel: &mut Channel, key: &str, length: u32) -> Status {
+    let begun = [&[0], length.to_be_bytes().as_slice(), &[0; 10]].concat();
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>(begun)]);
+    let request = http::Request::post("/tracklayer.ingest.v1.IngestService/Publish")
+        .header("content-type", "application/grpc")
+        .header("x-write-key", key)
+        .body(tonic::body::Body::new(axum::body::Body::from_stream(begun.chain(futures::stream::pending()))))
+        .unwrap();
+    channel.ready().await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(30), channel.call(request)).await;
+    let answer = answer.expect("nobody waits for the rest").unwrap();
+    Status::from_header_map(answer.headers()).unwrap()
 }
 
 fn with_key<T>(message: T, key: &str) -> Request<T> {
@@ -210,8 +234,95 @@ async fn a_stream_is_acknowledged_batch_by_batch_and_a_bad_batch_alone_is_refuse
 }
 
 #[tokio::test]
-async fn a_client_that_reads_no_ack_keeps_no_room_from_others() {
+async fn a_call_is_refused_before_its_message_is_read() {
     let bench = Bench::with(Choices { in_flight_bytes: 1_000_000, ..Choices::default() }).await;
+    let mut channel = channel(&bench, &bench.stop).await;
+    let status = status_of_an_unfinished_call(&mut channel, "wrong", 400_000).await;
+    assert_eq!(status.code(), Code::Unauthenticated, "who sends is asked first");
+    let status = status_of_an_unfinished_call(&mut channel, SERVER_KEY, 512_001).await;
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "BATCH_TOO_LARGE");
+    let others = bench.ingest.admission.admit(Holder::Workspace(WORKSPACE), 700_000).unwrap();
+    let status = status_of_an_unfinished_call(&mut channel, SERVER_KEY, 400_000).await;
+    assert_eq!(status.code(), Code::ResourceExhausted, "there is no room for it");
+    assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    drop(others);
+    let mut client = IngestServiceClient::new(channel);
+    assert!(client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.is_ok());
+    assert!(bench.ingest.admission.admit(Holder::Unknown, 800_000).is_ok(), "nothing holds room any more");
+}
+
+#[tokio::test]
+async fn many_large_messages_at_once_stay_within_the_room() {
+    let bench = Bench::with(Choices { in_flight_bytes: 2_000_000, ..Choices::default() }).await;
+    let client = client(&bench, &bench.stop).await;
+    let large = |call: usize| {
+        let filled = move |n| PublishEvent {
+            properties_json: format!("{{\"x\":\"{}\"}}", "x".repeat(30_000)),
+            ..event(&format!("{call}-{n}"))
+        };
+        let mut client = client.clone();
+        async move { client.publish(with_key(batch((0..15).map(filled).collect()), SERVER_KEY)).await }
+    };
+    // The journal stands still: who has room keeps it.
+    let mut journal_stands = bench.database.pool.begin().await.unwrap();
+    sqlx::query("lock table journal.head in exclusive mode").execute(&mut *journal_stands).await.unwrap();
+    let mut calls: FuturesUnordered<_> = (0..30).map(|call| large(call).boxed()).collect();
+    for _ in 0..26 {
+        let refused = calls.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    }
+    journal_stands.rollback().await.unwrap();
+    while let Some(answer) = calls.next().await {
+        assert_eq!(codes(&answer.unwrap().into_inner().results), ["accepted"; 15]);
+    }
+    assert_eq!(bench.journal().await.len(), 60, "there is room for four of 450,000 bytes");
+}
+
+#[tokio::test]
+async fn events_hold_room_for_what_they_become_however_small_they_came() {
+    let bench = Bench::with(Choices { in_flight_bytes: 1_000_000, ..Choices::default() }).await;
+    let mut client = client(&bench, &bench.stop).await;
+    let empty = |count| batch(vec![PublishEvent::default(); count]);
+    let refused = client.publish(with_key(empty(1_000), SERVER_KEY)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let answer = client.publish(with_key(empty(700), SERVER_KEY)).await.unwrap().into_inner();
+    assert_eq!(answer.results.len(), 700);
+}
+
+#[tokio::test]
+async fn a_batch_of_a_stream_that_finds_no_room_is_read_over_and_the_next_is_taken() {
+    let bench = Bench::with(Choices { in_flight_bytes: 1_000_000, ..Choices::default() }).await;
+    let mut client = client(&bench, &bench.stop).await;
+    let (sender, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = client.publish_stream(with_key(requests, SERVER_KEY)).await.unwrap().into_inner();
+    let send = async |sequence: u64, bytes: usize| {
+        let filled = PublishEvent { context_json: "x".repeat(bytes), ..event("m") };
+        let batch = Some(batch(vec![filled, event(&format!("m{sequence}"))]));
+        sender.send(PublishStreamRequest { sequence, batch }).await.unwrap();
+    };
+    let others = bench.ingest.admission.admit(Holder::Workspace(WORKSPACE), 700_000).unwrap();
+    for (sequence, bytes, code) in [(900, 400_000, "overloaded"), (901, 600_000, "batch_too_large")] {
+        send(sequence, bytes).await;
+        let answer = answers.next().await.unwrap().unwrap();
+        let Some(StreamResult::Refused(refused)) = answer.result else { panic!("{answer:?}") };
+        assert_eq!((answer.sequence, refused.code.as_str()), (sequence, code));
+        assert_eq!(refused.retry_after_ms > 0, code == "overloaded");
+    }
+    drop(others);
+    send(902, 400_000).await;
+    let answer = answers.next().await.unwrap().unwrap();
+    let Some(StreamResult::Response(response)) = answer.result else { panic!("{answer:?}") };
+    assert_eq!((answer.sequence, codes(&response.results)[1].as_str()), (902, "accepted"));
+    send(903, 1_100_000).await;
+    let ended = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(ended.get_error_details().error_info().unwrap().reason, "BATCH_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_ack_keeps_no_room_from_others() {
+    let bench = Bench::with(Choices { in_flight_bytes: 6_000_000, ..Choices::default() }).await;
     let mut client = client(&bench, &bench.stop).await;
     // Their acks are far above HTTP/2's window: the second one cannot be sent before the first was read.
     let large = |sequence: u64| {
@@ -224,7 +335,7 @@ async fn a_client_that_reads_no_ack_keeps_no_room_from_others() {
     sqlx::query("lock table journal.head in exclusive mode").execute(&mut *journal_stands).await.unwrap();
     let answers = client.publish_stream(with_key(tokio_stream::iter(requests), SERVER_KEY)).await.unwrap();
     let mut answers = answers.into_inner();
-    let room_for_another = || bench.ingest.admission.admit(Holder::Unknown, 450_000).ok().map(drop);
+    let room_for_another = || bench.ingest.admission.admit(Holder::Unknown, 2_000_000).ok().map(drop);
     eventually("all three are being worked on", async || room_for_another().is_none().then_some(())).await;
     journal_stands.rollback().await.unwrap();
     eventually("what is stored holds no room, read or unread", async || room_for_another()).await;

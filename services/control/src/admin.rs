@@ -1,7 +1,7 @@
 //! What an administrator can do, whoever asks: the gRPC service, the console, the seed. Each act gets the caller's scope first
 //! and checks it before anything is read.
 
-use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
+use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
 
 use crate::connection::{Connection, prepare};
 use crate::error::ControlError;
@@ -92,6 +92,21 @@ impl Admin {
         let write_key = new.write_key_or_new()?;
         let source = self.store.insert_source(new, &write_key).await?;
         Ok((source, write_key))
+    }
+
+    /// Says how much a source may send.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoSource`], the database.
+    pub async fn set_source_rate(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        source: SourceId,
+        events_per_second: Option<u32>,
+    ) -> Result<Source, ControlError> {
+        scope.check(workspace)?;
+        self.store.update_source_rate(workspace, source, events_per_second).await
     }
 
     /// A workspace's sources, ascending by id.

@@ -1,7 +1,7 @@
 //! What can go wrong, one variant per thing that a caller can act on.
 
 use tracklayer_destination::SettingsErrors;
-use tracklayer_ids::WorkspaceId;
+use tracklayer_ids::{SourceId, WorkspaceId};
 use tracklayer_rpc::{Code, RpcError};
 use tracklayer_secrets::SecretError;
 
@@ -31,6 +31,14 @@ pub enum ControlError {
     NoWorkspace {
         /// The one that was asked for.
         workspace: WorkspaceId,
+    },
+    /// There is none.
+    #[error("workspace {workspace} has no source {source_id}")]
+    NoSource {
+        /// Where it was looked for.
+        workspace: WorkspaceId,
+        /// The one that was asked for.
+        source_id: SourceId,
     },
     /// The name is in use.
     #[error("the {what} `{name}` exists already")]
@@ -83,6 +91,7 @@ impl RpcError for ControlError {
             Self::OtherWorkspace { .. } => (Code::PermissionDenied, "OTHER_WORKSPACE"),
             Self::InstallationOnly { .. } => (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED"),
             Self::NoWorkspace { .. } => (Code::NotFound, "NO_SUCH_WORKSPACE"),
+            Self::NoSource { .. } => (Code::NotFound, "NO_SUCH_SOURCE"),
             Self::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
             Self::WriteKeyTaken => (Code::AlreadyExists, "WRITE_KEY_TAKEN"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
@@ -114,6 +123,7 @@ impl RpcError for ControlError {
             | Self::OtherWorkspace { .. }
             | Self::InstallationOnly { .. }
             | Self::NoWorkspace { .. }
+            | Self::NoSource { .. }
             | Self::Store(_)
             | Self::Corrupt { .. } => None,
         }

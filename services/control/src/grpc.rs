@@ -7,13 +7,14 @@ use prost_types::Timestamp;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use tracklayer_ids::{MasterKey, Secret, WorkspaceId};
+use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
 use tracklayer_proto::control::v1::control_service_server::ControlService;
 use tracklayer_proto::control::v1::{
     self as pb, CreateAdminKeyRequest, CreateAdminKeyResponse, CreateSourceRequest, CreateSourceResponse,
     CreateWorkspaceRequest, CreateWorkspaceResponse, ListConnectionsRequest, ListConnectionsResponse,
     ListSourcesRequest, ListSourcesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
-    PutConnectionRequest, PutConnectionResponse, WatchConfigRequest, WatchConfigResponse,
+    PutConnectionRequest, PutConnectionResponse, SetSourceRateRequest, SetSourceRateResponse,
+    WatchConfigRequest, WatchConfigResponse,
 };
 use tracklayer_rpc::{ServiceToken, require_service_token};
 
@@ -25,7 +26,7 @@ use crate::metrics::Follower;
 use crate::name::{Label, Name};
 use crate::scope::Scope;
 use crate::source::{
-    Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_user_id_type, parse_write_key,
+    Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type, parse_write_key,
 };
 use crate::workspace::{NewWorkspace, Workspace};
 
@@ -99,6 +100,16 @@ impl ControlService for ControlGrpc {
             source: Some(source_message(source)),
             write_key: write_key.into_inner(),
         }))
+    }
+
+    async fn set_source_rate(&self, request: Request<SetSourceRateRequest>) -> Answer<SetSourceRateResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let rate = parse_rate(request.max_events_per_second).map_err(status)?;
+        let source = SourceId(request.source_id);
+        let source = self.admin.set_source_rate(scope, workspace, source, rate).await.map_err(status)?;
+        Ok(Response::new(SetSourceRateResponse { source: Some(source_message(source)) }))
     }
 
     async fn list_sources(&self, request: Request<ListSourcesRequest>) -> Answer<ListSourcesResponse> {
@@ -180,6 +191,7 @@ impl TryFrom<CreateSourceRequest> for NewSource {
             dedup_ttl_seconds: parse_dedup_ttl(request.dedup_ttl_seconds)?,
             banner_writes_defaults: request.banner_writes_defaults,
             dedup_by_order_id: request.dedup_by_order_id,
+            max_events_per_second: parse_rate(request.max_events_per_second)?,
             write_key: parse_write_key(&request.write_key)?,
         })
     }
@@ -210,6 +222,7 @@ fn source_message(source: Source) -> pb::Source {
         write_key_hint: source.write_key_hint,
         dedup_ttl_seconds: source.dedup_ttl_seconds,
         dedup_by_order_id: source.dedup_by_order_id,
+        max_events_per_second: source.max_events_per_second,
     }
 }
 
@@ -257,6 +270,7 @@ fn source_config(source: &Source) -> pb::SourceConfig {
         dedup_ttl_seconds: source.dedup_ttl_seconds,
         banner_writes_defaults: source.banner_writes_defaults,
         dedup_by_order_id: source.dedup_by_order_id,
+        max_events_per_second: source.max_events_per_second,
     }
 }
 

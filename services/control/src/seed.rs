@@ -165,6 +165,7 @@ fn sample_source(
         dedup_ttl_seconds: parse_dedup_ttl(0)?,
         banner_writes_defaults: false,
         dedup_by_order_id: false,
+        max_events_per_second: None,
         write_key: parse_write_key(write_key)?,
     })
 }

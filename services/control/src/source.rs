@@ -42,6 +42,8 @@ pub struct NewSource {
     pub banner_writes_defaults: bool,
     /// Commerce events are deduplicated by their order, too.
     pub dedup_by_order_id: bool,
+    /// Events a second at each replica of ingest, 0: no limit; none: what the installation says.
+    pub max_events_per_second: Option<u32>,
     /// A key to take over; none: one is made.
     pub write_key: Option<Secret<String>>,
 }
@@ -73,6 +75,8 @@ pub struct Source {
     pub banner_writes_defaults: bool,
     /// Commerce events are deduplicated by their order, too.
     pub dedup_by_order_id: bool,
+    /// Events a second at each replica of ingest, 0: no limit; none: what the installation says.
+    pub max_events_per_second: Option<u32>,
 }
 
 impl Channel {
@@ -143,6 +147,19 @@ pub fn parse_dedup_ttl(seconds: u32) -> Result<u32, ControlError> {
         0 => Ok(DEFAULT_DEDUP_TTL_SECONDS),
         60..=7_776_000 => Ok(seconds),
         _ => Err(ControlError::invalid("dedup_ttl_seconds", "must be 60 to 7,776,000 (90 days)")),
+    }
+}
+
+/// Parses how much a source may send.
+///
+/// # Errors
+/// [`ControlError::Invalid`].
+pub fn parse_rate(events_per_second: Option<u32>) -> Result<Option<u32>, ControlError> {
+    match events_per_second {
+        Some(10_000_001..) => {
+            Err(ControlError::invalid("max_events_per_second", "must be 0 (no limit) to 10,000,000"))
+        }
+        fits => Ok(fits),
     }
 }
 

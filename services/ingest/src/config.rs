@@ -64,7 +64,7 @@ pub struct Config {
     /// beside `max_in_flight_bytes`.
     #[serde(default = "default_max_grpc_connections")]
     pub max_grpc_connections: u32,
-    /// Events a second that one source may send to one replica; 0: no limit.
+    /// Events a second that one source may send to one replica where the source does not say; 0: no limit.
     #[serde(default)]
     pub max_events_per_second_per_source: u32,
     /// Longest time to read one request's body, milliseconds, at least 1; then the sender is told to come back.

@@ -81,7 +81,7 @@ impl Ingest {
         arrival: &Arrival<'_>,
         incoming: Vec<Incoming>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        self.rate.take(source.id, incoming.len(), arrival.started)?;
+        self.rate.take(source.id, source.max_events_per_second, incoming.len(), arrival.started)?;
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(incoming.len());
         let mut events: Vec<(usize, Box<Event>)> = Vec::with_capacity(incoming.len());
         let mut refused = Vec::new();

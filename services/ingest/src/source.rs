@@ -24,6 +24,8 @@ pub struct Source {
     pub user_id_type: String,
     /// Its banner writes defaults.
     pub banner_writes_defaults: bool,
+    /// Events a second that it may send, 0: no limit; none: what the installation says.
+    pub max_events_per_second: Option<u32>,
 }
 
 impl Source {
@@ -44,6 +46,7 @@ impl Source {
             default_place: source.default_place.clone(),
             user_id_type: source.user_id_type.clone(),
             banner_writes_defaults: source.banner_writes_defaults,
+            max_events_per_second: source.max_events_per_second,
         })
     }
 }

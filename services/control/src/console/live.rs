@@ -77,6 +77,8 @@ pub struct SourceRow {
     pub enabled: bool,
     /// Whether its commerce events are deduplicated by their order, too.
     pub dedup_by_order_id: bool,
+    /// Events a second that it may send to each replica of ingest; 0: no limit; none: what the installation says.
+    pub max_events_per_second: Option<u32>,
     /// None while delivery is away.
     pub accepted: Option<u64>,
     /// What became of its events, in the order of the destinations; what waits is not known by source.
@@ -310,6 +312,7 @@ impl SourceRow {
             place: source.default_place.clone(),
             enabled: source.enabled,
             dedup_by_order_id: source.dedup_by_order_id,
+            max_events_per_second: source.max_events_per_second,
             accepted: stats.map(|stats| stats.accepted.get(&source.id).copied().unwrap_or(0)),
             by_destination: by_destination.collect(),
         }
@@ -319,6 +322,13 @@ impl SourceRow {
     #[must_use]
     pub fn channel_label(&self) -> &str {
         words::channel(self.channel)
+    }
+
+    /// How much it may send, where it has a limit of its own.
+    #[must_use]
+    pub fn rate_text(&self) -> Option<String> {
+        let rate = self.max_events_per_second.filter(|rate| *rate > 0)?;
+        Some(format!("at most {} events/s", format::count(u64::from(rate))))
     }
 
     /// Accepted, as it is shown.

@@ -26,10 +26,11 @@ impl Store {
         let inserted = sqlx::query(
             "insert into control.source
                  (workspace_id, name, write_key_sha256, write_key_hint, channel, default_place, user_id_type,
-                  dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                  dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id, max_events_per_second)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              returning workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
-                       user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id",
+                       user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                    max_events_per_second",
         )
         .bind(new.workspace.0)
         .bind(new.name.as_str())
@@ -41,6 +42,7 @@ impl Store {
         .bind(signed("dedup_ttl_seconds", new.dedup_ttl_seconds)?)
         .bind(new.banner_writes_defaults)
         .bind(new.dedup_by_order_id)
+        .bind(signed_rate(new.max_events_per_second)?)
         .fetch_one(&mut *transaction)
         .await;
         let row = match inserted {
@@ -54,6 +56,30 @@ impl Store {
         Ok(source)
     }
 
+    /// Changes how much a source may send.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSource`], the database.
+    pub async fn update_source_rate(
+        &self,
+        workspace: WorkspaceId,
+        source_id: SourceId,
+        events_per_second: Option<u32>,
+    ) -> Result<Source, ControlError> {
+        let row = sqlx::query(
+            "update control.source set max_events_per_second = $3 where workspace_id = $1 and source_id = $2
+             returning workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
+                       user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                       max_events_per_second",
+        )
+        .bind(workspace.0)
+        .bind(source_id.0)
+        .bind(signed_rate(events_per_second)?)
+        .fetch_optional(&self.pool)
+        .await?;
+        source_of(&row.ok_or(ControlError::NoSource { workspace, source_id })?)
+    }
+
     /// A workspace's sources, ascending by id; none if there is no such workspace.
     ///
     /// # Errors
@@ -61,7 +87,8 @@ impl Store {
     pub async fn sources(&self, workspace: WorkspaceId) -> Result<Vec<Source>, ControlError> {
         let rows = sqlx::query(
             "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
-                    user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id
+                    user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                    max_events_per_second
              from control.source where workspace_id = $1 order by source_id",
         )
         .bind(workspace.0)
@@ -75,7 +102,8 @@ impl Store {
 pub(super) async fn select_all_sources(on: impl PgExecutor<'_>) -> Result<Vec<Source>, ControlError> {
     let rows = sqlx::query(
         "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
-                user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id
+                user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                    max_events_per_second
          from control.source order by workspace_id, source_id",
     )
     .fetch_all(on)
@@ -101,5 +129,13 @@ fn source_of(row: &PgRow) -> Result<Source, ControlError> {
         dedup_ttl_seconds: unsigned("dedup_ttl_seconds of a source", row.try_get("dedup_ttl_seconds")?)?,
         banner_writes_defaults: row.try_get("banner_writes_defaults")?,
         dedup_by_order_id: row.try_get("dedup_by_order_id")?,
+        max_events_per_second: row
+            .try_get::<Option<i32>, _>("max_events_per_second")?
+            .map(|rate| unsigned("max_events_per_second of a source", rate))
+            .transpose()?,
     })
+}
+
+fn signed_rate(events_per_second: Option<u32>) -> Result<Option<i32>, ControlError> {
+    events_per_second.map(|rate| signed("max_events_per_second", rate)).transpose()
 }

@@ -4,7 +4,7 @@ use tonic::Code;
 use tracklayer_control::{ensure_first_admin_key, recover_admin_key};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
-    ListWorkspacesRequest,
+    ListWorkspacesRequest, SetSourceRateRequest,
 };
 
 use crate::harness::{Replica, config, migrated, nowhere, refusal, source, start};
@@ -65,6 +65,42 @@ async fn a_source_says_how_its_events_are_deduplicated() {
     let told: Vec<_> =
         listed.iter().map(|s| (s.name.as_str(), s.dedup_ttl_seconds, s.dedup_by_order_id)).collect();
     assert_eq!(told, [("web", 604_800, false), ("shop", 60, true)]);
+}
+
+#[tokio::test]
+async fn a_source_has_the_rate_that_it_was_given_last() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let limited = CreateSourceRequest { max_events_per_second: Some(500), ..source(workspace, "shop") };
+    let mut ids = Vec::new();
+    for request in [source(workspace, "web"), limited.clone()] {
+        ids.push(
+            control.admin().create_source(request).await.unwrap().into_inner().source.unwrap().source_id,
+        );
+    }
+    let rates = async || {
+        let request = ListSourcesRequest { workspace_id: workspace };
+        let listed = control.admin().list_sources(request).await.unwrap().into_inner().sources;
+        listed.into_iter().map(|s| s.max_events_per_second).collect::<Vec<_>>()
+    };
+    assert_eq!(rates().await, [None, Some(500)]);
+    let set = async |workspace_id, source_id, max_events_per_second| {
+        let request = SetSourceRateRequest { workspace_id, source_id, max_events_per_second };
+        control.admin().set_source_rate(request).await
+    };
+    set(workspace, ids[0], Some(0)).await.unwrap();
+    set(workspace, ids[1], None).await.unwrap();
+    assert_eq!(rates().await, [Some(0), None]);
+
+    let (other, _) = control.workspace("other").await;
+    assert_eq!(refusal(&set(other, ids[0], None).await.unwrap_err()).1, "NO_SUCH_SOURCE");
+    let too_much = set(workspace, ids[0], Some(10_000_001)).await.unwrap_err();
+    assert_eq!(refusal(&too_much).2, "max_events_per_second");
+    let too_much = CreateSourceRequest { max_events_per_second: Some(u32::MAX), ..source(workspace, "app") };
+    assert_eq!(
+        refusal(&control.admin().create_source(too_much).await.unwrap_err()).2,
+        "max_events_per_second"
+    );
 }
 
 #[tokio::test]

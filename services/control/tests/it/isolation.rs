@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tracklayer_control::console::{Audience, audiences};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateWorkspaceRequest, ListConnectionsRequest, ListSourcesRequest,
-    ListWorkspacesRequest, WatchConfigRequest,
+    ListWorkspacesRequest, SetSourceRateRequest, WatchConfigRequest,
 };
 
 use crate::console::{Browser, location};
@@ -40,6 +40,18 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
             "CreateSource",
             BeRefused,
             client.create_source(source(workspace, "intruder")).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "SetSourceRate",
+            BeRefused,
+            client
+                .set_source_rate(SetSourceRateRequest {
+                    workspace_id: workspace,
+                    source_id: 1,
+                    max_events_per_second: Some(1),
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
         ),
         (
             "ListSources",

@@ -29,6 +29,7 @@ async fn a_snapshot_comes_at_once_and_again_after_each_change() {
     let moved = CreateSourceRequest {
         write_key: "segment-write-key".into(),
         dedup_by_order_id: true,
+        max_events_per_second: Some(0),
         ..source(workspace, "web")
     };
     let source = control.admin().create_source(moved).await.unwrap().into_inner().source.unwrap();
@@ -48,6 +49,7 @@ async fn a_snapshot_comes_at_once_and_again_after_each_change() {
     let sent = &northline.sources[0];
     assert_eq!((sent.source_id, sent.dedup_ttl_seconds, sent.enabled), (source.source_id, 604_800, true));
     assert!(sent.dedup_by_order_id && !sent.banner_writes_defaults);
+    assert_eq!(sent.max_events_per_second, Some(0));
     assert_eq!(northline.connections[0].kind, "webhook");
 }
 

@@ -24,7 +24,10 @@ use tracklayer_proto::ingest::v1::{
 };
 use tracklayer_testkit::eventually;
 
-use crate::support::{ADMIN_KEY, Bench, Choices, SERVER_KEY, WORKSPACE, configuration, master_key};
+use crate::support::{
+    ADMIN_KEY, BROWSER_KEY, Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, master_key, post,
+    track,
+};
 
 async fn channel(bench: &Bench, shutdown: &CancellationToken) -> Channel {
     let listener = tracklayer_testkit::listener().await;
@@ -184,6 +187,38 @@ async fn overload_is_resource_exhausted_with_retry_info_and_no_configuration_is_
     let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
+}
+
+#[tokio::test]
+async fn a_source_with_a_rate_of_its_own_is_told_when_to_come_back_and_others_are_not() {
+    let bench = Bench::start().await;
+    let mut limited = configuration();
+    limited.workspaces[0].sources[1].max_events_per_second = Some(2);
+    bench.config.send(limited.clone());
+    let mut client = client(&bench, &bench.stop).await;
+    let three = || batch(["a", "b", "c"].map(event).to_vec());
+    client.publish(with_key(three(), SERVER_KEY)).await.unwrap();
+    let status = client.publish(with_key(three(), SERVER_KEY)).await.unwrap_err();
+    let details = status.get_error_details();
+    assert_eq!(
+        (status.code(), details.error_info().unwrap().reason.as_str()),
+        (Code::ResourceExhausted, "RATE_LIMITED")
+    );
+    assert!(details.retry_info().unwrap().retry_delay.is_some());
+    let over_http = bench
+        .send(
+            post("/v1/batch", batch_of(&[track("d")]))
+                .without("authorization")
+                .with("authorization", "Basic d2tfc2VydmVyOg==")
+                .body_is_done(),
+        )
+        .await;
+    assert_eq!(over_http.refusal(), (429, "rate_limited".to_owned()), "one source, whatever the wire");
+    assert!(over_http.header("retry-after").parse::<u64>().unwrap() >= 1);
+    client.publish(with_key(three(), BROWSER_KEY)).await.unwrap();
+    limited.workspaces[0].sources[1].max_events_per_second = Some(0);
+    bench.config.send(limited);
+    client.publish(with_key(three(), SERVER_KEY)).await.unwrap();
 }
 
 #[tokio::test]

@@ -56,6 +56,12 @@ impl ControlService for Control {
     ) -> Answer<control::CreateSourceResponse> {
         never()
     }
+    async fn set_source_rate(
+        &self,
+        _: tonic::Request<control::SetSourceRateRequest>,
+    ) -> Answer<control::SetSourceRateResponse> {
+        never()
+    }
     async fn list_sources(
         &self,
         _: tonic::Request<control::ListSourcesRequest>,

@@ -44,9 +44,19 @@ impl Names {
     /// The connection that is called so, by name or number.
     #[must_use]
     pub fn connection_called(&self, wanted: &str) -> Option<i64> {
-        let named = self.connections.iter().find(|(_, name)| name.as_str() == wanted);
-        named.map(|(id, _)| *id).or_else(|| wanted.parse().ok())
+        called(&self.connections, wanted)
     }
+
+    /// The source that is called so, by name or number.
+    #[must_use]
+    pub fn source_called(&self, wanted: &str) -> Option<i64> {
+        called(&self.sources, wanted)
+    }
+}
+
+fn called(names: &BTreeMap<i64, String>, wanted: &str) -> Option<i64> {
+    let named = names.iter().find(|(_, name)| name.as_str() == wanted);
+    named.map(|(id, _)| *id).or_else(|| wanted.parse().ok())
 }
 
 #[cfg(test)]

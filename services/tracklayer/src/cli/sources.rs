@@ -1,10 +1,12 @@
 //! `tracklayer sources`.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
-use tracklayer_proto::control::v1::{CreateSourceRequest, ListSourcesRequest};
+use tracklayer_proto::control::v1::{CreateSourceRequest, ListSourcesRequest, SetSourceRateRequest, Source};
 
 use super::Access;
+use super::names::Names;
 use super::output::print_rows;
 
 /// Sources and their write keys.
@@ -32,9 +34,20 @@ pub enum Sources {
         /// have to say so.
         #[arg(long)]
         dedup_by_order_id: bool,
+        /// Events a second that it may send to each replica of ingest, 0: no limit. Without it, what the installation says.
+        #[arg(long)]
+        max_events_per_second: Option<u32>,
         /// A write key to keep from another system.
         #[arg(long, default_value = "")]
         write_key: String,
+    },
+    /// Say how much a source may send; what is above is told to come back.
+    SetRate {
+        /// The source, by name or number.
+        source: String,
+        /// Events a second at each replica of ingest, 0: no limit. Without it, what the installation says.
+        #[arg(long)]
+        max_events_per_second: Option<u32>,
     },
 }
 
@@ -59,23 +72,26 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                         "source_id": s.source_id, "name": s.name, "channel": s.channel,
                         "default_place": s.default_place, "enabled": s.enabled, "write_key_hint": s.write_key_hint,
                         "dedup_ttl_seconds": s.dedup_ttl_seconds, "dedup_by_order_id": s.dedup_by_order_id,
+                        "max_events_per_second": s.max_events_per_second,
                     })
                 })
                 .collect();
             let rows: Vec<Vec<String>> = sources
                 .into_iter()
                 .map(|s| {
+                    let rate = rate_of(&s);
                     vec![
                         s.source_id.to_string(),
                         s.name,
                         s.channel,
                         s.default_place,
                         if s.dedup_by_order_id { "message_id, order" } else { "message_id" }.to_owned(),
+                        rate,
                         format!("{}…", s.write_key_hint),
                     ]
                 })
                 .collect();
-            let titles = ["id", "name", "channel", "place", "counted once by", "write key"];
+            let titles = ["id", "name", "channel", "place", "counted once by", "most events/s", "write key"];
             print_rows(access.output, &document, &titles, &rows);
         }
         Sources::Create {
@@ -85,6 +101,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             user_id_type,
             dedup_ttl_seconds,
             dedup_by_order_id,
+            max_events_per_second,
             write_key,
         } => {
             let request = CreateSourceRequest {
@@ -95,6 +112,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                 user_id_type,
                 dedup_ttl_seconds,
                 dedup_by_order_id,
+                max_events_per_second,
                 write_key,
                 ..CreateSourceRequest::default()
             };
@@ -105,6 +123,27 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             let row = vec![source.source_id.to_string(), source.name, made.write_key];
             print_rows(access.output, &document, &["id", "name", "write key (shown only now)"], &[row]);
         }
+        Sources::SetRate { source, max_events_per_second } => {
+            let names = Names::read(access, workspace_id).await?;
+            let source_id =
+                names.source_called(&source).with_context(|| format!("there is no source `{source}`"))?;
+            let request = SetSourceRateRequest { workspace_id, source_id, max_events_per_second };
+            let source =
+                access.control()?.set_source_rate(request).await?.into_inner().source.unwrap_or_default();
+            let document = json!({
+                "source_id": source.source_id, "name": source.name, "max_events_per_second": source.max_events_per_second,
+            });
+            let row = vec![source.source_id.to_string(), source.name.clone(), rate_of(&source)];
+            print_rows(access.output, &document, &["id", "name", "most events/s"], &[row]);
+        }
     }
     Ok(())
+}
+
+fn rate_of(source: &Source) -> String {
+    match source.max_events_per_second {
+        None => "the installation's".to_owned(),
+        Some(0) => "no limit".to_owned(),
+        Some(rate) => rate.to_string(),
+    }
 }

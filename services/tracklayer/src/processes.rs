@@ -90,6 +90,26 @@ impl Processes {
         self.children.iter().filter_map(|(name, child)| Some((*name, peak(child)?))).collect()
     }
 
+    /// Memory that each running role has resident now, bytes; Linux only.
+    #[must_use]
+    pub fn resident_bytes(&self) -> BTreeMap<&'static str, u64> {
+        let now = |child: &Child| status_bytes(child.id()?, "VmRSS:");
+        self.children.iter().filter_map(|(name, child)| Some((*name, now(child)?))).collect()
+    }
+
+    /// Fails if a role has ended by itself.
+    ///
+    /// # Errors
+    /// Which, and how.
+    pub fn all_run(&mut self) -> anyhow::Result<()> {
+        for (name, child) in &mut self.children {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended by itself with {status}; see {}/{name}.log", self.log_dir.display());
+            }
+        }
+        Ok(())
+    }
+
     /// Processor time that each running role has used so far, seconds; Linux only.
     #[must_use]
     pub fn cpu_seconds(&self) -> BTreeMap<&'static str, f64> {

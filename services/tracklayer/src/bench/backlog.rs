@@ -56,7 +56,7 @@ pub async fn measure(
         processes.start(role).await?;
     }
     let access = crate::demo::access(&running.addresses, Output::Table)?;
-    choose_platforms(running, &access).await?;
+    choose_platforms(running, &access, running.addresses.workspace_id).await?;
     let url = tracklayer_ids::Secret::new(running.addresses.database_url.clone());
     let pool = tracklayer_postgres::connect(&url, 2).await?;
     let sandbox = SandboxClient::new(&running.addresses.sandbox);

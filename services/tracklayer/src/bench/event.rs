@@ -1,5 +1,7 @@
 //! Events as shops send them: distinct ids, people, texts and prices, so that a batch compresses no better than real ones do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use fastrand::Rng;
 use serde_json::{Value, json};
 
@@ -103,4 +105,39 @@ pub fn ratio(events: &[String]) -> f64 {
 #[must_use]
 pub fn with_id(event: &str, number: u64) -> String {
     event.replacen("\"messageId\":\"", &format!("\"messageId\":\"{number:x}-"), 1)
+}
+
+/// Numbers never repeat within one run of the bench.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// A number that was not given before.
+pub fn next_number() -> u64 {
+    NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An order that was not there before: platforms count each order_id once.
+#[must_use]
+pub fn as_new_order(event: &str) -> String {
+    let number = next_number();
+    with_order_id(&with_id(event, number), number)
+}
+
+/// With an order_id of its own.
+#[must_use]
+pub fn with_order_id(event: &str, number: u64) -> String {
+    event.replacen("\"order_id\":\"", &format!("\"order_id\":\"{number:x}-"), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_sent_twice_as_two_orders() {
+        let order = &orders(1, 3)[0];
+        let sent: Vec<Value> = (0..2).map(|_| serde_json::from_str(&as_new_order(order)).unwrap()).collect();
+        assert_ne!(sent[0]["messageId"], sent[1]["messageId"]);
+        assert_ne!(sent[0]["properties"]["order_id"], sent[1]["properties"]["order_id"]);
+        assert_eq!(sent[0]["userId"], sent[1]["userId"]);
+    }
 }

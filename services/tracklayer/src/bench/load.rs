@@ -1,7 +1,6 @@
 //! The load that takes what it gets: gRPC streams with a window of unacknowledged batches, and HTTP connections with keep-alive.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -14,7 +13,7 @@ use tracklayer_proto::ingest::v1::{
     PublishEvent, PublishRequest, PublishStreamRequest, event_result::Outcome,
 };
 
-use super::event::with_id;
+use super::event::{next_number, with_id};
 use crate::dev::Running;
 use crate::sample::send::publish_event;
 
@@ -26,9 +25,6 @@ const WINDOW: usize = 6;
 pub const CONNECTIONS: usize = 32;
 /// The source that sends: its place is California, so that every platform may be sent to.
 const SOURCE: &str = "shop-server";
-
-/// Ids never repeat within one run of the bench.
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The key of the source that sends.
 pub fn write_key(running: &Running) -> anyhow::Result<String> {
@@ -56,7 +52,7 @@ pub fn fresh_batch(
     let stamp = now();
     let events = (0..size)
         .map(|i| {
-            let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+            let id = next_number();
             let mut event = templates[(from + i) % templates.len()].clone();
             event.message_id = format!("{id:x}-{}", event.message_id);
             if new_visitors {
@@ -204,7 +200,7 @@ pub async fn http_batches(running: &Running, events: &[String], length: Duration
 /// are a batch.
 pub fn http_request(events: &[String], from: usize, count: usize, basic: &str) -> Vec<u8> {
     let (path, body) = if count == 1 {
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = next_number();
         ("/v1/track", with_id(&events[from % events.len()], id))
     } else {
         ("/v1/batch", http_body(events, from, count))
@@ -226,7 +222,7 @@ fn http_body(events: &[String], from: usize, count: usize) -> String {
         if i > 0 {
             body.push(',');
         }
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = next_number();
         body.push_str(&with_id(&events[(from + i) % events.len()], id));
     }
     body.push_str("]}");

@@ -2,13 +2,17 @@
 //! same run. The services run as processes; load generator, PostgreSQL, Redis and the sandbox share the cores with them.
 //!
 //! [`event`] makes realistic events, [`limits`] measures the machine; [`load`] and [`wrk`] send as fast as they can, which is
-//! the speed, [`open_loop`] at a pace of its own, which is the latency; [`backlog`] has one platform stop. Here they are put together.
+//! the speed, [`open_loop`] at a pace of its own, which is the latency. Here they are put together. Two are benches of their own:
+//! [`backlog`] has one platform stop, and [`overload`] tells what becomes of the load of [`flood`], which is far more than the
+//! machine takes.
 
 mod backlog;
 mod event;
+mod flood;
 mod limits;
 mod load;
 mod open_loop;
+mod overload;
 mod wrk;
 
 use std::path::Path;
@@ -40,6 +44,10 @@ pub struct BenchOptions {
     /// Instead of everything else: what a backlog of so many events costs whose platform has stopped, and how it drains.
     #[arg(long)]
     pub backlog: Option<usize>,
+    /// Instead of figures, show what becomes of far more load than the machine takes: for so many seconds from one workspace, then
+    /// from another's neighbour. Fails if an accepted event is not delivered or a refusal does not say when to come back.
+    #[arg(long, value_name = "SECONDS")]
+    pub overload: Option<u64>,
 }
 
 struct Row {
@@ -70,11 +78,21 @@ pub async fn run(options: BenchOptions) -> anyhow::Result<()> {
     let running = Running::start(dev.clone()).await?;
     let environment = crate::dev::start::environment(&running.addresses, &dev);
     let mut processes = Processes::new(running.addresses.clone(), environment, &data_dir);
-    let measured = measure(&options, &running, &mut processes, &data_dir).await;
+    let measured = match options.overload {
+        Some(seconds) => overload(&running, &mut processes, seconds).await,
+        None => measure(&options, &running, &mut processes, &data_dir).await,
+    };
     processes.stop().await;
     running.stop().await?;
     let _ = std::fs::remove_dir_all(&data_dir);
     measured
+}
+
+async fn overload(running: &Running, processes: &mut Processes, seconds: u64) -> anyhow::Result<()> {
+    for role in ROLES {
+        processes.start(role).await?;
+    }
+    overload::run(running, processes, Duration::from_secs(seconds)).await
 }
 
 async fn measure(
@@ -254,7 +272,7 @@ struct EndToEnd {
 async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result<EndToEnd> {
     let access = crate::demo::access(&running.addresses, Output::Table)?;
     let workspace = running.addresses.workspace_id;
-    choose_platforms(running, &access).await?;
+    choose_platforms(running, &access, workspace).await?;
     let before = delivered(&Counts::read(&access, workspace).await?);
 
     let events = event::orders(options.end_to_end_events, 11);
@@ -273,7 +291,7 @@ async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result
     let per_second = options.end_to_end_events as f64 / seconds;
 
     let paced = event::orders((per_second / 2.0 * options.seconds as f64) as usize, 13);
-    sqlx_clear_latencies(running).await?;
+    clear_latencies(running).await?;
     load::publish_all(running, &paced, Some(per_second / 2.0)).await?;
     settle(&access, workspace).await?;
     let counts = Counts::read(&access, workspace).await?;
@@ -294,18 +312,22 @@ const PLATFORMS: [&str; 3] = ["meta", "google-ads", "tiktok"];
 /// The figure is about three ad platforms that take batches as fast as they come. Off are the sample workspace's webhook, which
 /// takes a request for each event, and its Data Manager, which takes 300 requests a minute and would be measured instead of
 /// us; Google is there by the Ads API.
-async fn choose_platforms(running: &Running, access: &crate::cli::Access) -> anyhow::Result<()> {
+async fn choose_platforms(
+    running: &Running,
+    access: &crate::cli::Access,
+    workspace_id: i64,
+) -> anyhow::Result<()> {
     let mut documents =
         vec![("google-ads".to_owned(), crate::dev::connections::google_ads(&running.sandbox))];
     for (name, mut document) in crate::dev::connections::sample(&running.sandbox) {
         if !PLATFORMS.contains(&name.as_str()) {
             document["mode"] = serde_json::json!("off");
-            documents.push((name, document));
         }
+        documents.push((name, document));
     }
     for (name, document) in documents {
         let request = tracklayer_proto::control::v1::PutConnectionRequest {
-            workspace_id: running.addresses.workspace_id,
+            workspace_id,
             name,
             document_json: document.to_string(),
         };
@@ -315,7 +337,7 @@ async fn choose_platforms(running: &Running, access: &crate::cli::Access) -> any
 }
 
 /// The latency histogram is cumulative; the second measurement starts from an empty one.
-async fn sqlx_clear_latencies(running: &Running) -> anyhow::Result<()> {
+async fn clear_latencies(running: &Running) -> anyhow::Result<()> {
     let url = tracklayer_ids::Secret::new(running.addresses.database_url.clone());
     let pool = tracklayer_postgres::connect(&url, 1).await?;
     sqlx::query("delete from delivery.latency").execute(&pool).await?;

@@ -93,7 +93,7 @@ pub async fn http(
             while let Some(due) = schedule.due().await {
                 stream.write_all(&made).await?;
                 made = request();
-                match read_answer(&mut stream).await? {
+                match read_answer(&mut stream).await?.status {
                     200 => latencies.add(due),
                     429 | 503 => latencies.refused += 1,
                     other => bail!("ingest answered {other}"),
@@ -105,9 +105,22 @@ pub async fn http(
     joined(senders).await
 }
 
-/// The status of the next answer; its body is read and dropped.
-async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<u16> {
-    let (mut status, mut length) = (0u16, 0usize);
+/// An answer.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Seconds after which to come back.
+    pub retry_after: Option<u64>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Reads the next answer.
+///
+/// # Errors
+/// The connection broke.
+pub async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<Answer> {
+    let (mut status, mut length, mut retry_after) = (0u16, 0usize, None);
     let mut line = String::new();
     loop {
         line.clear();
@@ -120,15 +133,17 @@ async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<u16> {
         }
         if let Some(rest) = text.strip_prefix("HTTP/1.1 ") {
             status = rest.get(..3).context("no status")?.parse()?;
-        } else if let Some((name, value)) = text.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse()?;
+        } else if let Some((name, value)) = text.split_once(':') {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse()?;
+            } else if name.eq_ignore_ascii_case("retry-after") {
+                retry_after = Some(value.trim().parse()?);
+            }
         }
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(status)
+    Ok(Answer { status, retry_after, body })
 }
 
 /// Batches of so many events over gRPC streams, each stream with its share of the load.

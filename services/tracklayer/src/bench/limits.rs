@@ -6,6 +6,26 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tracklayer_ids::Secret;
 
+/// Writes for so long and checkpoints: from then on the segments of PostgreSQL's log are those that were there before, as on a server
+/// that has run for a while. Each new one is filled with zeros and synced before anybody goes on.
+///
+/// # Errors
+/// The database.
+pub async fn warm(database_url: &str, events: &[String], length: Duration) -> anyhow::Result<()> {
+    copy_rows(database_url, events, length).await?;
+    checkpoint(database_url).await
+}
+
+/// Has what was written before not be written while something else is measured.
+///
+/// # Errors
+/// The database.
+pub async fn checkpoint(database_url: &str) -> anyhow::Result<()> {
+    let pool = tracklayer_postgres::connect(&Secret::new(database_url.to_owned()), 1).await?;
+    sqlx::query("checkpoint").execute(&pool).await?;
+    Ok(())
+}
+
 /// Rows a second of binary COPY with the same bytes, one row per event, batches of 500, four connections, each batch its own
 /// durable transaction.
 ///
@@ -13,7 +33,6 @@ use tracklayer_ids::Secret;
 /// The database.
 pub async fn copy_rows(database_url: &str, events: &[String], length: Duration) -> anyhow::Result<f64> {
     let pool = tracklayer_postgres::connect(&Secret::new(database_url.to_owned()), 5).await?;
-    sqlx::query("create unlogged table if not exists public.bench_gate (id int)").execute(&pool).await?;
     sqlx::query("drop table if exists public.bench_copy").execute(&pool).await?;
     sqlx::query("create table public.bench_copy (id bigint generated always as identity primary key, body bytea not null)")
         .execute(&pool)
@@ -45,7 +64,6 @@ pub async fn copy_rows(database_url: &str, events: &[String], length: Duration) 
     }
     let rate = rows as f64 / started.elapsed().as_secs_f64();
     sqlx::query("drop table public.bench_copy").execute(&pool).await?;
-    sqlx::query("drop table public.bench_gate").execute(&pool).await?;
     Ok(rate)
 }
 

@@ -117,8 +117,12 @@ async fn measure(
     );
 
     println!("measuring the machine: PostgreSQL binary COPY and rows, Redis pipelined SET NX ...");
-    let copy = limits::copy_rows(&running.addresses.database_url, &events, length).await?;
-    let inserted = limits::insert_rows(&running.addresses.database_url, &events, length).await?;
+    let url = &running.addresses.database_url;
+    limits::warm(url, &events, length.max(WARM_UP)).await?;
+    let copy = limits::copy_rows(url, &events, length).await?;
+    limits::checkpoint(url).await?;
+    let inserted = limits::insert_rows(url, &events, length).await?;
+    limits::checkpoint(url).await?;
     let set_nx = limits::set_nx(&running.addresses.redis_url, length).await?;
     let mut rows = vec![
         Row::limit("raw binary COPY, 1 row per event, 4 connections", copy, "events/s"),
@@ -234,6 +238,9 @@ async fn ingest(
     }
     Ok(rows)
 }
+
+/// How long PostgreSQL is written to before anything is measured: about 2 GB of its log.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Loads at which latency is measured.
 const SHARES: [(f64, &str); 2] = [(0.5, "half of that"), (0.1, "a tenth of that")];

@@ -351,6 +351,8 @@ async fn database(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(Opti
         ("max_connections", "200"),
         ("shared_buffers", "256MB"),
         ("max_wal_size", "4GB"),
+        // Segments of the log are kept for reuse: making one takes tens of milliseconds, for which every ack waits.
+        ("min_wal_size", "2GB"),
         ("wal_compression", "lz4"),
     ];
     let postgres = LocalPostgres::start(PgOptions {

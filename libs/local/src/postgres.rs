@@ -42,6 +42,8 @@ pub struct PgOptions {
     pub persistent: bool,
     /// Further settings (`fsync`, `max_connections` …). Unless said here, the server is durable.
     pub settings: Vec<(String, String)>,
+    /// Variables of its processes beside those of this one.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running server. It ends with this value, or with this process, however that ends.
@@ -281,6 +283,7 @@ async fn launch(
         server: "PostgreSQL",
         program: &programs.postgres,
         arguments,
+        environment: &options.environment,
         signal: if options.persistent { "INT" } else { "QUIT" },
         log: &log,
         folder,

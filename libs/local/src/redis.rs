@@ -32,6 +32,8 @@ pub struct RedisOptions {
     pub appendonly: bool,
     /// Keep the folder at the end. Otherwise it is removed when the server ends or its starter is gone.
     pub persistent: bool,
+    /// Variables of its process beside those of this one.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running server. It ends with this value, or with this process, however that ends.
@@ -160,6 +162,7 @@ async fn launch(
         server: "Redis",
         program,
         arguments: arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect(),
+        environment: &options.environment,
         signal: if options.persistent { "TERM" } else { "KILL" },
         log: &log,
         folder,

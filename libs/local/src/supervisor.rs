@@ -23,6 +23,8 @@ pub(crate) struct Start<'a> {
     pub server: &'static str,
     pub program: &'a Path,
     pub arguments: Vec<String>,
+    /// Variables beside those of this process.
+    pub environment: &'a [(String, String)],
     /// What ends it: `INT` or `TERM` (orderly), `QUIT` (at once, for data that nobody wants).
     pub signal: &'static str,
     pub log: &'a Path,
@@ -56,6 +58,7 @@ impl Supervised {
             .arg(folder)
             .arg(start.program)
             .args(&start.arguments)
+            .envs(start.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(start.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -34,8 +34,15 @@ async fn main() {
 
 async fn start(folder: &Path) -> (LocalPostgres, LocalRedis) {
     let data_dir: PathBuf = folder.join("postgres");
-    let postgres = PgOptions { data_dir, port: None, persistent: true, settings: Vec::new() };
-    let redis = RedisOptions { dir: folder.join("redis"), port: None, appendonly: true, persistent: true };
+    let postgres =
+        PgOptions { data_dir, port: None, persistent: true, settings: Vec::new(), environment: Vec::new() };
+    let redis = RedisOptions {
+        dir: folder.join("redis"),
+        port: None,
+        appendonly: true,
+        persistent: true,
+        environment: Vec::new(),
+    };
     (LocalPostgres::start(postgres).await.unwrap(), LocalRedis::start(redis).await.unwrap())
 }
 

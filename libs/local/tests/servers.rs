@@ -15,11 +15,23 @@ impl Folder {
     }
 
     fn postgres(&self, port: Option<u16>) -> PgOptions {
-        PgOptions { data_dir: self.0.clone(), port, persistent: true, settings: Vec::new() }
+        PgOptions {
+            data_dir: self.0.clone(),
+            port,
+            persistent: true,
+            settings: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     fn redis(&self, port: Option<u16>) -> RedisOptions {
-        RedisOptions { dir: self.0.clone(), port, appendonly: true, persistent: true }
+        RedisOptions {
+            dir: self.0.clone(),
+            port,
+            appendonly: true,
+            persistent: true,
+            environment: Vec::new(),
+        }
     }
 }
 

@@ -129,7 +129,13 @@ async fn a_refusal_is_told_at_once_and_without_the_password() {
 #[tokio::test]
 async fn a_pool_outlives_a_restart_of_the_server() {
     let folder = std::env::temp_dir().join(format!("tracklayer-restart-{}", std::process::id()));
-    let options = |port| PgOptions { data_dir: folder.clone(), port, persistent: true, settings: Vec::new() };
+    let options = |port| PgOptions {
+        data_dir: folder.clone(),
+        port,
+        persistent: true,
+        settings: Vec::new(),
+        environment: Vec::new(),
+    };
     let server = LocalPostgres::start(options(None)).await.unwrap();
     let (port, url) = (server.port(), Secret::new(server.url().to_owned()));
     let pool = connect(&url, 2).await.unwrap();

@@ -71,6 +71,7 @@ async fn start() -> LocalPostgres {
         port: None,
         persistent: false,
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        environment: Vec::new(),
     };
     LocalPostgres::start(options).await.unwrap_or_else(|error| panic!("{error}"))
 }

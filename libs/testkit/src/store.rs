@@ -17,8 +17,14 @@ pub struct TestRedis {
 /// If Redis is not installed or does not start; the message says what to do.
 pub async fn redis() -> TestRedis {
     let dir = crate::new_folder("redis");
-    let started =
-        LocalRedis::start(RedisOptions { dir, port: None, appendonly: false, persistent: false }).await;
+    let started = LocalRedis::start(RedisOptions {
+        dir,
+        port: None,
+        appendonly: false,
+        persistent: false,
+        environment: Vec::new(),
+    })
+    .await;
     let server = started.unwrap_or_else(|error| panic!("{error}"));
     TestRedis { url: server.url(), server }
 }

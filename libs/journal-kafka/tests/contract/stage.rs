@@ -67,7 +67,13 @@ impl PostgresStage {
 }
 
 async fn postgres(folder: &std::path::Path, port: Option<u16>) -> LocalPostgres {
-    let options = PgOptions { data_dir: folder.to_owned(), port, persistent: true, settings: Vec::new() };
+    let options = PgOptions {
+        data_dir: folder.to_owned(),
+        port,
+        persistent: true,
+        settings: Vec::new(),
+        environment: Vec::new(),
+    };
     LocalPostgres::start(options).await.unwrap()
 }
 

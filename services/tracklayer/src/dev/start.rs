@@ -360,6 +360,7 @@ async fn database(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(Opti
         port: None,
         persistent: true,
         settings: settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        environment: Vec::new(),
     })
     .await?;
     let url = postgres.url().to_owned();
@@ -375,6 +376,7 @@ async fn dedup_store(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(O
         port: None,
         appendonly: true,
         persistent: true,
+        environment: Vec::new(),
     })
     .await?;
     let url = redis.url();

@@ -4,8 +4,8 @@
 //!
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
 //! (`tracklayer dev`), [`roles`] (the five services as five processes), [`fleet`] (several processes of each role, kept
-//! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`proxy`] (what
-//! networks do), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
+//! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`clock`] (one that
+//! can be set), [`proxy`] (what networks do), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
 //! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
 //! sample shop's page), [`order`] (what most tests send and look for).
 //!
@@ -15,6 +15,7 @@
 mod binary;
 mod child;
 pub mod clients;
+pub mod clock;
 pub mod fleet;
 pub mod order;
 pub mod otlp;
@@ -29,6 +30,7 @@ pub mod small_disk;
 pub mod story;
 
 pub use binary::target_dir;
+pub use clock::Clock;
 pub use fleet::{Fleet, Member, Replica};
 pub use order::Order;
 pub use patience::{LIMIT, eventually, eventually_within};

@@ -65,6 +65,8 @@ pub struct Options {
     pub database_url: Option<String>,
     /// A running Redis instead of a private one.
     pub redis_url: Option<String>,
+    /// Variables of every process that is started, `dev` among them.
+    pub variables: Vec<(String, String)>,
     /// More settings for every service, such as `TRACKLAYER_INGEST__MAX_EVENTS_PER_SECOND_PER_SOURCE`. Only with
     /// [`Platform::processes`]: `dev` hands its services an environment of its own.
     pub environment: Vec<(String, String)>,
@@ -134,7 +136,8 @@ impl Running {
         option("--redis-url", options.redis_url.clone());
         let keep = std::env::var_os("TRACKLAYER_TESTS_KEEP").is_some();
         let log = data_dir.join("dev.log");
-        let environment = [("TRACKLAYER_LOG_FORMAT".to_owned(), "pretty".to_owned())];
+        let mut environment = options.variables.clone();
+        environment.push(("TRACKLAYER_LOG_FORMAT".to_owned(), "pretty".to_owned()));
         let remove = (!keep).then_some(data_dir.as_path());
         let dev = Child::start("tracklayer dev", &binary, &arguments, &environment, &log, remove)?;
         let addresses = started(&dev, &data_dir, without_services).await?;

@@ -74,7 +74,7 @@ impl Processes {
         if let Some(endpoint) = &options.otlp_endpoint {
             environment.push(("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint.clone()));
         }
-        environment.extend(options.environment.iter().cloned());
+        environment.extend(options.variables.iter().chain(&options.environment).cloned());
         Ok(Self { children: BTreeMap::new(), environment, platform })
     }
 

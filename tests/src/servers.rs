@@ -57,15 +57,17 @@ pub struct Postgres {
     port: u16,
     url: String,
     room: Room,
+    variables: Vec<(String, String)>,
 }
 
 impl Postgres {
-    /// Starts it, empty.
+    /// Starts it, empty, with these variables of its processes.
     ///
     /// # Errors
     /// It is not installed or did not start.
-    pub async fn start() -> anyhow::Result<Self> {
-        let mut new = Self { server: None, port: free_port()?, url: String::new(), room: Room::make()? };
+    pub async fn start(variables: Vec<(String, String)>) -> anyhow::Result<Self> {
+        let (port, room) = (free_port()?, Room::make()?);
+        let mut new = Self { server: None, port, url: String::new(), room, variables };
         new.start_again().await?;
         Ok(new)
     }
@@ -118,6 +120,7 @@ impl Postgres {
             port: Some(self.port),
             persistent: true,
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            environment: self.variables.clone(),
         };
         let server = LocalPostgres::start(options).await?;
         self.url = server.tcp_url().to_owned();
@@ -172,15 +175,16 @@ pub struct Redis {
     server: Option<LocalRedis>,
     port: u16,
     room: Room,
+    variables: Vec<(String, String)>,
 }
 
 impl Redis {
-    /// Starts it, empty.
+    /// Starts it, empty, with these variables of its process.
     ///
     /// # Errors
     /// It is not installed or did not start.
-    pub async fn start() -> anyhow::Result<Self> {
-        let mut new = Self { server: None, port: free_port()?, room: Room::make()? };
+    pub async fn start(variables: Vec<(String, String)>) -> anyhow::Result<Self> {
+        let mut new = Self { server: None, port: free_port()?, room: Room::make()?, variables };
         new.start_again(false).await?;
         Ok(new)
     }
@@ -203,7 +207,9 @@ impl Redis {
         if empty && dir.exists() {
             std::fs::remove_dir_all(&dir).context("could not remove Redis' data")?;
         }
-        let options = RedisOptions { dir, port: Some(self.port), appendonly: true, persistent: true };
+        let environment = self.variables.clone();
+        let options =
+            RedisOptions { dir, port: Some(self.port), appendonly: true, persistent: true, environment };
         self.server = Some(LocalRedis::start(options).await?);
         Ok(())
     }

@@ -1,22 +1,23 @@
 //! What has to hold when everything has come to rest. Told as a list of what does not, so that one look shows all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use fastrand::Rng;
-use prost::Message as _;
-use tracklayer_ids::{Generation, Offset, Position};
-use tracklayer_journal::PostgresJournal;
+use tracklayer_ids::{Generation, Offset, Partition, Position};
+use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::delivery::v1::{
     BalanceLedgerRequest, BalanceLedgerResponse, ConnectionBalance, DeliveryStory, EventStory,
     GetStatsRequest, GetStatsResponse, ShowEventRequest,
 };
-use tracklayer_proto::event::v1::Event as StoredEvent;
 use tracklayer_sandbox::{Counted, Platform as AdPlatform};
 
-use crate::load::{Memory, Sent};
+use crate::faults::Scene;
+use crate::load::Sent;
+use crate::plan::CLAIM_HOURS;
 use crate::stage::Stage;
+use crate::stop::Stopped;
 use crate::workspace::{PARTITIONS, Workspace};
 
 /// Nothing waits longer than this after the last fault.
@@ -49,8 +50,12 @@ pub struct Findings {
     pub leaked: u64,
     /// Events of people who opted out that were kept back, over all connections.
     pub blocked: u64,
-    /// Events whose only request had no answer when their person opted out, over all connections.
+    /// Events whose only request had no answer when their person opted out or everything stopped, over all connections.
     pub unknown: u64,
+    /// Events that were too old for their platform after a stop, over all connections.
+    pub expired: u64,
+    /// Repeats that came after the life of their claim, and so are events of their own.
+    pub anew: u64,
     /// Copies that each platform dropped.
     pub copies: BTreeMap<String, u64>,
     /// From the last fault to rest.
@@ -70,13 +75,11 @@ impl Findings {
 ///
 /// # Errors
 /// Something could not be looked at.
-pub async fn check(
-    stage: &Stage,
-    workspace: &Workspace,
-    memory: &Memory,
-    seed: u64,
-) -> anyhow::Result<Findings> {
+pub async fn check(scene: &Scene, seed: u64) -> anyhow::Result<Findings> {
+    let Scene { stage, workspace, memory, .. } = scene;
     let mut findings = Findings::default();
+    // Before it rests, too: what is resolved may be trimmed after a while.
+    scene.reading.lock().await.go_on(PARTITIONS).await?;
     let begun = Instant::now();
     if let Err(seen) = settle(stage, workspace).await {
         findings.faults.push(format!("not at rest {SETTLE_LIMIT:?} after the last fault: {seen}"));
@@ -89,15 +92,22 @@ pub async fn check(
     let refused = memory.refused.lock().expect("nobody panicked").clone();
     findings.tell("batches were refused", &refused);
 
-    let received = received(stage, workspace).await?;
+    let stopped = memory.stopped();
+    let mut reading = scene.reading.lock().await;
+    reading.go_on(PARTITIONS).await?;
+    let received = &reading.found;
     findings.received = received.values().map(|positions| positions.len() as u64).sum();
-    findings.duplicates = findings.received - received.len() as u64;
+    let firsts: BTreeMap<&str, Vec<Position>> =
+        received.iter().map(|(id, all)| (id.as_str(), firsts_of(all, stopped.as_ref()))).collect();
+    let winners: u64 = firsts.values().map(|firsts| firsts.len() as u64).sum();
+    findings.anew = winners - received.len() as u64;
+    findings.duplicates = findings.received - winners;
     let not_stored: Vec<&String> = acknowledged().filter(|id| !received.contains_key(*id)).collect();
     findings.tell("acknowledged events are not in the journal", &not_stored);
     findings.lost += not_stored.len() as u64;
     let unknown: Vec<&String> = received.keys().filter(|id| !sent.contains_key(*id)).collect();
     findings.tell("events are in the journal that nobody sent", &unknown);
-    in_journal(&mut findings, &sent, &received);
+    in_journal(&mut findings, &sent, received);
 
     let balance = balance(stage, workspace).await?;
     if balance.received != findings.received {
@@ -112,22 +122,47 @@ pub async fn check(
 
     let opted_out: BTreeSet<&str> =
         sent.values().filter(|sent| sent.denied).map(|sent| sent.event.person.as_str()).collect();
+    let dead = dead_letters(stage, workspace).await?;
     let may_be_blocked = |id: &str| sent.get(id).is_some_and(|s| opted_out.contains(s.event.person.as_str()));
     let mut look_at: BTreeSet<String> = BTreeSet::new();
     let mut present: BTreeMap<AdPlatform, BTreeSet<String>> = BTreeMap::new();
     for (connection, platform) in &workspace.connections {
         let counted = counted(stage, *platform, &sent).await?;
         present.insert(*platform, counted.iter().map(|event| event.event_id.clone()).collect());
-        let missing = at_platform(&mut findings, *platform, &counted, &sent, &received, &mut look_at);
-        let (blocked, missing): (Vec<&String>, Vec<&String>) =
-            missing.into_iter().partition(|id| may_be_blocked(id));
+        let rules = Rules::of(*platform);
+        let mut wrongly = Vec::new();
+        for ((_, position), letter) in
+            dead.range((*connection, FIRST)..).take_while(|(at, _)| at.0 == *connection)
+        {
+            let id = letter.message_id.as_str();
+            let Some(sent) = sent.get(id) else { continue };
+            let well = match letter.code.as_str() {
+                "event_too_old" => rules.is_too_old(sent.event.at, letter.died_at),
+                // Sent without an answer, and the person opts out, or the platform would not know a repeat any more.
+                "outcome_unknown" => {
+                    let open = |stopped: &Stopped| stopped.open.contains(&(*connection, *position));
+                    may_be_blocked(id) && !sent.denied
+                        || stopped.as_ref().is_some_and(|s| open(s) && rules.forgets_within(s.hours))
+                }
+                _ => false,
+            };
+            if !well {
+                wrongly.push(format!("{id} at {platform}: {}", letter.code));
+                look_at.insert(id.to_owned());
+            }
+        }
+        findings.tell("events are dead that should not be", &wrongly);
+        let is_dead = |id: &str| firsts[id].iter().any(|first| dead.contains_key(&(*connection, *first)));
+        let missing = at_platform(&mut findings, *platform, &counted, &sent, received, &mut look_at);
+        let missing: Vec<&String> =
+            missing.into_iter().filter(|id| !may_be_blocked(id) && !is_dead(id)).collect();
         let told: Vec<String> = missing.iter().map(|id| format!("{id} at {platform}")).collect();
         findings.tell("events were accepted and are not delivered", &told);
         findings.lost += missing.len() as u64;
         look_at.extend(missing.into_iter().cloned());
         let found = balance.connections.iter().find(|balance| balance.connection_id == *connection);
         let found = found.with_context(|| format!("no balance of {platform}"))?;
-        in_ledger(&mut findings, *platform, found, counted.len() as u64, blocked.len() as u64);
+        in_ledger(&mut findings, *platform, found, counted.len() as u64, winners);
     }
     findings.tell("events look wrong at a platform", &look_at.iter().collect::<Vec<_>>());
 
@@ -141,18 +176,22 @@ pub async fn check(
     for id in stories {
         let Some(sent) = sent.get(&id) else { continue };
         let story = story(stage, workspace, &id).await?;
-        let first = received.get(&id).and_then(|all| all.iter().min_by_key(|p| (p.generation, p.offset)));
-        let fits = |platform: AdPlatform, delivery: &DeliveryStory| {
+        let first = firsts.get(id.as_str()).cloned().unwrap_or_default();
+        let fits = |platform: AdPlatform, at: Option<Position>, delivery: &DeliveryStory| {
+            // What comes again after its claim's life may have another end than it had at first.
             let is_there = present[&platform].contains(&id);
+            let is_missing = !is_there || first.len() > 1;
+            let letter = at.and_then(|at| dead.get(&(delivery.connection_id, at)));
             match (delivery.state.as_str(), delivery.reason.as_str()) {
                 ("delivered", _) => is_there && !sent.denied,
-                ("blocked", reason) => !is_there && may_be_blocked(&id) && !reason.is_empty(),
-                // Sent, without an answer, before the opt-out: nobody knows, and it may not be repeated.
-                ("dead", "outcome_unknown") => may_be_blocked(&id) && !sent.denied,
+                ("blocked", reason) => is_missing && may_be_blocked(&id) && !reason.is_empty(),
+                // Whether each is so rightly was looked at above.
+                ("dead", "event_too_old") => is_missing && letter.is_some_and(|l| l.code == "event_too_old"),
+                ("dead", "outcome_unknown") => letter.is_some_and(|l| l.code == "outcome_unknown"),
                 _ => false,
             }
         };
-        if let Err(why) = told_well(&story, first, fits, workspace) {
+        if let Err(why) = told_well(&story, &first, fits, workspace) {
             findings.faults.push(format!("{id}: {why}"));
             if look_at.contains(&id) {
                 findings.faults.push(format!("its story: {}", told(&story, workspace)));
@@ -196,30 +235,78 @@ fn on_its_way(stats: &GetStatsResponse) -> Vec<String> {
     left
 }
 
-/// Where each message_id stands in the journal.
-async fn received(stage: &Stage, workspace: &Workspace) -> anyhow::Result<BTreeMap<String, Vec<Position>>> {
-    let journal = PostgresJournal::new(stage.pool.clone());
-    let heads = journal.heads().await?;
-    let mut found: BTreeMap<String, Vec<Position>> = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        let head = heads.iter().find(|h| h.workspace == workspace.id && h.partition.0 == partition);
-        for generation in 1..=head.map_or(0, |head| head.generation.0) {
-            let mut at = Position::new(generation, partition, 0);
-            loop {
-                let blocks = journal.read(workspace.id, at, 64).await?;
-                let Some(last) = blocks.last() else { break };
-                at.offset = last.end();
-                for block in &blocks {
-                    for (step, bytes) in block.events()?.into_iter().enumerate() {
-                        let offset = Offset(block.first.offset.0 + step as u64);
-                        let event = StoredEvent::decode(bytes)?;
-                        found.entry(event.message_id).or_default().push(Position { offset, ..block.first });
-                    }
-                }
-            }
-        }
+/// The least position of all.
+const FIRST: Position = Position { generation: Generation(0), partition: Partition(0), offset: Offset(0) };
+
+/// What a platform documents of time. Sources: those of `libs/destination`; 2026-11.
+struct Rules {
+    max_age: Option<Duration>,
+    dedup_window: Duration,
+}
+
+impl Rules {
+    fn of(platform: AdPlatform) -> Self {
+        let days = |days: u64| Duration::from_secs(days * 24 * 3_600);
+        let (max_age, dedup_window) = match platform {
+            AdPlatform::Meta | AdPlatform::TikTok => (Some(days(7)), days(2)),
+            AdPlatform::DataManager => (Some(days(90)), days(54)),
+            _ => (None, days(1)),
+        };
+        Self { max_age, dedup_window }
     }
-    Ok(found)
+
+    fn is_too_old(&self, at: SystemTime, now: SystemTime) -> bool {
+        self.max_age.is_some_and(|most| now.duration_since(at).is_ok_and(|age| age > most))
+    }
+
+    fn forgets_within(&self, hours: u64) -> bool {
+        Duration::from_secs(hours * 3_600) >= self.dedup_window
+    }
+}
+
+/// Which of these positions of a message_id are events of their own: the first, and, where the claim of that one has run out
+/// during a stop, the first that was resolved after it.
+fn firsts_of(positions: &BTreeSet<Position>, stopped: Option<&Stopped>) -> Vec<Position> {
+    let Some(stopped) = stopped.filter(|stopped| stopped.hours > CLAIM_HOURS) else {
+        return in_order(positions).into_iter().take(1).collect();
+    };
+    let (before, after) = positions.iter().partition(|position| stopped.was_resolved(position));
+    [before, after].iter().filter_map(|of| in_order(of).first().copied()).collect()
+}
+
+fn in_order(positions: &BTreeSet<Position>) -> Vec<Position> {
+    let mut positions: Vec<Position> = positions.iter().copied().collect();
+    positions.sort_by_key(|position| (position.generation, position.offset));
+    positions
+}
+
+/// An event that is not delivered, with the reason.
+struct Letter {
+    message_id: String,
+    code: String,
+    died_at: SystemTime,
+}
+
+/// All of them, by connection and position.
+async fn dead_letters(
+    stage: &Stage,
+    workspace: &Workspace,
+) -> anyhow::Result<BTreeMap<(i64, Position), Letter>> {
+    let rows: Vec<(i64, i32, i32, i64, String, String, f64)> = sqlx::query_as(
+        "select connection_id, partition, generation, event_offset, message_id, code, extract(epoch from died_at)::float8
+         from delivery.dead_letter where workspace_id = $1",
+    )
+    .bind(workspace.id.0)
+    .fetch_all(&stage.pool)
+    .await?;
+    let letters =
+        rows.into_iter().map(|(connection, partition, generation, offset, message_id, code, died)| {
+            let at =
+                Position::new(generation.cast_unsigned(), partition.cast_unsigned(), offset.cast_unsigned());
+            let died_at = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(died);
+            ((connection, at), Letter { message_id, code, died_at })
+        });
+    Ok(letters.collect())
 }
 
 /// Ranges of a lane whose epoch is older than that of a range before them: a paused holder woke up and committed.
@@ -270,7 +357,7 @@ async fn counted(
 fn in_journal(
     findings: &mut Findings,
     sent: &BTreeMap<String, Sent>,
-    received: &BTreeMap<String, Vec<Position>>,
+    received: &BTreeMap<String, BTreeSet<Position>>,
 ) {
     let mut people: BTreeMap<&str, Vec<(u32, Position, &str)>> = BTreeMap::new();
     for (id, positions) in received {
@@ -301,7 +388,7 @@ fn at_platform<'a>(
     platform: AdPlatform,
     counted: &[Counted],
     sent: &BTreeMap<String, Sent>,
-    received: &'a BTreeMap<String, Vec<Position>>,
+    received: &'a BTreeMap<String, BTreeSet<Position>>,
     look_at: &mut BTreeSet<String>,
 ) -> Vec<&'a String> {
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
@@ -344,22 +431,23 @@ fn at_platform<'a>(
     received.keys().filter(|id| sent.contains_key(*id) && !times.contains_key(id.as_str())).collect()
 }
 
-/// The ledger and the platform count the same, what is missing there is blocked here, and what had no answer before an opt-out is
-/// unknown. No event has another state than these or duplicate: all are good ones.
+/// The ledger and the platform count the same, and every first occurrence has an end: delivered, blocked, or one of the two that
+/// [`check`] looks at event by event. No event has another state than these or duplicate: all are good ones.
 fn in_ledger(
     findings: &mut Findings,
     platform: AdPlatform,
     balance: &ConnectionBalance,
     counted: u64,
-    kept_back: u64,
+    winners: u64,
 ) {
-    let (mut delivered, mut duplicates, mut blocked, mut unknown) = (0, 0, 0, 0);
+    let (mut delivered, mut duplicates, mut blocked, mut unknown, mut expired) = (0, 0, 0, 0, 0);
     for state in &balance.states {
         match state.state.as_str() {
             "delivered" => delivered += state.count,
             "duplicate" => duplicates += state.count,
             "blocked" if !state.reason.is_empty() => blocked += state.count,
             "dead" if state.reason == "outcome_unknown" => unknown += state.count,
+            "dead" if state.reason == "event_too_old" => expired += state.count,
             other => {
                 if state.count > 0 {
                     let (count, reason) = (state.count, &state.reason);
@@ -371,16 +459,17 @@ fn in_ledger(
     findings.delivered += delivered;
     findings.blocked += blocked;
     findings.unknown += unknown;
+    findings.expired += expired;
     if balance.difference != 0 || !balance.faults.is_empty() {
         let (difference, faults) = (balance.difference, balance.faults.join("; "));
         findings.faults.push(format!("{platform}: the balance is off by {difference}: {faults}"));
     }
-    // What nobody knows is either there or not.
-    let there = delivered..=delivered + unknown;
-    if !there.contains(&counted) || counted + kept_back != delivered + blocked + unknown {
+    // What nobody knows is either there or not; of what came again after its claim's life the platform dropped a copy.
+    let there = delivered.saturating_sub(findings.anew)..=delivered + unknown;
+    if !there.contains(&counted) || winners != delivered + blocked + unknown + expired {
         findings.faults.push(format!(
-            "{platform} counted {counted} and {kept_back} are not there; the ledger says delivered {delivered}, blocked \
-             {blocked}, unknown {unknown}"
+            "{platform} counted {counted} of {winners}; the ledger says delivered {delivered}, blocked {blocked}, unknown \
+             {unknown}, expired {expired}"
         ));
     }
     if duplicates != findings.duplicates {
@@ -391,22 +480,26 @@ fn in_ledger(
     }
 }
 
-/// One first occurrence, whose state at each connection fits what its platform has, and duplicates of it.
+/// The first occurrences, whose states at each connection fit what its platform has, and duplicates of them.
 fn told_well(
     story: &[EventStory],
-    accepted: Option<&Position>,
-    fits: impl Fn(AdPlatform, &DeliveryStory) -> bool,
+    accepted: &[Position],
+    fits: impl Fn(AdPlatform, Option<Position>, &DeliveryStory) -> bool,
     workspace: &Workspace,
 ) -> Result<(), String> {
-    let firsts: Vec<&EventStory> = story.iter().filter(|told| told.duplicate_of.is_none()).collect();
-    let [first] = firsts[..] else { return Err(format!("{} first occurrences", firsts.len())) };
-    let told_at = first.position.map(|p| Position::new(p.generation, p.partition, p.offset));
-    if told_at.as_ref() != accepted {
-        return Err(format!("accepted first at {accepted:?}, and {told_at:?} counts as the first"));
+    let position = |of: Option<pb::Position>| of.map(|p| Position::new(p.generation, p.partition, p.offset));
+    // Of what was resolved longer ago than claims live the ledger alone remembers what it was.
+    let is_duplicate = |told: &EventStory| {
+        let states = &mut told.deliveries.iter().map(|delivery| delivery.state.as_str());
+        told.duplicate_of.is_some() || states.len() > 0 && states.all(|state| state == "duplicate")
+    };
+    let firsts: BTreeSet<Position> =
+        story.iter().filter(|told| !is_duplicate(told)).filter_map(|told| position(told.position)).collect();
+    if !firsts.iter().eq(accepted.iter().collect::<BTreeSet<_>>()) {
+        return Err(format!("accepted first at {accepted:?}, and {firsts:?} count as the first"));
     }
-    if let Some(stray) =
-        story.iter().find(|told| told.duplicate_of.is_some() && told.duplicate_of != first.position)
-    {
+    let of_none = |told: &&EventStory| position(told.duplicate_of).is_some_and(|of| !firsts.contains(&of));
+    if let Some(stray) = story.iter().find(of_none) {
         return Err(format!("{:?} is a duplicate of {:?}", stray.position, stray.duplicate_of));
     }
     for told in story {
@@ -414,8 +507,8 @@ fn told_well(
             let at: Vec<&DeliveryStory> =
                 told.deliveries.iter().filter(|delivery| delivery.connection_id == *connection).collect();
             let well = match at[..] {
-                [only] if told.duplicate_of.is_some() => only.state == "duplicate",
-                [only] => fits(*platform, only),
+                [only] if is_duplicate(told) => only.state == "duplicate",
+                [only] => fits(*platform, position(told.position), only),
                 _ => false,
             };
             if !well {

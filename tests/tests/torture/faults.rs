@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracklayer_sandbox::How;
 use tracklayer_tests::Weather;
 
+use crate::load::Memory;
 use crate::plan::{Fault, Planned};
+use crate::reading::Reading;
 use crate::stage::Stage;
+use crate::stop;
+use crate::workspace::Workspace;
 
 /// How often each kind of fault was injected, and which could not be.
 #[derive(Debug, Clone, Default)]
@@ -19,19 +24,28 @@ pub struct Injected {
     pub skipped: BTreeMap<String, u64>,
 }
 
+/// What faults are done to.
+pub struct Scene {
+    pub stage: Arc<Stage>,
+    pub workspace: Workspace,
+    pub memory: Arc<Memory>,
+    /// The journal as it was read so far.
+    pub reading: tokio::sync::Mutex<Reading>,
+}
+
 /// Injects the faults, each at its time, and returns when all are over. Two that need the same process or server come one
 /// after the other, all others overlap.
 ///
 /// # Errors
 /// Something could not be done, or not be undone.
-pub async fn inject(stage: &Arc<Stage>, faults: Vec<Planned>, begin: Instant) -> anyhow::Result<Injected> {
+pub async fn inject(scene: &Arc<Scene>, faults: Vec<Planned>, begin: Instant) -> anyhow::Result<Injected> {
     let injected = Arc::new(Mutex::new(Injected::default()));
     let mut running = JoinSet::new();
     for Planned { at, fault } in faults {
-        let (stage, injected) = (Arc::clone(stage), Arc::clone(&injected));
+        let (scene, injected) = (Arc::clone(scene), Arc::clone(&injected));
         running.spawn(async move {
             sleep_until(begin + at).await;
-            let done = carry_out(&stage, &fault).await.with_context(|| format!("{fault:?}"))?;
+            let done = carry_out(&scene, &fault).await.with_context(|| format!("{fault:?}"))?;
             let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
             let counts = if done { &mut injected.done } else { &mut injected.skipped };
             *counts.entry(fault.kind()).or_default() += 1;
@@ -46,7 +60,8 @@ pub async fn inject(stage: &Arc<Stage>, faults: Vec<Planned>, begin: Instant) ->
 }
 
 /// Whether it could be done.
-async fn carry_out(stage: &Stage, fault: &Fault) -> anyhow::Result<bool> {
+async fn carry_out(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
+    let stage = &scene.stage;
     match fault {
         Fault::Kill { member, away } => {
             let mut held = stage.fleet.member(member).hold().await;
@@ -94,6 +109,7 @@ async fn carry_out(stage: &Stage, fault: &Fault) -> anyhow::Result<bool> {
             redis.start_on_copy().await?;
         }
         Fault::FlushRedis => stage.redis.lock().await.flush()?,
+        Fault::Stop { hours } => return stop::stop(scene, *hours).await,
         Fault::DiskFull { time } => {
             if stage.no_disk.is_some() {
                 return Ok(false);
@@ -127,6 +143,20 @@ async fn carry_out(stage: &Stage, fault: &Fault) -> anyhow::Result<bool> {
             proxy.cut();
             sleep(*time).await;
             proxy.set(Weather::Fair);
+        }
+        Fault::KillBroker { away } => {
+            let Some(broker) = &stage.broker else { return Ok(false) };
+            let mut broker = broker.lock().await;
+            block_in_place(|| broker.kill());
+            sleep(*away).await;
+            block_in_place(|| Handle::current().block_on(broker.start_again()));
+        }
+        Fault::PauseBroker { time } => {
+            let Some(broker) = &stage.broker else { return Ok(false) };
+            let broker = broker.lock().await;
+            broker.pause();
+            sleep(*time).await;
+            broker.resume();
         }
         Fault::Trouble { platform, trouble, time } => {
             let sandbox = stage.sandbox();

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::stage::Stage;
+use crate::stop::Stopped;
 use crate::wire::{Answer, Client};
 use crate::workspace::Workspace;
 
@@ -31,6 +32,10 @@ const PAUSE_MS: (u64, u64) = (30, 220);
 const TWINS: u32 = 8;
 /// Of a hundred people, how many opt out in the middle.
 const OPT_OUTS: u32 = 15;
+/// Events that are sent again days after their acknowledgement.
+const REPEATS: usize = 60;
+/// Of these, how many go with one batch at most.
+const REPEATS_AT_ONCE: usize = 4;
 /// How long after the last fault everything has to be acknowledged.
 const ACK_LIMIT: Duration = Duration::from_secs(40);
 
@@ -42,12 +47,14 @@ pub struct Event {
     pub sequence: u32,
     /// Whether it says that the person opts out.
     pub opts_out: bool,
+    /// When it happened; a repeat says the same.
+    pub at: SystemTime,
 }
 
 impl Event {
-    fn new(person: &str, sequence: u32, opts_out: bool) -> Self {
+    fn new(person: &str, sequence: u32, opts_out: bool, at: SystemTime) -> Self {
         let message_id = format!("t{person}-{sequence}");
-        Self { message_id, person: person.to_owned(), sequence, opts_out }
+        Self { message_id, person: person.to_owned(), sequence, opts_out, at }
     }
 
     /// `properties`; every platform takes it for a purchase.
@@ -96,6 +103,19 @@ pub struct Memory {
     pub repeated: AtomicU64,
     /// Copies that were sent as twins.
     pub twins_sent: AtomicU64,
+    /// Copies that were sent again after days.
+    pub late_repeats: AtomicU64,
+    after_stop: Mutex<AfterStop>,
+}
+
+/// What a stop leaves to the clients.
+#[derive(Debug, Default)]
+struct AfterStop {
+    stopped: Option<Stopped>,
+    /// They go on until then.
+    end: Option<Instant>,
+    /// Acknowledged before it.
+    acknowledged: Vec<Event>,
 }
 
 impl Memory {
@@ -123,6 +143,42 @@ impl Memory {
         }
     }
 
+    /// Clients go on until then at least.
+    pub fn go_on_until(&self, end: Instant) {
+        self.after_stop.lock().unwrap_or_else(PoisonError::into_inner).end = Some(end);
+    }
+
+    /// Everything runs again after a stop: clients go on until `end`, and repeat some of what was acknowledged before.
+    pub fn resume_after(&self, stopped: Stopped, end: Instant) {
+        let sent = self.sent().into_values().filter(|sent| sent.acknowledged);
+        let acknowledged = sent.map(|sent| sent.event).collect();
+        let after = AfterStop { stopped: Some(stopped), end: Some(end), acknowledged };
+        *self.after_stop.lock().unwrap_or_else(PoisonError::into_inner) = after;
+    }
+
+    /// The stop that there was.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.after_stop.lock().unwrap_or_else(PoisonError::into_inner).stopped.clone()
+    }
+
+    fn goes_on(&self, end: Instant) -> bool {
+        let later = self.after_stop.lock().unwrap_or_else(PoisonError::into_inner).end;
+        Instant::now() < later.map_or(end, |later| later.max(end))
+    }
+
+    fn take_late_repeats(&self, random: &mut Rng) -> Vec<Event> {
+        let mut after = self.after_stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = REPEATS.saturating_sub(self.late_repeats.load(Ordering::Relaxed) as usize);
+        let most = random.usize(0..=REPEATS_AT_ONCE).min(left).min(after.acknowledged.len());
+        let taken = (0..most).map(|_| {
+            let place = random.usize(..after.acknowledged.len());
+            after.acknowledged.swap_remove(place)
+        });
+        let taken: Vec<Event> = taken.collect();
+        self.late_repeats.fetch_add(taken.len() as u64, Ordering::Relaxed);
+        taken
+    }
+
     fn take_twin(&self, random: &mut Rng) -> Option<Event> {
         let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
         if twins.is_empty() {
@@ -138,7 +194,7 @@ impl Memory {
 /// # Errors
 /// Something is not acknowledged long after the end of the faults.
 pub async fn run(
-    stage: &Stage,
+    stage: &Arc<Stage>,
     workspace: &Workspace,
     seed: u64,
     end: Instant,
@@ -150,7 +206,8 @@ pub async fn run(
         for publisher in 0..PUBLISHERS {
             let name = format!("{seed}-{number}{publisher}");
             let random = Rng::with_seed(seed * 1_000 + (number * PUBLISHERS + publisher) as u64);
-            publishers.spawn(publish(Arc::clone(&client), name, random, end, Arc::clone(&memory)));
+            let (stage, client) = (Arc::clone(stage), Arc::clone(&client));
+            publishers.spawn(publish(stage, client, name, random, end, Arc::clone(&memory)));
         }
     }
     while let Some(ended) = publishers.join_next().await {
@@ -160,6 +217,7 @@ pub async fn run(
 }
 
 async fn publish(
+    stage: Arc<Stage>,
     client: Arc<Client>,
     name: String,
     mut random: Rng,
@@ -171,12 +229,13 @@ async fn publish(
     // Who opts out, and with which event.
     let opts_out: Vec<Option<u32>> =
         people.iter().map(|_| (random.u32(0..100) < OPT_OUTS).then(|| random.u32(2..20))).collect();
-    while Instant::now() < end {
+    while memory.goes_on(end) {
         let mut batch = Vec::new();
         for _ in 0..random.u32(BATCH.0..=BATCH.1) {
             let who = random.usize(..people.len());
             sequences[who] += 1;
-            let event = Event::new(&people[who], sequences[who], opts_out[who] == Some(sequences[who]));
+            let event =
+                Event::new(&people[who], sequences[who], opts_out[who] == Some(sequences[who]), stage.now());
             let denied = opts_out[who].is_some_and(|from| from <= sequences[who]);
             // A twin of a later event that is faster than the opt-out would rightly be delivered.
             memory.begin(&event, !denied && random.u32(0..100) < TWINS, denied);
@@ -187,6 +246,7 @@ async fn publish(
             memory.twins_sent.fetch_add(1, Ordering::Relaxed);
             batch.push(twin);
         }
+        batch.extend(memory.take_late_repeats(&mut random));
         until_acknowledged(&client, &batch, &mut random, end, &memory).await?;
         tokio::time::sleep(Duration::from_millis(random.u64(PAUSE_MS.0..=PAUSE_MS.1))).await;
     }
@@ -220,7 +280,7 @@ async fn until_acknowledged(
             }
         };
         anyhow::ensure!(
-            Instant::now() < end + ACK_LIMIT,
+            memory.goes_on(end + ACK_LIMIT),
             "a batch is not acknowledged {ACK_LIMIT:?} after the end of the load: {why}"
         );
     }

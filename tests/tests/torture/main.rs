@@ -4,11 +4,12 @@
 //!
 //! `make torture SEEDS=200` runs seeds 1 to 200; `FROM=120` goes on from there; results of one commit add up in
 //! `target/torture`. Without `TORTURE_SEEDS` it is a short run. A seed always makes the same plan and the same load; how they
-//! meet is the machine's. `TORTURE_SHOW=1` prints each seed's plan; `TORTURE_PREVIOUS=/path/to/tracklayer` runs the second process
-//! of ingest and of delivery from that binary.
+//! meet is the machine's. `TORTURE_SHOW=1` prints each seed's plan; `TORTURE_PREVIOUS=/path/to/tracklayer` runs the second
+//! process of ingest and of delivery from that binary (`make torture PREVIOUS=REV` builds it); `TORTURE_JOURNAL=kafka` keeps
+//! events in Kafka, whose broker then fails, too.
 //!
 //! Modules in reading order: [`plan`] (what a seed says), [`stage`] (the installation), [`workspace`], [`load`] and [`wire`]
-//! (the clients), [`faults`] (does what the plan says), [`check`] (what has to hold), [`results`].
+//! (the clients), [`faults`] (does what the plan says), [`stop`] (of days), [`reading`], [`check`] (what has to hold), [`results`].
 
 #![allow(clippy::unwrap_used, reason = "this whole file is tests")]
 
@@ -16,8 +17,10 @@ mod check;
 mod faults;
 mod load;
 mod plan;
+mod reading;
 mod results;
 mod stage;
+mod stop;
 mod wire;
 mod workspace;
 
@@ -32,7 +35,8 @@ use std::time::Instant;
 use futures::FutureExt as _;
 use tracklayer_tests::Member;
 
-use self::load::Memory;
+use self::faults::Scene;
+use self::reading::Reading;
 use self::results::{Results, SeedResult};
 use self::stage::Stage;
 use self::workspace::Workspace;
@@ -52,7 +56,10 @@ fn number(variable: &str, default: u64) -> u64 {
 /// Runs a seed; what it came to.
 async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<SeedResult> {
     let begun = Instant::now();
-    let faults = plan::faults_of(seed);
+    let mut faults = plan::faults_of(seed);
+    if stage.broker.is_some() {
+        faults.extend(plan::broker_faults_of(seed));
+    }
     if std::env::var_os("TORTURE_SHOW").is_some() {
         for planned in &faults {
             println!("  {:5} ms {:?}", planned.at.as_millis(), planned.fault);
@@ -62,12 +69,14 @@ async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<Seed
     let ended_before = ended(stage);
     let logged_before: Vec<u64> = stage.fleet.members().iter().map(|member| size(member.log())).collect();
     let workspace = Workspace::create(stage, seed).await?;
-    let memory = Arc::new(Memory::default());
+    let reading = Reading::new(Arc::clone(&stage.journal), workspace.id).into();
+    let scene = Arc::new(Scene { stage: Arc::clone(stage), workspace, memory: Arc::default(), reading });
+    let Scene { workspace, memory, .. } = &*scene;
     let start = tokio::time::Instant::now();
-    let load = load::run(stage, &workspace, seed, start + plan::LOAD, Arc::clone(&memory));
-    let (loaded, injected) = tokio::join!(load, faults::inject(stage, faults, start));
+    let load = load::run(stage, workspace, seed, start + plan::LOAD, Arc::clone(memory));
+    let (loaded, injected) = tokio::join!(load, faults::inject(&scene, faults, start));
     let injected = injected?;
-    let findings = check::check(stage, &workspace, &memory, seed).await?;
+    let findings = check::check(&scene, seed).await?;
     let mut found = findings.faults;
     found.extend(loaded.err().map(|error| format!("{error:#}")));
     for (member, from) in stage.fleet.members().iter().zip(logged_before) {
@@ -90,8 +99,11 @@ async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<Seed
         leaked: findings.leaked,
         blocked: findings.blocked,
         unknown: findings.unknown,
+        expired: findings.expired,
+        anew: findings.anew,
         repeated_requests: memory.repeated.load(Ordering::Relaxed),
         twins: memory.twins_sent.load(Ordering::Relaxed),
+        late_repeats: memory.late_repeats.load(Ordering::Relaxed),
         injected: injected.done,
         skipped: injected.skipped,
         copies: findings.copies,
@@ -157,6 +169,9 @@ async fn what_was_acknowledged_is_delivered_once_and_in_order_whatever_fails() {
                 if let Some(why) = &new.no_disk {
                     println!("SKIPPED the faults of a full disk: {why}");
                 }
+                if let Err(why) = &new.clock {
+                    println!("SKIPPED the stops of days: {why}");
+                }
                 Arc::clone(stage.insert(new))
             }
         };
@@ -174,9 +189,9 @@ async fn what_was_acknowledged_is_delivered_once_and_in_order_whatever_fails() {
         };
         results.append(&result).unwrap();
         println!(
-            "  {} in {:.1} s ({:.1} s to rest): {} acknowledged, {} received, {} delivered, {} blocked, {} unknown; lost {}, doubled {}, \
+            "  {} in {:.1} s ({:.1} s to rest): {} acknowledged, {} received, {} delivered, {} blocked, {} unknown, {} expired; lost {}, doubled {}, \
              out of order {}, leaked {}; \
-             {} requests repeated, copies dropped {:?}, {} faults, {} skipped, {} processes ended by themselves",
+             {} requests repeated, {} after days, copies dropped {:?}, {} faults, {} skipped, {} processes ended by themselves",
             if result.passed { "passed" } else { "FAILED" },
             result.seconds,
             result.settled_after,
@@ -185,11 +200,13 @@ async fn what_was_acknowledged_is_delivered_once_and_in_order_whatever_fails() {
             result.delivered,
             result.blocked,
             result.unknown,
+            result.expired,
             result.lost,
             result.doubled,
             result.out_of_order,
             result.leaked,
             result.repeated_requests,
+            result.late_repeats,
             result.copies,
             result.injected.values().sum::<u64>(),
             result.skipped.values().sum::<u64>(),

@@ -66,6 +66,8 @@ pub enum Fault {
     StaleRedis { age: Duration, away: Duration },
     /// FLUSHALL.
     FlushRedis,
+    /// Everything is killed, servers too, and started again when so many hours have passed on every clock, the platforms' as well.
+    Stop { hours: u64 },
     /// PostgreSQL's disk is full.
     DiskFull { time: Duration },
     /// Every connection of a link is cut.
@@ -76,6 +78,10 @@ pub enum Fault {
     Delay { link: (Link, Link), by: Duration, time: Duration },
     /// A link takes no connection, and those that were there are cut.
     Refuse { link: (Link, Link), time: Duration },
+    /// Kafka's broker is killed.
+    KillBroker { away: Duration },
+    /// Kafka's broker stands still.
+    PauseBroker { time: Duration },
     /// A platform goes wrong.
     Trouble { platform: AdPlatform, trouble: Trouble, time: Duration },
 }
@@ -99,12 +105,16 @@ impl Fault {
             Self::EmptyRedis { .. } => "redis back empty".to_owned(),
             Self::StaleRedis { .. } => "redis back stale".to_owned(),
             Self::FlushRedis => "flushall".to_owned(),
+            Self::Stop { hours } if *hours > CLAIM_HOURS => "stop of more than a claim's life".to_owned(),
+            Self::Stop { .. } => "stop of more than 48 hours".to_owned(),
             Self::DiskFull { .. } => "disk full".to_owned(),
             Self::Cut { link } => format!("cut {}", link.1),
             Self::Stall { link, lost: true, .. } => format!("stall and lose {}", link.1),
             Self::Stall { link, lost: false, .. } => format!("stall {}", link.1),
             Self::Delay { link, .. } => format!("delay {}", link.1),
             Self::Refuse { link, .. } => format!("refuse {}", link.1),
+            Self::KillBroker { .. } => "kill -9 kafka".to_owned(),
+            Self::PauseBroker { .. } => "pause kafka".to_owned(),
             Self::Trouble { trouble, .. } => format!("platform {}", trouble_name(trouble)),
         }
     }
@@ -127,6 +137,15 @@ fn trouble_name(trouble: &Trouble) -> &'static str {
     }
 }
 
+/// One seed of so many has a stop, whatever else it has; others have one now and then.
+const STOP_EVERY: u64 = 6;
+/// How long a claim lives by default.
+pub const CLAIM_HOURS: u64 = 7 * 24;
+/// A stop in hours: past every platform's window of deduplication but one, and then past what platforms take, and claims.
+const STOPS: [(u64, u64); 3] = [(49, 71), (72, CLAIM_HOURS - 2), (CLAIM_HOURS + 2, 200)];
+/// When it comes: after events, and before others.
+const STOP_WITHIN: (u64, u64) = (1_200, 3_200);
+
 /// The faults of a seed, by time.
 pub fn faults_of(seed: u64) -> Vec<Planned> {
     let mut random = Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -143,8 +162,28 @@ pub fn faults_of(seed: u64) -> Vec<Planned> {
             Planned { at: millis(&mut random, FAULTS_WITHIN), fault: fault(family, &mut random) }
         })
         .collect();
+    if seed.is_multiple_of(STOP_EVERY) || random.u32(0..24) == 0 {
+        // Each length in turn where it is sure to come.
+        let (least, most) = STOPS[(seed / STOP_EVERY) as usize % STOPS.len()];
+        let fault = Fault::Stop { hours: random.u64(least..=most) };
+        planned.push(Planned { at: millis(&mut random, STOP_WITHIN), fault });
+    }
     planned.sort_by_key(|planned| planned.at);
     planned
+}
+
+/// What befalls Kafka's broker in a seed, beside the rest: one fault or two.
+pub fn broker_faults_of(seed: u64) -> Vec<Planned> {
+    let mut random = Rng::with_seed(seed.wrapping_mul(0xD1B5_4A32_D192_ED03));
+    let planned = (0..random.u32(1..=2)).map(|_| {
+        let at = millis(&mut random, FAULTS_WITHIN);
+        let fault = match random.bool() {
+            true => Fault::KillBroker { away: millis(&mut random, (0, 800)) },
+            false => Fault::PauseBroker { time: millis(&mut random, (200, 2_500)) },
+        };
+        Planned { at, fault }
+    });
+    planned.collect()
 }
 
 const FAMILIES: u32 = 14;
@@ -225,6 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn every_seed_over_kafka_does_something_to_the_broker_and_many_kill_it() {
+        let killed =
+            |seed| broker_faults_of(seed).iter().any(|p| matches!(p.fault, Fault::KillBroker { .. }));
+        assert!((1..=50).all(|seed| !broker_faults_of(seed).is_empty()));
+        assert!((1..=50).filter(|seed| killed(*seed)).count() > 20);
+        assert!((1..=50).filter(|seed| !killed(*seed)).count() > 5, "and some only pause it");
+    }
+
+    #[test]
+    fn of_two_hundred_seeds_a_sixth_has_a_stop_of_more_than_two_days_and_none_has_two() {
+        let stops = |seed| {
+            let hours = faults_of(seed).into_iter().filter_map(|planned| match planned.fault {
+                Fault::Stop { hours } => Some(hours),
+                _ => None,
+            });
+            hours.collect::<Vec<u64>>()
+        };
+        let all: Vec<Vec<u64>> = (1..=200).map(stops).filter(|stops| !stops.is_empty()).collect();
+        assert!(all.len() > 200 / 6, "{all:?}");
+        assert!(all.iter().all(|stops| stops.len() == 1 && (49..=200).contains(&stops[0])), "{all:?}");
+        // On which side of its claim's life a repeat comes has to be beyond doubt.
+        assert!(all.iter().flatten().all(|hours| hours.abs_diff(CLAIM_HOURS) > 1), "{all:?}");
+    }
+
+    #[test]
     fn two_hundred_seeds_meet_every_kind_of_fault() {
         let kinds: BTreeSet<String> =
             (1..=200).flat_map(faults_of).map(|planned| planned.fault.kind()).collect();
@@ -241,6 +305,8 @@ mod tests {
             "redis back empty",
             "redis back stale",
             "flushall",
+            "stop of more than 48 hours",
+            "stop of more than a claim's life",
             "disk full",
             "pause ingest",
             "pause delivery",

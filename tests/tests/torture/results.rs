@@ -35,10 +35,19 @@ pub struct SeedResult {
     /// Events that were sent without an answer when their person opted out, over all connections: dead, for somebody to look.
     #[serde(default)]
     pub unknown: u64,
+    /// Events that were too old for their platform after a stop, over all connections.
+    #[serde(default)]
+    pub expired: u64,
+    /// Repeats that came after the life of their claim.
+    #[serde(default)]
+    pub anew: u64,
     /// Requests that clients sent again.
     pub repeated_requests: u64,
     /// Copies that clients sent on another way on purpose.
     pub twins: u64,
+    /// Copies that clients sent again after days.
+    #[serde(default)]
+    pub late_repeats: u64,
     pub injected: BTreeMap<String, u64>,
     pub skipped: BTreeMap<String, u64>,
     /// Copies that each platform dropped: events that were sent to it more than once.
@@ -70,9 +79,11 @@ impl Results {
             Some(head) => head,
             None => "no-commit".to_owned(),
         };
-        // Processes of another release are another thing that was tested.
+        // Processes of another release, or another journal, are another thing that was tested.
         let beside = std::env::var_os("TORTURE_PREVIOUS").map_or("", |_| "-beside-previous");
-        let commit = format!("{commit}{beside}");
+        let over = std::env::var("TORTURE_JOURNAL").ok().filter(|journal| !journal.is_empty());
+        let over = over.map_or_else(String::new, |journal| format!("-over-{journal}"));
+        let commit = format!("{commit}{beside}{over}");
         let folder = tracklayer_tests::target_dir()?.join("torture");
         std::fs::create_dir_all(&folder).context("could not make the folder of results")?;
         Ok(Self { file: folder.join(format!("{commit}.jsonl")), commit })
@@ -116,18 +127,21 @@ impl Results {
             sum(|r| r.leaked)
         );
         text += &format!(
-            "acknowledged {}, received {} ({} duplicates); delivered {}, blocked {}, unknown {} over all connections\n",
+            "acknowledged {}, received {} ({} duplicates); delivered {}, blocked {}, unknown {}, expired {} over all connections\n",
             sum(|r| r.acknowledged),
             sum(|r| r.received),
             sum(|r| r.duplicates),
             sum(|r| r.delivered),
             sum(|r| r.blocked),
-            sum(|r| r.unknown)
+            sum(|r| r.unknown),
+            sum(|r| r.expired)
         );
         text += &format!(
-            "requests that clients repeated {}, twins {}, processes that ended by themselves {}\n",
+            "requests that clients repeated {}, twins {}, repeats after days {} ({} after their claim's life), processes that ended by themselves {}\n",
             sum(|r| r.repeated_requests),
             sum(|r| r.twins),
+            sum(|r| r.late_repeats),
+            sum(|r| r.anew),
             sum(|r| r.ended_by_themselves)
         );
         let by = |of: fn(&SeedResult) -> &BTreeMap<String, u64>| {

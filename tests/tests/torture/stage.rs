@@ -4,41 +4,67 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::Mutex;
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::{Journal, Kind, PostgresJournal};
+use tracklayer_journal_kafka::KafkaSettings;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::delivery::v1::delivery_service_client::DeliveryServiceClient;
 use tracklayer_rpc::Channel;
 use tracklayer_sandbox::SandboxClient;
+use tracklayer_testkit::TestKafka;
 use tracklayer_tests::servers::{Postgres, Redis};
-use tracklayer_tests::{Fleet, Options, Platform, Proxy, Replica, Role, Running};
+use tracklayer_tests::{Clock, Fleet, Options, Platform, Proxy, Replica, Role, Running};
 
 use crate::plan::{LEASE, LINKS, Link};
 
 /// Everything that runs.
 pub struct Stage {
-    // In the order of dropping: services, proxies, servers, sandbox and folder.
+    // In the order of dropping: services, proxies, servers, sandbox and folder, broker.
     pub fleet: Fleet,
     proxies: BTreeMap<(Link, Link), Proxy>,
     pub postgres: Mutex<Postgres>,
     pub redis: Mutex<Redis>,
     platform: Running,
+    /// Kafka, if it is the journal.
+    pub broker: Option<Mutex<TestKafka>>,
     service_token: String,
     /// To look with, past every proxy.
     pub pool: sqlx::PgPool,
+    pub journal: Arc<dyn Journal>,
     /// Why there is no disk that can be filled; none if there is one.
     pub no_disk: Option<String>,
+    /// The clock of everything; or why it cannot be set.
+    pub clock: Result<Clock, String>,
 }
 
 impl Stage {
     /// Starts everything; returns when every process wants traffic.
     pub async fn start() -> anyhow::Result<Self> {
-        let (postgres, redis) = (Postgres::start().await?, Redis::start().await?);
+        let broker = match std::env::var("TORTURE_JOURNAL").as_deref() {
+            Ok("kafka") => Some(tracklayer_testkit::own_kafka().await.context("there is no Kafka")?),
+            Ok("" | "postgres") | Err(_) => None,
+            Ok(other) => bail!("no journal `{other}`: postgres or kafka"),
+        };
+        let kafka = broker
+            .as_ref()
+            .map(|broker| KafkaSettings { replication: 1, ..KafkaSettings::new(broker.brokers()) });
+        let clock = match &broker {
+            // Its client waits until times of day, by a clock that would be days ahead of the kernel's.
+            Some(_) => Err("over Kafka no clock is set".to_owned()),
+            None => Clock::start().map_err(|error| format!("{error:#}")),
+        };
+        let variables = clock.as_ref().map(Clock::variables).unwrap_or_default();
+        let (postgres, redis) =
+            (Postgres::start(variables.clone()).await?, Redis::start(variables.clone()).await?);
         let options = Options {
             database_url: Some(postgres.url().to_owned()),
             redis_url: Some(format!("redis://{}", redis.address())),
+            variables: variables.clone(),
             ..Options::default()
         };
         let platform = Platform::without_services(options).await?;
@@ -101,6 +127,17 @@ impl Stage {
             ];
             replica.environment =
                 common.into_iter().map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value)).collect();
+            replica.environment.extend(variables.iter().cloned());
+            if let Some(kafka) = &kafka {
+                let settings = [
+                    ("JOURNAL", "kafka".to_owned()),
+                    ("KAFKA_BROKERS", kafka.brokers.clone()),
+                    ("KAFKA_PREFIX", kafka.prefix.clone()),
+                    ("KAFKA_REPLICATION", kafka.replication.to_string()),
+                ];
+                let settings = settings.map(|(key, value)| (format!("TRACKLAYER_COMMON__{key}"), value));
+                replica.environment.extend(settings);
+            }
             let key_file = master_key.display().to_string();
             replica.environment.push(("TRACKLAYER_PROCESS__MASTER_KEY_FILE".to_owned(), key_file));
             replica.environment.push(("TRACKLAYER_LOG".to_owned(), "info".to_owned()));
@@ -108,9 +145,31 @@ impl Stage {
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(2).connect_lazy(postgres.url())?;
         let fleet = Fleet::start(platform.binary(), platform.data_dir(), replicas).await?;
         fleet.ready().await;
+        let journal = match kafka {
+            Some(kafka) => tracklayer_journal_kafka::open(Kind::Kafka, kafka, pool.clone())?,
+            None => PostgresJournal::new(pool.clone()).into(),
+        };
+        let broker = broker.map(Mutex::new);
         let no_disk = postgres.no_disk().map(str::to_owned);
         let (postgres, redis) = (Mutex::new(postgres), Mutex::new(redis));
-        Ok(Self { fleet, proxies, postgres, redis, platform, service_token, pool, no_disk })
+        Ok(Self {
+            fleet,
+            proxies,
+            postgres,
+            redis,
+            platform,
+            broker,
+            service_token,
+            pool,
+            journal,
+            no_disk,
+            clock,
+        })
+    }
+
+    /// The time on the clock of everything.
+    pub fn now(&self) -> SystemTime {
+        self.clock.as_ref().map_or_else(|_| SystemTime::now(), Clock::now)
     }
 
     /// The proxy of a link.

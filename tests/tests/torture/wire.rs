@@ -282,6 +282,7 @@ fn publish_event(event: &Event) -> PublishEvent {
         user_id: format!("u-{}", event.person),
         properties_json: event.properties().to_string(),
         context_json: event.context().to_string(),
+        timestamp: Some(event.at.into()),
         ..PublishEvent::default()
     }
 }
@@ -291,5 +292,6 @@ fn segment_event(event: &Event) -> Value {
         "type": "track", "event": "Order Completed", "messageId": event.message_id,
         "anonymousId": format!("a-{}", event.person), "userId": format!("u-{}", event.person),
         "properties": event.properties(), "context": event.context(),
+        "timestamp": jiff::Timestamp::try_from(event.at).expect("a time of this century").to_string(),
     })
 }

@@ -46,9 +46,11 @@ test: setup ## Run all tests
 	$(CARGO) build $(CARGO_FLAGS) -p tracklayer
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 
-torture: setup ## Kill, pause, cut and starve everything under load, SEEDS=20 seeds FROM=1; seeds of one commit add up
+torture: setup ## Kill, pause, cut, starve and stop everything under load: SEEDS=20 FROM=1, JOURNAL=kafka, PREVIOUS=REV beside this
+	$(if $(PREVIOUS),scripts/previous $(PREVIOUS))
 	$(CARGO) build $(CARGO_FLAGS) -p tracklayer
-	TORTURE_SEEDS=$(or $(SEEDS),20) TORTURE_FROM=$(or $(FROM),1) \
+	TORTURE_SEEDS=$(or $(SEEDS),20) TORTURE_FROM=$(or $(FROM),1) TORTURE_JOURNAL=$(JOURNAL) \
+		$(if $(PREVIOUS),TORTURE_PREVIOUS="$$(scripts/previous $(PREVIOUS))") \
 		$(CARGO) test $(CARGO_FLAGS) -p tracklayer-tests --test torture -- --nocapture what_was_acknowledged
 
 demo: release ## Watch a sample day go the whole way; ONCE=1 ends when it is done

@@ -7,6 +7,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::settings::KafkaSettings;
 
@@ -61,6 +62,10 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // A reader has come to the end, which it asked to be told.
+        if is_end_of_partition(&error) {
+            return;
+        }
         metrics::counter!("tracklayer_kafka_client_errors_total").increment(1);
         if self.again() {
             tracing::warn!(error = %error, reason, "the kafka client has trouble");
@@ -69,6 +74,10 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+fn is_end_of_partition(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF)
+}
 
 /// The settings of every client.
 pub(crate) fn config(settings: &KafkaSettings) -> ClientConfig {

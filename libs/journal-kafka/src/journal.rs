@@ -235,12 +235,19 @@ impl Journal for KafkaJournal {
         let mut next = from.record.map_or(0, |record| record.offset);
         let mut blocks: Vec<ReceivedBlock> = Vec::new();
         let (mut events, mut bytes) = (0i64, 0);
+        let mut looked_again = false;
         loop {
             let raw = match held.take(next).await {
                 Ok(Some(raw)) => raw,
                 Ok(None) => break,
                 // What came before it is good; the next read meets the error again.
                 Err(_) if !blocks.is_empty() => break,
+                // Trimmed under its reader: whoever looks anew where the log begins can say so.
+                Err(error) if error.is_out_of_range() && !looked_again => {
+                    looked_again = true;
+                    held = self.at_place(workspace, from).await?;
+                    continue;
+                }
                 Err(error) => return Err(failed(error)),
             };
             let block = match block_of(&raw, first) {

@@ -31,6 +31,7 @@ pub use settings::KafkaSettings;
 use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use tracklayer_journal::{Journal, Kind, PostgresJournal};
 
 /// Most bytes of one record. The topics allow it, and a block that would be larger is made of fewer events.
@@ -81,7 +82,7 @@ pub enum KafkaFailure {
     Client(#[from] KafkaError),
     /// The broker refused an administrative request.
     #[error("the broker refused: {0}")]
-    Refused(#[from] rdkafka::types::RDKafkaErrorCode),
+    Refused(#[from] RDKafkaErrorCode),
     /// It does not answer.
     #[error("the cluster does not answer within {0:?}")]
     Silent(std::time::Duration),
@@ -99,4 +100,13 @@ pub enum KafkaFailure {
     /// The topic is not there.
     #[error("topic {0} is not there")]
     NoTopic(String),
+}
+
+impl KafkaFailure {
+    /// Whether the log does not hold the record that was asked for: it begins behind it or ends before it.
+    pub(crate) fn is_out_of_range(&self) -> bool {
+        let Self::Client(KafkaError::MessageConsumption(code)) = self else { return false };
+        // The first is what the library makes of the second where nobody has said that it may read on elsewhere.
+        matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+    }
 }

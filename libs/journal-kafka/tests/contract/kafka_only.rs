@@ -200,3 +200,29 @@ async fn a_partition_beyond_those_of_the_topic_is_made_before_it_is_written() {
     let (blocks, _) = read(&journals[0], beginning(9), 2).await;
     assert_eq!(events(&blocks).len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_trimmed_under_a_reader_is_told_as_a_change_of_the_log() {
+    let Some(stage) = KafkaStage::shared().await else { return };
+    let journal = stage.journal();
+    // More than a reader fetches ahead.
+    for _ in 0..6 {
+        let noise = (0..150_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect::<String>();
+        journal.append(&[(WORKSPACE, Partition(0), block([noise]))]).await.unwrap();
+    }
+    let (all, end) = read(&stage.journal(), beginning(0), 6).await;
+    let before_the_last = beginning(0).after(&all, 5);
+    assert_eq!(journal.read(WORKSPACE, beginning(0), Most::blocks(1)).await.unwrap().len(), 1);
+
+    stage.journal().trim(&[(WORKSPACE, end)]).await.unwrap();
+    let place = beginning(0).after(&all, 4);
+    tracklayer_testkit::eventually_seen("the reader to hear of it", async || {
+        match journal.read(WORKSPACE, place, Most::blocks(1)).await {
+            Err(JournalError::Changed { .. }) => Ok(()),
+            Ok(blocks) if blocks.is_empty() => Err("nothing yet"),
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    assert_eq!(journal.read(WORKSPACE, before_the_last, Most::blocks(1)).await.unwrap().len(), 1);
+}

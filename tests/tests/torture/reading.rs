@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
@@ -10,6 +11,8 @@ use tracklayer_proto::event::v1::Event as StoredEvent;
 
 /// Blocks of one read.
 const BLOCKS: i64 = 64;
+/// Pause until what is on its way is looked for again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Where each message_id stands, as far as it was read.
 #[derive(Debug)]
@@ -57,7 +60,12 @@ impl Reading {
                     let next = Generation(place.at.generation.0 + 1);
                     place = Position { generation: next, offset: Offset(0), ..place.at }.into();
                 } else {
-                    break;
+                    // Over Kafka a read that gives nothing says only that nothing has come yet.
+                    let end = self.journal.count(self.workspace, place, &mut |_, _| {}).await?;
+                    if end.at == place.at {
+                        break;
+                    }
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
             self.places.insert(partition, place);

@@ -1,6 +1,8 @@
 -- Which state of a component somebody knows: what belongs to it, and everything about its profiles, is as it was while the
 -- number is the same. Counted here and not by the writers, so that no writer can forget it, not even one of the release
 -- before during an update.
+-- In the order in which writers take them, so that this waits for them and no more.
+lock table identity.identifier, identity.component in access exclusive mode;
 alter table identity.component add column version bigint not null default 0;
 
 create function identity.component_changes() returns trigger language plpgsql as $$

@@ -12,8 +12,9 @@ use crate::difference::ProfileId;
 use crate::identifier::ValueMac;
 use crate::store::lookup::{Known, KnownProfile, ProfileState};
 
-/// Most identifiers remembered; with their profiles about 300 bytes each.
-const CAPACITY: u64 = 150_000;
+/// What is remembered, counted in members of each identifier's profile, about 50 bytes each if no two share one: 25 MB at worst.
+/// Enough for 150,000 identifiers of people with three.
+const CAPACITY: u64 = 450_000;
 /// Most identifiers of a profile that is remembered: a larger one costs more to confirm than to read.
 const MAX_MEMBERS: usize = 32;
 
@@ -28,7 +29,9 @@ pub struct Familiar {
 
 impl Default for Familiar {
     fn default() -> Self {
-        Self { profiles: moka::sync::Cache::new(CAPACITY) }
+        let weigh =
+            |_: &Key, state: &Arc<ProfileState>| u32::try_from(state.members.len()).unwrap_or(u32::MAX);
+        Self { profiles: moka::sync::Cache::builder().max_capacity(CAPACITY).weigher(weigh).build() }
     }
 }
 
@@ -48,10 +51,11 @@ impl Familiar {
         profiles: &HashMap<ProfileId, KnownProfile>,
     ) {
         for (mac, known) in known {
-            let Some(place) = known.place.filter(|place| !place.hub && !place.contested) else { continue };
-            let state = profiles.get(&place.profile).map(|profile| &profile.state);
-            if let Some(state) = state.filter(|state| state.members.len() <= MAX_MEMBERS) {
-                self.profiles.insert(key(workspace, mac), Arc::clone(state));
+            let place = known.place.filter(|place| !place.hub && !place.contested);
+            let state = place.and_then(|place| Some(&profiles.get(&place.profile)?.state));
+            match state.filter(|state| state.members.len() <= MAX_MEMBERS) {
+                Some(state) => self.profiles.insert(key(workspace, mac), Arc::clone(state)),
+                None => self.forget(workspace, mac),
             }
         }
     }

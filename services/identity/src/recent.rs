@@ -1,6 +1,6 @@
 //! Pairs that this process knows to be stored, so that they are not asked about again.
 //!
-//! A link row only goes with its identifiers, and those are always asked about; so a stale entry can never hide that
+//! A link row only goes with its identifiers, and whether those are what they were is always asked; so a stale entry can never hide that
 //! something must be recorded. It saves a third of the probes of a usual batch.
 
 use jiff::{SignedDuration, Timestamp};

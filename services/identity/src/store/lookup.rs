@@ -91,6 +91,13 @@ pub struct ProfileState {
     pub macs: Vec<ValueMac>,
 }
 
+impl ProfileState {
+    /// What no other state has: versions count for each component anew, and a profile may move from one to another.
+    const fn id(&self) -> (ProfileId, ComponentId, i64) {
+        (self.profile, self.component, self.version)
+    }
+}
+
 /// A profile that one of the identifiers is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownProfile {
@@ -170,11 +177,8 @@ impl<'q> Recall<'q> {
     fn of(remembered: &'q [(ValueMac, Arc<ProfileState>)]) -> Self {
         // Two identifiers may remember different states of one profile: each holds or does not by its own version.
         let mut seen = HashSet::new();
-        let states: Vec<_> = remembered
-            .iter()
-            .map(|(_, state)| state)
-            .filter(|state| seen.insert((state.profile, state.version)))
-            .collect();
+        let states: Vec<_> =
+            remembered.iter().map(|(_, state)| state).filter(|state| seen.insert(state.id())).collect();
         let macs = states
             .iter()
             .enumerate()
@@ -278,21 +282,21 @@ impl Reading<'_> {
                 of_mac.insert(*mac, clicks);
             }
         }
-        let holding: HashSet<(ProfileId, i64)> = self
+        let holding: HashSet<_> = self
             .recall
             .states
             .iter()
             .zip(&self.holds)
             .filter(|(_, holds)| **holds)
-            .map(|(state, _)| (state.profile, state.version))
+            .map(|(state, _)| state.id())
             .collect();
         let remembered = self.known.split_off(question.macs.len());
         let remembered = question.remembered.iter().zip(remembered).map(|((mac, state), known)| {
-            let ProfileState { component, profile, version, .. } = **state;
+            let ProfileState { component, profile, .. } = **state;
             // Only what is neither a hub nor contested is remembered.
             let place = Some(Place { component, profile, hub: false, contested: false });
             let clicks = of_mac.get(mac).cloned().unwrap_or_default();
-            holding.contains(&(profile, version)).then_some(Known { place, clicks, ..known })
+            holding.contains(&state.id()).then_some(Known { place, clicks, ..known })
         });
         let remembered = remembered.collect();
         Lookup { known: self.known, pairs: self.pairs, remembered, profiles: self.profiles }

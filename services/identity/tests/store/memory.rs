@@ -89,3 +89,27 @@ async fn a_change_within_a_component_that_keeps_its_size_is_seen() {
     assert_eq!(answer.resolution, Resolution::Contested, "two people use that browser by now");
     assert_eq!(answer.canonical_key, Some(world.key("anonymous_id", "a-2")));
 }
+
+#[tokio::test]
+async fn a_profile_that_moved_to_another_component_of_the_same_version_is_not_taken_for_what_it_was() {
+    for _ in 0..8 {
+        let world = World::new(Policy::default()).await;
+        for browser in ["a-1", "a-2", "a-3"] {
+            world.resolve_one(&[("user_id", "u-1"), ("anonymous_id", browser)]).await;
+        }
+        let many = ["b-1", "b-2", "b-3", "b-4"].map(|browser| ("anonymous_id", browser));
+        world.resolve_one(&[&[("user_id", "u-2")], many.as_slice()].concat()).await;
+        // Remembered, where it is: with u-1.
+        world.resolve_one(&[("anonymous_id", "a-3")]).await;
+        let other = resolver(world.database.pool.clone(), &world.policy);
+        other
+            .resolve(world.workspace, &[item(&[("user_id", "u-2"), ("anonymous_id", "a-3")])])
+            .await
+            .unwrap();
+        world.resolve_one(&[("user_id", "u-1"), ("anonymous_id", "a-1")]).await;
+        let both = [item(&[("user_id", "u-1")]), item(&[("anonymous_id", "a-3")])];
+        let answer = world.resolve(&both).await.remove(1);
+        assert_eq!(answer.resolution, Resolution::Contested, "two people use that browser by now");
+        assert_eq!(answer.canonical_key, Some(world.key("anonymous_id", "a-3")));
+    }
+}

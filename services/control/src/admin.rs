@@ -11,6 +11,9 @@ use crate::source::{NewSource, Source};
 use crate::store::Store;
 use crate::workspace::{NewWorkspace, Workspace};
 
+/// What a key of a workspace may not do about its sources.
+const SAY_THE_RATE: &str = "say how much a source may send";
+
 /// The administration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -82,13 +85,16 @@ impl Admin {
     ///
     /// # Errors
     /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NameTaken`],
-    /// [`ControlError::WriteKeyTaken`], the database.
+    /// [`ControlError::WriteKeyTaken`], [`ControlError::InstallationOnly`] if it names a rate, the database.
     pub async fn create_source(
         &self,
         scope: Scope,
         new: &NewSource,
     ) -> Result<(Source, Secret<String>), ControlError> {
         scope.check(new.workspace)?;
+        if new.max_events_per_second.is_some() {
+            scope.check_installation(SAY_THE_RATE)?;
+        }
         let write_key = new.write_key_or_new()?;
         let source = self.store.insert_source(new, &write_key).await?;
         Ok((source, write_key))
@@ -97,7 +103,7 @@ impl Admin {
     /// Says how much a source may send.
     ///
     /// # Errors
-    /// [`ControlError::OtherWorkspace`], [`ControlError::NoSource`], the database.
+    /// [`ControlError::InstallationOnly`], [`ControlError::NoSource`], the database.
     pub async fn set_source_rate(
         &self,
         scope: Scope,
@@ -105,7 +111,8 @@ impl Admin {
         source: SourceId,
         events_per_second: Option<u32>,
     ) -> Result<Source, ControlError> {
-        scope.check(workspace)?;
+        // The installation's own limit protects it from its workspaces.
+        scope.check_installation(SAY_THE_RATE)?;
         self.store.update_source_rate(workspace, source, events_per_second).await
     }
 

@@ -70,8 +70,10 @@ async fn a_source_says_how_its_events_are_deduplicated() {
 #[tokio::test]
 async fn a_source_has_the_rate_that_it_was_given_last() {
     let control = start().await;
-    let (workspace, _) = control.workspace("northline").await;
+    let (workspace, key) = control.workspace("northline").await;
     let limited = CreateSourceRequest { max_events_per_second: Some(500), ..source(workspace, "shop") };
+    let by_itself = control.replica.client(&key).create_source(limited.clone()).await.unwrap_err();
+    assert_eq!(refusal(&by_itself).1, "INSTALLATION_KEY_NEEDED", "the limit protects from the workspace");
     let mut ids = Vec::new();
     for request in [source(workspace, "web"), limited.clone()] {
         ids.push(

@@ -43,7 +43,7 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
         ),
         (
             "SetSourceRate",
-            BeRefused,
+            NeedTheInstallation,
             client
                 .set_source_rate(SetSourceRateRequest {
                     workspace_id: workspace,

@@ -149,18 +149,13 @@ def probes_name_what_is_served(chart):
     for deployment in chart.of("Deployment"):
         container = pod(deployment)["containers"][0]
         ports = {p["name"]: p["containerPort"] for p in container["ports"]}
-        for probe in ("startupProbe", "livenessProbe"):
-            grpc = container[probe]["grpc"]
-            package, _, service = grpc["service"].rpartition(".")
-            proto = "".join(p.read_text() for p in (ROOT / "proto" / package.replace(".", "/")).glob("*.proto"))
-            if not re.search(rf"^service {re.escape(service)} \{{", proto, re.M):
-                chart.fault(deployment, f"{probe} asks for {grpc['service']}, which no proto has")
-            if package != f"tracklayer.{role(deployment)}.v1":
-                chart.fault(deployment, f"{probe} asks for another's service, {grpc['service']}")
-            if grpc["port"] != ports["grpc"]:
-                chart.fault(deployment, f"{probe} goes to port {grpc['port']}, gRPC is on {ports['grpc']}")
-        if container["readinessProbe"]["httpGet"]["port"] not in ports:
-            chart.fault(deployment, "readinessProbe goes to a port that is not there")
+        paths = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+        for probe, path in paths.items():
+            asked = container[probe]["httpGet"]
+            if asked["port"] != "ops" or asked["port"] not in ports:
+                chart.fault(deployment, f"{probe} goes to port {asked['port']}; operators are answered on ops")
+            if asked["path"] != path:
+                chart.fault(deployment, f"{probe} asks for {asked['path']}, it is answered at {path}")
 
 
 def pods_are_locked_down(chart):

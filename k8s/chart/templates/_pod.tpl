@@ -148,17 +148,17 @@ spec:
               containerPort: 9000
           # A start may wait 15 s for the database before anything is served; then a minute for the rest.
           startupProbe:
-            grpc:
-              port: 7000
-              service: {{ $role.health }}
+            httpGet:
+              path: /healthz
+              port: ops
             periodSeconds: 2
             failureThreshold: 40
-          # Alive is not ready: health is answered under any load and while the database is away, since a restart mends
-          # neither.
+          # Alive is not ready: it is answered under any load, when all gRPC connections are in use, and while the database is
+          # away, since a restart mends none of these.
           livenessProbe:
-            grpc:
-              port: 7000
-              service: {{ $role.health }}
+            httpGet:
+              path: /healthz
+              port: ops
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3

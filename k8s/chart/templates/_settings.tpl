@@ -1,34 +1,28 @@
 {{/* The services and the settings file of each. */}}
 
-{{/* The services: the name under which gRPC health knows each, whether it has an HTTP port, whether it needs Redis and the
-     journal, and whom it calls. */}}
+{{/* The services: whether each has an HTTP port, whether it needs Redis and the journal, and whom it calls. */}}
 {{- define "tracklayer.roles" -}}
 ingest:
-  health: tracklayer.ingest.v1.IngestService
   http: true
   redis: true
   journal: true
   calls: [control, consent]
 identity:
-  health: tracklayer.identity.v1.IdentityService
   http: false
   redis: false
   journal: false
   calls: [consent]
 consent:
-  health: tracklayer.consent.v1.ConsentService
   http: false
   redis: false
   journal: false
   calls: []
 delivery:
-  health: tracklayer.delivery.v1.DeliveryService
   http: false
   redis: true
   journal: true
   calls: [control, identity, consent]
 control:
-  health: tracklayer.control.v1.ControlService
   http: true
   redis: false
   journal: false

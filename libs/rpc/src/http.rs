@@ -95,7 +95,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .initial_stream_window_size(UNREAD_BYTES as u32)
-        .initial_connection_window_size(UNREAD_BYTES as u32);
+        .initial_connection_window_size(4 * UNREAD_BYTES as u32);
     let service = TowerToHyperService::new(
         app.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
     );

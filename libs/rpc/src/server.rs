@@ -150,6 +150,10 @@ impl GrpcServer {
             async move {
                 match accepted {
                     Ok(stream) => {
+                        if places.available_permits() == 0 {
+                            metrics::counter!("tracklayer_rpc_connections_held_back_total").increment(1);
+                            tracing::warn!("all connections are in use: further ones wait until one ends");
+                        }
                         // Nobody else is accepted meanwhile.
                         let place = places.acquire_owned().await.ok();
                         Ok(Connection::new(stream, cuttable, OPENING).in_place(place))
@@ -172,7 +176,8 @@ impl GrpcServer {
             }
         };
         let server = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES.min(self.limits.window_bytes))
+            // One call that is not read leaves room on its connection for the others.
+            .initial_stream_window_size(STREAM_WINDOW_BYTES.min(self.limits.window_bytes / 4))
             .initial_connection_window_size(self.limits.window_bytes)
             .max_concurrent_streams(self.limits.streams)
             .http2_max_header_list_size(MAX_HEADER_BYTES)

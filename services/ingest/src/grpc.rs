@@ -59,6 +59,8 @@ const MAX_LISTED: u32 = 1_000;
 
 /// Longest message of a stream that is read over when it cannot be taken; a longer one ends its stream.
 const MAX_SKIPPED_BYTES: usize = 2 * MAX_BATCH_BYTES;
+/// Longest wait for the rest of a message that is refused anyhow.
+const SKIP_PATIENCE: Duration = Duration::from_secs(1);
 /// What a message of a stream has beside its batch, at most: sequence, keys and length.
 const STREAM_OVERHEAD_BYTES: usize = 32;
 /// What an event occupies at least while it is worked on, however few bytes it came in.
@@ -240,7 +242,13 @@ impl IngestGrpc {
         check_bytes(length, MAX_BATCH_BYTES).map_err(refused)?;
         let Message { bytes, mut room } = match self.take(&source, &mut messages, length).await {
             Ok(message) => message,
-            Err(Untaken::NoRoom(error)) => return Err(refused(error)),
+            Err(Untaken::NoRoom(error)) => {
+                // Read over and not broken off: a peer that resets many calls loses its connection, with those that have room.
+                if length <= MAX_SKIPPED_BYTES {
+                    let _ = tokio::time::timeout(SKIP_PATIENCE, messages.skip(length)).await;
+                }
+                return Err(refused(error));
+            }
             Err(Untaken::Broken(status)) => return Err(status),
         };
         let events = outline::events_of_batch(&bytes).map_err(|_| undecodable())?;

@@ -61,6 +61,21 @@ impl Admin {
         self.store.insert_workspace(new).await
     }
 
+    /// Says over how many partitions a workspace's events are spread from now on.
+    ///
+    /// # Errors
+    /// [`ControlError::InstallationOnly`], [`ControlError::NoWorkspace`], the database.
+    pub async fn set_partitions(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        partitions: u32,
+    ) -> Result<Workspace, ControlError> {
+        // Each of them costs the installation's processes a loop and a lane for each connection.
+        scope.check_installation("say how many partitions a workspace has")?;
+        self.store.update_partitions(workspace, partitions).await
+    }
+
     /// The workspaces that the caller sees, ascending by id.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ use tracklayer_proto::control::v1::{
     self as pb, CreateAdminKeyRequest, CreateAdminKeyResponse, CreateSourceRequest, CreateSourceResponse,
     CreateWorkspaceRequest, CreateWorkspaceResponse, ListConnectionsRequest, ListConnectionsResponse,
     ListSourcesRequest, ListSourcesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
-    PutConnectionRequest, PutConnectionResponse, SetSourceRateRequest, SetSourceRateResponse,
-    WatchConfigRequest, WatchConfigResponse,
+    PutConnectionRequest, PutConnectionResponse, SetPartitionsRequest, SetPartitionsResponse,
+    SetSourceRateRequest, SetSourceRateResponse, WatchConfigRequest, WatchConfigResponse,
 };
 use tracklayer_rpc::{ServiceToken, require_service_token};
 
@@ -28,7 +28,7 @@ use crate::scope::Scope;
 use crate::source::{
     Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type, parse_write_key,
 };
-use crate::workspace::{NewWorkspace, Workspace};
+use crate::workspace::{NewWorkspace, Workspace, parse_partitions};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -79,6 +79,15 @@ impl ControlService for ControlGrpc {
         let new = NewWorkspace::try_from(request.into_inner()).map_err(status)?;
         let workspace = self.admin.create_workspace(scope, &new).await.map_err(status)?;
         Ok(Response::new(CreateWorkspaceResponse { workspace: Some(workspace_message(workspace)) }))
+    }
+
+    async fn set_partitions(&self, request: Request<SetPartitionsRequest>) -> Answer<SetPartitionsResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let partitions = parse_partitions(request.partitions).map_err(status)?;
+        let workspace = self.admin.set_partitions(scope, workspace, partitions).await.map_err(status)?;
+        Ok(Response::new(SetPartitionsResponse { workspace: Some(workspace_message(workspace)) }))
     }
 
     async fn list_workspaces(

@@ -82,12 +82,9 @@ impl NewWorkspace {
     ) -> Result<Self, ControlError> {
         let name = Name::parse("name", name)?;
         let partitions = if partitions == 0 { DEFAULT_PARTITIONS } else { partitions };
-        if partitions > MAX_PARTITIONS {
-            return Err(ControlError::invalid("partitions", "must be 1 to 64"));
-        }
         Ok(Self {
             name,
-            partitions,
+            partitions: parse_partitions(partitions)?,
             value_from: parse_value_from(value_from)?,
             value_fallback: ValueFallback::parse(value_fallback)
                 .ok_or_else(|| ControlError::invalid("value_fallback", "must be `products` or empty"))?,
@@ -106,6 +103,18 @@ impl Workspace {
                 ValueFallback::Products => Some(ValueFallback::Products.as_str().to_owned()),
             },
         }
+    }
+}
+
+/// The number of partitions that a request asks for.
+///
+/// # Errors
+/// [`ControlError::Invalid`].
+pub fn parse_partitions(given: u32) -> Result<u32, ControlError> {
+    if (1..=MAX_PARTITIONS).contains(&given) {
+        Ok(given)
+    } else {
+        Err(ControlError::invalid("partitions", "must be 1 to 64"))
     }
 }
 

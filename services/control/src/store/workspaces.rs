@@ -34,6 +34,26 @@ impl Store {
         workspace_of(&row)
     }
 
+    /// Says over how many partitions a workspace's events are spread.
+    ///
+    /// # Errors
+    /// [`ControlError::NoWorkspace`], the database.
+    pub async fn update_partitions(
+        &self,
+        workspace: WorkspaceId,
+        partitions: u32,
+    ) -> Result<Workspace, ControlError> {
+        let row = sqlx::query(
+            "update control.workspace set partitions = $2 where workspace_id = $1
+             returning workspace_id, name, partitions, value_from, value_fallback, created_at",
+        )
+        .bind(workspace.0)
+        .bind(signed("partitions", partitions)?)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(workspace_of).transpose()?.ok_or(ControlError::NoWorkspace { workspace })
+    }
+
     /// All workspaces, ascending by id.
     ///
     /// # Errors

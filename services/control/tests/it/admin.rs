@@ -4,7 +4,7 @@ use tonic::Code;
 use tracklayer_control::{ensure_first_admin_key, recover_admin_key};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetSourceRateRequest,
+    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest,
 };
 
 use crate::harness::{Replica, config, migrated, nowhere, refusal, source, start};
@@ -65,6 +65,26 @@ async fn a_source_says_how_its_events_are_deduplicated() {
     let told: Vec<_> =
         listed.iter().map(|s| (s.name.as_str(), s.dedup_ttl_seconds, s.dedup_by_order_id)).collect();
     assert_eq!(told, [("web", 604_800, false), ("shop", 60, true)]);
+}
+
+#[tokio::test]
+async fn a_workspace_has_the_partitions_that_it_was_given_last() {
+    let control = start().await;
+    let (workspace, key) = control.workspace("northline").await;
+    let set = async |workspace_id, partitions| {
+        let request = SetPartitionsRequest { workspace_id, partitions };
+        control.admin().set_partitions(request).await
+    };
+    let by_itself = SetPartitionsRequest { workspace_id: workspace, partitions: 8 };
+    let by_itself = control.replica.client(&key).set_partitions(by_itself).await.unwrap_err();
+    assert_eq!(refusal(&by_itself).1, "INSTALLATION_KEY_NEEDED");
+    assert_eq!(set(workspace, 8).await.unwrap().into_inner().workspace.unwrap().partitions, 8);
+    let listed = control.admin().list_workspaces(ListWorkspacesRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.workspaces.iter().map(|w| w.partitions).collect::<Vec<_>>(), [8]);
+    for wrong in [0, 65] {
+        assert_eq!(refusal(&set(workspace, wrong).await.unwrap_err()).2, "partitions");
+    }
+    assert_eq!(refusal(&set(workspace + 1, 8).await.unwrap_err()).1, "NO_SUCH_WORKSPACE");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tracklayer_control::console::{Audience, audiences};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateWorkspaceRequest, ListConnectionsRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetSourceRateRequest, WatchConfigRequest,
+    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, WatchConfigRequest,
 };
 
 use crate::console::{Browser, location};
@@ -40,6 +40,14 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
             "CreateSource",
             BeRefused,
             client.create_source(source(workspace, "intruder")).await.map(|a| text(&a.into_inner())),
+        ),
+        (
+            "SetPartitions",
+            NeedTheInstallation,
+            client
+                .set_partitions(SetPartitionsRequest { workspace_id: workspace, partitions: 1 })
+                .await
+                .map(|a| text(&a.into_inner())),
         ),
         (
             "SetSourceRate",

@@ -44,6 +44,12 @@ impl ControlService for Control {
     ) -> Answer<control::CreateWorkspaceResponse> {
         never()
     }
+    async fn set_partitions(
+        &self,
+        _: tonic::Request<control::SetPartitionsRequest>,
+    ) -> Answer<control::SetPartitionsResponse> {
+        never()
+    }
     async fn list_workspaces(
         &self,
         _: tonic::Request<control::ListWorkspacesRequest>,

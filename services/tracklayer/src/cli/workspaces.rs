@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 use tracklayer_proto::control::v1::{
-    CreateAdminKeyRequest, CreateWorkspaceRequest, ListWorkspacesRequest, Workspace,
+    CreateAdminKeyRequest, CreateWorkspaceRequest, ListWorkspacesRequest, SetPartitionsRequest, Workspace,
 };
 
 use super::Access;
@@ -20,6 +20,12 @@ pub enum Workspaces {
         name: String,
         /// Partitions of its journal, 1 to 64.
         #[arg(long, default_value_t = 4)]
+        partitions: u32,
+    },
+    /// Say over how many partitions the workspace's events are spread from now on; needs a key of the installation. What was
+    /// accepted before is read first. All processes must be of this release. Over Kafka the number cannot be changed.
+    SetPartitions {
+        /// 1 to 64: more let more processes share the work.
         partitions: u32,
     },
     /// Make an admin key for the workspace; it is shown only now.
@@ -44,6 +50,12 @@ pub async fn run(access: &Access, command: Workspaces) -> anyhow::Result<()> {
             let request = CreateWorkspaceRequest { name, partitions, ..CreateWorkspaceRequest::default() };
             let made = access.control()?.create_workspace(request).await?.into_inner().workspace;
             show(access, &made.into_iter().collect::<Vec<_>>());
+        }
+        Workspaces::SetPartitions { partitions } => {
+            let workspace_id = access.workspace().await?.workspace_id;
+            let request = SetPartitionsRequest { workspace_id, partitions };
+            let changed = access.control()?.set_partitions(request).await?.into_inner().workspace;
+            show(access, &changed.into_iter().collect::<Vec<_>>());
         }
         Workspaces::CreateKey { label } => {
             let workspace_id = access.workspace().await?.workspace_id;

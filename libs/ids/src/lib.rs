@@ -10,5 +10,5 @@ mod private;
 
 pub use id::{ConnectionId, IdError, MessageId, SourceId, WorkspaceId};
 pub use key::{MasterKey, SubjectKey, WorkspaceKey};
-pub use position::{Generation, Offset, Partition, Position};
+pub use position::{Generation, Offset, Partition, PartitionKey, Position};
 pub use private::{Pii, Secret};

@@ -12,13 +12,22 @@ pub struct Generation(pub u32);
 #[serde(transparent)]
 pub struct Partition(pub u32);
 
-impl Partition {
-    /// The partition of a visitor: the same anonymous_id (else user_id) always lands in the same one.
+/// What decides a visitor's partition: a hash of anonymous_id, else user_id. Delivery keeps an order for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionKey(pub u64);
+
+impl PartitionKey {
+    /// The key of a visitor: the same anonymous_id (else user_id) always has the same one.
     #[must_use]
-    pub fn of(anonymous_id: &str, user_id: &str, partitions: u32) -> Self {
+    pub fn of(anonymous_id: &str, user_id: &str) -> Self {
         let key = if anonymous_id.is_empty() { user_id } else { anonymous_id };
-        let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
-        Self(u32::try_from(hash % u64::from(partitions.max(1))).unwrap_or(0))
+        Self(xxhash_rust::xxh3::xxh3_64(key.as_bytes()))
+    }
+
+    /// Which of so many partitions it is.
+    #[must_use]
+    pub fn partition(self, partitions: u32) -> Partition {
+        Partition(u32::try_from(self.0 % u64::from(partitions.max(1))).unwrap_or(0))
     }
 }
 
@@ -58,7 +67,9 @@ mod tests {
 
     #[test]
     fn a_visitor_keeps_the_partition_whatever_user_id_joins() {
-        assert_eq!(Partition::of("a-1", "", 4), Partition::of("a-1", "u-9", 4));
-        assert_eq!(Partition::of("", "u-9", 1), Partition(0));
+        assert_eq!(PartitionKey::of("a-1", ""), PartitionKey::of("a-1", "u-9"));
+        assert_ne!(PartitionKey::of("a-1", ""), PartitionKey::of("", "u-9"));
+        assert_eq!(PartitionKey(11).partition(4), Partition(3));
+        assert_eq!(PartitionKey(11).partition(0), Partition(0), "no number of partitions is none");
     }
 }

@@ -7,8 +7,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset as LogOffset, TopicPartitionList};
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::{
-    AppendError, BlockError, EachHeader, Head, Journal, JournalError, Kind, Most, NewBlock, Place,
-    ReceivedBlock, Record, RecordAt, ResolvedLog,
+    AppendError, Appended, BlockError, EachHeader, Head, Journal, JournalError, Kind, Layout, LayoutStore,
+    Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
 };
 
 use crate::producer::{Outgoing, Producer, topic_is_gone};
@@ -31,15 +31,17 @@ pub struct KafkaJournal {
     pub(crate) topics: Topics,
     producer: Producer,
     readers: Readers,
+    layouts: LayoutStore,
 }
 
 impl KafkaJournal {
-    /// Over a cluster. It is not connected to yet.
+    /// Over a cluster, with layouts in PostgreSQL. It is not connected to yet.
     ///
     /// # Errors
     /// The client library does not take the settings.
-    pub fn new(settings: KafkaSettings) -> Result<Self, KafkaFailure> {
+    pub fn new(settings: KafkaSettings, layouts: LayoutStore) -> Result<Self, KafkaFailure> {
         Ok(Self {
+            layouts,
             topics: Topics::new(&settings)?,
             producer: Producer::new(&settings)?,
             readers: Readers::new(&settings),
@@ -212,15 +214,34 @@ impl Journal for KafkaJournal {
         Ok(())
     }
 
-    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Option<Position>>, AppendError> {
-        let unavailable = |why: String| AppendError::Unavailable { why };
-        if let Some(block) = blocks.iter().find(|block| block.2.stored_bytes() > MAX_RECORD_BYTES - 1024) {
-            return Err(unavailable(format!("a block of {} bytes is too large", block.2.stored_bytes())));
+    async fn layout(&self, workspace: WorkspaceId, wanted: Spread) -> Result<Layout, AppendError> {
+        let kept = self.layouts.keep(workspace, wanted).await;
+        let layout = kept.map_err(|error| AppendError::Unavailable { why: error.to_string() })?;
+        if layout.partitions != wanted.partitions {
+            // No broker can refuse a record because its sender has not heard of a change.
+            tracing::warn!(
+                workspace = workspace.0,
+                partitions = layout.partitions,
+                wanted = wanted.partitions,
+                "the number of a workspace's partitions cannot be changed over kafka; it stays what it was"
+            );
         }
-        let records =
-            blocks.iter().map(|(workspace, partition, block)| (*workspace, *partition, encode(block)));
+        Ok(layout)
+    }
+
+    async fn layouts(&self) -> Result<Vec<(WorkspaceId, Layout)>, JournalError> {
+        self.layouts.all().await
+    }
+
+    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Appended>, AppendError> {
+        let unavailable = |why: String| AppendError::Unavailable { why };
+        let largest = blocks.iter().map(|new| new.block.stored_bytes()).max().unwrap_or(0);
+        if largest > MAX_RECORD_BYTES - 1024 {
+            return Err(unavailable(format!("a block of {largest} bytes is too large")));
+        }
+        let records = blocks.iter().map(|new| (new.workspace, new.partition, encode(&new.block)));
         self.produce(Stage::Received, records).await.map_err(|error| unavailable(error.to_string()))?;
-        Ok(vec![None; blocks.len()])
+        Ok(vec![Appended::Somewhere; blocks.len()])
     }
 
     async fn read(

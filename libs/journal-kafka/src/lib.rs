@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
-use tracklayer_journal::{Journal, Kind, PostgresJournal};
+use tracklayer_journal::{Journal, Kind, LayoutStore, PostgresJournal};
 
 /// Most bytes of one record. The topics allow it, and a block that would be larger is made of fewer events.
 pub const MAX_RECORD_BYTES: usize = 32 * 1024 * 1024;
@@ -44,7 +44,7 @@ pub const MAX_RECORD_BYTES: usize = 32 * 1024 * 1024;
 pub fn open(kind: Kind, kafka: KafkaSettings, pool: sqlx::PgPool) -> Result<Arc<dyn Journal>, KafkaFailure> {
     Ok(match kind {
         Kind::Postgres => PostgresJournal::new(pool).into(),
-        Kind::Kafka => Arc::new(KafkaJournal::new(kafka)?),
+        Kind::Kafka => Arc::new(KafkaJournal::new(kafka, LayoutStore::new(pool))?),
     })
 }
 

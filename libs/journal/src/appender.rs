@@ -1,26 +1,27 @@
 //! Group commit: concurrent small requests share one block, one row and one sync of the disk.
 //!
-//! Partitions are spread over a few shards; a shard has one append under way at a time, so that what one caller handed
+//! Partitions go to a few shards; a shard has one append under way at a time, so that what one caller handed
 //! over first also gets the lower offset. While an append is under way the next block fills by itself; a linger that grows
 //! with the load keeps single events from becoming single rows, and is zero when there is nothing to gather.
 //!
 //! Bounded: what waits is counted in bytes, and above the limit a caller is told to come back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
+use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
 use crate::Draft;
-use crate::block::BlockBuilder;
+use crate::block::{Block, BlockBuilder};
 use crate::error::AppendError;
-use crate::journal::{Journal, NewBlock};
+use crate::journal::{Appended, Journal, NewBlock, Spread};
 use crate::postgres::MAX_BLOCK_EVENTS;
+use crate::spread::{Call, Fate, Room, Spreader, Stored, Submission};
 
 /// How the appender gathers.
 #[derive(Debug, Clone)]
@@ -46,21 +47,19 @@ impl Default for AppenderSettings {
     }
 }
 
-struct Submission {
-    workspace: WorkspaceId,
-    partition: Partition,
-    drafts: Vec<Draft>,
-    bytes: usize,
-    answer: oneshot::Sender<Result<Option<Position>, AppendError>>,
-}
-
 /// Hands events to the journal. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Appender {
-    shards: Arc<Vec<mpsc::UnboundedSender<Submission>>>,
+    spreader: Arc<Spreader>,
     waiting_bytes: Arc<AtomicUsize>,
     limit_bytes: usize,
     tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Appender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appender").field("waiting_bytes", &self.waiting_bytes()).finish_non_exhaustive()
+    }
 }
 
 impl Appender {
@@ -72,71 +71,57 @@ impl Appender {
         shutdown: &CancellationToken,
     ) -> Self {
         let journal: Arc<dyn Journal> = journal.into();
-        let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let tasks = TaskTracker::new();
-        let shards = (0..settings.shards.clamp(1, 64))
-            .map(|_| {
-                // Unbounded in messages, bounded in bytes: `append` counts before it sends.
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let shard = Shard {
-                    journal: Arc::clone(&journal),
-                    settings: settings.clone(),
-                    waiting_bytes: Arc::clone(&waiting_bytes),
-                    receiver,
-                    held_back: None,
-                    recent_callers: 0.0,
-                };
-                tasks.spawn(shard.run(shutdown.clone()));
-                sender
-            })
-            .collect();
+        // Unbounded in messages, bounded in bytes: `append` counts before it sends.
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..settings.shards.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
+        let limit_bytes = settings.max_waiting_bytes;
+        let spreader = Arc::new(Spreader::new(Arc::clone(&journal), senders, tasks.clone()));
+        for receiver in receivers {
+            let shard = Shard {
+                journal: Arc::clone(&journal),
+                settings: settings.clone(),
+                // Not its owner: when the last appender is gone, there is nobody to answer, and the shards end.
+                spreader: Arc::downgrade(&spreader),
+                receiver,
+                held_back: None,
+                recent_callers: 0.0,
+            };
+            tasks.spawn(shard.run(shutdown.clone()));
+        }
         tasks.close();
-        Self { shards: Arc::new(shards), waiting_bytes, limit_bytes: settings.max_waiting_bytes, tasks }
+        Self { spreader, waiting_bytes: Arc::default(), limit_bytes, tasks }
     }
 
-    /// Appends events of one workspace and answers when all of them are durable: the position of each, in order, where the
-    /// journal knows it by then. (Over Kafka it is given by who reads.)
+    /// Appends events of one workspace, spread as the configuration wants it, and answers when all of them are durable: the
+    /// position of each, in order, where the journal knows it by then. (Over Kafka it is given by who reads.)
     ///
     /// # Errors
     /// Overloaded (nothing was stored), stopped, or the database away (some may be stored: repeat under the same ids).
     pub async fn append(
         &self,
         workspace: WorkspaceId,
+        wanted: Spread,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Option<Position>>, AppendError> {
-        let total_bytes: usize = drafts.iter().map(|d| d.bytes.len() + 8).sum();
-        let waiting = self.waiting_bytes.fetch_add(total_bytes, Ordering::AcqRel) + total_bytes;
-        if waiting > self.limit_bytes {
-            self.waiting_bytes.fetch_sub(total_bytes, Ordering::AcqRel);
-            return Err(AppendError::Overloaded {
-                waiting_bytes: waiting,
+        let bytes: usize = drafts.iter().map(Draft::stored_bytes).sum();
+        let room = Room::take(&self.waiting_bytes, bytes, self.limit_bytes).map_err(|waiting_bytes| {
+            AppendError::Overloaded {
+                waiting_bytes,
                 limit_bytes: self.limit_bytes,
                 retry_after: Duration::from_secs(1),
-            });
-        }
-
-        let mut by_partition: BTreeMap<Partition, (Vec<usize>, Vec<Draft>)> = BTreeMap::new();
-        let count = drafts.len();
-        for (index, draft) in drafts.into_iter().enumerate() {
-            let group = by_partition.entry(draft.partition).or_default();
-            group.0.push(index);
-            group.1.push(draft);
-        }
-        let mut waits = Vec::with_capacity(by_partition.len());
-        for (partition, (indexes, drafts)) in by_partition {
-            let bytes = drafts.iter().map(|d| d.bytes.len() + 8).sum();
-            let (answer, receiver) = oneshot::channel();
-            let submission = Submission { workspace, partition, drafts, bytes, answer };
-            if self.shards[self.shard_of(workspace, partition)].send(submission).is_err() {
-                self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
             }
-            waits.push((indexes, receiver));
-        }
-        let mut positions = vec![None; count];
-        for (indexes, receiver) in waits {
-            let first = receiver.await.map_err(|_| AppendError::Stopped)??;
+        })?;
+        let mut positions = vec![None; drafts.len()];
+        let mut left = positions.len();
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let drafts = (0..).zip(drafts).collect();
+        self.spreader.enter(Call { workspace, wanted, drafts, room, answers });
+        while left > 0 {
+            let Stored { indexes, first } = answered.recv().await.ok_or(AppendError::Stopped)??;
+            left -= indexes.len();
             for (step, index) in indexes.into_iter().enumerate() {
-                positions[index] = first.map(|first| later(first, step as u64));
+                positions[index as usize] = first.map(|first| later(first, step as u64));
             }
         }
         Ok(positions)
@@ -152,11 +137,6 @@ impl Appender {
     pub async fn stopped(&self) {
         self.tasks.wait().await;
     }
-
-    fn shard_of(&self, workspace: WorkspaceId, partition: Partition) -> usize {
-        let spread = workspace.0.unsigned_abs().wrapping_mul(31).wrapping_add(u64::from(partition.0));
-        usize::try_from(spread % self.shards.len() as u64).unwrap_or(0)
-    }
 }
 
 /// The position so many events further on.
@@ -167,7 +147,7 @@ fn later(position: Position, events: u64) -> Position {
 struct Shard {
     journal: Arc<dyn Journal>,
     settings: AppenderSettings,
-    waiting_bytes: Arc<AtomicUsize>,
+    spreader: Weak<Spreader>,
     receiver: mpsc::UnboundedReceiver<Submission>,
     held_back: Option<Submission>,
     /// Smoothed number of callers per append: how much a linger would gather.
@@ -238,62 +218,89 @@ impl Shard {
     }
 
     async fn write(&mut self, batch: Vec<Submission>) {
-        let mut builders: BTreeMap<(WorkspaceId, Partition), BlockBuilder> = BTreeMap::new();
+        let mut builders: BTreeMap<BlockOf, BlockBuilder> = BTreeMap::new();
         let mut shares = Vec::with_capacity(batch.len());
-        let mut bytes = 0;
         for submission in batch {
-            let key = (submission.workspace, submission.partition);
-            let builder = builders.entry(key).or_default();
+            let of = (submission.workspace, submission.partition, submission.generation);
+            let builder = builders.entry(of).or_default();
             let start = builder.len() as u64;
-            for draft in &submission.drafts {
+            for (_, draft) in &submission.drafts {
                 builder.push(draft.source, draft.minute, &draft.bytes);
             }
-            bytes += submission.bytes;
-            shares.push((key, start, submission.answer));
+            shares.push((of, start, submission));
         }
-        let result = self.append(builders).await;
-        self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        for (key, start, answer) in shares {
-            let share = match &result {
-                Ok(firsts) => firsts.get(&key).map_or_else(
-                    || {
-                        Err(AppendError::Unavailable {
-                            why: "the store did not answer for the block".to_owned(),
-                        })
-                    },
-                    |first| Ok(first.map(|first| later(first, start))),
-                ),
-                Err(error) => Err(error.clone()),
-            };
-            // The caller may have gone away; the events are durable all the same.
-            let _ = answer.send(share);
+        let appended = self.append(builders).await;
+        let fate = |of: &BlockOf, start: u64| match &appended {
+            Ok(blocks) => match blocks.get(of) {
+                Some(Appended::At(first)) => Fate::Stored(Some(later(*first, start))),
+                Some(Appended::Somewhere) => Fate::Stored(None),
+                Some(Appended::Stale) => Fate::Stale,
+                None => Fate::Failed(AppendError::Unavailable {
+                    why: "the store did not answer for the block".to_owned(),
+                }),
+            },
+            Err(error) => Fate::Failed(error.clone()),
+        };
+        let settled =
+            shares.into_iter().map(|(of, start, submission)| (submission, fate(&of, start))).collect();
+        if let Some(spreader) = self.spreader.upgrade() {
+            spreader.settle(settled);
         }
     }
 
     async fn append(
         &self,
-        builders: BTreeMap<(WorkspaceId, Partition), BlockBuilder>,
-    ) -> Result<BTreeMap<(WorkspaceId, Partition), Option<Position>>, AppendError> {
+        builders: BTreeMap<BlockOf, BlockBuilder>,
+    ) -> Result<BTreeMap<BlockOf, Appended>, AppendError> {
         let started = std::time::Instant::now();
         let unavailable = |why: String| AppendError::Unavailable { why };
         let mut blocks: Vec<NewBlock> = Vec::with_capacity(builders.len());
-        let mut events = 0;
-        let mut plain_bytes = 0;
-        for ((workspace, partition), builder) in builders {
-            events += builder.len();
-            plain_bytes += builder.plain_bytes();
+        let mut plain_bytes = Vec::with_capacity(builders.len());
+        for ((workspace, partition, generation), builder) in builders {
+            plain_bytes.push(builder.plain_bytes());
             let block = builder.finish().map_err(|e| unavailable(e.to_string()))?;
-            blocks.push((workspace, partition, block));
+            blocks.push(NewBlock { workspace, partition, generation, block });
         }
-        let stored_bytes: usize = blocks.iter().map(|b| b.2.payload.len()).sum();
-        let positions = self.journal.append(&blocks).await.inspect_err(|_| {
+        let appended = self.journal.append(&blocks).await.inspect_err(|_| {
             metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
         })?;
-        metrics::counter!("tracklayer_journal_appended_events_total").increment(events as u64);
-        metrics::counter!("tracklayer_journal_appended_plain_bytes_total").increment(plain_bytes as u64);
-        metrics::counter!("tracklayer_journal_appended_stored_bytes_total").increment(stored_bytes as u64);
-        metrics::counter!("tracklayer_journal_appended_blocks_total").increment(blocks.len() as u64);
+        let mut counted = Counted::default();
+        for ((block, appended), plain_bytes) in blocks.iter().zip(&appended).zip(plain_bytes) {
+            if *appended != Appended::Stale {
+                counted.add(&block.block, plain_bytes);
+            }
+        }
+        counted.tell();
         metrics::histogram!("tracklayer_journal_append_seconds").record(started.elapsed().as_secs_f64());
-        Ok(blocks.iter().zip(positions).map(|(block, position)| ((block.0, block.1), position)).collect())
+        let of = |block: &NewBlock| (block.workspace, block.partition, block.generation);
+        Ok(blocks.iter().map(of).zip(appended).collect())
+    }
+}
+
+/// What one block is of.
+type BlockOf = (WorkspaceId, Partition, Generation);
+
+/// What an append has stored.
+#[derive(Default)]
+struct Counted {
+    blocks: u64,
+    events: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
+}
+
+impl Counted {
+    fn add(&mut self, block: &Block, plain_bytes: usize) {
+        self.blocks += 1;
+        self.events += u64::from(block.header.event_count);
+        self.plain_bytes += plain_bytes as u64;
+        self.stored_bytes += block.payload.len() as u64;
+    }
+
+    fn tell(&self) {
+        metrics::counter!("tracklayer_journal_appended_events_total").increment(self.events);
+        metrics::counter!("tracklayer_journal_appended_plain_bytes_total").increment(self.plain_bytes);
+        metrics::counter!("tracklayer_journal_appended_stored_bytes_total").increment(self.stored_bytes);
+        metrics::counter!("tracklayer_journal_appended_blocks_total").increment(self.blocks);
     }
 }

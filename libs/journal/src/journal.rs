@@ -4,6 +4,9 @@
 //! an event is its own affair: PostgreSQL by the position itself; Kafka numbers *records*, each of which is a block of many
 //! events, so that a reader carries beside the position the [`Record`] that it stands in. Where a reader stands is a [`Place`].
 //!
+//! A workspace's events are spread over its partitions by a [`Layout`], which belongs to a generation: a block names the generation
+//! that it was spread for, and is not stored when another one is open.
+//!
 //! Only the holder of a partition's resolve lease gives positions their meaning, by the fenced commit that moves the cursor.
 
 use std::fmt::Debug;
@@ -16,7 +19,46 @@ use crate::block::{Block, BlockHeader};
 use crate::error::{AppendError, JournalError};
 
 /// A block for a partition.
-pub type NewBlock = (WorkspaceId, Partition, Block);
+#[derive(Debug, Clone)]
+pub struct NewBlock {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Its partition.
+    pub partition: Partition,
+    /// Generation of the layout by which its events belong to the partition.
+    pub generation: Generation,
+    /// The block.
+    pub block: Block,
+}
+
+/// What became of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable, and its first event stands there.
+    At(Position),
+    /// It is durable. Where it stands is said by who reads.
+    Somewhere,
+    /// It was not stored: the layout of the workspace was changed.
+    Stale,
+}
+
+/// How a workspace's events are spread, and since which generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The first generation that is spread so.
+    pub generation: Generation,
+    /// Over so many partitions.
+    pub partitions: u32,
+}
+
+/// Over how many partitions a workspace's events are to be spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// So many, 1 to 64.
+    pub partitions: u32,
+    /// Version of the configuration that says so: an older one changes nothing any more.
+    pub revision: u64,
+}
 
 /// Which journal an installation uses: `postgres` or `kafka` in settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Deserialize)]
@@ -96,12 +138,25 @@ pub trait Journal: Debug + Send + Sync {
     /// The store.
     async fn prepare(&self) -> Result<(), JournalError>;
 
-    /// Appends blocks and answers when all of them are durable: the position of each block's first event, in the order given,
-    /// where the journal knows it by then. Not idempotent: after an error any of the blocks may be stored.
+    /// The layout of a workspace, after it was changed to what is asked for, if that is another one and of a newer configuration.
+    /// A journal that cannot change it keeps the first one. Safe to repeat.
     ///
     /// # Errors
     /// The store.
-    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Option<Position>>, AppendError>;
+    async fn layout(&self, workspace: WorkspaceId, wanted: Spread) -> Result<Layout, AppendError>;
+
+    /// Every layout that a workspace has or had, for all workspaces to which something was appended.
+    ///
+    /// # Errors
+    /// The store.
+    async fn layouts(&self) -> Result<Vec<(WorkspaceId, Layout)>, JournalError>;
+
+    /// Appends blocks and answers when all of them are durable that are not stale, in the order given. Not idempotent: after an
+    /// error any of the blocks may be stored.
+    ///
+    /// # Errors
+    /// The store.
+    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Appended>, AppendError>;
 
     /// Reads whole blocks in order, from the one that holds the event at `from`. What stands before a block that cannot be read
     /// is given without it. Nothing: there is no more at the moment.

@@ -2,10 +2,11 @@
 //!
 //! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
 //! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own) with `retention` (days that everybody has
-//! read) and [`inspect`] (what operators ask), [`appender`] (group commit across concurrent small requests), [`claim`] (the value
-//! that dedup keeps in Redis: the position of a first occurrence).
+//! read) and [`inspect`] (what operators ask), `layout` (how many partitions), [`appender`] (group commit across concurrent small
+//! requests) with `spread` (which partition, also while their number changes), [`claim`] (the value that dedup keeps in Redis: the
+//! position of a first occurrence).
 //!
-//! Append and read know nothing of what an event means: they take encoded bytes, a partition, a source and a minute. Only
+//! Append and read know nothing of what an event means: they take encoded bytes, a partition key, a source and a minute. Only
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
 
 pub mod appender;
@@ -14,14 +15,20 @@ pub mod claim;
 mod error;
 pub mod inspect;
 pub mod journal;
+mod layout;
 pub mod postgres;
 mod received;
 mod retention;
+mod spread;
 
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, COMMERCE_LEVEL, FEATURE_LEVEL, SourceMinuteCount};
 pub use error::{AppendError, BlockError, JournalError};
-pub use journal::{EachHeader, Head, Journal, Kind, Most, NewBlock, Place, Record, RecordAt, ResolvedLog};
+pub use journal::{
+    Appended, EachHeader, Head, Journal, Kind, Layout, Most, NewBlock, Place, Record, RecordAt, ResolvedLog,
+    Spread,
+};
+pub use layout::LayoutStore;
 pub use postgres::PostgresJournal;
 pub use received::ReceivedBlock;
 
@@ -31,12 +38,19 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// One encoded event on its way into the journal.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Partition of the visitor.
-    pub partition: tracklayer_ids::Partition,
+    /// What decides its partition.
+    pub key: tracklayer_ids::PartitionKey,
     /// Source, for the counts in the header.
     pub source: tracklayer_ids::SourceId,
     /// Minute of receipt since the Unix epoch, for the counts in the header.
     pub minute: i64,
     /// The encoded `event.v1.Event`.
     pub bytes: bytes::Bytes,
+}
+
+impl Draft {
+    /// Bytes that it takes while it waits, and of a block before compression.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        self.bytes.len() + 8
+    }
 }

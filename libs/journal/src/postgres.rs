@@ -1,4 +1,4 @@
-//! The journal over PostgreSQL: append is one call of `journal.append`, read is one indexed range.
+//! The journal over PostgreSQL: append is one call of `journal.append_to`, read is one indexed range.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
-use crate::block::{Block, BlockHeader};
+use crate::block::BlockHeader;
 use crate::error::{AppendError, JournalError};
 use crate::journal::{
-    EachHeader, Head, Journal, Kind, MAX_READ_BLOCKS, Most, NewBlock, Place, Record, ResolvedLog,
+    Appended, EachHeader, Head, Journal, Kind, Layout, MAX_READ_BLOCKS, Most, NewBlock, Place, Record,
+    ResolvedLog, Spread,
 };
+use crate::layout::LayoutStore;
 use crate::received::ReceivedBlock;
 
 /// Most events in one block: what an appender never exceeds, and how far before a cursor a reader has to look.
@@ -69,24 +71,23 @@ impl PostgresJournal {
         }
     }
 
-    /// Appends one block per (workspace, partition), all or nothing, and answers when they are durable: the position of
-    /// each block's first event, in the order given. Not idempotent: after an error the blocks may be stored.
+    /// Appends one block per (workspace, partition) and answers when those that are not stale are durable, all of them or none.
+    /// Not idempotent: after an error the blocks may be stored.
     ///
     /// # Errors
     /// The database.
-    pub async fn append(
-        &self,
-        blocks: &[(WorkspaceId, Partition, Block)],
-    ) -> Result<Vec<Position>, sqlx::Error> {
-        let workspaces: Vec<i64> = blocks.iter().map(|b| b.0.0).collect();
-        let partitions: Vec<i32> = blocks.iter().map(|b| b.1.0.cast_signed()).collect();
-        let counts: Vec<i32> = blocks.iter().map(|b| b.2.header.event_count.cast_signed()).collect();
-        let headers: Vec<&[u8]> = blocks.iter().map(|b| b.2.header_bytes.as_slice()).collect();
-        let payloads: Vec<&[u8]> = blocks.iter().map(|b| b.2.payload.as_slice()).collect();
+    pub async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Appended>, sqlx::Error> {
+        let workspaces: Vec<i64> = blocks.iter().map(|b| b.workspace.0).collect();
+        let partitions: Vec<i32> = blocks.iter().map(|b| b.partition.0.cast_signed()).collect();
+        let generations: Vec<i32> = blocks.iter().map(|b| b.generation.0.cast_signed()).collect();
+        let counts: Vec<i32> = blocks.iter().map(|b| b.block.header.event_count.cast_signed()).collect();
+        let headers: Vec<&[u8]> = blocks.iter().map(|b| b.block.header_bytes.as_slice()).collect();
+        let payloads: Vec<&[u8]> = blocks.iter().map(|b| b.block.payload.as_slice()).collect();
         let call = || {
-            sqlx::query("select ord, out_generation, out_base_offset from journal.append($1, $2, $3, $4, $5)")
+            sqlx::query("select ord, out_base_offset from journal.append_to($1, $2, $3, $4, $5, $6)")
                 .bind(&workspaces)
                 .bind(&partitions)
+                .bind(&generations)
                 .bind(&counts)
                 .bind(&headers)
                 .bind(&payloads)
@@ -98,15 +99,21 @@ impl PostgresJournal {
             Err(error) if is_check_violation(&error) => call().await?,
             other => other?,
         };
-        let mut positions = vec![Position::new(0, 0, 0); blocks.len()];
+        let mut appended = vec![Appended::Stale; blocks.len()];
         for row in rows {
             let index = usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX);
-            let (generation, base): (i32, i64) = (row.try_get(1)?, row.try_get(2)?);
-            if let (Some(position), Some(block)) = (positions.get_mut(index), blocks.get(index)) {
-                *position = Position::new(generation.cast_unsigned(), block.1.0, base.cast_unsigned());
+            let base: Option<i64> = row.try_get(1)?;
+            if let (Some(appended), Some(block), Some(base)) =
+                (appended.get_mut(index), blocks.get(index), base)
+            {
+                *appended = Appended::At(Position {
+                    generation: block.generation,
+                    partition: block.partition,
+                    offset: Offset(base.cast_unsigned()),
+                });
             }
         }
-        Ok(positions)
+        Ok(appended)
     }
 
     /// Reads whole blocks from the one that holds `from`, in order, until about `max_events` or `max_blocks`.
@@ -266,11 +273,18 @@ impl Journal for PostgresJournal {
         self.ensure_partitions(DAYS_AHEAD).await
     }
 
-    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Option<Position>>, AppendError> {
-        match Self::append(self, blocks).await {
-            Ok(positions) => Ok(positions.into_iter().map(Some).collect()),
-            Err(error) => Err(AppendError::Unavailable { why: error.to_string() }),
-        }
+    async fn layout(&self, workspace: WorkspaceId, wanted: Spread) -> Result<Layout, AppendError> {
+        let opened = LayoutStore::new(self.pool.clone()).open(workspace, wanted).await;
+        opened.map_err(|error| AppendError::Unavailable { why: error.to_string() })
+    }
+
+    async fn layouts(&self) -> Result<Vec<(WorkspaceId, Layout)>, JournalError> {
+        LayoutStore::new(self.pool.clone()).all().await
+    }
+
+    async fn append(&self, blocks: &[NewBlock]) -> Result<Vec<Appended>, AppendError> {
+        let appended = Self::append(self, blocks).await;
+        appended.map_err(|error| AppendError::Unavailable { why: error.to_string() })
     }
 
     async fn read(

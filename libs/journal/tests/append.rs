@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{Generation, Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{AppendError, Appender, AppenderSettings, BlockBuilder, Draft, PostgresJournal};
-use tracklayer_testkit::TestDatabase;
+use tracklayer_ids::{Generation, Partition, PartitionKey, Position, SourceId, WorkspaceId};
+use tracklayer_journal::{
+    AppendError, Appender, AppenderSettings, BlockBuilder, Draft, PostgresJournal, Spread,
+};
+use tracklayer_testkit::{TestDatabase, append};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(7);
+const FOUR: Spread = Spread { partitions: 4, revision: 1 };
 
 async fn journal() -> (TestDatabase, PostgresJournal) {
     let database = tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await;
@@ -21,7 +24,12 @@ async fn journal() -> (TestDatabase, PostgresJournal) {
 }
 
 fn draft(partition: u32, text: String) -> Draft {
-    Draft { partition: Partition(partition), source: SourceId(1), minute: 1, bytes: Bytes::from(text) }
+    Draft {
+        key: PartitionKey(u64::from(partition)),
+        source: SourceId(1),
+        minute: 1,
+        bytes: Bytes::from(text),
+    }
 }
 
 async fn all_events(journal: &PostgresJournal, partition: u32) -> Vec<String> {
@@ -49,7 +57,8 @@ async fn many_callers_get_positions_without_holes_and_find_their_events_there() 
             let mut got = Vec::new();
             for round in 0..10 {
                 let drafts = (0..3).map(|i| draft(i % 2, format!("{caller}-{round}-{i}"))).collect();
-                for (i, position) in appender.append(WORKSPACE, drafts).await.unwrap().into_iter().enumerate()
+                for (i, position) in
+                    appender.append(WORKSPACE, FOUR, drafts).await.unwrap().into_iter().enumerate()
                 {
                     got.push((position.unwrap(), format!("{caller}-{round}-{i}")));
                 }
@@ -85,7 +94,7 @@ async fn what_one_caller_hands_over_first_gets_the_lower_offset_without_waiting_
     let (_database, journal) = journal().await;
     let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
     let calls: Vec<_> =
-        (0..200).map(|i| appender.append(WORKSPACE, vec![draft(0, format!("{i:03}"))])).collect();
+        (0..200).map(|i| appender.append(WORKSPACE, FOUR, vec![draft(0, format!("{i:03}"))])).collect();
     futures::future::try_join_all(calls).await.unwrap();
     let stored = all_events(&journal, 0).await;
     let mut sorted = stored.clone();
@@ -98,13 +107,13 @@ async fn above_its_limit_the_appender_tells_callers_to_come_back_and_stores_noth
     let (_database, journal) = journal().await;
     let settings = AppenderSettings { max_waiting_bytes: 1_000, ..AppenderSettings::default() };
     let appender = Appender::start(journal.clone(), settings, &CancellationToken::new());
-    let refused = appender.append(WORKSPACE, vec![draft(0, "x".repeat(2_000))]).await;
+    let refused = appender.append(WORKSPACE, FOUR, vec![draft(0, "x".repeat(2_000))]).await;
     assert!(
         matches!(refused, Err(AppendError::Overloaded { retry_after, .. }) if retry_after == Duration::from_secs(1))
     );
     assert_eq!(appender.waiting_bytes(), 0);
     assert!(all_events(&journal, 0).await.is_empty());
-    appender.append(WORKSPACE, vec![draft(0, "y".repeat(500))]).await.unwrap();
+    appender.append(WORKSPACE, FOUR, vec![draft(0, "y".repeat(500))]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,19 +121,20 @@ async fn a_reader_may_start_inside_a_block_and_heads_say_where_it_ends() {
     let (_database, journal) = journal().await;
     let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
     let drafts = (0..5).map(|i| draft(3, format!("{i}"))).collect();
-    appender.append(WORKSPACE, drafts).await.unwrap();
+    appender.append(WORKSPACE, FOUR, drafts).await.unwrap();
     let blocks = journal.read(WORKSPACE, Position::new(1, 3, 4), 10).await.unwrap();
     assert_eq!((blocks.len(), blocks[0].first.offset.0), (1, 0));
     assert!(journal.read(WORKSPACE, Position::new(1, 3, 5), 10).await.unwrap().is_empty());
     let heads = journal.heads().await.unwrap();
-    assert_eq!((heads[0].generation, heads[0].next.0), (Generation(1), 5));
+    let ends: Vec<_> = heads.iter().map(|head| (head.generation, head.next.0)).collect();
+    assert_eq!(ends, [0, 0, 0, 5].map(|next| (Generation(1), next)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_block_with_a_flipped_bit_is_an_error_with_its_position() {
     let (database, journal) = journal().await;
     let appender = Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
-    appender.append(WORKSPACE, vec![draft(0, "event".into())]).await.unwrap();
+    appender.append(WORKSPACE, FOUR, vec![draft(0, "event".into())]).await.unwrap();
     sqlx::query("update journal.received set payload = set_byte(payload, 5, get_byte(payload, 5) # 1)")
         .execute(&database.pool)
         .await
@@ -144,7 +154,7 @@ async fn a_day_gets_its_own_partition_once() {
             .unwrap();
     assert_eq!(days, 4, "today, two days ahead, and the default");
     let appender = Appender::start(journal, AppenderSettings::default(), &CancellationToken::new());
-    appender.append(WORKSPACE, vec![draft(0, "event".into())]).await.unwrap();
+    appender.append(WORKSPACE, FOUR, vec![draft(0, "event".into())]).await.unwrap();
     let (in_default,): (i64,) = sqlx::query_as("select count(*) from only journal.received_default")
         .fetch_one(&database.pool)
         .await
@@ -197,7 +207,7 @@ async fn a_read_up_to_a_number_of_events_takes_whole_blocks_and_at_least_one() {
     for events in [5, 3, 4] {
         let mut builder = BlockBuilder::default();
         (0..events).for_each(|_| builder.push(SourceId(1), 1, b"event"));
-        journal.append(&[(WORKSPACE, Partition(0), builder.finish().unwrap())]).await.unwrap();
+        append(&journal, WORKSPACE, Partition(0), &builder.finish().unwrap()).await.unwrap();
     }
     let mut read = Vec::new();
     for (offset, max_events) in [(0, 1), (0, 8), (0, 11), (0, 12), (6, 7), (12, 5)] {
@@ -214,7 +224,7 @@ async fn an_append_that_meets_the_making_of_its_days_partition_is_stored_all_the
         let journal = PostgresJournal::new(database.pool.clone());
         let appender =
             Appender::start(journal.clone(), AppenderSettings::default(), &CancellationToken::new());
-        let appends = (0..8).map(|i| appender.append(WORKSPACE, vec![draft(i % 4, format!("{i}"))]));
+        let appends = (0..8).map(|i| appender.append(WORKSPACE, FOUR, vec![draft(i % 4, format!("{i}"))]));
         let (appended, made) =
             tokio::join!(futures::future::try_join_all(appends), journal.ensure_partitions(2));
         appended.unwrap();

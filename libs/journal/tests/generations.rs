@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tracklayer_ids::{Generation, Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{BlockBuilder, PostgresJournal};
-use tracklayer_testkit::TestDatabase;
+use tracklayer_journal::{Appended, BlockBuilder, Journal as _, PostgresJournal, Spread};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(7);
 const PARTITION: Partition = Partition(0);
@@ -19,16 +18,18 @@ async fn append(journal: &PostgresJournal, text: &str) -> Position {
     let mut builder = BlockBuilder::default();
     builder.push(SourceId(1), 1, text.as_bytes());
     builder.push(SourceId(1), 1, b"its neighbour");
-    journal.append(&[(WORKSPACE, PARTITION, builder.finish().unwrap())]).await.unwrap()[0]
+    let block = builder.finish().unwrap();
+    match tracklayer_testkit::append(journal, WORKSPACE, PARTITION, &block).await.unwrap() {
+        Appended::At(position) => position,
+        other => panic!("{other:?}"),
+    }
 }
 
-/// What a promotion does. Answers where the generation before ended, as a reader sees it afterwards.
-async fn step(database: &TestDatabase, journal: &PostgresJournal) -> (Generation, u64) {
-    sqlx::query("update journal.head set generation = generation + 1, next_offset = 0")
-        .execute(&database.pool)
-        .await
-        .unwrap();
-    let before = Generation(journal.heads().await.unwrap()[0].generation.0 - 1);
+/// Changes the number of partitions. Answers where the generation before ended, as a reader sees it afterwards.
+async fn step(journal: &PostgresJournal, number: u32) -> (Generation, u64) {
+    let wanted = Spread { partitions: 1 + number % 3, revision: u64::from(number) + 1 };
+    let opened = journal.layout(WORKSPACE, wanted).await.unwrap();
+    let before = Generation(opened.generation.0 - 1);
     (before, events_of(journal, before).await.len() as u64)
 }
 
@@ -65,8 +66,8 @@ async fn every_append_stands_where_it_was_told_and_a_generation_that_was_left_gr
         });
     }
     let mut ends = Vec::new();
-    for _ in 0..STEPS {
-        ends.push(step(&database, &journal).await);
+    for number in 0..STEPS {
+        ends.push(step(&journal, number).await);
     }
     let told: Vec<_> = appenders.join_all().await.concat();
     let mut stored = BTreeMap::new();
@@ -85,4 +86,19 @@ async fn every_append_stands_where_it_was_told_and_a_generation_that_was_left_gr
         assert_eq!(stored[&position.generation][position.offset.0 as usize], text.as_bytes());
     }
     assert_eq!(stored.values().map(Vec::len).sum::<usize>(), 2 * (1 + APPENDERS * APPENDS));
+    let ended: Vec<(i32, i64)> = sqlx::query_as(
+        "select generation, next_offset from journal.layout_end where partition = 0 order by generation",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    for (generation, next) in ended {
+        let generation = Generation(generation.cast_unsigned());
+        assert_eq!(
+            stored[&generation].len() as i64,
+            next,
+            "the end of {} that is written down",
+            generation.0
+        );
+    }
 }

@@ -1,14 +1,17 @@
 //! What tests of every crate share: real servers, databases of their own, patience with a limit.
 //!
 //! Modules in reading order: `database` (a database per test, copied from a migrated template), `store` (a private Redis),
-//! `kafka` (a private broker, where the machine has Java), `patience` ([`eventually`]). Only ever a dev-dependency. The servers end with the test process, also by kill -9.
+//! `kafka` (a private broker, where the machine has Java), `journal` ([`append()`]), `patience` ([`eventually`]). Only ever a
+//! dev-dependency. The servers end with the test process, also by kill -9.
 
 mod database;
+mod journal;
 mod kafka;
 mod patience;
 mod store;
 
 pub use database::{TestDatabase, database};
+pub use journal::append;
 pub use kafka::{TestKafka, kafka, own_kafka};
 pub use patience::{eventually, eventually_seen};
 pub use store::{TestRedis, redis};

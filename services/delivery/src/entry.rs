@@ -8,7 +8,7 @@ use moka::policy::EvictionPolicy;
 use prost::Message as _;
 use tracklayer_destination::{Consent, Deliverable};
 use tracklayer_ids::{
-    ConnectionId, Generation, Offset, Partition, Position, SourceId, SubjectKey, WorkspaceId,
+    ConnectionId, Generation, Offset, Partition, PartitionKey, Position, SourceId, SubjectKey, WorkspaceId,
 };
 use tracklayer_journal::ReceivedBlock;
 use tracklayer_proto::event::v1::{ConnectionDecision, Event, ResolvedEvent};
@@ -87,8 +87,7 @@ impl Entry {
             entry.poisoned = Some("the event cannot be decoded".to_owned());
             return entry;
         };
-        let key = if event.anonymous_id.is_empty() { &event.user_id } else { &event.anonymous_id };
-        entry.order_key = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
+        entry.order_key = PartitionKey::of(&event.anonymous_id, &event.user_id).0;
         let deliverable = Deliverable::new(
             event,
             resolved.known_click_ids.unwrap_or_default(),

@@ -78,6 +78,8 @@ type Partitions = HashMap<(WorkspaceId, Partition), Arc<PartitionProgress>>;
 #[derive(Clone, Default)]
 pub struct Progress {
     partitions: Arc<Mutex<Partitions>>,
+    /// The most partitions that a workspace has or had.
+    widths: Arc<Mutex<HashMap<WorkspaceId, u32>>>,
 }
 
 impl Progress {
@@ -88,6 +90,12 @@ impl Progress {
         let begin = Position::new(1, partition.0, 0);
         let entry = partitions.entry((workspace, partition));
         Arc::clone(entry.or_insert_with(|| Arc::new(PartitionProgress::new(begin))))
+    }
+
+    /// The most partitions that a workspace has or had in the journal; none: nothing was appended to it yet.
+    #[must_use]
+    pub fn width(&self, workspace: WorkspaceId) -> Option<u32> {
+        self.widths.lock().unwrap_or_else(PoisonError::into_inner).get(&workspace).copied()
     }
 
     /// Raises an end; never lowers it.
@@ -123,7 +131,7 @@ impl Progress {
                     // Told once: the database may be away for as long as it likes.
                     if !std::mem::replace(&mut failing, true) {
                         let error = error_chain(error.as_ref());
-                        tracing::warn!(error, "heads and cursors could not be read; trying on");
+                        tracing::warn!(error, "layouts, heads and cursors could not be read; trying on");
                     }
                     ticks.reset_after(AFTER_FAILURE.max(interval));
                 }
@@ -136,6 +144,11 @@ impl Progress {
         journal: &dyn Journal,
         cursors: &CursorStore,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        for (workspace, layout) in journal.layouts().await? {
+            let mut widths = self.widths.lock().unwrap_or_else(PoisonError::into_inner);
+            let width = widths.entry(workspace).or_default();
+            *width = layout.partitions.max(*width);
+        }
         for head in journal.heads().await? {
             let end = Position { generation: head.generation, partition: head.partition, offset: head.next };
             Self::raise(&self.partition(head.workspace, head.partition).received, end);

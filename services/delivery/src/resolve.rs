@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use prost::Message as _;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{MasterKey, Offset, Position, SourceId, WorkspaceId};
+use tracklayer_ids::{Generation, MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
     Block, BlockBuilder, COMMERCE_LEVEL, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
 };
@@ -36,6 +36,8 @@ use crate::suspects::{Care, Suspects};
 const ROUND_EVENTS: i64 = 2_000;
 /// Places by which a log that was changed is known again: the newest that were committed.
 const KNOWN_RECORDS: i64 = 64;
+/// Pause between two looks whether the other partitions have come to where the layout was changed.
+pub(crate) const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 /// Where a log of records begins.
 const FIRST_RECORD: Record = Record { offset: 0, step: 0, mark: None };
 /// What is said of a position whose event was erased.
@@ -106,6 +108,8 @@ pub struct Stand {
     pub at: Option<Place>,
     /// Blocks from there on that are read already.
     ahead: Vec<ReceivedBlock>,
+    /// The layout was changed there, and another partition has not come as far.
+    waits_for_others: bool,
 }
 
 struct Received {
@@ -143,7 +147,7 @@ impl Resolver {
                 Ok(false) => {
                     failures = 0;
                     // Nothing there: sleep until the head moves; the long stop is only for a missed wake-up.
-                    Duration::from_secs(5)
+                    if stand.waits_for_others { OTHERS_PAUSE } else { Duration::from_secs(5) }
                 }
                 Err(ResolveError::Store(StoreError::Fenced)) => {
                     lease.give_up();
@@ -170,6 +174,7 @@ impl Resolver {
             };
             let seen = *received.borrow_and_update();
             if failures == 0
+                && !stand.waits_for_others
                 && stand
                     .at
                     .is_some_and(|at| (seen.generation, seen.offset) > (at.at.generation, at.at.offset))
@@ -224,8 +229,13 @@ impl Resolver {
             if head.generation <= at.generation {
                 return Ok(false);
             }
-            stand.at = Some(Position::new(at.generation.0 + 1, partition.0, 0).into());
-            return Ok(true);
+            let next = Generation(at.generation.0 + 1);
+            // Visitors of this partition may have been in another one before.
+            stand.waits_for_others = !self.cursors.resolve_may_enter(workspace, next).await?;
+            if !stand.waits_for_others {
+                stand.at = Some(Position::new(next.0, partition.0, 0).into());
+            }
+            return Ok(!stand.waits_for_others);
         };
         let care = self.suspects.care(lease.duty, at);
         let there = usize::try_from(end.0 - at.offset.0).unwrap_or(usize::MAX);
@@ -268,7 +278,7 @@ impl Resolver {
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         self.resolved.commit_span(lease, &commit, span).await?;
-        *stand = Stand { at: Some(next), ahead };
+        *stand = Stand { at: Some(next), ahead, waits_for_others: false };
 
         trace_events(&received, &resolved.events[..taken], started);
         if progress.has_lanes() {

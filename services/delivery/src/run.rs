@@ -244,7 +244,9 @@ impl Tasks for Loops {
         let all = self.connections.all()?;
         let mut wanted = BTreeSet::new();
         for (workspace, config) in &snapshot.workspaces {
-            for partition in (0..config.partitions.max(1)).map(Partition) {
+            // Also partitions that are not appended to any more: they are read to their ends.
+            let width = self.resolver.progress.width(*workspace).unwrap_or(config.partitions);
+            for partition in (0..width.max(1)).map(Partition) {
                 wanted.insert(Duty::resolve(*workspace, partition));
                 for connection in all.get(workspace).into_iter().flatten() {
                     wanted.insert(Duty { workspace: *workspace, connection: connection.id, partition });

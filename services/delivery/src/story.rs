@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use serde_json::{Value, json};
-use tracklayer_ids::{Partition, Position, WorkspaceId};
-use tracklayer_journal::{Journal, JournalError, Most};
+use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
+use tracklayer_journal::{Journal, JournalError, Layout, Most, Place};
 use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
@@ -67,8 +67,17 @@ impl Stories {
                 None => forgotten.push(position),
             }
         }
-        for partition in (0..partitions).map(Partition) {
-            found.extend(self.unresolved(workspace, partition, message_id).await?);
+        let layouts: Vec<Layout> =
+            self.journal.layouts().await?.into_iter().filter(|l| l.0 == workspace).map(|l| l.1).collect();
+        let width = layouts.iter().map(|layout| layout.partitions).max().unwrap_or(partitions);
+        for partition in (0..width).map(Partition) {
+            let cursor = self.cursors.resolve(workspace, partition).await?;
+            found.extend(self.unresolved(workspace, cursor, message_id).await?);
+            // Nor is a layout resolved yet that was opened since.
+            for layout in layouts.iter().filter(|layout| layout.generation > cursor.at.generation) {
+                let begin = Position { generation: layout.generation, partition, offset: Offset(0) };
+                found.extend(self.unresolved(workspace, begin.into(), message_id).await?);
+            }
         }
         found.retain(|(_, event)| event.message_id == message_id);
         found.sort_by_key(|(_, event)| event.received_at.map(|t| (t.seconds, t.nanos)));
@@ -119,15 +128,14 @@ impl Stories {
     async fn unresolved(
         &self,
         workspace: WorkspaceId,
-        partition: Partition,
+        from: Place,
         message_id: &str,
     ) -> Result<Vec<(Position, Event)>, StoryError> {
-        let cursor = self.cursors.resolve(workspace, partition).await?;
         let mut found = Vec::new();
-        for block in self.journal.read(workspace, cursor, Most::blocks(MAX_UNRESOLVED_BLOCKS)).await? {
+        for block in self.journal.read(workspace, from, Most::blocks(MAX_UNRESOLVED_BLOCKS)).await? {
             for (step, bytes) in block.events()?.into_iter().enumerate() {
                 let event = Event::decode(bytes).ok().filter(|event| event.message_id == message_id);
-                let offset = tracklayer_ids::Offset(block.first.offset.0 + step as u64);
+                let offset = Offset(block.first.offset.0 + step as u64);
                 found.extend(event.map(|event| (Position { offset, ..block.first }, event)));
             }
         }

@@ -5,7 +5,7 @@
 use prost::Message as _;
 use tracklayer_delivery::inspection::{Inspection, InspectionError};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{BlockBuilder, JournalError, Kind, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, Journal as _, JournalError, Kind, PostgresJournal, Spread};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_testkit::TestDatabase;
 
@@ -39,9 +39,14 @@ impl Bench {
                 let event = Event { message_id, ..Event::default() };
                 builder.push(SourceId(1), 1, &event.encode_to_vec());
             }
-            let block = (WORKSPACE, Partition(partition), builder.finish().unwrap());
-            self.journal.append(&[block]).await.unwrap();
+            let block = builder.finish().unwrap();
+            tracklayer_testkit::append(&self.journal, WORKSPACE, Partition(partition), &block).await.unwrap();
         }
+    }
+
+    /// What is appended from now on stands in the next generation.
+    async fn open_next_generation(&self) {
+        self.journal.layout(WORKSPACE, Spread { partitions: 2, revision: 1 }).await.unwrap();
     }
 
     async fn run(&self, sql: &'static str) {
@@ -69,7 +74,7 @@ async fn a_journal_of_many_pages_and_generations_without_its_oldest_day_has_no_f
     bench.append(0, 130).await;
     bench.run("update journal.received set appended_on = '2020-01-01' where base_offset < 6").await;
     bench.journal.drop_read_days(&[(WORKSPACE, Position::new(1, 0, 6).into())]).await.unwrap();
-    bench.run("update journal.head set generation = 2, next_offset = 0").await;
+    bench.open_next_generation().await;
     bench.append(0, 1).await;
     assert_eq!(bench.check(0).await, (129, 387, vec![]));
     assert_eq!(bench.check(1).await, (0, 0, vec![]), "nothing was ever received there");
@@ -121,7 +126,7 @@ async fn whoever_is_behind_is_told_with_how_many_events_and_since_when() {
     assert_eq!(who, [(0, 0), (7, 8), (8, 3)]);
     let seconds: Vec<u64> = lags.iter().map(|(.., behind)| behind.seconds / 3_600).collect();
     assert_eq!(seconds, [0, 1, 0], "the oldest event of connection 7 stands in the middle of its block");
-    bench.run("update journal.head set generation = 2, next_offset = 0").await;
+    bench.open_next_generation().await;
     bench.append(0, 2).await;
     let lags = bench.inspection.lags(WORKSPACE).await.unwrap();
     let events: Vec<u64> = lags.iter().map(|(.., behind)| behind.events).collect();
@@ -149,5 +154,8 @@ async fn events_are_read_from_any_offset_and_what_is_not_kept_is_said() {
     assert!(matches!(gone, Err(InspectionError::Journal(JournalError::Trimmed { .. }))), "{gone:?}");
     let held = bench.inspection.holdings(WORKSPACE).await.unwrap();
     assert_eq!((held.dropped_events, held.days.len(), held.days[0].events), (6, 1, 3));
-    assert_eq!(held.partitions, [(Position::new(1, 0, 9), Position::new(1, 0, 0))]);
+    let heads = [9, 0, 0, 0].into_iter().zip(0..);
+    let expected: Vec<_> =
+        heads.map(|(next, n)| (Position::new(1, n, next), Position::new(1, n, 0))).collect();
+    assert_eq!(held.partitions, expected);
 }

@@ -91,7 +91,8 @@ impl World {
     }
 
     async fn append(&self, partition: u32, events: usize) {
-        self.journal.append(&[(WORKSPACE, Partition(partition), block(events))]).await.unwrap();
+        let block = block(events);
+        tracklayer_testkit::append(&self.journal, WORKSPACE, Partition(partition), &block).await.unwrap();
     }
 
     /// Resolve stands there, and what it has resolved since is one block.
@@ -273,7 +274,7 @@ async fn what_nobody_has_begun_to_read_is_kept() {
     let world = World::of_three_days().await;
     // A workspace that control does not name: it was removed, or this process has not heard of it yet.
     let unknown = WorkspaceId(77);
-    world.journal.append(&[(unknown, Partition(0), block(4))]).await.unwrap();
+    tracklayer_testkit::append(&world.journal, unknown, Partition(0), &block(4)).await.unwrap();
     world.run("update journal.received set appended_on = appended_on - 3 where workspace_id = 77").await;
     world.give_back(&[7, 8]).await;
     assert_eq!(world.kept().await, 22);

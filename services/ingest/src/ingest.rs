@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
-use tracklayer_ids::{Partition, WorkspaceId};
+use tracklayer_ids::PartitionKey;
 use tracklayer_journal::{Appender, Draft};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
@@ -145,7 +145,7 @@ impl Ingest {
                 traced.push((event.traceparent.clone(), event.message_id.clone()));
             }
             drafts.push(Draft {
-                partition: Partition::of(&event.anonymous_id, &event.user_id, source.partitions),
+                key: PartitionKey::of(&event.anonymous_id, &event.user_id),
                 source: source.id,
                 minute,
                 bytes: Bytes::from(event.encode_to_vec()),
@@ -154,15 +154,10 @@ impl Ingest {
             accepted.push((index, outcome));
         }
         let appending = SystemTime::now();
-        self.append_drafts(source.workspace, drafts).await?;
+        self.appender.append(source.workspace, source.spread, drafts).await?;
         for (traceparent, message_id) in traced {
             trace::appended(&traceparent, &message_id, appending);
         }
         Ok(accepted)
-    }
-
-    async fn append_drafts(&self, workspace: WorkspaceId, drafts: Vec<Draft>) -> Result<(), IngestError> {
-        self.appender.append(workspace, drafts).await?;
-        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use tracklayer_event::context::channel_of;
 use tracklayer_ids::{SourceId, WorkspaceId};
+use tracklayer_journal::Spread;
 use tracklayer_proto::event::v1::Channel;
 use tracklayer_rpc::follow::Snapshot;
 
@@ -12,8 +13,8 @@ use crate::error::IngestError;
 pub struct Source {
     /// Its workspace.
     pub workspace: WorkspaceId,
-    /// Partitions of the workspace's journal.
-    pub partitions: u32,
+    /// Over how many partitions the workspace's events are to be spread.
+    pub spread: Spread,
     /// Its id.
     pub id: SourceId,
     /// Where its events are made.
@@ -40,7 +41,7 @@ impl Source {
             .ok_or(IngestError::UnknownWriteKey)?;
         Ok(Self {
             workspace: WorkspaceId(workspace.workspace_id),
-            partitions: workspace.partitions.max(1),
+            spread: Spread { partitions: workspace.partitions.max(1), revision: snapshot.version },
             id: SourceId(source.source_id),
             channel: channel_of(&source.channel).unwrap_or(Channel::Unspecified),
             default_place: source.default_place.clone(),

@@ -158,6 +158,7 @@ async fn carry_out(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
             sleep(*time).await;
             broker.resume();
         }
+        Fault::Partitions { partitions } => scene.workspace.set_partitions(stage, *partitions).await?,
         Fault::Trouble { platform, trouble, time } => {
             let sandbox = stage.sandbox();
             sandbox.inject(*platform, trouble.clone(), How::For(*time)).await?;

@@ -59,6 +59,9 @@ async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<Seed
     let mut faults = plan::faults_of(seed);
     if stage.broker.is_some() {
         faults.extend(plan::broker_faults_of(seed));
+    } else if std::env::var_os("TORTURE_PREVIOUS").is_none() {
+        // The release before does not know of layouts, and a log cannot change them.
+        faults.extend(plan::layouts_of(seed));
     }
     if std::env::var_os("TORTURE_SHOW").is_some() {
         for planned in &faults {

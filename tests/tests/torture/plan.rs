@@ -82,6 +82,8 @@ pub enum Fault {
     KillBroker { away: Duration },
     /// Kafka's broker stands still.
     PauseBroker { time: Duration },
+    /// The workspace gets another number of partitions.
+    Partitions { partitions: u32 },
     /// A platform goes wrong.
     Trouble { platform: AdPlatform, trouble: Trouble, time: Duration },
 }
@@ -115,6 +117,7 @@ impl Fault {
             Self::Refuse { link, .. } => format!("refuse {}", link.1),
             Self::KillBroker { .. } => "kill -9 kafka".to_owned(),
             Self::PauseBroker { .. } => "pause kafka".to_owned(),
+            Self::Partitions { .. } => "partitions changed".to_owned(),
             Self::Trouble { trouble, .. } => format!("platform {}", trouble_name(trouble)),
         }
     }
@@ -182,6 +185,19 @@ pub fn broker_faults_of(seed: u64) -> Vec<Planned> {
             false => Fault::PauseBroker { time: millis(&mut random, (200, 2_500)) },
         };
         Planned { at, fault }
+    });
+    planned.collect()
+}
+
+/// How the number of partitions changes in a seed, in every second one: once, twice or three times.
+pub fn layouts_of(seed: u64) -> Vec<Planned> {
+    if !seed.is_multiple_of(2) {
+        return Vec::new();
+    }
+    let mut random = Rng::with_seed(seed.wrapping_mul(0xA076_1D64_78BD_642F));
+    let planned = (0..random.u32(1..=3)).map(|_| Planned {
+        at: millis(&mut random, FAULTS_WITHIN),
+        fault: Fault::Partitions { partitions: random.u32(1..=8) },
     });
     planned.collect()
 }
@@ -286,6 +302,20 @@ mod tests {
         assert!(all.iter().all(|stops| stops.len() == 1 && (49..=200).contains(&stops[0])), "{all:?}");
         // On which side of its claim's life a repeat comes has to be beyond doubt.
         assert!(all.iter().flatten().all(|hours| hours.abs_diff(CLAIM_HOURS) > 1), "{all:?}");
+    }
+
+    #[test]
+    fn half_the_seeds_change_the_number_of_partitions_up_and_down() {
+        let widths: Vec<u32> = (1..=200)
+            .flat_map(layouts_of)
+            .map(|planned| match planned.fault {
+                Fault::Partitions { partitions } => partitions,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!((1..=200).filter(|seed| !layouts_of(*seed).is_empty()).count() == 100);
+        assert!(widths.iter().all(|width| (1..=8).contains(width)));
+        assert!(widths.iter().any(|width| *width < 4) && widths.iter().any(|width| *width > 4), "{widths:?}");
     }
 
     #[test]

@@ -28,13 +28,16 @@ impl Reading {
         Self { journal, workspace, places: BTreeMap::new(), found: BTreeMap::new() }
     }
 
-    /// Reads to the present end of so many partitions.
+    /// Reads to the present end of all partitions.
     ///
     /// # Errors
     /// The journal, or a block that cannot be read.
-    pub async fn go_on(&mut self, partitions: u32) -> anyhow::Result<()> {
+    pub async fn go_on(&mut self) -> anyhow::Result<()> {
         // Before the reads: a generation that has a successor by then grows no more.
         let heads = self.journal.heads().await?;
+        let layouts = self.journal.layouts().await?;
+        let mine = layouts.iter().filter(|(workspace, _)| *workspace == self.workspace);
+        let partitions = mine.map(|(_, layout)| layout.partitions).max().unwrap_or(0);
         for partition in (0..partitions).map(Partition) {
             let head = heads.iter().find(|h| h.workspace == self.workspace && h.partition == partition);
             let begin = Position::new(1, partition.0, 0).into();

@@ -10,7 +10,7 @@ use tracklayer_ids::{Generation, Offset, Partition, Position};
 
 use crate::faults::Scene;
 use crate::stage::Stage;
-use crate::workspace::{PARTITIONS, Workspace};
+use crate::workspace::Workspace;
 
 /// How long connections may take to end whose processes were killed.
 const ALONE_LIMIT: Duration = Duration::from_secs(20);
@@ -54,7 +54,7 @@ pub async fn stop(scene: &Scene, hours: u64) -> anyhow::Result<bool> {
     }
     leave_alone(stage).await?;
     // Days that have passed are dropped once they are read.
-    reading.lock().await.go_on(PARTITIONS).await?;
+    reading.lock().await.go_on().await?;
     let stopped = look(stage, workspace, hours).await?;
     redis.kill().await?;
     postgres.kill().await?;

@@ -1,16 +1,24 @@
 //! A seed's own workspace: three sources, four connections, all fresh.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use serde_json::{Value, json};
 use tracklayer_ids::WorkspaceId;
-use tracklayer_proto::control::v1::{CreateSourceRequest, CreateWorkspaceRequest, PutConnectionRequest};
+use tracklayer_proto::control::v1::{
+    CreateSourceRequest, CreateWorkspaceRequest, PutConnectionRequest, SetPartitionsRequest,
+};
 use tracklayer_sandbox::{Platform as AdPlatform, options};
 
 use crate::plan::PLATFORMS;
 use crate::stage::Stage;
 
-/// Partitions of its journal.
+/// Partitions of its journal at first.
 pub const PARTITIONS: u32 = 4;
+
+/// How long control may be away, and the pause between two tries.
+const CONTROL_LIMIT: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// It.
 pub struct Workspace {
@@ -57,6 +65,22 @@ impl Workspace {
         let workspace = Self { id: WorkspaceId(workspace_id), write_keys, connections };
         workspace.is_known(stage).await;
         Ok(workspace)
+    }
+
+    /// Says over how many partitions its events are spread from now on. Control may be away.
+    ///
+    /// # Errors
+    /// Control's answer, when it has not changed them for a while.
+    pub async fn set_partitions(&self, stage: &Stage, partitions: u32) -> anyhow::Result<()> {
+        let request = SetPartitionsRequest { workspace_id: self.id.0, partitions };
+        let until = Instant::now() + CONTROL_LIMIT;
+        loop {
+            match stage.control().set_partitions(request).await {
+                Ok(_) => return Ok(()),
+                Err(status) if Instant::now() > until => return Err(status.into()),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
     }
 
     async fn is_known(&self, stage: &Stage) {

@@ -36,7 +36,8 @@ async fn said_of(stage: &KafkaStage, place: Place) -> Result<usize, String> {
 async fn append_anew(stage: &KafkaStage, name: &str, events: usize) {
     tracklayer_testkit::eventually_seen("the topic to be there anew", async || {
         let new = block((0..events).map(|n| format!("{name}-{n}")));
-        let appended = stage.journal().append(&[(WORKSPACE, Partition(0), new)]).await;
+        let appended =
+            tracklayer_testkit::append(stage.journal().as_ref(), WORKSPACE, Partition(0), &new).await;
         appended.map_err(|error| error.to_string())
     })
     .await;
@@ -208,7 +209,8 @@ async fn what_was_trimmed_under_a_reader_is_told_as_a_change_of_the_log() {
     // More than a reader fetches ahead.
     for _ in 0..6 {
         let noise = (0..150_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect::<String>();
-        journal.append(&[(WORKSPACE, Partition(0), block([noise]))]).await.unwrap();
+        let block = block([noise]);
+        tracklayer_testkit::append(journal.as_ref(), WORKSPACE, Partition(0), &block).await.unwrap();
     }
     let (all, end) = read(&stage.journal(), beginning(0), 6).await;
     let before_the_last = beginning(0).after(&all, 5);

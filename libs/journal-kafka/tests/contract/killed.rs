@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{Partition, SourceId};
-use tracklayer_journal::{Appender, AppenderSettings, Draft, Journal, Most};
+use tracklayer_ids::{Partition, PartitionKey, SourceId};
+use tracklayer_journal::{Appender, AppenderSettings, Draft, Journal, Most, Spread};
 
 use crate::stage::{Stage, WORKSPACE, append, beginning, events, read};
 
@@ -19,12 +19,12 @@ async fn call(appender: Appender, caller: usize, stop: Arc<AtomicBool>) -> Vec<S
     while !stop.load(Ordering::Relaxed) {
         let text = format!("{caller}-{}", acknowledged.len());
         let draft = Draft {
-            partition: Partition(u32::try_from(caller % 2).unwrap()),
+            key: PartitionKey(caller as u64 % 2),
             source: SourceId(1),
             minute: 1,
             bytes: Bytes::from(text.clone()),
         };
-        match appender.append(WORKSPACE, vec![draft]).await {
+        match appender.append(WORKSPACE, Spread { partitions: 4, revision: 1 }, vec![draft]).await {
             Ok(_) => acknowledged.push(text),
             Err(_) => tokio::task::yield_now().await,
         }
@@ -104,7 +104,8 @@ pub async fn a_reader_goes_on_when_the_store_is_back(mut stage: impl Stage) {
     stage.start_again().await;
     tracklayer_testkit::eventually_seen("an append", async || {
         let block = crate::stage::block(["after"]);
-        journal.append(&[(WORKSPACE, Partition(0), block)]).await.map_err(|error| error.to_string())
+        let appended = tracklayer_testkit::append(journal.as_ref(), WORKSPACE, Partition(0), &block).await;
+        appended.map_err(|error| error.to_string())
     })
     .await;
     // One that was repeated may be there twice: the client's repeat, dropped by dedup.

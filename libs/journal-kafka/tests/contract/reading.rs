@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{Partition, SourceId};
-use tracklayer_journal::{Appender, AppenderSettings, Draft, JournalError, Most};
+use tracklayer_ids::{PartitionKey, SourceId};
+use tracklayer_journal::{Appender, AppenderSettings, Draft, JournalError, Most, Spread};
 
 use crate::stage::{Stage, WORKSPACE, append, beginning, block, events, read};
 
+const FOUR: Spread = Spread { partitions: 4, revision: 1 };
 const CALLERS: u32 = 24;
 const ROUNDS: u32 = 15;
 
 fn draft(partition: u32, text: String) -> Draft {
-    Draft { partition: Partition(partition), source: SourceId(1), minute: 1, bytes: Bytes::from(text) }
+    Draft {
+        key: PartitionKey(u64::from(partition)),
+        source: SourceId(1),
+        minute: 1,
+        bytes: Bytes::from(text),
+    }
 }
 
 pub async fn what_is_acknowledged_is_read_in_the_order_of_each_caller(stage: impl Stage) {
@@ -25,7 +31,7 @@ pub async fn what_is_acknowledged_is_read_in_the_order_of_each_caller(stage: imp
         callers.spawn(async move {
             for round in 0..ROUNDS {
                 let drafts = (0..4).map(|n| draft(n % 4, format!("{caller}/{round}"))).collect();
-                appender.append(WORKSPACE, drafts).await.unwrap();
+                appender.append(WORKSPACE, FOUR, drafts).await.unwrap();
             }
         });
     }
@@ -52,7 +58,7 @@ pub async fn what_is_acknowledged_is_read_in_the_order_of_each_caller(stage: imp
 
 pub async fn what_one_caller_hands_over_first_stands_first(stage: impl Stage) {
     let appender = Appender::start(stage.journal(), AppenderSettings::default(), &CancellationToken::new());
-    let calls = (0..200).map(|n| appender.append(WORKSPACE, vec![draft(0, format!("{n:03}"))]));
+    let calls = (0..200).map(|n| appender.append(WORKSPACE, FOUR, vec![draft(0, format!("{n:03}"))]));
     futures::future::try_join_all(calls).await.unwrap();
     let (blocks, _) = read(&stage.journal(), beginning(0), 200).await;
     let stored: Vec<String> = events(&blocks).into_iter().map(|(_, text)| text).collect();

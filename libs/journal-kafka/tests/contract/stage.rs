@@ -6,7 +6,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::PgPool;
 use tracklayer_ids::{Partition, Position, Secret, SourceId, WorkspaceId};
-use tracklayer_journal::{Block, BlockBuilder, Journal, Most, Place, PostgresJournal, ReceivedBlock};
+use tracklayer_journal::{
+    Block, BlockBuilder, Journal, LayoutStore, Most, Place, PostgresJournal, ReceivedBlock,
+};
 use tracklayer_journal_kafka::topics::{Stage as Topic, topic};
 use tracklayer_journal_kafka::{KafkaJournal, KafkaSettings, encode_record};
 use tracklayer_local::{LocalPostgres, PgOptions};
@@ -40,11 +42,13 @@ pub struct KafkaStage {
     shared: Option<Arc<TestKafka>>,
     own: Option<TestKafka>,
     settings: KafkaSettings,
+    /// Of layouts.
+    database: TestDatabase,
 }
 
 impl PostgresStage {
     pub async fn shared() -> Self {
-        let database = tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await;
+        let database = migrated().await;
         let pool = database.pool.clone();
         PostgresJournal::new(pool.clone()).ensure_partitions(2).await.unwrap();
         Self { pool, database: Some(database), server: None, folder: std::path::PathBuf::new(), port: None }
@@ -64,6 +68,10 @@ impl PostgresStage {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+}
+
+async fn migrated() -> TestDatabase {
+    tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await
 }
 
 async fn postgres(folder: &std::path::Path, port: Option<u16>) -> LocalPostgres {
@@ -98,8 +106,8 @@ impl Stage for PostgresStage {
     }
 
     async fn put(&self, partition: u32, block: &Block) {
-        let block = (WORKSPACE, Partition(partition), block.clone());
-        PostgresJournal::new(self.pool.clone()).append(&[block]).await.unwrap();
+        let journal = PostgresJournal::new(self.pool.clone());
+        tracklayer_testkit::append(&journal, WORKSPACE, Partition(partition), block).await.unwrap();
     }
 
     async fn kill(&mut self) {
@@ -117,13 +125,13 @@ impl KafkaStage {
     pub async fn shared() -> Option<Self> {
         let shared = tracklayer_testkit::kafka().await?;
         let settings = settings(&shared);
-        Some(Self { shared: Some(shared), own: None, settings })
+        Some(Self { shared: Some(shared), own: None, settings, database: migrated().await })
     }
 
     pub async fn own() -> Option<Self> {
         let own = tracklayer_testkit::own_kafka().await?;
         let settings = settings(&own);
-        Some(Self { shared: None, own: Some(own), settings })
+        Some(Self { shared: None, own: Some(own), settings, database: migrated().await })
     }
 
     pub fn topic(&self) -> String {
@@ -147,7 +155,8 @@ fn settings(broker: &TestKafka) -> KafkaSettings {
 impl Stage for KafkaStage {
     fn journal(&self) -> Arc<dyn Journal> {
         let _ = &self.shared;
-        Arc::new(KafkaJournal::new(self.settings.clone()).unwrap())
+        let layouts = LayoutStore::new(self.database.pool.clone());
+        Arc::new(KafkaJournal::new(self.settings.clone(), layouts).unwrap())
     }
 
     async fn put(&self, partition: u32, block: &Block) {
@@ -177,7 +186,7 @@ pub fn block<T: AsRef<[u8]>>(events: impl IntoIterator<Item = T>) -> Block {
 /// Appends a block of events that are called `<name>-<n>`.
 pub async fn append(journal: &Arc<dyn Journal>, partition: u32, name: &str, events: usize) {
     let block = block((0..events).map(|n| format!("{name}-{n}")));
-    journal.append(&[(WORKSPACE, Partition(partition), block)]).await.unwrap();
+    tracklayer_testkit::append(journal.as_ref(), WORKSPACE, Partition(partition), &block).await.unwrap();
 }
 
 pub fn beginning(partition: u32) -> Place {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracklayer_destination::{HoldKind, Mode};
-use tracklayer_ids::{Offset, Position};
+use tracklayer_ids::{Generation, Offset, Position};
 use uuid::Uuid;
 
 use self::slot::Slot;
@@ -37,7 +37,7 @@ use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::progress::Progress;
 use crate::quota::Quota;
-use crate::resolve::error_chain;
+use crate::resolve::{OTHERS_PAUSE, error_chain};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
@@ -138,6 +138,10 @@ pub struct Lane {
     next_intent: Uuid,
     /// Who waits for a retry, or behind one.
     waiting: Waiting,
+    /// The generation that the lane may work in; none: it was not looked yet whether it may.
+    entered: Option<Generation>,
+    /// Whether the layout was changed where the lane stands, and another lane of the connection has not come as far.
+    waits_for_others: bool,
     /// Whether the last round was one of retries.
     retried_last: bool,
     /// Obeyed from an earlier holder: what the platform said holds for every process.
@@ -164,6 +168,8 @@ impl Lane {
             intents: Vec::new(),
             next_intent: Uuid::now_v7(),
             waiting: Waiting::default(),
+            entered: None,
+            waits_for_others: false,
             retried_last: false,
             hold_until: None,
             holds: 0,
@@ -235,7 +241,8 @@ impl Lane {
             let ms = at.as_millisecond() - Timestamp::now().as_millisecond();
             Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
         });
-        until_retry.unwrap_or(LONGEST_HOLD).min(Duration::from_secs(5))
+        let longest = if self.waits_for_others { OTHERS_PAUSE } else { Duration::from_secs(5) };
+        until_retry.unwrap_or(LONGEST_HOLD).min(longest)
     }
 
     /// Remembers and tells why the lane waits, and for how long. What was sent is kept: its commit is tried again.
@@ -317,6 +324,9 @@ impl Lane {
             return Ok(true);
         }
         self.retried_last = false;
+        if !self.enter(cursor.generation).await? {
+            return Ok(due);
+        }
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
         if !self.take_range(cursor, &connection, destination).await? {
@@ -332,6 +342,20 @@ impl Lane {
         self.commit_prefix().await?;
         sent?;
         Ok(true)
+    }
+
+    /// Goes into a generation, if the lane may. Visitors of this partition may have been in another one before a change of the
+    /// layout: their events there are behind all lanes of the connection by then, and who of them waits for a retry is waited for.
+    async fn enter(&mut self, generation: Generation) -> Result<bool, LaneError> {
+        if self.entered == Some(generation) {
+            return Ok(true);
+        }
+        self.waits_for_others = !self.context.cursors.lane_may_enter(self.lease.duty, generation).await?;
+        if !self.waits_for_others {
+            self.read_waiting_elsewhere(generation).await?;
+            self.entered = Some(generation);
+        }
+        Ok(!self.waits_for_others)
     }
 
     /// An earlier holder's hold: obeyed where the platform asked for it, else over, since this one has not met its cause.

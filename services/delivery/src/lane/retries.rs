@@ -1,10 +1,11 @@
 //! Retry rounds: what waits for another try of its own is sent apart from the range.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tracklayer_destination::Destination;
+use tracklayer_ids::Generation;
 
 use super::plan;
 use super::slot::Slot;
@@ -17,10 +18,21 @@ use crate::store::StoreError;
 
 /// Retries taken in one round.
 const RETRY_BATCH: i64 = 500;
+/// Pause before another look at what waits behind another lane.
+const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Lane {
     pub(super) async fn read_waiting(&mut self) -> Result<(), LaneError> {
+        let elsewhere = self.waiting.elsewhere().clone();
         self.waiting = Waiting::of(self.context.retries.waiting_keys(self.lease.duty).await?);
+        self.waiting.set_elsewhere(elsewhere);
+        Ok(())
+    }
+
+    /// Reads who waits in other lanes from generations before that one: a visitor whose partition the layout has changed.
+    pub(super) async fn read_waiting_elsewhere(&mut self, generation: Generation) -> Result<(), LaneError> {
+        let keys = self.context.retries.waiting_elsewhere(self.lease.duty, generation).await?;
+        self.waiting.set_elsewhere(keys);
         Ok(())
     }
 
@@ -30,7 +42,13 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
-        let mut due = self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH).await?;
+        if let Some(generation) = self.entered.filter(|_| !self.waiting.elsewhere().is_empty()) {
+            self.read_waiting_elsewhere(generation).await?;
+            self.waiting.put_off_elsewhere(Timestamp::now() + ELSEWHERE_PAUSE);
+        }
+        let elsewhere = self.waiting.elsewhere();
+        let mut due =
+            self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH, elsewhere).await?;
         // An intent names one generation: what waits in the next one comes with the next round.
         if let Some(generation) = due.first().map(|row| row.position.generation) {
             due.retain(|row| row.position.generation == generation);
@@ -49,7 +67,9 @@ impl Lane {
             })
             .collect();
         if slots.is_empty() {
-            return self.read_waiting().await;
+            self.read_waiting().await?;
+            self.waiting.put_off_elsewhere(Timestamp::now() + ELSEWHERE_PAUSE);
+            return Ok(());
         }
         self.plan_slots(&mut slots, connection, destination).await?;
         if let Some(cut) = plan::waits_for_its_order(&slots, destination) {

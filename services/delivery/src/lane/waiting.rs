@@ -1,6 +1,8 @@
-//! Who waits for a retry: the keys of the lane's retry rows, kept in memory so that a commit need not read them all again.
+//! Who waits for a retry: the keys of the lane's retry rows, kept in memory so that a commit need not read them all again, and
+//! those of other lanes from before a change of the layout, behind which the lane's own events wait.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -9,6 +11,7 @@ use jiff::Timestamp;
 pub struct Waiting {
     keys: HashMap<u64, Key>,
     by_time: BTreeSet<(Timestamp, u64)>,
+    elsewhere: HashSet<u64>,
 }
 
 #[derive(Debug)]
@@ -25,13 +28,31 @@ impl Waiting {
     pub fn of(rows: Vec<(u64, Timestamp, u64)>) -> Self {
         let by_time = rows.iter().map(|(key, next_at, _)| (*next_at, *key)).collect();
         let keys = rows.into_iter().map(|(key, next_at, rows)| (key, Key { rows, next_at })).collect();
-        Self { keys, by_time }
+        Self { keys, by_time, elsewhere: HashSet::new() }
     }
 
-    /// Whether something of the key waits.
+    /// Whether something of the key waits, here or elsewhere.
     #[must_use]
     pub fn contains(&self, key: u64) -> bool {
-        self.keys.contains_key(&key)
+        self.keys.contains_key(&key) || self.elsewhere.contains(&key)
+    }
+
+    /// Keys of which something waits in other lanes. None is ever added, so that an empty list is the last one.
+    pub fn set_elsewhere(&mut self, keys: impl IntoIterator<Item = u64>) {
+        self.elsewhere = keys.into_iter().collect();
+    }
+
+    /// As set last.
+    #[must_use]
+    pub fn elsewhere(&self) -> &HashSet<u64> {
+        &self.elsewhere
+    }
+
+    /// What waits behind another lane is looked at again then.
+    pub fn put_off_elsewhere(&mut self, next_at: Timestamp) {
+        for key in self.elsewhere.iter().copied().collect::<Vec<_>>() {
+            self.put_off(key, next_at);
+        }
     }
 
     /// When the next retry is due.
@@ -42,8 +63,8 @@ impl Waiting {
 
     /// An event of the key is going to wait: later ones wait behind it from now on.
     pub fn announce(&mut self, key: u64, next_at: Timestamp) {
-        if !self.contains(key) {
-            self.keys.insert(key, Key { rows: 0, next_at });
+        if let Entry::Vacant(free) = self.keys.entry(key) {
+            free.insert(Key { rows: 0, next_at });
             self.by_time.insert((next_at, key));
         }
     }
@@ -98,6 +119,19 @@ mod tests {
         waiting.finish(1, at(62));
         assert!(!waiting.contains(1));
         assert_eq!(waiting.next_at(), None);
+    }
+
+    #[test]
+    fn who_waits_in_another_lane_is_waited_for_and_looked_at_again_later() {
+        let mut waiting = Waiting::of(vec![(1, at(10), 1), (2, at(20), 1)]);
+        waiting.set_elsewhere([1, 3]);
+        assert!(waiting.contains(3), "though nothing of it waits here yet");
+        waiting.put_off_elsewhere(at(30));
+        assert_eq!(waiting.next_at(), Some(at(20)), "the other key is due as it was");
+        waiting.announce(3, at(5));
+        assert_eq!(waiting.next_at(), Some(at(5)), "its first event here waits as well");
+        waiting.set_elsewhere([]);
+        assert!(!waiting.contains(4) && waiting.contains(1), "what waits here waits on");
     }
 
     #[test]

@@ -26,18 +26,28 @@ pub struct LaneCursor {
     pub next: Position,
 }
 
-/// Makes the cursors that are missing, each where its partition stands in the table of that name.
+/// Makes the cursors that are missing. A connection's first ones begin where their partitions stand in the table of that name;
+/// one of a partition that was added while the connection was there begins with the layout that added it.
 macro_rules! begin_lanes_at {
     ($heads:literal) => {
         concat!(
             "insert into delivery.lane_cursor
                  (workspace_id, connection_id, partition, start_generation, start_offset, generation, next_offset)
-             select u.w, u.c, u.p, coalesce(h.generation, 1), coalesce(h.next_offset, 0),
-                    coalesce(h.generation, 1), coalesce(h.next_offset, 0)
+             select u.w, u.c, u.p, b.generation, b.next_offset, b.generation, b.next_offset
              from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
              left join ",
             $heads,
             " h on h.workspace_id = u.w and h.partition = u.p
+             cross join lateral (
+                 select min(l.generation) as added from journal.layout l
+                 where l.workspace_id = u.w and l.partitions > u.p and l.generation > (
+                     select min(c.start_generation) from delivery.lane_cursor c
+                     where c.workspace_id = u.w and c.connection_id = u.c)
+             ) a
+             cross join lateral (
+                 select coalesce(a.added, h.generation, 1) as generation,
+                        case when a.added is null then coalesce(h.next_offset, 0) else 0 end as next_offset
+             ) b
              on conflict on constraint lane_cursor_pkey do nothing"
         )
     };
@@ -180,7 +190,7 @@ impl CursorStore {
     }
 
     /// Makes the cursors of lanes that have none, at the partition's present head: a connection answers for what is
-    /// accepted from then on. Safe to repeat; an existing cursor is left alone.
+    /// accepted from then on, whatever becomes of the number of partitions. Safe to repeat; an existing cursor is left alone.
     ///
     /// # Errors
     /// The database.
@@ -201,6 +211,51 @@ impl CursorStore {
             .await
             .map_err(attempting("begin lanes"))?;
         Ok(())
+    }
+
+    /// Whether a generation may be resolved: what was received before a change of the layout is, in all partitions.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn resolve_may_enter(
+        &self,
+        workspace: WorkspaceId,
+        generation: Generation,
+    ) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select not exists (
+                 select 1 from journal.layout_end e
+                 left join delivery.resolve_cursor c on c.workspace_id = e.workspace_id and c.partition = e.partition
+                 where e.workspace_id = $1 and e.generation < $2
+                   and (c.generation is null or (c.generation, c.next_offset) < (e.generation, e.next_offset)))",
+        )
+        .bind(workspace.0)
+        .bind(generation.0.cast_signed())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempting("look whether the layout before is resolved"))
+    }
+
+    /// Whether a lane may go into a generation: what was received before a change of the layout is behind all lanes of its
+    /// connection, settled or waiting for a retry.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn lane_may_enter(&self, duty: Duty, generation: Generation) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select not exists (
+                 select 1 from journal.layout_end e
+                 left join delivery.lane_cursor c
+                   on c.workspace_id = e.workspace_id and c.connection_id = $2 and c.partition = e.partition
+                 where e.workspace_id = $1 and e.generation < $3
+                   and (c.generation is null or (c.generation, c.next_offset) < (e.generation, e.next_offset)))",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(generation.0.cast_signed())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempting("look whether the layout before is behind all lanes"))
     }
 
     /// Where the last of these connections' lanes in a partition stands; none: none was begun.

@@ -1,7 +1,9 @@
 //! Retries and dead letters: rows of their own, with their own copy of the event.
 
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, PgPool};
-use tracklayer_ids::{Position, WorkspaceId};
+use tracklayer_ids::{Generation, Position, WorkspaceId};
 
 use super::ledger::{DeadRow, RetryRow};
 use super::{StoreError, attempting};
@@ -99,7 +101,7 @@ impl RetryStore {
         Self { pool }
     }
 
-    /// Retries that are due and have no earlier one of their key before them, in order.
+    /// Retries that are due and have no earlier one of their key before them, in order; none of the keys `but`.
     ///
     /// # Errors
     /// The database.
@@ -108,6 +110,7 @@ impl RetryStore {
         duty: Duty,
         now: jiff::Timestamp,
         limit: i64,
+        but: &HashSet<u64>,
     ) -> Result<Vec<RetryRow>, StoreError> {
         use sqlx::Row as _;
         let what = attempting("read due retries");
@@ -118,7 +121,7 @@ impl RetryStore {
              from (
                  select generation, event_offset from (
                      select distinct on (order_key) generation, event_offset, next_at from delivery.retry
-                     where workspace_id = $1 and connection_id = $2 and partition = $3
+                     where workspace_id = $1 and connection_id = $2 and partition = $3 and order_key <> all ($6)
                      order by order_key, generation, event_offset
                  ) earliest
                  where next_at <= $4 order by generation, event_offset limit $5
@@ -133,6 +136,7 @@ impl RetryStore {
         .bind(duty.partition.0.cast_signed())
         .bind(jiff_sqlx::Timestamp::from(now))
         .bind(limit)
+        .bind(but.iter().map(|key| key.cast_signed()).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;
@@ -187,6 +191,29 @@ impl RetryStore {
             .into_iter()
             .map(|(key, at, rows)| (key.cast_unsigned(), at.to_jiff(), rows.cast_unsigned()))
             .collect())
+    }
+
+    /// The order keys that have something waiting in the connection's other lanes, from generations before that one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn waiting_elsewhere(
+        &self,
+        duty: Duty,
+        generation: Generation,
+    ) -> Result<Vec<u64>, StoreError> {
+        let keys: Vec<i64> = sqlx::query_scalar(
+            "select distinct order_key from delivery.retry
+             where workspace_id = $1 and connection_id = $2 and partition <> $3 and generation < $4",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(generation.0.cast_signed())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read the keys that wait in other lanes"))?;
+        Ok(keys.into_iter().map(i64::cast_unsigned).collect())
     }
 
     /// Dead letters, newest first; of one connection or (0) all.

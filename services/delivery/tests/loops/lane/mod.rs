@@ -7,6 +7,7 @@ mod crashes;
 mod ends;
 mod generations;
 mod holds;
+mod layouts;
 mod orders;
 mod rig;
 mod turns;

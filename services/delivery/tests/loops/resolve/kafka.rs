@@ -29,7 +29,7 @@ use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal, Kind, PostgresJournal, Record};
+use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal, Kind, LayoutStore, PostgresJournal, Record};
 use tracklayer_journal_kafka::topics::{Stage, topic};
 use tracklayer_journal_kafka::{KafkaJournal, KafkaSettings};
 use tracklayer_proto::event::v1::ResolvedEvent;
@@ -56,8 +56,9 @@ impl Rig {
         let broker = tracklayer_testkit::kafka().await?;
         let prefix = format!("d-{}", uuid::Uuid::new_v4().simple());
         let settings = KafkaSettings { prefix, replication: 1, ..KafkaSettings::new(broker.brokers()) };
-        let journal: Arc<dyn Journal> = Arc::new(KafkaJournal::new(settings.clone()).unwrap());
         let services = Services::start().await;
+        let layouts = LayoutStore::new(services.database.pool.clone());
+        let journal: Arc<dyn Journal> = Arc::new(KafkaJournal::new(settings.clone(), layouts).unwrap());
         let redis = tracklayer_testkit::redis().await;
         let claims = ConnectionManager::new(redis::Client::open(redis.url.as_str()).unwrap()).await.unwrap();
         let config = configuration(2, Vec::new());
@@ -115,9 +116,11 @@ impl Rig {
         for id in ids {
             builder.push(SourceId(1), 1, &event(id).encode_to_vec());
         }
-        let block = [(WORKSPACE, PARTITION, builder.finish().unwrap())];
+        let block = builder.finish().unwrap();
         eventually_seen("an append", async || {
-            self.journal.append(&block).await.map(drop).map_err(|error| error.to_string())
+            let appended =
+                tracklayer_testkit::append(self.journal.as_ref(), WORKSPACE, PARTITION, &block).await;
+            appended.map(drop).map_err(|error| error.to_string())
         })
         .await;
     }
@@ -132,7 +135,8 @@ impl Rig {
 
     /// What another process finds in `resolved`, from a position to the end of its generation.
     async fn resolved_from(&self, mut at: Position) -> Vec<ResolvedEvent> {
-        let journal = KafkaJournal::new(self.settings.clone()).unwrap();
+        let layouts = LayoutStore::new(self.services.database.pool.clone());
+        let journal = KafkaJournal::new(self.settings.clone(), layouts).unwrap();
         let resolved = ResolvedStore::over(self.services.database.pool.clone(), journal.resolved());
         let mut events = Vec::new();
         loop {
@@ -337,8 +341,9 @@ async fn an_installation_changes_over_in_a_new_generation_once_the_old_journal_i
     let pool = rig.services.database.pool.clone();
     let mut builder = BlockBuilder::default();
     ids("old", 3).iter().for_each(|id| builder.push(SourceId(1), 1, &event(id).encode_to_vec()));
-    let block = (WORKSPACE, PARTITION, builder.finish().unwrap());
-    PostgresJournal::new(pool.clone()).append(&[block]).await.unwrap();
+    let postgres = PostgresJournal::new(pool.clone());
+    let block = builder.finish().unwrap();
+    tracklayer_testkit::append(&postgres, WORKSPACE, PARTITION, &block).await.unwrap();
     assert_eq!(
         rig.cursors.of_another_journal().await.unwrap(),
         [(WORKSPACE, PARTITION)],

@@ -3,6 +3,7 @@
 mod backlog;
 mod generations;
 mod kafka;
+mod layouts;
 mod merges;
 mod orders;
 mod rig;

@@ -21,7 +21,7 @@ use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{Partition, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal as _, PostgresJournal, Spread};
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_testkit::{TestRedis, eventually, eventually_seen};
@@ -140,12 +140,13 @@ impl Rig {
         for bytes in events {
             builder.push(SourceId(1), 1, bytes);
         }
-        self.journal.append(&[(WORKSPACE, partition, builder.finish().unwrap())]).await.unwrap();
+        let block = builder.finish().unwrap();
+        tracklayer_testkit::append(&self.journal, WORKSPACE, partition, &block).await.unwrap();
     }
 
-    /// What a promotion does: the next append opens another generation.
+    /// The configuration says another number of partitions: what is appended from now on stands in the next generation.
     pub async fn open_next_generation(&self) {
-        self.services.run("update journal.head set generation = generation + 1, next_offset = 0").await;
+        self.journal.layout(WORKSPACE, Spread { partitions: 3, revision: 1 }).await.unwrap();
     }
 
     /// Waits until the poll has seen that much in the journal.

@@ -3,6 +3,7 @@
 //! A list that is searched from its beginning is faster at that size than any map, and a name costs no allocation.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
@@ -35,11 +36,15 @@ impl Fields {
         }
     }
 
-    /// Sets a member that is not there yet.
-    pub fn insert_new(&mut self, name: impl Into<Name>, field: impl Into<Member>) {
-        let name = name.into();
-        if !self.contains(&name) {
-            self.0.push((name, field.into()));
+    /// Sets members that are not there yet, of each name the first; as many as a source cares to send, so that their names are
+    /// looked up and not searched for.
+    pub fn insert_new<M: Into<Member>>(&mut self, members: impl IntoIterator<Item = (String, M)>) {
+        let mut known: HashSet<Name> = self.0.iter().map(|(name, _)| name.clone()).collect();
+        for (name, field) in members {
+            let name = Name::from(name);
+            if known.insert(name.clone()) {
+                self.0.push((name, field.into()));
+            }
         }
     }
 
@@ -173,12 +178,14 @@ mod tests {
         fields.insert("list", [1, 2].into_iter().collect::<Member>());
         fields.insert("inner", Fields::default().with(String::from("own"), Value::Null));
         fields.remove("a");
-        fields.insert_new("b", "not this");
-        assert_eq!(fields.names().collect::<Vec<_>>(), ["b", "c", "list", "inner"]);
+        fields.insert_new(
+            [("b", "not this"), ("e", "this"), ("e", "nor this")].map(|(n, f)| (n.to_owned(), f)),
+        );
+        assert_eq!(fields.names().collect::<Vec<_>>(), ["b", "c", "list", "inner", "e"]);
         assert!(fields.contains("c") && !fields.contains("a") && !fields.contains("d"));
         assert!(fields.get("inner").and_then(|inner| inner.get("own")).is_some());
         let text = serde_json::to_string(&fields).unwrap();
-        assert_eq!(text, r#"{"b":2.5,"c":true,"list":[1,2],"inner":{"own":null}}"#);
+        assert_eq!(text, r#"{"b":2.5,"c":true,"list":[1,2],"inner":{"own":null},"e":"this"}"#);
         assert_eq!(json!(fields), serde_json::from_str::<Value>(&text).unwrap());
     }
 }

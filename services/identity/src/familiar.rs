@@ -10,7 +10,7 @@ use tracklayer_ids::WorkspaceId;
 
 use crate::difference::ProfileId;
 use crate::identifier::ValueMac;
-use crate::store::lookup::{Known, KnownProfile, ProfileState};
+use crate::store::lookup::{Known, KnownProfile, RememberedProfile};
 
 /// What is remembered, counted in members of each identifier's profile, about 50 bytes each if no two share one: 25 MB at worst.
 /// Enough for 150,000 identifiers of people with three.
@@ -24,13 +24,13 @@ type Key = (i64, [u8; 16]);
 /// The profiles of identifiers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Familiar {
-    profiles: moka::sync::Cache<Key, Arc<ProfileState>>,
+    profiles: moka::sync::Cache<Key, Arc<RememberedProfile>>,
 }
 
 impl Default for Familiar {
     fn default() -> Self {
         let weigh =
-            |_: &Key, state: &Arc<ProfileState>| u32::try_from(state.members.len()).unwrap_or(u32::MAX);
+            |_: &Key, state: &Arc<RememberedProfile>| u32::try_from(state.members.len()).unwrap_or(u32::MAX);
         Self { profiles: moka::sync::Cache::builder().max_capacity(CAPACITY).weigher(weigh).build() }
     }
 }
@@ -38,7 +38,7 @@ impl Default for Familiar {
 impl Familiar {
     /// What is remembered of an identifier's profile.
     #[must_use]
-    pub fn of(&self, workspace: WorkspaceId, mac: ValueMac) -> Option<Arc<ProfileState>> {
+    pub fn of(&self, workspace: WorkspaceId, mac: ValueMac) -> Option<Arc<RememberedProfile>> {
         self.profiles.get(&key(workspace, mac))
     }
 

@@ -22,7 +22,7 @@ use crate::metrics;
 use crate::policy::{Policy, Types};
 use crate::recent::{LAST_SEEN_COARSE, RecentPairs};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, ProfileState, Question};
+use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, Question, RememberedProfile};
 use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
 use crate::store::record::{NewEvidence, Recorded};
@@ -330,7 +330,7 @@ impl<'a> Batch<'a> {
     /// Takes in what is still as it was remembered; answers with what is not, to be looked up.
     fn recognise(
         &mut self,
-        remembered: &[(ValueMac, Arc<ProfileState>)],
+        remembered: &[(ValueMac, Arc<RememberedProfile>)],
         known: Vec<Option<Known>>,
     ) -> Vec<(ValueMac, bool)> {
         let mut changed = Vec::new();

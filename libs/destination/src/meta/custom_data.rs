@@ -57,11 +57,10 @@ pub fn custom_data(
         custom.insert("predicted_ltv", ltv);
     }
     if settings.custom_data_passthrough {
-        for (key, value) in harmless_properties(event, &TAKEN) {
-            if let Some(value) = custom_value(&key, value) {
-                custom.insert_new(key, value);
-            }
-        }
+        let properties = harmless_properties(event, &TAKEN).into_iter();
+        custom.insert_new(
+            properties.filter_map(|(key, value)| custom_value(&key, value).map(|value| (key, value))),
+        );
     }
     for (key, value) in connection.custom_fields(event, "custom_data.", notes) {
         match custom_value(&key, value) {

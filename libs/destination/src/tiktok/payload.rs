@@ -323,11 +323,10 @@ fn properties(
         }
     }
     if name.is_custom {
-        for (key, value) in harmless_properties(event, &TAKEN) {
-            if let Some(value) = custom_value(&key, value) {
-                map.insert_new(key, value);
-            }
-        }
+        let properties = harmless_properties(event, &TAKEN).into_iter();
+        map.insert_new(
+            properties.filter_map(|(key, value)| custom_value(&key, value).map(|value| (key, value))),
+        );
         // Money goes out as a pair or not at all.
         if !map.contains("value") || currency.code().is_none() {
             map.remove("value");

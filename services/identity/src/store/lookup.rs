@@ -27,7 +27,7 @@ pub struct Question {
     /// Pairs, distinct with their source.
     pub pairs: Vec<SeenPair>,
     /// Identifiers whose profile is remembered: asked is only whether that still holds.
-    pub remembered: Vec<(ValueMac, Arc<ProfileState>)>,
+    pub remembered: Vec<(ValueMac, Arc<RememberedProfile>)>,
 }
 
 /// Where an identifier stands.
@@ -74,7 +74,7 @@ pub enum PairHistory {
 
 /// A profile as it is while its component is at this version.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ProfileState {
+pub struct RememberedProfile {
     /// Its number.
     pub profile: ProfileId,
     /// Its component.
@@ -91,7 +91,7 @@ pub struct ProfileState {
     pub macs: Vec<ValueMac>,
 }
 
-impl ProfileState {
+impl RememberedProfile {
     /// What no other state has: versions count for each component anew, and a profile may move from one to another.
     const fn id(&self) -> (ProfileId, ComponentId, i64) {
         (self.profile, self.component, self.version)
@@ -102,7 +102,7 @@ impl ProfileState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownProfile {
     /// What it is.
-    pub state: Arc<ProfileState>,
+    pub state: Arc<RememberedProfile>,
     /// The newest click ids of all its identifiers.
     pub clicks: Clicks,
 }
@@ -168,13 +168,13 @@ impl Store {
 
 /// The distinct profiles of what is remembered, and their identifiers.
 struct Recall<'q> {
-    states: Vec<&'q Arc<ProfileState>>,
+    states: Vec<&'q Arc<RememberedProfile>>,
     /// Each with the place of its profile.
     macs: Vec<(ValueMac, usize)>,
 }
 
 impl<'q> Recall<'q> {
-    fn of(remembered: &'q [(ValueMac, Arc<ProfileState>)]) -> Self {
+    fn of(remembered: &'q [(ValueMac, Arc<RememberedProfile>)]) -> Self {
         // Two identifiers may remember different states of one profile: each holds or does not by its own version.
         let mut seen = HashSet::new();
         let states: Vec<_> =
@@ -258,7 +258,7 @@ impl Reading<'_> {
             let (hub, contested) = (mark & 1 != 0, mark & 2 != 0);
             self.of(place_of(ord), |known| known.place = Some(Place { component, profile, hub, contested }));
         }
-        let state = ProfileState {
+        let state = RememberedProfile {
             profile,
             component,
             version: row.try_get("version")?,
@@ -292,7 +292,7 @@ impl Reading<'_> {
             .collect();
         let remembered = self.known.split_off(question.macs.len());
         let remembered = question.remembered.iter().zip(remembered).map(|((mac, state), known)| {
-            let ProfileState { component, profile, .. } = **state;
+            let RememberedProfile { component, profile, .. } = **state;
             // Only what is neither a hub nor contested is remembered.
             let place = Some(Place { component, profile, hub: false, contested: false });
             let clicks = of_mac.get(mac).cloned().unwrap_or_default();

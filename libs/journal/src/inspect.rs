@@ -154,45 +154,54 @@ impl PostgresJournal {
         Ok(checked)
     }
 
-    /// How far places of a workspace are behind the heads of their partitions, in their order.
+    /// How far places are behind the heads of their partitions, in their order. Takes no longer where more waits: it looks at
+    /// a few rows for each of them.
     ///
     /// # Errors
     /// The database.
-    pub async fn behind(
-        &self,
-        workspace: WorkspaceId,
-        places: &[Position],
-    ) -> Result<Vec<Behind>, JournalError> {
+    pub async fn behind(&self, places: &[(WorkspaceId, Position)]) -> Result<Vec<Behind>, JournalError> {
         let rows: Vec<(i64, i64)> = sqlx::query_as(
             "select (coalesce(here.events, 0) + coalesce(later.events, 0))::bigint,
                     greatest(coalesce(extract(epoch from now() - oldest.appended_at), 0), 0)::bigint
-             from unnest($2::integer[], $3::integer[], $4::bigint[]) with ordinality as u (p, g, o, n)
-             left join journal.head h on h.workspace_id = $1 and h.partition = u.p
+             from unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[]) with ordinality as u (w, p, g, o, n)
+             left join journal.head h on h.workspace_id = u.w and h.partition = u.p
              -- Of its own generation up to its end, which is the head's if that is the one being written.
              left join lateral (
                  select case when h.generation = u.g then h.next_offset else (
                      select r.base_offset + r.event_count from journal.received r
-                     where r.workspace_id = $1 and r.partition = u.p and r.generation = u.g
+                     where r.workspace_id = u.w and r.partition = u.p and r.generation = u.g
                      order by r.base_offset desc limit 1) end - u.o as events
              ) here on true
+             -- Each later one begins at 0, so that its end says how many there are.
              left join lateral (
-                 select sum(r.event_count) as events from journal.received r
-                 where r.workspace_id = $1 and r.partition = u.p and r.generation > u.g and h.generation > u.g
+                 select sum(case when later.g = h.generation then h.next_offset else (
+                     select r.base_offset + r.event_count from journal.received r
+                     where r.workspace_id = u.w and r.partition = u.p and r.generation = later.g
+                     order by r.base_offset desc limit 1) end) as events
+                 from generate_series(u.g + 1, h.generation) as later (g)
              ) later on true
+             -- The block in which the place is, if it is in one, else the next.
              left join lateral (
-                 select r.appended_at from journal.received r
-                 where r.workspace_id = $1 and r.partition = u.p
-                   and (r.generation, r.base_offset) > (u.g, u.o - $5) and r.generation >= u.g
-                   and (r.generation > u.g or r.base_offset + r.event_count > u.o)
-                 order by r.generation, r.base_offset limit 1
+                 select near.appended_at from (
+                     (select r.generation, r.base_offset, r.event_count, r.appended_at from journal.received r
+                      where r.workspace_id = u.w and r.partition = u.p and r.generation = u.g and r.base_offset <= u.o
+                        and (h.generation, h.next_offset) > (u.g, u.o)
+                      order by r.base_offset desc limit 1)
+                     union all
+                     (select r.generation, r.base_offset, r.event_count, r.appended_at from journal.received r
+                      where r.workspace_id = u.w and r.partition = u.p and (r.generation, r.base_offset) > (u.g, u.o)
+                        and (h.generation, h.next_offset) > (u.g, u.o)
+                      order by r.generation, r.base_offset limit 1)
+                 ) near
+                 where near.generation > u.g or near.base_offset + near.event_count > u.o
+                 order by near.generation, near.base_offset limit 1
              ) oldest on true
              order by u.n",
         )
-        .bind(workspace.0)
-        .bind(places.iter().map(|place| place.partition.0.cast_signed()).collect::<Vec<_>>())
-        .bind(places.iter().map(|place| place.generation.0.cast_signed()).collect::<Vec<_>>())
-        .bind(places.iter().map(|place| place.offset.0.cast_signed()).collect::<Vec<_>>())
-        .bind(crate::postgres::MAX_BLOCK_EVENTS)
+        .bind(places.iter().map(|(workspace, _)| workspace.0).collect::<Vec<_>>())
+        .bind(places.iter().map(|(_, place)| place.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(places.iter().map(|(_, place)| place.generation.0.cast_signed()).collect::<Vec<_>>())
+        .bind(places.iter().map(|(_, place)| place.offset.0.cast_signed()).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await
         .map_err(|source| JournalError::Database { what: "see how far somebody is behind", source })?;

@@ -436,11 +436,11 @@ impl DeliveryService for DeliveryGrpc {
             .await
             .map_err(|e| refuse(&e.into()))?
             .into_iter()
-            .map(|(connection_id, next, behind)| pb::JournalLag {
-                connection_id,
-                next: Some(proto_position(next)),
-                events: behind.events,
-                seconds: behind.seconds,
+            .map(|lag| pb::JournalLag {
+                connection_id: lag.duty.connection.0,
+                next: Some(proto_position(lag.next)),
+                events: lag.behind.events,
+                seconds: lag.behind.seconds,
             })
             .collect();
         Ok(Response::new(pb::GetJournalLagResponse { lags }))

@@ -8,6 +8,7 @@ use tracklayer_journal::inspect::{Behind, Checked, Day};
 use tracklayer_journal::{Journal, JournalError, Kind, Most, PostgresJournal};
 use tracklayer_proto::event::v1::Event;
 
+use crate::lease::Duty;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 
@@ -41,6 +42,17 @@ pub struct Holdings {
     pub days: Vec<Day>,
     /// Events of days that were dropped.
     pub dropped_events: u64,
+}
+
+/// How far a cursor is behind the head of its partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Lag {
+    /// Whose: a lane's, or resolve's.
+    pub duty: Duty,
+    /// What it handles next.
+    pub next: Position,
+    /// What is from there to the head.
+    pub behind: Behind,
 }
 
 impl Inspection {
@@ -90,27 +102,34 @@ impl Inspection {
         Ok(self.journal()?.check(workspace, from).await?)
     }
 
-    /// Every cursor of a workspace with what is before it, by partition: connection 0, resolve, first.
+    /// How far every cursor of a workspace is behind, by partition: resolve first.
     ///
     /// # Errors
     /// See [`InspectionError`].
-    pub async fn lags(
-        &self,
-        workspace: WorkspaceId,
-    ) -> Result<Vec<(i64, Position, Behind)>, InspectionError> {
-        let journal = self.journal()?;
-        let resolve = self.cursors.places(workspace).await?.into_iter().map(|place| (0, place.at));
+    pub async fn lags(&self, workspace: WorkspaceId) -> Result<Vec<Lag>, InspectionError> {
+        let resolve = self.cursors.places(workspace).await?.into_iter();
+        let resolve = resolve.map(|place| (Duty::resolve(workspace, place.at.partition), place.at));
         let lanes = self.cursors.lanes_of(workspace).await?;
-        let lanes = lanes.into_iter().map(|lane| (lane.duty.connection.0, lane.next));
-        let mut cursors: Vec<(i64, Position)> = resolve.chain(lanes).collect();
-        cursors.sort_by_key(|(connection, next)| (next.partition, *connection));
-        let places: Vec<Position> = cursors.iter().map(|(_, next)| *next).collect();
-        let behind = journal.behind(workspace, &places).await?;
-        Ok(cursors
-            .into_iter()
-            .zip(behind)
-            .map(|((connection, next), behind)| (connection, next, behind))
-            .collect())
+        let lanes = lanes.into_iter().map(|lane| (lane.duty, lane.next));
+        let mut cursors: Vec<(Duty, Position)> = resolve.chain(lanes).collect();
+        cursors.sort_by_key(|(duty, _)| (duty.partition, duty.connection));
+        self.behind(cursors).await
+    }
+
+    /// How far the cursors of these are behind; one that has not begun is left out. Two statements, and a few rows for each of
+    /// them however much waits.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn lags_of(&self, duties: &[Duty]) -> Result<Vec<Lag>, InspectionError> {
+        self.behind(self.cursors.of(duties).await?).await
+    }
+
+    async fn behind(&self, cursors: Vec<(Duty, Position)>) -> Result<Vec<Lag>, InspectionError> {
+        let places: Vec<_> = cursors.iter().map(|(duty, next)| (duty.workspace, *next)).collect();
+        let behind = self.journal()?.behind(&places).await?;
+        let lag = |((duty, next), behind)| Lag { duty, next, behind };
+        Ok(cursors.into_iter().zip(behind).map(lag).collect())
     }
 
     /// Events from a position on, at most so many; what cannot be read is none.

@@ -4,11 +4,12 @@
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
 //! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`inspection`] (what the journal holds); [`grpc`]; [`store`] (all SQL).
+//! [`inspection`] (what the journal holds) and [`backlog`] (who is behind, as metrics); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
 //! everything else it asks over gRPC.
 
+pub mod backlog;
 pub mod backoff;
 pub mod balance;
 pub mod books;

@@ -15,6 +15,7 @@ use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryServiceServ
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
 
+use crate::backlog::Backlog;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::connections::Connections;
@@ -22,6 +23,7 @@ use crate::dedup::Dedup;
 use crate::entry::EntryReader;
 use crate::grpc::DeliveryGrpc;
 use crate::http::Sender;
+use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
@@ -188,6 +190,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
+    let backlog = Backlog::default();
+    let inspection = Inspection::new(pool, journal.kind());
+    let backlogs = tokio::spawn(backlog.clone().watch(inspection, shutdown.clone()));
     let poll = tokio::spawn(progress.poll(
         journal,
         cursors,
@@ -201,10 +206,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         CursorStore::beside(lease_pool, config.journal),
         watch.clone(),
         readiness,
-        Loops { quota, connections, watch, resolver, lanes },
+        Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days);
+    let _ = tokio::join!(poll, days, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }
@@ -236,6 +241,7 @@ struct Loops {
     watch: ConfigWatch,
     resolver: Arc<Resolver>,
     lanes: Arc<LaneContext>,
+    backlog: Backlog,
 }
 
 impl Tasks for Loops {
@@ -258,7 +264,9 @@ impl Tasks for Loops {
 
     fn task(&self, lease: Lease, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let (resolver, lanes) = (Arc::clone(&self.resolver), Arc::clone(&self.lanes));
+        let told = self.backlog.tell_of(&lease);
         async move {
+            let _told = told;
             if lease.duty.is_resolve() {
                 resolver.run(lease, shutdown).await;
             } else {

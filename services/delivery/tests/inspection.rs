@@ -121,15 +121,14 @@ async fn whoever_is_behind_is_told_with_how_many_events_and_since_when() {
         )
         .await;
     let lags = bench.inspection.lags(WORKSPACE).await.unwrap();
-    let who: Vec<(i64, u64)> =
-        lags.iter().map(|(connection, _, behind)| (*connection, behind.events)).collect();
+    let who: Vec<(i64, u64)> = lags.iter().map(|lag| (lag.duty.connection.0, lag.behind.events)).collect();
     assert_eq!(who, [(0, 0), (7, 8), (8, 3)]);
-    let seconds: Vec<u64> = lags.iter().map(|(.., behind)| behind.seconds / 3_600).collect();
+    let seconds: Vec<u64> = lags.iter().map(|lag| lag.behind.seconds / 3_600).collect();
     assert_eq!(seconds, [0, 1, 0], "the oldest event of connection 7 stands in the middle of its block");
     bench.open_next_generation().await;
     bench.append(0, 2).await;
     let lags = bench.inspection.lags(WORKSPACE).await.unwrap();
-    let events: Vec<u64> = lags.iter().map(|(.., behind)| behind.events).collect();
+    let events: Vec<u64> = lags.iter().map(|lag| lag.behind.events).collect();
     assert_eq!(events, [6, 14, 9], "over generations");
 }
 

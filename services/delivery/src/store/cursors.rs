@@ -306,6 +306,37 @@ impl CursorStore {
         }))
     }
 
+    /// Where the cursors of these stand; one that was never begun is left out, except for resolve's, which begins at the
+    /// beginning.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn of(&self, duties: &[Duty]) -> Result<Vec<(Duty, Position)>, StoreError> {
+        let rows: Vec<(i64, i64, i32, i32, i64)> = sqlx::query_as(
+            "select u.w, u.c, u.p, coalesce(l.generation, r.generation, 1), coalesce(l.next_offset, r.next_offset, 0)
+             from unnest($1::bigint[], $2::bigint[], $3::integer[]) as u (w, c, p)
+             left join delivery.lane_cursor l
+               on l.workspace_id = u.w and l.connection_id = u.c and l.partition = u.p
+             left join delivery.resolve_cursor r on u.c = 0 and r.workspace_id = u.w and r.partition = u.p
+             where u.c = 0 or l.workspace_id is not null",
+        )
+        .bind(duties.iter().map(|duty| duty.workspace.0).collect::<Vec<_>>())
+        .bind(duties.iter().map(|duty| duty.connection.0).collect::<Vec<_>>())
+        .bind(duties.iter().map(|duty| duty.partition.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("read cursors"))?;
+        Ok(rows
+            .into_iter()
+            .map(|(workspace, connection, partition, generation, next)| {
+                let partition = partition.cast_unsigned();
+                let next = Position::new(generation.cast_unsigned(), partition, next.cast_unsigned());
+                let (workspace, partition) = (WorkspaceId(workspace), Partition(partition));
+                (Duty { workspace, connection: connection.into(), partition }, next)
+            })
+            .collect())
+    }
+
     /// All lanes of a workspace.
     ///
     /// # Errors

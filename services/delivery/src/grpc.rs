@@ -6,24 +6,28 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
-use tracklayer_ids::{MasterKey, Position, Secret, WorkspaceId};
+use tracklayer_ids::{ConnectionId, MasterKey, Position, Secret, WorkspaceId};
+use tracklayer_journal::inspect::Day;
 use tracklayer_journal::{Journal, JournalError};
 use tracklayer_proto::control::v1::ListWorkspacesRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService;
-use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
 use crate::connections::Connections;
-use crate::inspection::{Inspection, InspectionError};
+use crate::inspection::{Inspection, InspectionError, Lag};
+use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
+use crate::store::give_ups::GiveUpStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::resolved::ResolvedStore;
+use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
 use crate::story::{Stories, StoryError, proto_position, shown, shown_unmasked};
@@ -37,6 +41,7 @@ pub struct DeliveryGrpc {
     lanes: LaneStore,
     stories: Stories,
     inspection: Inspection,
+    keeping: Keeping,
     connections: Connections,
     config: ConfigWatch,
     control_address: String,
@@ -73,6 +78,8 @@ enum ApiError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Inspection(#[from] InspectionError),
+    #[error("there is no configuration yet")]
+    NoConfiguration,
     #[error("`{field}` {why}")]
     Invalid { field: &'static str, why: String },
 }
@@ -94,6 +101,7 @@ impl RpcError for ApiError {
                 (Code::FailedPrecondition, "UNREADABLE_BLOCK")
             }
             Self::Inspection(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
     }
@@ -102,6 +110,17 @@ impl RpcError for ApiError {
         match self {
             Self::Invalid { field, why } => Some(((*field).to_owned(), why.clone())),
             _ => None,
+        }
+    }
+}
+
+impl From<GiveUpError> for ApiError {
+    fn from(error: GiveUpError) -> Self {
+        match error {
+            GiveUpError::Inspection(error) => Self::Inspection(error),
+            GiveUpError::Store(error) => Self::Store(error),
+            GiveUpError::ToCome(_) => Self::Invalid { field: "before_day", why: error.to_string() },
+            GiveUpError::NoConnection(_) => Self::Invalid { field: "connection_ids", why: error.to_string() },
         }
     }
 }
@@ -121,12 +140,18 @@ impl DeliveryGrpc {
         control_address: String,
         master_key: &MasterKey,
     ) -> Self {
+        let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
             stats: StatsStore::new(pool.clone()),
             books: Books::new(StatsStore::new(pool.clone()), Arc::clone(&journal)),
             retries: RetryStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
-            inspection: Inspection::new(pool.clone(), journal.kind()),
+            keeping: Keeping {
+                inspection: inspection.clone(),
+                days: RetentionStore::new(pool.clone()),
+                give_ups: GiveUpStore::new(pool.clone()),
+            },
+            inspection,
             stories: Stories {
                 resolved: ResolvedStore::over(pool.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool.clone(), journal.kind()),
@@ -181,6 +206,55 @@ impl DeliveryGrpc {
         Ok(Opens::Only(opens))
     }
 
+    fn snapshot(&self) -> Result<Arc<Snapshot>, ApiError> {
+        self.config.snapshot().ok_or(ApiError::NoConfiguration)
+    }
+
+    async fn kept(&self, workspace: WorkspaceId) -> Result<pb::GetJournalRetentionResponse, ApiError> {
+        let snapshot = self.snapshot()?;
+        let kept = self.keeping.kept(workspace, &snapshot).await?;
+        let day = |kept: crate::kept::KeptDay| {
+            let (kept_for, cursor) = match kept.keeper {
+                Keeper::Cursor(lag) => (pb::KeptFor::Cursor, Some(proto_lag(lag))),
+                Keeper::OtherWorkspace => (pb::KeptFor::OtherWorkspace, None),
+                Keeper::NotOver => (pb::KeptFor::Today, None),
+                Keeper::Nobody => (pb::KeptFor::Nobody, None),
+            };
+            pb::KeptDay { day: Some(proto_day(kept.day)), kept_for: kept_for.into(), cursor }
+        };
+        let giving_up = kept.asked.into_iter().map(|(duty, until)| pb::LaneGiveUp {
+            connection_id: duty.connection.0,
+            until: Some(proto_position(until)),
+        });
+        Ok(pb::GetJournalRetentionResponse {
+            days: kept.days.into_iter().map(day).collect(),
+            stored_bytes: kept.stored_bytes,
+            giving_up: giving_up.collect(),
+        })
+    }
+
+    async fn give_up(
+        &self,
+        workspace: WorkspaceId,
+        request: &pb::GiveUpUnreadRequest,
+    ) -> Result<pb::GiveUpUnreadResponse, ApiError> {
+        let before = request.before_day.parse().map_err(|_| ApiError::Invalid {
+            field: "before_day",
+            why: format!("is `{}`, and not a day as in 2026-01-31", request.before_day),
+        })?;
+        let named: Vec<ConnectionId> = request.connection_ids.iter().map(|id| ConnectionId(*id)).collect();
+        let snapshot = self.snapshot()?;
+        let unread = self.keeping.give_up(workspace, &snapshot, before, &named, request.confirmed).await?;
+        let lanes = unread.into_iter().map(|lane| pb::UnreadLane {
+            connection_id: lane.duty.connection.0,
+            next: Some(proto_position(lane.next)),
+            until: Some(proto_position(lane.until)),
+            events: lane.events,
+            unresolved: lane.unresolved,
+        });
+        Ok(pb::GiveUpUnreadResponse { lanes: lanes.collect() })
+    }
+
     fn partitions(&self, workspace: WorkspaceId) -> Result<u32, ApiError> {
         let snapshot = self.config.snapshot();
         let found = snapshot.as_ref().and_then(|s| s.workspaces.get(&workspace));
@@ -223,6 +297,19 @@ impl DeliveryGrpc {
             .map(|(source_id, accepted)| pb::SourceCount { source_id, accepted })
             .collect();
         Ok(pb::GetStatsResponse { sources, connections })
+    }
+}
+
+fn proto_day(day: Day) -> pb::JournalDay {
+    pb::JournalDay { day: day.day, blocks: day.blocks, events: day.events, bytes: day.bytes }
+}
+
+fn proto_lag(lag: Lag) -> pb::JournalLag {
+    pb::JournalLag {
+        connection_id: lag.duty.connection.0,
+        next: Some(proto_position(lag.next)),
+        events: lag.behind.events,
+        seconds: lag.behind.seconds,
     }
 }
 
@@ -389,16 +476,7 @@ impl DeliveryService for DeliveryGrpc {
                 resolved: Some(proto_position(resolved)),
             })
             .collect();
-        let days = held
-            .days
-            .into_iter()
-            .map(|day| pb::JournalDay {
-                day: day.day,
-                blocks: day.blocks,
-                events: day.events,
-                bytes: day.bytes,
-            })
-            .collect();
+        let days = held.days.into_iter().map(proto_day).collect();
         let dropped_events = held.dropped_events;
         Ok(Response::new(pb::InspectJournalResponse { partitions, days, dropped_events }))
     }
@@ -436,12 +514,7 @@ impl DeliveryService for DeliveryGrpc {
             .await
             .map_err(|e| refuse(&e.into()))?
             .into_iter()
-            .map(|lag| pb::JournalLag {
-                connection_id: lag.duty.connection.0,
-                next: Some(proto_position(lag.next)),
-                events: lag.behind.events,
-                seconds: lag.behind.seconds,
-            })
+            .map(proto_lag)
             .collect();
         Ok(Response::new(pb::GetJournalLagResponse { lags }))
     }
@@ -469,5 +542,23 @@ impl DeliveryService for DeliveryGrpc {
             })
             .collect();
         Ok(Response::new(pb::ReadJournalResponse { events }))
+    }
+
+    async fn get_journal_retention(
+        &self,
+        request: Request<pb::GetJournalRetentionRequest>,
+    ) -> Result<Response<pb::GetJournalRetentionResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.kept(workspace).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn give_up_unread(
+        &self,
+        request: Request<pb::GiveUpUnreadRequest>,
+    ) -> Result<Response<pb::GiveUpUnreadResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.give_up(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 }

@@ -94,6 +94,14 @@ impl Inspection {
         Ok(Holdings { partitions, days, dropped_events: journal.dropped_events(workspace).await? })
     }
 
+    /// Bytes that the days of `received`, of all workspaces, take of PostgreSQL's disk.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn stored_bytes(&self) -> Result<u64, InspectionError> {
+        Ok(self.journal()?.bytes_on_disk().await?)
+    }
+
     /// A page of a check; see [`PostgresJournal::check`].
     ///
     /// # Errors

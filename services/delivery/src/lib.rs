@@ -2,9 +2,9 @@
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
-//! [`retention`] (what nobody needs any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
+//! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
 //! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`inspection`] (what the journal holds) and [`backlog`] (who is behind, as metrics); [`grpc`]; [`store`] (all SQL).
+//! [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
 //! everything else it asks over gRPC.
@@ -18,9 +18,11 @@ pub mod config;
 pub mod connections;
 pub mod dedup;
 pub mod entry;
+pub mod give_ups;
 pub mod grpc;
 pub mod http;
 pub mod inspection;
+pub mod kept;
 pub mod lane;
 pub mod lease;
 pub mod ledger;

@@ -179,7 +179,9 @@ fn tell(before: Option<Holder>, now: Option<Holder>) {
     }
 }
 
-fn connections_of(snapshot: &Snapshot) -> Vec<(WorkspaceId, ConnectionId)> {
+/// Every connection of every workspace.
+#[must_use]
+pub fn connections_of(snapshot: &Snapshot) -> Vec<(WorkspaceId, ConnectionId)> {
     let of_workspace = |(id, workspace): (&WorkspaceId, &tracklayer_proto::control::v1::WorkspaceConfig)| {
         let id = *id;
         let ids: Vec<_> = workspace.connections.iter().map(|c| (id, ConnectionId(c.connection_id))).collect();

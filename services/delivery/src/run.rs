@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::dedup::Dedup;
 use crate::entry::EntryReader;
+use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
 use crate::http::Sender;
 use crate::inspection::Inspection;
@@ -35,6 +36,7 @@ use crate::retention::DayKeeper;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
+use crate::store::give_ups::GiveUpStore;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
@@ -148,11 +150,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         suspects: Suspects::default(),
     });
     let quota = Quota::default();
+    let give_ups = GiveUps::default();
     let lanes = Arc::new(LaneContext {
         connections: connections.clone(),
         config: watch.clone(),
         entries,
         progress: progress.clone(),
+        give_ups: give_ups.clone(),
         cursors: cursors.clone(),
         lanes: LaneStore::new(pool.clone()),
         ledger: LedgerStore::new(pool.clone()),
@@ -190,6 +194,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
+    let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
     let backlogs = tokio::spawn(backlog.clone().watch(inspection, shutdown.clone()));
@@ -209,7 +214,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, backlogs);
+    let _ = tokio::join!(poll, days, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -119,6 +119,12 @@ async fn every_rpc(
     let from = Some(pb::Position { generation: 1, partition: 0, offset: 0 });
     let verify = pb::VerifyJournalRequest { workspace_id, from };
     let read = pb::ReadJournalRequest { workspace_id, from, ..pb::ReadJournalRequest::default() };
+    let retention = pb::GetJournalRetentionRequest { workspace_id };
+    let give_up = pb::GiveUpUnreadRequest {
+        workspace_id,
+        before_day: "2026-01-31".to_owned(),
+        ..pb::GiveUpUnreadRequest::default()
+    };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
@@ -145,6 +151,12 @@ async fn every_rpc(
             delivery.get_journal_lag(with(key, pb::GetJournalLagRequest { workspace_id })).await.map(|_| ()),
         ),
         ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, read)).await.map(|_| ())),
+        (
+            "GetJournalRetention",
+            AWorkspaces,
+            delivery.get_journal_retention(with(key, retention)).await.map(|_| ()),
+        ),
+        ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
 }
 

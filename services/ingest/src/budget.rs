@@ -46,6 +46,12 @@ impl Budget {
         Ok(())
     }
 
+    /// Its bytes; 0: without an end.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.most.get()
+    }
+
     /// What the journal takes at the moment, and the oldest day that readers should be done with and are not.
     pub fn measured(&self, bytes: u64, late_day: Option<&str>) {
         let most = self.most.get();

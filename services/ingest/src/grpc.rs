@@ -38,9 +38,9 @@ use tracklayer_ids::{MasterKey, WorkspaceId};
 use tracklayer_proto::ingest::v1::ingest_service_server::SERVICE_NAME;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
 use tracklayer_proto::ingest::v1::{
-    Accepted, BatchRefused, Duplicate, EventResult, ListRejectedRequest, ListRejectedResponse, PublishEvent,
-    PublishRequest, PublishResponse, PublishStreamRequest, PublishStreamResponse, Rejected, RejectedEvent,
-    event_result,
+    Accepted, BatchRefused, Duplicate, EventResult, GetStatusRequest, GetStatusResponse, ListRejectedRequest,
+    ListRejectedResponse, PublishEvent, PublishRequest, PublishResponse, PublishStreamRequest,
+    PublishStreamResponse, Rejected, RejectedEvent, event_result,
 };
 use tracklayer_rpc::{RpcError as _, ServiceToken, bearer, require_service_token, status};
 
@@ -117,6 +117,10 @@ where
             Some((SERVICE_NAME, "ListRejected")) => Box::pin(async move {
                 let list = tower::service_fn(move |request| service.clone().list_rejected(request));
                 Ok(Grpc::new(ProstCodec::default()).unary(list, request).await)
+            }),
+            Some((SERVICE_NAME, "GetStatus")) => Box::pin(async move {
+                let ask = tower::service_fn(move |request| std::future::ready(service.get_status(&request)));
+                Ok(Grpc::new(ProstCodec::default()).unary(ask, request).await)
             }),
             _ => Box::pin(async { Ok(Status::unimplemented("there is no such method").into_http()) }),
         }
@@ -306,6 +310,18 @@ impl IngestGrpc {
             })
             .collect();
         Ok(Response::new(ListRejectedResponse { events }))
+    }
+
+    fn get_status(&self, request: &Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let workspace = WorkspaceId(request.get_ref().workspace_id);
+        self.may_see(request.metadata(), workspace).map_err(|e| status(&e))?;
+        let configuration_version = self.ingest.snapshot().map_err(|e| status(&e))?.version;
+        let budget = &self.ingest.budget;
+        Ok(Response::new(GetStatusResponse {
+            journal_budget_bytes: budget.most(),
+            journal_full: budget.admit().is_err(),
+            configuration_version,
+        }))
     }
 }
 

@@ -8,6 +8,7 @@
 mod answer;
 mod commit;
 mod decide;
+mod give_up;
 mod guard;
 mod plan;
 mod range;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracklayer_destination::{HoldKind, Mode};
 use tracklayer_ids::{Generation, Offset, Position};
@@ -31,6 +33,7 @@ use self::waiting::Waiting;
 use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
+use crate::give_ups::GiveUps;
 use crate::http::Sender;
 use crate::lease::Lease;
 use crate::narrowing::{NarrowingTail, TailUnreadable};
@@ -68,6 +71,8 @@ pub struct LaneContext {
     pub entries: EntryReader,
     /// Wake-ups.
     pub progress: Progress,
+    /// What operators have given up.
+    pub give_ups: GiveUps,
     /// Cursors.
     pub cursors: CursorStore,
     /// Intents and holds.
@@ -216,11 +221,24 @@ impl Lane {
                 }
             };
             let idle = self.holds == 0;
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                _ = resolved.changed(), if idle => {}
-                () = self.lease.lost().cancelled() => {}
-                () = shutdown.cancelled() => {}
+            let over = Instant::now() + wait;
+            // Also while a platform asked the lane to wait: giving up needs no request.
+            let mut may_give_up = true;
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(over) => break,
+                    _ = resolved.changed() => {
+                        if idle {
+                            break;
+                        }
+                        may_give_up = true;
+                    }
+                    () = self.lease.lost().cancelled() => break,
+                    () = shutdown.cancelled() => break,
+                    () = self.context.give_ups.asked(duty), if may_give_up => {
+                        may_give_up = self.give_up_while_waiting().await;
+                    }
+                }
             }
         }
         progress.lane_rests(duty.connection);
@@ -228,6 +246,15 @@ impl Lane {
         if let Err(error) = self.commit_finished().await {
             tracing::warn!(error = %error_chain(&error), "what was sent could not be committed before the end");
         }
+    }
+
+    /// `false`: no more can be given up at the moment.
+    async fn give_up_while_waiting(&mut self) -> bool {
+        let gave_up = self.give_up().await;
+        if let Err(error) = &gave_up {
+            tracing::warn!(error = %error_chain(error), "a lane could not give up what it was asked to");
+        }
+        gave_up.unwrap_or(false)
     }
 
     fn is_on(&self) -> bool {
@@ -296,6 +323,9 @@ impl Lane {
     /// One round: due retries, then a range. `false`: there was nothing to do.
     async fn round(&mut self) -> Result<bool, LaneError> {
         let duty = self.lease.duty;
+        if self.give_up().await? {
+            return Ok(true);
+        }
         let connection =
             self.context.connections.one(duty.workspace, duty.connection).ok_or(LaneError::NoConnection)?;
         let destination = match &connection.destination {
@@ -330,11 +360,7 @@ impl Lane {
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
         if !self.take_range(cursor, &connection, destination).await? {
-            if resolved.generation > cursor.generation {
-                self.cursor = Some(Position::new(cursor.generation.0 + 1, cursor.partition.0, 0));
-                return Ok(true);
-            }
-            return Ok(due);
+            return Ok(self.enter_next_generation(cursor, resolved) || due);
         }
         let mut range = std::mem::take(&mut self.range);
         let sent = self.send_open(&mut range, &connection, destination).await;
@@ -356,6 +382,15 @@ impl Lane {
             self.entered = Some(generation);
         }
         Ok(!self.waits_for_others)
+    }
+
+    /// Goes over to the next generation where nothing is left of the cursor's and a later one was resolved before that was seen.
+    fn enter_next_generation(&mut self, cursor: Position, resolved: Position) -> bool {
+        let over = resolved.generation > cursor.generation;
+        if over {
+            self.cursor = Some(Position::new(cursor.generation.0 + 1, cursor.partition.0, 0));
+        }
+        over
     }
 
     /// An earlier holder's hold: obeyed where the platform asked for it, else over, since this one has not met its cause.

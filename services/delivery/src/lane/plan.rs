@@ -22,17 +22,14 @@ const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE_ATTEMPTS: u32 = 3;
 /// The reason of whoever is dead because nobody knows what became of it.
 pub const UNKNOWN: &str = "outcome_unknown";
+/// The reason of whatever an operator gave up unread.
+pub const RETENTION: &str = "retention";
+const GIVEN_UP: &str = "an operator gave it up before it was sent, so that the journal could let its day go";
 
 /// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
 /// connection's decision.
 pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
-    if let Some(why) = &slot.entry.poisoned {
-        let why = why.clone();
-        slot.settle(State::Dead, "poisoned", &why, now);
-        return;
-    }
-    if let Some(first) = slot.entry.duplicate_of {
-        slot.settle(State::Duplicate, "", &format!("of {first}"), now);
+    if settle_undeliverable(slot, now) {
         return;
     }
     if destination.mode() == Mode::Off {
@@ -92,6 +89,25 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
             slot.settle(state, refusal.code.as_str(), &refusal.reason, now);
         }
     }
+}
+
+/// Settles what no connection ever sends. `false`: it is an event like any other.
+fn settle_undeliverable(slot: &mut Slot, now: Timestamp) -> bool {
+    if let Some(why) = &slot.entry.poisoned {
+        let why = why.clone();
+        slot.settle(State::Dead, "poisoned", &why, now);
+    } else if let Some(first) = slot.entry.duplicate_of {
+        slot.settle(State::Duplicate, "", &format!("of {first}"), now);
+    }
+    slot.verdict.is_some()
+}
+
+/// Settles an event that an operator has given up. One that a request may have brought is told as such: it was no longer unread.
+pub fn give_up(slot: &mut Slot, now: Timestamp) {
+    if !settle_undeliverable(slot, now) {
+        slot.settle(State::Dead, RETENTION, GIVEN_UP, now);
+    }
+    settle_as_unknown(slot, now);
 }
 
 /// Whether an event whose outcome stayed unknown may go out again: only while the platform still recognises its id.

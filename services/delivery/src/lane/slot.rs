@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Consent, Deliverable, Item, OrderEffect};
 use tracklayer_ids::{ConnectionId, SubjectKey};
 
+use super::plan::RETENTION;
 use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
 use crate::store::ledger::{DeadRow, RetryRow, Settled};
@@ -173,10 +174,11 @@ impl Slot {
         })
     }
 
-    /// Its dead letter, if it is dead.
+    /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much.
     #[must_use]
     pub fn dead_row(&self) -> Option<DeadRow> {
-        let verdict = self.verdict.as_ref().filter(|v| v.state == State::Dead)?;
+        let is_letter = |v: &&Verdict| v.state == State::Dead && v.reason != RETENTION;
+        let verdict = self.verdict.as_ref().filter(is_letter)?;
         let evidence = self.evidence.clone().unwrap_or_default();
         Some(DeadRow {
             position: self.entry.position,

@@ -24,6 +24,17 @@ pub struct Holder {
     pub partition: Partition,
 }
 
+/// Where a day of `received` ends in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayEnd {
+    /// The day, as in 2026-01-31.
+    pub day: String,
+    /// Whether nothing is received in it any more.
+    pub over: bool,
+    /// Behind its last event.
+    pub end: Position,
+}
+
 /// Statements on what is given back.
 #[derive(Debug, Clone)]
 pub struct RetentionStore {
@@ -148,6 +159,29 @@ impl RetentionStore {
             connection: connection.map(ConnectionId),
             partition: Partition(partition.cast_unsigned()),
         }))
+    }
+
+    /// Where the days of a workspace's `received` end, by day and partition.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn day_ends(&self, workspace: WorkspaceId) -> Result<Vec<DayEnd>, StoreError> {
+        let rows: Vec<(String, bool, i32, i32, i64)> = sqlx::query_as(
+            "select distinct on (appended_on, partition)
+                    appended_on::text, appended_on < (now() at time zone 'utc')::date, partition, generation,
+                    base_offset + event_count
+             from journal.received where workspace_id = $1
+             order by appended_on, partition, generation desc, base_offset desc",
+        )
+        .bind(workspace.0)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("see where days end"))?;
+        let day_end = |(day, over, partition, generation, end): (String, bool, i32, i32, i64)| {
+            let (generation, partition) = (generation.cast_unsigned(), partition.cast_unsigned());
+            DayEnd { day, over, end: Position::new(generation, partition, end.cast_unsigned()) }
+        };
+        Ok(rows.into_iter().map(day_end).collect())
     }
 
     /// Makes the partitions of `delivery.resolved` for today and the coming days, or leaves it to a later call.

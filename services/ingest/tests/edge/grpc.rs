@@ -20,7 +20,7 @@ use tracklayer_proto::ingest::v1::event_result::Outcome;
 use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
 use tracklayer_proto::ingest::v1::{
-    EventResult, ListRejectedRequest, PublishEvent, PublishRequest, PublishStreamRequest,
+    EventResult, GetStatusRequest, ListRejectedRequest, PublishEvent, PublishRequest, PublishStreamRequest,
 };
 use tracklayer_testkit::eventually;
 
@@ -231,6 +231,21 @@ async fn a_full_journal_is_resource_exhausted_with_retry_info_until_there_is_roo
     assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
     bench.ingest.budget.measured(900, Some("2020-01-01"));
     client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap();
+}
+
+#[tokio::test]
+async fn how_ingest_stands_is_told_for_keys_of_the_workspace_only() {
+    let bench = Bench::with(Choices { journal_budget: 1_000, ..Choices::default() }).await;
+    let mut client = client(&bench, &bench.stop).await;
+    let of = |workspace_id| GetStatusRequest { workspace_id };
+    let told = client.get_status(with_key(of(1), ADMIN_KEY)).await.unwrap().into_inner();
+    assert_eq!((told.journal_budget_bytes, told.journal_full), (1_000, false));
+    assert_eq!(told.configuration_version, bench.ingest.snapshot().unwrap().version);
+    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
+    assert!(client.get_status(with_key(of(1), ADMIN_KEY)).await.unwrap().into_inner().journal_full);
+    for request in [with_key(of(2), ADMIN_KEY), with_key(of(1), SERVER_KEY), Request::new(of(1))] {
+        assert_eq!(client.get_status(request).await.unwrap_err().code(), Code::PermissionDenied);
+    }
 }
 
 #[tokio::test]

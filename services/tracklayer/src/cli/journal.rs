@@ -7,6 +7,7 @@ use tracklayer_proto::delivery::v1 as pb;
 
 use super::names::Names;
 use super::output::{print_rows, table};
+use super::retention::Retention;
 use super::{Access, Output};
 
 /// The journal in PostgreSQL.
@@ -34,6 +35,8 @@ pub enum Journal {
     },
     /// How far resolve and each lane are behind.
     Lag,
+    /// What is kept, day by day, and for whom; or give up what lanes have not read of it.
+    Retention(Retention),
 }
 
 /// Runs it.
@@ -46,6 +49,7 @@ pub async fn run(access: &Access, command: Journal) -> anyhow::Result<()> {
         Journal::Inspect => show_holdings(access.output, &inspect(access, workspace_id).await?),
         Journal::Verify => return verify(access, workspace_id).await,
         Journal::Lag => lag(access, workspace_id).await?,
+        Journal::Retention(retention) => super::retention::run(access, workspace_id, retention).await?,
         Journal::Read { partition, offset, limit, generation, unmasked } => {
             let generation = match generation {
                 Some(generation) => generation,
@@ -153,10 +157,7 @@ async fn lag(access: &Access, workspace_id: i64) -> anyhow::Result<()> {
     let request = pb::GetJournalLagRequest { workspace_id };
     let lags = access.delivery()?.get_journal_lag(request).await?.into_inner().lags;
     let names = Names::read(access, workspace_id).await?;
-    let reader = |lag: &pb::JournalLag| match lag.connection_id {
-        0 => "resolve".to_owned(),
-        connection => names.connection(connection),
-    };
+    let reader = |lag: &pb::JournalLag| names.reader(lag.connection_id);
     let document: Vec<Value> = lags
         .iter()
         .map(|lag| {
@@ -200,7 +201,8 @@ fn show_events(output: Output, events: &[pb::JournalEvent]) {
     }
 }
 
-fn position(position: Option<&pb::Position>) -> Value {
+/// As JSON.
+pub(super) fn position(position: Option<&pb::Position>) -> Value {
     position.map_or(
         Value::Null,
         |at| json!({ "generation": at.generation, "partition": at.partition, "offset": at.offset }),

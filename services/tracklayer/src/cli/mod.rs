@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod names;
 pub mod output;
 pub mod pure;
+pub mod retention;
 pub mod send;
 pub mod sources;
 pub mod stats;

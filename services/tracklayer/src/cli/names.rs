@@ -41,6 +41,12 @@ impl Names {
         self.connections.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
 
+    /// Whose cursor it is: a connection's, or resolve's, which has number 0.
+    #[must_use]
+    pub fn reader(&self, id: i64) -> String {
+        if id == 0 { "resolve".to_owned() } else { self.connection(id) }
+    }
+
     /// The connection that is called so, by name or number.
     #[must_use]
     pub fn connection_called(&self, wanted: &str) -> Option<i64> {

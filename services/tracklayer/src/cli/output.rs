@@ -78,6 +78,19 @@ pub fn time(stamp: Option<&prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
+/// A number of bytes for people.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(4);
+    let unit = units[power as usize];
+    if power == 0 {
+        format!("{bytes} {unit}")
+    } else {
+        format!("{:.1} {unit}", bytes as f64 / 1024f64.powi(power.cast_signed()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +103,12 @@ mod tests {
             told(&refused.context("could not send")),
             "could not send: the write key is not known (Unauthenticated)"
         );
+    }
+
+    #[test]
+    fn sizes_are_told_in_the_unit_that_is_next_below() {
+        let told = [0, 1_023, 1_024, 1_600 * 1_024, 64 << 30, 5 << 50].map(size);
+        assert_eq!(told, ["0 B", "1023 B", "1.0 KiB", "1.6 MiB", "64.0 GiB", "5120.0 TiB"]);
     }
 
     #[test]

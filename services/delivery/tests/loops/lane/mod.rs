@@ -6,6 +6,7 @@ mod consent;
 mod crashes;
 mod ends;
 mod generations;
+mod give_up;
 mod holds;
 mod layouts;
 mod orders;

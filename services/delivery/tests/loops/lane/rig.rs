@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::entry::{Entry, EntryReader};
+use tracklayer_delivery::give_ups::GiveUps;
 use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::lane::{Lane, LaneContext};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
@@ -48,6 +49,7 @@ pub struct Rig {
     pub services: Services,
     pub sandbox: Sandbox,
     pub progress: Progress,
+    pub give_ups: GiveUps,
     /// Which change of the connection resolve asks for.
     pub decided_for: u64,
     /// Newest narrowing that resolve sees.
@@ -127,12 +129,22 @@ impl Rig {
         Self::with(kind, ttl, Options::default()).await
     }
 
+    /// As [`Self::new`], for a connection that leads elsewhere, or nowhere.
+    pub async fn with_settings(kind: &str, settings: Value) -> Self {
+        let document = |_: &Sandbox| json!({ "kind": kind, "mode": "live", "settings": settings });
+        Self::of(kind, document, Duration::from_secs(600), Options::default()).await
+    }
+
     /// As [`Self::with_lease`], with platforms of these options.
     pub async fn with(kind: &str, ttl: Duration, options: Options) -> Self {
+        Self::of(kind, |sandbox| document(kind, sandbox), ttl, options).await
+    }
+
+    async fn of(kind: &str, document: impl Fn(&Sandbox) -> Value, ttl: Duration, options: Options) -> Self {
         let services = Services::start().await;
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let sandbox = Sandbox::start(local, options, services.shutdown.clone()).await.unwrap();
-        let config = configuration(1, vec![connection(kind, document(kind, &sandbox), &services)]);
+        let config = configuration(1, vec![connection(kind, document(&sandbox), &services)]);
 
         let resolve = Duty::resolve(WORKSPACE, PARTITION);
         CursorStore::new(services.database.pool.clone()).begin_lanes(&[LANE]).await.unwrap();
@@ -152,6 +164,7 @@ impl Rig {
             services,
             sandbox,
             progress: Progress::default(),
+            give_ups: GiveUps::default(),
             decided_for: REVISION,
             decided_at: 0,
             config,
@@ -163,6 +176,11 @@ impl Rig {
             generation: AtomicU32::new(1),
             next: AtomicU64::new(0),
         }
+    }
+
+    /// What control says.
+    pub fn config(&self) -> &ConfigWatch {
+        &self.config
     }
 
     /// Starts the lane, over the test's own pool or another.
@@ -180,6 +198,7 @@ impl Rig {
             config: self.config.clone(),
             entries: EntryReader::new(ResolvedStore::new(pool.clone()), 10_000_000),
             progress: self.progress.clone(),
+            give_ups: self.give_ups.clone(),
             cursors: CursorStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
             ledger: LedgerStore::new(pool.clone()),

@@ -36,8 +36,8 @@ impl Bench {
         for _ in 0..2 {
             let mut builder = BlockBuilder::default();
             (0..5).for_each(|_| builder.push(SourceId(1), 1, b"event"));
-            let block = (bench.workspace, Partition(0), builder.finish().unwrap());
-            journal.append(&[block]).await.unwrap();
+            let block = builder.finish().unwrap();
+            tracklayer_testkit::append(&journal, bench.workspace, Partition(0), &block).await.unwrap();
         }
         bench
             .run(format!(

@@ -78,7 +78,8 @@ impl Bench {
     async fn append(&self, workspace: WorkspaceId, events: usize) {
         let mut builder = BlockBuilder::default();
         (0..events).for_each(|_| builder.push(SourceId(1), 1, b"event"));
-        self.journal.append(&[(workspace, Partition(0), builder.finish().unwrap())]).await.unwrap();
+        let block = builder.finish().unwrap();
+        tracklayer_testkit::append(&self.journal, workspace, Partition(0), &block).await.unwrap();
     }
 
     async fn run(&self, sql: String) {

@@ -88,6 +88,20 @@ impl DeliveryService for Answers {
     ) -> Result<Response<pb::ReadJournalResponse>, Status> {
         Err(Status::unimplemented("not asked by the console"))
     }
+
+    async fn get_journal_retention(
+        &self,
+        _: Request<pb::GetJournalRetentionRequest>,
+    ) -> Result<Response<pb::GetJournalRetentionResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn give_up_unread(
+        &self,
+        _: Request<pb::GiveUpUnreadRequest>,
+    ) -> Result<Response<pb::GiveUpUnreadResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
 }
 
 struct Setup {

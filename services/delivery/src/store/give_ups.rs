@@ -31,6 +31,10 @@ pub struct Unread {
 /// Workspace, connection, partition, generation, next offset.
 type LaneRow = (i64, i64, i32, i32, i64);
 
+/// Connection, partition; generation and offset of the lane's cursor, and of the end of those days; events in between, and those of
+/// them that are not resolved.
+type UnreadRow = (i64, i32, i32, i64, i32, i64, i64, i64);
+
 impl GiveUpStore {
     /// Over the service's pool.
     #[must_use]
@@ -49,7 +53,7 @@ impl GiveUpStore {
         connections: &[ConnectionId],
         day: &str,
     ) -> Result<Vec<Unread>, StoreError> {
-        let rows: Vec<(i64, i32, i32, i64, i32, i64, i64, i64)> = sqlx::query_as(
+        let rows: Vec<UnreadRow> = sqlx::query_as(
             "select l.connection_id, l.partition, l.generation, l.next_offset, last.generation, last.behind,
                     coalesce(unread.events, 0)::bigint, coalesce(unread.unresolved, 0)::bigint
              from delivery.lane_cursor l

@@ -10,7 +10,7 @@ use tracklayer_delivery::store::give_ups::{GiveUpStore, Unread};
 use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_ids::{ConnectionId, Partition, SourceId};
-use tracklayer_journal::{BlockBuilder, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, Journal as _, PostgresJournal, Spread};
 use tracklayer_proto::control::v1::WatchConfigResponse;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_sandbox::{Fault, How, Platform};
@@ -32,7 +32,8 @@ async fn received(rig: &Rig, before: usize, today: usize) -> PostgresJournal {
     for (events, is_old) in [(before, true), (today, false)] {
         let mut builder = BlockBuilder::default();
         (0..events).for_each(|_| builder.push(SourceId(1), 1, b"event"));
-        journal.append(&[(WORKSPACE, Partition(0), builder.finish().unwrap())]).await.unwrap();
+        let block = builder.finish().unwrap();
+        tracklayer_testkit::append(&journal, WORKSPACE, Partition(0), &block).await.unwrap();
         if is_old {
             rig.services.run("update journal.received set appended_on = '2019-12-31'").await;
         }
@@ -135,8 +136,8 @@ async fn to_give_up_ends_no_wait_that_the_platform_asked_for() {
 async fn what_resolve_has_not_read_is_given_up_when_it_has_also_over_generations() {
     let mut rig = Rig::new("webhook").await;
     rig.sandbox.inject(Platform::Webhook, Fault::TooManyRequests { retry_after: Some(3_000) }, How::Times(1));
-    received(&rig, 4, 0).await;
-    rig.services.run("update journal.head set generation = 2, next_offset = 0").await;
+    let journal = received(&rig, 4, 0).await;
+    journal.layout(WORKSPACE, Spread { partitions: 1, revision: 1 }).await.unwrap();
     received(&rig, 2, 1).await;
     rig.services.run("update journal.received set appended_on = '2019-12-30' where generation = 1").await;
     rig.resolved(&orders(0..2)).await;

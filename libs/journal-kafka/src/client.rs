@@ -16,10 +16,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// A broker that is away is told once in so many seconds, not twenty times in each.
 const TELL_EVERY_SECONDS: i64 = 10;
 
+/// When trouble was told last, in seconds: by one of the many clients of a process for all of them.
+static TOLD_AT: AtomicI64 = AtomicI64::new(0);
+
 /// Passes on what a person wants to read, and counts the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Quiet {
-    told_at: AtomicI64,
     /// Whether a topic was deleted and made anew under a client that reads it.
     topic_made_anew: AtomicBool,
 }
@@ -37,13 +39,13 @@ impl Quiet {
         self.topic_made_anew.load(Ordering::Acquire)
     }
 
-    /// Whether it is time to tell again.
-    fn again(&self) -> bool {
+    /// Whether it is time to tell again, for this client and all others.
+    fn again() -> bool {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs().cast_signed());
-        let told = self.told_at.load(Ordering::Relaxed);
+        let told = TOLD_AT.load(Ordering::Relaxed);
         now - told >= TELL_EVERY_SECONDS
-            && self.told_at.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && TOLD_AT.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -62,12 +64,11 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // A reader has come to the end, which it asked to be told.
-        if is_end_of_partition(&error) {
+        if is_for_the_reader(&error) {
             return;
         }
         metrics::counter!("tracklayer_kafka_client_errors_total").increment(1);
-        if self.again() {
+        if Self::again() {
             tracing::warn!(error = %error, reason, "the kafka client has trouble");
         }
     }
@@ -75,8 +76,12 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-fn is_end_of_partition(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF)
+/// Whether it says where a log begins or ends, which whoever reads it learns anyway and knows what to make of.
+fn is_for_the_reader(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset)
+    )
 }
 
 /// The settings of every client.
@@ -102,6 +107,17 @@ pub(crate) fn config(settings: &KafkaSettings) -> ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_clients_that_have_the_same_trouble_one_tells() {
+        let told = (0..50).filter(|_| {
+            let client = Quiet::default();
+            let before = TOLD_AT.load(Ordering::Relaxed);
+            client.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+            TOLD_AT.load(Ordering::Relaxed) != before
+        });
+        assert_eq!(told.count(), 1);
+    }
 
     #[test]
     fn a_topic_that_is_seen_for_the_first_time_is_not_made_anew() {

@@ -129,8 +129,8 @@ impl KafkaJournal {
         self.topics.ensure(&topic, partition).await.map_err(&failed)?;
         let changed =
             |why: String| JournalError::Changed { position: from.at, why: format!("{topic}/{number} {why}") };
-        let mut held = self.readers.open(&topic, number, start).map_err(&failed)?;
-        let (low, high) = held.bounds().await.map_err(&failed)?;
+        // Asked before a reader is made, which costs threads and connections: what was trimmed is looked for often.
+        let (low, high) = self.topics.bounds(&topic, number).await.map_err(&failed)?;
         if start > high {
             return Err(changed(format!("ends at record {high}, and record {start} is next")));
         }
@@ -139,15 +139,12 @@ impl KafkaJournal {
         }
         let Some(marked) = from.record.and_then(|record| record.marked()).filter(|at| at.offset >= low)
         else {
-            return Ok(held);
+            return self.readers.open(&topic, number, start).map_err(&failed);
         };
         if marked.offset >= high {
             return Err(changed(format!("ends at record {high}, of which something was read")));
         }
-        if marked.offset != start {
-            held.give_up();
-            held = self.readers.open(&topic, number, marked.offset).map_err(&failed)?;
-        }
+        let mut held = self.readers.open(&topic, number, marked.offset).map_err(&failed)?;
         let raw = held.exactly(marked.offset).await.map_err(&failed)?;
         if raw.mark != marked.mark {
             return Err(changed(format!(

@@ -78,13 +78,19 @@ impl Producer {
         let native = self.native.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // All are queued before the first is awaited: nothing comes between them.
         let mut reports = Vec::with_capacity(records.len());
+        let mut failed: Option<KafkaError> = None;
         for record in records {
             let record: FutureRecord<'_, (), [u8]> =
                 FutureRecord::to(&record.topic).partition(record.partition).payload(&record.bytes);
-            reports.push(native.send_result(record).map_err(|(error, _)| error)?);
+            match native.send_result(record) {
+                Ok(report) => reports.push(report),
+                Err((error, _)) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
         }
         let mut offsets = Vec::with_capacity(reports.len());
-        let mut failed: Option<KafkaError> = None;
         // All are awaited, also behind a failed one: nothing is under way when the caller hears of it.
         for report in reports {
             match report.await {

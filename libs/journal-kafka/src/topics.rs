@@ -198,6 +198,14 @@ impl Topics {
         }))
     }
 
+    /// Where the log of a partition begins and ends: its first record, and the number of the next one.
+    pub(crate) async fn bounds(&self, topic: &str, partition: i32) -> Result<(u64, u64), KafkaFailure> {
+        let topic = topic.to_owned();
+        let asked = self.ask(move |client| client.fetch_watermarks(&topic, partition, PATIENCE));
+        let (low, high) = asked.await?;
+        Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
+    }
+
     /// Asks the client library something that waits for an answer.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,12 @@ impl TestKafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its log, over all its lives.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
     /// Ends it at once (`kill -9`).
     ///
     /// # Panics
@@ -135,7 +141,7 @@ impl TestKafka {
             assert_eq!(code, Some(MISSING), "the broker did not start: {said}");
             return Err(said.trim().to_owned());
         };
-        let log = self.folder.join("broker.log");
+        let log = self.log();
         if let Some(errors) = errors {
             // A full pipe would stop the broker.
             std::thread::spawn(move || {
@@ -149,17 +155,17 @@ impl TestKafka {
     }
 
     async fn answers(&mut self) {
-        let (port, log) = (self.port, self.folder.join("broker.log"));
+        let (port, log) = (self.port, self.log());
         within(START_LIMIT, "the broker to answer", async || {
             if let Some(running) = &mut self.running
                 && let Ok(Some(status)) = running.script.try_wait()
             {
-                panic!(
-                    "the broker ended with {status}: {}",
-                    std::fs::read_to_string(&log).unwrap_or_default()
-                );
+                panic!("the broker ended with {status}: {}", tail(&log));
             }
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop)
+            match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+                Ok(_) => Ok(()),
+                Err(refused) => Err(Silent { refused, log: log.clone() }),
+            }
         })
         .await;
     }
@@ -170,6 +176,26 @@ impl Drop for TestKafka {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A broker that does not answer yet, with what it has said meanwhile.
+struct Silent {
+    refused: std::io::Error,
+    log: PathBuf,
+}
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; its log ends:\n{}", self.refused, tail(&self.log))
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// Above the folder in which cargo runs a test, which is its crate's.

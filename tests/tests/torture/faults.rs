@@ -150,6 +150,8 @@ async fn carry_out(scene: &Scene, fault: &Fault) -> anyhow::Result<bool> {
             block_in_place(|| broker.kill());
             sleep(*away).await;
             block_in_place(|| Handle::current().block_on(broker.start_again()));
+            // It has been away longer than the load lasts: who waited for it goes on over the one that is back.
+            scene.memory.go_on_until(Instant::now() + stop::LOAD_AFTERWARDS);
         }
         Fault::PauseBroker { time } => {
             let Some(broker) = &stage.broker else { return Ok(false) };

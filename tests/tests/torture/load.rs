@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
@@ -36,7 +36,7 @@ const OPT_OUTS: u32 = 15;
 const REPEATS: usize = 60;
 /// Of these, how many go with one batch at most.
 const REPEATS_AT_ONCE: usize = 4;
-/// How long after the last fault everything has to be acknowledged.
+/// How long after the load and the last fault everything has to be acknowledged.
 const ACK_LIMIT: Duration = Duration::from_secs(40);
 
 /// An event as its sender knows it.
@@ -105,6 +105,8 @@ pub struct Memory {
     pub twins_sent: AtomicU64,
     /// Copies that were sent again after days.
     pub late_repeats: AtomicU64,
+    /// When the last fault was over.
+    faults_over: OnceLock<Instant>,
     after_stop: Mutex<AfterStop>,
 }
 
@@ -145,7 +147,8 @@ impl Memory {
 
     /// Clients go on until then at least.
     pub fn go_on_until(&self, end: Instant) {
-        self.after_stop.lock().unwrap_or_else(PoisonError::into_inner).end = Some(end);
+        let mut after = self.after_stop.lock().unwrap_or_else(PoisonError::into_inner);
+        after.end = after.end.max(Some(end));
     }
 
     /// Everything runs again after a stop: clients go on until `end`, and repeat some of what was acknowledged before.
@@ -164,6 +167,17 @@ impl Memory {
     fn goes_on(&self, end: Instant) -> bool {
         let later = self.after_stop.lock().unwrap_or_else(PoisonError::into_inner).end;
         Instant::now() < later.map_or(end, |later| later.max(end))
+    }
+
+    /// The last fault is over: from now on nothing excuses an edge.
+    pub fn faults_are_over(&self) {
+        self.faults_over.get_or_init(Instant::now);
+    }
+
+    /// Whether an edge may refuse yet: a fault is not over before what it took away is there again.
+    fn may_wait(&self, end: Instant) -> bool {
+        let over = self.faults_over.get();
+        over.is_none_or(|over| self.goes_on(end.max(*over) + ACK_LIMIT))
     }
 
     fn take_late_repeats(&self, random: &mut Rng) -> Vec<Event> {
@@ -280,8 +294,26 @@ async fn until_acknowledged(
             }
         };
         anyhow::ensure!(
-            memory.goes_on(end + ACK_LIMIT),
-            "a batch is not acknowledged {ACK_LIMIT:?} after the end of the load: {why}"
+            memory.may_wait(end),
+            "a batch is not acknowledged {ACK_LIMIT:?} after the end of the load and of the last fault: {why}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_edge_may_refuse_until_a_while_after_the_load_and_the_last_fault() {
+        let long_ago = Instant::now() - 2 * ACK_LIMIT;
+        let (memory, ended_long_ago, ends_now) = (Memory::default(), long_ago, Instant::now());
+        assert!(memory.may_wait(ended_long_ago), "a fault goes on");
+        memory.faults_are_over();
+        assert!(memory.may_wait(ended_long_ago), "it was over just now");
+
+        let memory = Memory { faults_over: OnceLock::from(long_ago), ..Memory::default() };
+        assert!(memory.may_wait(ends_now));
+        assert!(!memory.may_wait(ended_long_ago));
     }
 }

@@ -77,7 +77,8 @@ async fn run(stage: &Arc<Stage>, seed: u64, commit: &str) -> anyhow::Result<Seed
     let Scene { workspace, memory, .. } = &*scene;
     let start = tokio::time::Instant::now();
     let load = load::run(stage, workspace, seed, start + plan::LOAD, Arc::clone(memory));
-    let (loaded, injected) = tokio::join!(load, faults::inject(&scene, faults, start));
+    let injecting = faults::inject(&scene, faults, start).inspect(|_| memory.faults_are_over());
+    let (loaded, injected) = tokio::join!(load, injecting);
     let injected = injected?;
     let findings = check::check(&scene, seed).await?;
     let mut found = findings.faults;
@@ -147,9 +148,9 @@ fn panics(member: &Member, from: u64) -> anyhow::Result<Vec<String>> {
 fn keep_logs(stage: &Stage, results: &Results, seed: u64) {
     let folder = results.failed(seed);
     let _ = std::fs::create_dir_all(&folder);
-    for member in stage.fleet.members() {
-        if let Some(name) = member.log().file_name() {
-            let _ = std::fs::copy(member.log(), folder.join(name));
+    for log in stage.logs() {
+        if let Some(name) = log.file_name() {
+            let _ = std::fs::copy(log, folder.join(name));
         }
     }
     println!("  logs: {}", folder.display());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -32,6 +32,7 @@ pub struct Stage {
     platform: Running,
     /// Kafka, if it is the journal.
     pub broker: Option<Mutex<TestKafka>>,
+    broker_log: Option<PathBuf>,
     service_token: String,
     /// To look with, past every proxy.
     pub pool: sqlx::PgPool,
@@ -149,6 +150,7 @@ impl Stage {
             Some(kafka) => tracklayer_journal_kafka::open(Kind::Kafka, kafka, pool.clone())?,
             None => PostgresJournal::new(pool.clone()).into(),
         };
+        let broker_log = broker.as_ref().map(TestKafka::log);
         let broker = broker.map(Mutex::new);
         let no_disk = postgres.no_disk().map(str::to_owned);
         let (postgres, redis) = (Mutex::new(postgres), Mutex::new(redis));
@@ -159,12 +161,18 @@ impl Stage {
             redis,
             platform,
             broker,
+            broker_log,
             service_token,
             pool,
             journal,
             no_disk,
             clock,
         })
+    }
+
+    /// The logs of all processes and of the broker.
+    pub fn logs(&self) -> impl Iterator<Item = &Path> {
+        self.fleet.members().iter().map(|member| member.log()).chain(self.broker_log.as_deref())
     }
 
     /// The time on the clock of everything.

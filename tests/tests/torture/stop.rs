@@ -17,7 +17,7 @@ const ALONE_LIMIT: Duration = Duration::from_secs(20);
 /// How long a stop may take; clients try as long.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long clients go on at least when an edge takes events again.
-const LOAD_AFTERWARDS: Duration = Duration::from_secs(2);
+pub const LOAD_AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// What stood there while nothing ran.
 #[derive(Debug, Clone)]

@@ -46,6 +46,12 @@ pub fn claim_key(workspace: WorkspaceId, message_id: &str) -> Vec<u8> {
     hashed_key(&[&workspace.0.to_be_bytes(), message_id.as_bytes()])
 }
 
+/// Whether a Redis key is that of a claim.
+#[must_use]
+pub fn is_claim_key(key: &[u8]) -> bool {
+    key.starts_with(KEY_PREFIX)
+}
+
 /// Redis key of a message_id that was used for two different events: claimed per source and fingerprint.
 #[must_use]
 pub fn claim_key_per_source(

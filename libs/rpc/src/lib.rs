@@ -3,7 +3,7 @@
 //! Modules in reading order: [`error`] (codes, what caller and operator do about each, error → gRPC status and HTTP),
 //! `server` (gRPC with health and reflection), `connection` (a socket that can be cut), `layer` (what each call passes
 //! through, outermost first), `http` (the HTTP edge), `ops` (metrics and probes), `auth` (bearer tokens), `client` (channels to
-//! other services), `balance` (all replicas of one), `replica` (one of them), [`follow`] (the configuration that control
+//! other services), `balance` (all replicas of one), `replica` (one of them), `probe` (whether it answers), [`follow`] (the configuration that control
 //! publishes). It knows no rule of any service.
 
 mod auth;
@@ -15,6 +15,7 @@ pub mod follow;
 mod http;
 mod layer;
 mod ops;
+mod probe;
 mod replica;
 mod server;
 
@@ -27,6 +28,7 @@ pub use error::{Code, RpcError, http_response, http_status, status};
 pub use http::serve_http;
 pub use layer::deadline::remaining;
 pub use ops::{Readiness, ops_router};
+pub use probe::{VERSION, probe};
 pub use server::{GrpcServer, ServeError, StackLimits};
 
 /// Largest message that a server takes and a client reads: `Server::new(..).max_decoding_message_size(MAX_MESSAGE_BYTES)`.

@@ -16,6 +16,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::connection::{Connection, OPENING};
 use crate::layer::{deadline, observe::Observe, panics::CatchPanic, shed, trace::Trace};
+use crate::probe::with_version;
 
 /// Bytes under way on one stream; HTTP/2's own 64 KiB slows batches down by a fifth.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -136,6 +137,7 @@ impl GrpcServer {
         let routes = self.routes.add_service(reflection).add_service(health_service);
 
         let stack = ServiceBuilder::new() // outermost first
+            .layer(with_version()) // in refusals, too
             .layer(Trace) // everything below is inside the caller's trace
             .layer(Observe) // above the shedding, so that shed calls are counted, too
             .layer(shed::above(self.limits.in_flight)) // before any parsing: overload costs nothing

@@ -18,6 +18,7 @@ use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
 use crate::connections::Connections;
+use crate::examine::{Examiner, Finding, Level};
 use crate::inspection::{Inspection, InspectionError, Lag};
 use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
@@ -42,6 +43,7 @@ pub struct DeliveryGrpc {
     stories: Stories,
     inspection: Inspection,
     keeping: Keeping,
+    examiner: Examiner,
     connections: Connections,
     config: ConfigWatch,
     control_address: String,
@@ -135,6 +137,7 @@ impl DeliveryGrpc {
     pub fn new(
         pool: PgPool,
         journal: Arc<dyn Journal>,
+        examiner: Examiner,
         connections: Connections,
         config: ConfigWatch,
         control_address: String,
@@ -152,6 +155,7 @@ impl DeliveryGrpc {
                 give_ups: GiveUpStore::new(pool.clone()),
             },
             inspection,
+            examiner,
             stories: Stories {
                 resolved: ResolvedStore::over(pool.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool.clone(), journal.kind()),
@@ -297,6 +301,21 @@ impl DeliveryGrpc {
             .map(|(source_id, accepted)| pb::SourceCount { source_id, accepted })
             .collect();
         Ok(pb::GetStatsResponse { sources, connections })
+    }
+}
+
+fn proto_finding(finding: Finding) -> pb::Finding {
+    let level = match finding.level {
+        Level::Ok => pb::FindingLevel::Ok,
+        Level::Warning => pb::FindingLevel::Warning,
+        Level::Problem => pb::FindingLevel::Problem,
+    };
+    pb::Finding {
+        check: finding.check.to_owned(),
+        level: level.into(),
+        workspace_id: finding.workspace.map_or(0, |workspace| workspace.0),
+        found: finding.found,
+        advice: finding.advice,
     }
 }
 
@@ -560,5 +579,16 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.give_up(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn examine(
+        &self,
+        request: Request<pb::ExamineRequest>,
+    ) -> Result<Response<pb::ExamineResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let configuration_version = self.config.snapshot().map_or(0, |snapshot| snapshot.version);
+        let findings = self.examiner.examine(workspace).await.into_iter().map(proto_finding).collect();
+        Ok(Response::new(pb::ExamineResponse { findings, configuration_version }))
     }
 }

@@ -4,7 +4,8 @@
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
 //! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`grpc`]; [`store`] (all SQL).
+//! [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
+//! an operator should mend); [`grpc`]; [`store`] (all SQL).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
 //! everything else it asks over gRPC.
@@ -18,6 +19,7 @@ pub mod config;
 pub mod connections;
 pub mod dedup;
 pub mod entry;
+pub mod examine;
 pub mod give_ups;
 pub mod grpc;
 pub mod http;

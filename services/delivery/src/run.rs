@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::dedup::Dedup;
 use crate::entry::EntryReader;
+use crate::examine::Examiner;
 use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
 use crate::http::Sender;
@@ -36,6 +37,7 @@ use crate::retention::DayKeeper;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
+use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
@@ -105,9 +107,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let identity = tracklayer_rpc::connect_lazy(&config.identity_address, token.clone())?;
     let consent = tracklayer_rpc::connect_lazy(&config.consent_address, token.clone())?;
 
-    let watch = ConfigWatch::start(control, shutdown.clone());
+    let watch = ConfigWatch::start(control.clone(), shutdown.clone());
     let connections = Connections::new(watch.clone(), config.master_key.clone());
-    let clients = Clients::new(identity, consent);
+    let clients = Clients::new(identity.clone(), consent.clone());
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
     let resolved = ResolvedStore::over(pool.clone(), journal.resolved());
     let cursors = CursorStore::beside(pool.clone(), journal.kind());
@@ -122,7 +124,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
     let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
 
-    let dedup = Dedup::new(redis, DedupGenerationStore::new(pool.clone()), resolved.clone());
+    let dedup = Dedup::new(redis.clone(), DedupGenerationStore::new(pool.clone()), resolved.clone());
     let dedup = match journal.kind() {
         Kind::Postgres => dedup,
         Kind::Kafka => dedup.beside_a_log_that_may_change(),
@@ -172,9 +174,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
 
     let readiness = Readiness::default();
     readiness.set(false, "no configuration yet");
+    let examiner = Examiner {
+        journal: Arc::clone(&journal),
+        store: ExamineStore::new(pool.clone()),
+        inspection: Inspection::new(pool.clone(), journal.kind()),
+        days: RetentionStore::new(pool.clone()),
+        redis,
+        control,
+        identity,
+        consent,
+        config: watch.clone(),
+    };
     let grpc = DeliveryGrpc::new(
         pool.clone(),
         Arc::clone(&journal),
+        examiner,
         connections.clone(),
         watch.clone(),
         config.control_address.clone(),

@@ -4,13 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "this whole file is tests")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use prost::Message as _;
+use redis::aio::ConnectionManager;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Status};
 use tracklayer_delivery::connections::Connections;
+use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
+use tracklayer_delivery::inspection::Inspection;
+use tracklayer_delivery::store::examine::ExamineStore;
+use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::{Journal, Kind, PostgresJournal};
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, WatchConfigResponse, WorkspaceConfig,
@@ -19,11 +26,12 @@ use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryService as _;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{Channel, Listeners};
-use tracklayer_testkit::{TestDatabase, listener};
+use tracklayer_testkit::{TestDatabase, TestRedis, listener};
 
 /// Delivery before the real control, which says whose a key is.
 struct Installation {
     database: TestDatabase,
+    redis: TestRedis,
     master_key: MasterKey,
     control: String,
     admin: ControlServiceClient<Channel>,
@@ -56,7 +64,8 @@ impl Installation {
         tokio::spawn(tracklayer_control::run(config, listeners, shutdown.clone()));
         let channel = tracklayer_rpc::connect_lazy(&control, Secret::new(key.clone())).unwrap();
         let admin = ControlServiceClient::new(channel);
-        Self { database, master_key, control, admin, key, _ends_with_the_test: shutdown.drop_guard() }
+        let redis = tracklayer_testkit::redis().await;
+        Self { database, redis, master_key, control, admin, key, _ends_with_the_test: shutdown.drop_guard() }
     }
 
     /// A new workspace, an admin key and a write key of it.
@@ -78,15 +87,33 @@ impl Installation {
     }
 
     /// A replica that has not seen any key yet.
-    fn delivery(&self, workspaces: &[i64]) -> DeliveryGrpc {
+    async fn delivery(&self, workspaces: &[i64]) -> DeliveryGrpc {
         let of =
             |id: &i64| WorkspaceConfig { workspace_id: *id, partitions: 2, ..WorkspaceConfig::default() };
         let workspaces = workspaces.iter().map(of).collect();
         let watch = ConfigWatch::fixed(WatchConfigResponse { workspaces, ..WatchConfigResponse::default() });
         let pool = self.database.pool.clone();
-        let journal = tracklayer_journal::PostgresJournal::new(pool.clone()).into();
+        let journal: Arc<dyn Journal> = PostgresJournal::new(pool.clone()).into();
         let connections = Connections::new(watch.clone(), self.master_key.clone());
-        DeliveryGrpc::new(pool, journal, connections, watch, self.control.clone(), &self.master_key)
+        // Only control is there: that the others are not is what an examination tells.
+        let channel = |address: &str| {
+            let token = Secret::new(self.master_key.service_token());
+            tracklayer_rpc::connect_lazy(address, token).unwrap()
+        };
+        let redis = redis::Client::open(self.redis.url.as_str()).unwrap();
+        let examiner = Examiner {
+            journal: Arc::clone(&journal),
+            store: ExamineStore::new(pool.clone()),
+            inspection: Inspection::new(pool.clone(), Kind::Postgres),
+            days: RetentionStore::new(pool.clone()),
+            redis: ConnectionManager::new(redis).await.unwrap(),
+            control: channel(&self.control),
+            identity: channel("http://127.0.0.1:1"),
+            consent: channel("http://127.0.0.1:1"),
+            config: watch.clone(),
+        };
+        let control = self.control.clone();
+        DeliveryGrpc::new(pool, journal, examiner, connections, watch, control, &self.master_key)
     }
 }
 
@@ -156,6 +183,11 @@ async fn every_rpc(
             AWorkspaces,
             delivery.get_journal_retention(with(key, retention)).await.map(|_| ()),
         ),
+        (
+            "Examine",
+            AWorkspaces,
+            delivery.examine(with(key, pb::ExamineRequest { workspace_id })).await.map(|_| ()),
+        ),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
 }
@@ -186,7 +218,7 @@ async fn another_workspaces_key_is_refused_by_every_rpc() {
     let mut installation = Installation::start().await;
     let (ours, _, our_write_key) = installation.workspace("ours").await;
     let (theirs, their_key, _) = installation.workspace("theirs").await;
-    let delivery = installation.delivery(&[ours, theirs]);
+    let delivery = installation.delivery(&[ours, theirs]).await;
 
     // The same calls pass for whom they are: the refusals below are about whose the workspace is, and nothing else.
     let service_token = installation.master_key.service_token();
@@ -206,7 +238,7 @@ async fn another_workspaces_key_is_refused_by_every_rpc() {
         }
     }
     // Ours exists, 9999 does not: the answer is the same and tells neither. So it is whether the replica knows the key or not.
-    for delivery in [delivery, installation.delivery(&[ours, theirs])] {
+    for delivery in [delivery, installation.delivery(&[ours, theirs]).await] {
         for workspace in [ours, 9_999] {
             for (rpc, whose, outcome) in every_rpc(&delivery, &their_key, workspace).await {
                 let expected = if whose == Whose::Nobodys { Code::Ok } else { Code::PermissionDenied };

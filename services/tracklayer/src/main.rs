@@ -120,6 +120,8 @@ enum Command {
     DeadLetters(cli::dead_letters::DeadLetters),
     /// Live counts per source and connection.
     Stats,
+    /// Examine an installation: what is well, what is not, and what to do. Exits with 1 where there is a problem.
+    Doctor,
     /// Show the exact requests that a connection would send for events; needs no server.
     Preview(cli::pure::Preview),
     /// Normalise values as a platform wants them, JSON lines in and out; needs no server.
@@ -293,6 +295,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Journal(command) => cli::journal::run(&Access::new(&cli.access)?, command).await,
         Command::DeadLetters(command) => cli::dead_letters::run(&Access::new(&cli.access)?, command).await,
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
+        Command::Doctor => cli::doctor::run(&Access::new(&cli.access)?).await,
         Command::Preview(_)
         | Command::Normalize
         | Command::MasterKey

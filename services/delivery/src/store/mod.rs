@@ -2,6 +2,7 @@
 
 pub mod cursors;
 pub mod dedup_generation;
+pub mod examine;
 pub mod give_ups;
 pub mod lanes;
 pub mod leases;

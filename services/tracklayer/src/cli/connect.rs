@@ -130,12 +130,36 @@ impl Access {
         Ok(tracklayer_rpc::connect_lazy(address, self.key.clone())?)
     }
 
+    /// To control.
+    ///
+    /// # Errors
+    /// No address.
+    pub fn control_channel(&self) -> anyhow::Result<Channel> {
+        self.channel(self.control.as_ref(), "control")
+    }
+
+    /// To delivery.
+    ///
+    /// # Errors
+    /// No address.
+    pub fn delivery_channel(&self) -> anyhow::Result<Channel> {
+        self.channel(self.delivery.as_ref(), "delivery")
+    }
+
+    /// To ingest.
+    ///
+    /// # Errors
+    /// No address.
+    pub fn ingest_channel(&self) -> anyhow::Result<Channel> {
+        self.channel(self.ingest.as_ref(), "ingest")
+    }
+
     /// Control.
     ///
     /// # Errors
     /// No address.
     pub fn control(&self) -> anyhow::Result<ControlServiceClient<Channel>> {
-        Ok(ControlServiceClient::new(self.channel(self.control.as_ref(), "control")?))
+        Ok(ControlServiceClient::new(self.control_channel()?))
     }
 
     /// Delivery.
@@ -143,7 +167,7 @@ impl Access {
     /// # Errors
     /// No address.
     pub fn delivery(&self) -> anyhow::Result<DeliveryServiceClient<Channel>> {
-        let channel = self.channel(self.delivery.as_ref(), "delivery")?;
+        let channel = self.delivery_channel()?;
         Ok(DeliveryServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024))
     }
 
@@ -152,7 +176,7 @@ impl Access {
     /// # Errors
     /// No address.
     pub fn ingest(&self) -> anyhow::Result<IngestServiceClient<Channel>> {
-        let channel = self.channel(self.ingest.as_ref(), "ingest")?;
+        let channel = self.ingest_channel()?;
         Ok(IngestServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024))
     }
 

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod connections;
 pub mod dead_letters;
+pub mod doctor;
 pub mod events;
 pub mod journal;
 pub mod ledger;

@@ -96,6 +96,10 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn examine(&self, _: Request<pb::ExamineRequest>) -> Result<Response<pb::ExamineResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn give_up_unread(
         &self,
         _: Request<pb::GiveUpUnreadRequest>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
-use tracklayer_journal::Kind;
+use tracklayer_journal::{JournalError, Kind};
 use tracklayer_proto::control::v1::WorkspaceConfig;
 use tracklayer_rpc::follow::Snapshot;
 
@@ -26,9 +26,13 @@ const NAMED: usize = 5;
 impl Examiner {
     pub(super) async fn lanes(&self, workspace: WorkspaceId, snapshot: &Snapshot) -> Vec<Finding> {
         let Some(config) = snapshot.workspaces.get(&workspace) else { return Vec::new() };
-        let mut findings = vec![
-            self.leases(workspace, config).await.unwrap_or_else(|error| Finding::unseen("leases", &error)),
-        ];
+        let mut findings = vec![match self.width(workspace, config).await {
+            Ok(width) => self
+                .leases(workspace, config, width)
+                .await
+                .unwrap_or_else(|error| Finding::unseen("leases", &error)),
+            Err(error) => Finding::unseen("leases", &error),
+        }];
         if self.journal.kind() == Kind::Postgres {
             findings.push(match self.inspection.lags(workspace).await {
                 Ok(lags) => backlog(config, &lags),
@@ -45,9 +49,21 @@ impl Examiner {
         findings.into_iter().map(|finding| finding.of(workspace)).collect()
     }
 
-    async fn leases(&self, workspace: WorkspaceId, config: &WorkspaceConfig) -> Result<Finding, StoreError> {
+    /// The most partitions that the workspace has or had: also those that are not appended to any more are read to their ends.
+    async fn width(&self, workspace: WorkspaceId, config: &WorkspaceConfig) -> Result<u32, JournalError> {
+        let layouts = self.journal.layouts().await?;
+        let its = layouts.iter().filter(|(of, _)| *of == workspace).map(|(_, layout)| layout.partitions);
+        Ok(its.max().unwrap_or(config.partitions).max(1))
+    }
+
+    async fn leases(
+        &self,
+        workspace: WorkspaceId,
+        config: &WorkspaceConfig,
+        width: u32,
+    ) -> Result<Finding, StoreError> {
         let mut duties = Vec::new();
-        for partition in (0..config.partitions.max(1)).map(Partition) {
+        for partition in (0..width).map(Partition) {
             duties.push(Duty::resolve(workspace, partition));
             let ids = config.connections.iter().map(|connection| ConnectionId(connection.connection_id));
             duties.extend(ids.map(|connection| Duty { workspace, connection, partition }));

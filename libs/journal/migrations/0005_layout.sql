@@ -39,14 +39,16 @@ begin
     end if;
 
     perform 1 from journal.head h where h.workspace_id = p_workspace order by h.partition for update;
-    if last.generation is null then
-        -- What was appended before layouts were written down was spread as the configuration says.
-        select coalesce(max(h.generation), 1) into out_generation from journal.head h where h.workspace_id = p_workspace;
+    select max(h.generation) into out_generation
+    from journal.head h where h.workspace_id = p_workspace and h.next_offset > 0;
+    if last.generation is null and out_generation is null then
+        out_generation := 1;
     else
+        -- Nobody knows how that was spread which was appended before layouts were written down: it is a generation of its own.
         insert into journal.layout_end (workspace_id, generation, partition, next_offset)
         select h.workspace_id, h.generation, h.partition, h.next_offset
         from journal.head h where h.workspace_id = p_workspace and h.next_offset > 0;
-        out_generation := last.generation + 1;
+        out_generation := coalesce(last.generation, out_generation) + 1;
         update journal.head h set generation = out_generation, next_offset = 0 where h.workspace_id = p_workspace;
     end if;
     insert into journal.head (workspace_id, partition, generation)
@@ -59,13 +61,16 @@ begin
 end
 $$;
 
--- The layout of a journal that cannot change it: the first one that is asked for. It has no heads here.
+-- The layout of a journal that cannot change it: the last one, or else the first that is asked for. It has no heads here.
 create function journal.keep_layout(p_workspace bigint, p_partitions integer, p_revision bigint)
 returns table (out_generation integer, out_partitions integer)
 language sql as $$
-    insert into journal.layout (workspace_id, generation, partitions, revision) values (p_workspace, 1, p_partitions, p_revision)
+    insert into journal.layout (workspace_id, generation, partitions, revision)
+    select p_workspace, 1, p_partitions, p_revision
+    where not exists (select 1 from journal.layout l where l.workspace_id = p_workspace)
     on conflict on constraint layout_pkey do nothing;
-    select l.generation, l.partitions from journal.layout l where l.workspace_id = p_workspace and l.generation = 1
+    select l.generation, l.partitions from journal.layout l
+    where l.workspace_id = p_workspace order by l.generation desc limit 1
 $$;
 
 -- Appends one block per (workspace, partition), each of events that were spread by the layout of its generation. One whose

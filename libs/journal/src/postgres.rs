@@ -275,7 +275,18 @@ impl Journal for PostgresJournal {
 
     async fn layout(&self, workspace: WorkspaceId, wanted: Spread) -> Result<Layout, AppendError> {
         let opened = LayoutStore::new(self.pool.clone()).open(workspace, wanted).await;
-        opened.map_err(|error| AppendError::Unavailable { why: error.to_string() })
+        let layout = opened.map_err(|error| AppendError::Unavailable { why: error.to_string() })?;
+        if layout.partitions != wanted.partitions {
+            tracing::warn!(
+                workspace = workspace.0,
+                partitions = layout.partitions,
+                wanted = wanted.partitions,
+                revision = wanted.revision,
+                "a newer configuration than this one has said how many partitions a workspace has; if control's database was \
+                 restored, say it again"
+            );
+        }
+        Ok(layout)
     }
 
     async fn layouts(&self) -> Result<Vec<(WorkspaceId, Layout)>, JournalError> {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, Partition, PartitionKey, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{Appender, AppenderSettings, Draft, Journal as _, PostgresJournal, Spread};
+use tracklayer_journal::{
+    Appender, AppenderSettings, Draft, Journal as _, LayoutStore, PostgresJournal, Spread,
+};
 use tracklayer_testkit::TestDatabase;
 
 const WORKSPACE: WorkspaceId = WorkspaceId(7);
@@ -118,18 +120,40 @@ async fn a_layout_changes_for_a_newer_configuration_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_appended_before_layouts_were_written_down_is_of_the_first_one() {
+async fn what_was_appended_before_layouts_were_written_down_is_a_generation_of_its_own() {
     let (database, journal) = journal().await;
     old_release_appends(&database).await.unwrap();
-    let layout = journal.layout(WORKSPACE, spread(0)).await.unwrap();
-    assert_eq!((layout.generation, layout.partitions), (Generation(1), 4));
+    // Whatever it was spread over: here over more than is asked for now.
+    let layout = journal.layout(WORKSPACE, Spread { partitions: 2, revision: 1 }).await.unwrap();
+    assert_eq!((layout.generation, layout.partitions), (Generation(2), 2));
+    let ended: (i32, i32, i64) =
+        sqlx::query_as("select generation, partition, next_offset from journal.layout_end")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+    assert_eq!(ended, (1, 3, 1));
     // Both releases are there while one takes the place of the other.
     old_release_appends(&database).await.unwrap();
-    let next: i64 = sqlx::query_scalar("select next_offset from journal.head where partition = 3")
-        .fetch_one(&database.pool)
-        .await
-        .unwrap();
-    assert_eq!(next, 2);
+    let head: (i32, i64) =
+        sqlx::query_as("select generation, next_offset from journal.head where partition = 3")
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+    assert_eq!(head, (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_keeps_its_layout_keeps_the_last_one_of_the_journal_before() {
+    let (database, journal) = journal().await;
+    let layouts = LayoutStore::new(database.pool.clone());
+    let kept = async |revision| {
+        let layout = layouts.keep(WORKSPACE, spread(revision)).await.unwrap();
+        (layout.generation.0, layout.partitions)
+    };
+    assert_eq!(kept(0).await, (1, 4));
+    assert_eq!(kept(1).await, (1, 4), "the first one for ever");
+    journal.layout(WORKSPACE, spread(2)).await.unwrap();
+    assert_eq!(kept(3).await, (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

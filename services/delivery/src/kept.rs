@@ -104,7 +104,7 @@ impl Keeping {
             days.push(KeptDay { day, keeper });
         }
         let mut asked = self.give_ups.asked().await?;
-        asked.retain(|(duty, _)| duty.workspace == workspace);
+        asked.retain(|(duty, _)| duty.workspace == workspace && is_waited_for(*duty));
         Ok(Kept { days, stored_bytes, asked })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{ConnectionId, Partition, Position, WorkspaceId};
-use tracklayer_journal::Journal;
+use tracklayer_journal::{Journal, JournalError};
 
 use crate::resolve::error_chain;
 use crate::store::cursors::CursorStore;
@@ -92,10 +92,16 @@ impl Progress {
         Arc::clone(entry.or_insert_with(|| Arc::new(PartitionProgress::new(begin))))
     }
 
-    /// The most partitions that a workspace has or had in the journal; none: nothing was appended to it yet.
+    /// The most partitions that a workspace has or had, as the journal and the cursors know it; 0 before it has any.
     #[must_use]
-    pub fn width(&self, workspace: WorkspaceId) -> Option<u32> {
-        self.widths.lock().unwrap_or_else(PoisonError::into_inner).get(&workspace).copied()
+    pub fn width(&self, workspace: WorkspaceId) -> u32 {
+        self.widths.lock().unwrap_or_else(PoisonError::into_inner).get(&workspace).copied().unwrap_or(0)
+    }
+
+    fn widen(&self, workspace: WorkspaceId, partitions: u32) {
+        let mut widths = self.widths.lock().unwrap_or_else(PoisonError::into_inner);
+        let width = widths.entry(workspace).or_default();
+        *width = partitions.max(*width);
     }
 
     /// Raises an end; never lowers it.
@@ -145,21 +151,37 @@ impl Progress {
         cursors: &CursorStore,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         for (workspace, layout) in journal.layouts().await? {
-            let mut widths = self.widths.lock().unwrap_or_else(PoisonError::into_inner);
-            let width = widths.entry(workspace).or_default();
-            *width = layout.partitions.max(*width);
+            self.widen(workspace, layout.partitions);
         }
         for head in journal.heads().await? {
             let end = Position { generation: head.generation, partition: head.partition, offset: head.next };
             Self::raise(&self.partition(head.workspace, head.partition).received, end);
+            self.widen(head.workspace, head.partition.0 + 1);
         }
         for cursor in cursors.all_resolve().await? {
             let end =
                 Position { generation: cursor.generation, partition: cursor.partition, offset: cursor.next };
             Self::raise(&self.partition(cursor.workspace, cursor.partition).resolved, end);
+            self.widen(cursor.workspace, cursor.partition.0 + 1);
         }
         Ok(())
     }
+}
+
+/// The most partitions that a workspace has or had, as the journal knows it, or is to have.
+///
+/// # Errors
+/// The journal.
+pub async fn width(
+    journal: &dyn Journal,
+    workspace: WorkspaceId,
+    configured: u32,
+) -> Result<u32, JournalError> {
+    let layouts = journal.layouts().await?;
+    let widths = layouts.iter().filter(|(of, _)| *of == workspace).map(|(_, layout)| layout.partitions);
+    let heads = journal.heads().await?;
+    let heads = heads.iter().filter(|head| head.workspace == workspace).map(|head| head.partition.0 + 1);
+    Ok(widths.chain(heads).max().unwrap_or(0).max(configured).max(1))
 }
 
 #[cfg(test)]

@@ -270,8 +270,8 @@ impl Tasks for Loops {
         let mut wanted = BTreeSet::new();
         for (workspace, config) in &snapshot.workspaces {
             // Also partitions that are not appended to any more: they are read to their ends.
-            let width = self.resolver.progress.width(*workspace).unwrap_or(config.partitions);
-            for partition in (0..width.max(1)).map(Partition) {
+            let width = self.resolver.progress.width(*workspace).max(config.partitions).max(1);
+            for partition in (0..width).map(Partition) {
                 wanted.insert(Duty::resolve(*workspace, partition));
                 for connection in all.get(workspace).into_iter().flatten() {
                     wanted.insert(Duty { workspace: *workspace, connection: connection.id, partition });

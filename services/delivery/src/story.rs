@@ -10,6 +10,7 @@ use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
 use crate::ledger::State;
+use crate::progress::width;
 use crate::resolve::message_hash;
 use crate::store::StoreError;
 use crate::store::cursors::{CursorStore, LaneCursor};
@@ -67,9 +68,10 @@ impl Stories {
                 None => forgotten.push(position),
             }
         }
+        let width = width(self.journal.as_ref(), workspace, partitions).await?;
+        let layouts = self.journal.layouts().await?;
         let layouts: Vec<Layout> =
-            self.journal.layouts().await?.into_iter().filter(|l| l.0 == workspace).map(|l| l.1).collect();
-        let width = layouts.iter().map(|layout| layout.partitions).max().unwrap_or(partitions);
+            layouts.into_iter().filter(|(of, _)| *of == workspace).map(|(_, layout)| layout).collect();
         for partition in (0..width).map(Partition) {
             let cursor = self.cursors.resolve(workspace, partition).await?;
             found.extend(self.unresolved(workspace, cursor, message_id).await?);

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
-use tracklayer_journal::{JournalError, Kind};
+use tracklayer_journal::Kind;
 use tracklayer_proto::control::v1::WorkspaceConfig;
 use tracklayer_rpc::follow::Snapshot;
 
 use super::{Examiner, Finding};
 use crate::inspection::Lag;
 use crate::lease::Duty;
+use crate::progress::width;
 use crate::store::StoreError;
 use crate::store::examine::Hold;
 
@@ -26,7 +27,7 @@ const NAMED: usize = 5;
 impl Examiner {
     pub(super) async fn lanes(&self, workspace: WorkspaceId, snapshot: &Snapshot) -> Vec<Finding> {
         let Some(config) = snapshot.workspaces.get(&workspace) else { return Vec::new() };
-        let mut findings = vec![match self.width(workspace, config).await {
+        let mut findings = vec![match width(self.journal.as_ref(), workspace, config.partitions).await {
             Ok(width) => self
                 .leases(workspace, config, width)
                 .await
@@ -40,20 +41,17 @@ impl Examiner {
             });
         }
         match self.store.holds(workspace).await {
-            Ok(holding) => findings.extend(holds(config, &holding)),
+            Ok(mut holding) => {
+                // Nobody waits for the lane of a connection that was removed.
+                holding.retain(|hold| is_configured(config, hold.connection));
+                findings.extend(holds(config, &holding));
+            }
             Err(error) => findings.push(Finding::unseen("lanes", &error)),
         }
         findings.push(
             self.sources(workspace, config).await.unwrap_or_else(|error| Finding::unseen("sources", &error)),
         );
         findings.into_iter().map(|finding| finding.of(workspace)).collect()
-    }
-
-    /// The most partitions that the workspace has or had: also those that are not appended to any more are read to their ends.
-    async fn width(&self, workspace: WorkspaceId, config: &WorkspaceConfig) -> Result<u32, JournalError> {
-        let layouts = self.journal.layouts().await?;
-        let its = layouts.iter().filter(|(of, _)| *of == workspace).map(|(_, layout)| layout.partitions);
-        Ok(its.max().unwrap_or(config.partitions).max(1))
     }
 
     async fn leases(
@@ -78,6 +76,10 @@ impl Examiner {
         let heard = events.iter().filter(|of| of.workspace == workspace).map(|of| of.source.0).collect();
         Ok(sources(config, &heard))
     }
+}
+
+fn is_configured(config: &WorkspaceConfig, connection: ConnectionId) -> bool {
+    config.connections.iter().any(|known| known.connection_id == connection.0)
 }
 
 /// What somebody is called whose cursor or lease it is.

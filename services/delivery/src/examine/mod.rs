@@ -22,6 +22,7 @@ use crate::dedup::Memory;
 use crate::inspection::Inspection;
 use crate::resolve::error_chain;
 use crate::retention::connections_of;
+use crate::store::StoreError;
 use crate::store::examine::{ExamineStore, SourceEvents};
 use crate::store::retention::RetentionStore;
 
@@ -130,8 +131,7 @@ impl Examiner {
         findings.extend(self.durability().await);
         findings.push(self.clock().await);
         let Some(snapshot) = snapshot else { return findings };
-        let rates = self.rates().await;
-        findings.extend(self.dedup_store(&snapshot, rates.as_deref().unwrap_or_default()).await);
+        findings.extend(self.dedup_store(&snapshot).await);
         findings.extend(self.late_day(workspace, &snapshot).await);
         findings.extend(self.lanes(workspace, &snapshot).await);
         findings
@@ -192,15 +192,23 @@ impl Examiner {
     }
 
     /// Events of each source in the last hour.
-    async fn rates(&self) -> Option<Vec<SourceEvents>> {
+    async fn rates(&self) -> Result<Vec<SourceEvents>, StoreError> {
         let minute = Timestamp::now().as_second().div_euclid(60);
-        self.store.events_of_sources(minute - RATE_MINUTES, minute).await.ok()
+        self.store.events_of_sources(minute - RATE_MINUTES, minute).await
     }
 
-    async fn dedup_store(&self, snapshot: &Snapshot, rates: &[SourceEvents]) -> Vec<Finding> {
+    async fn dedup_store(&self, snapshot: &Snapshot) -> Vec<Finding> {
         let facts = match redis::look(self.redis.clone()).await {
             Ok(facts) => facts,
             Err(error) => return vec![Finding::unseen("redis", &error)],
+        };
+        let mut findings = redis::findings(&facts);
+        let rates = match self.rates().await {
+            Ok(rates) => rates,
+            Err(error) => {
+                findings.push(Finding::unseen("dedup-memory", &error));
+                return findings;
+            }
         };
         let memory = Memory::of_config(snapshot);
         let seconds = (RATE_MINUTES * 60) as f64;
@@ -212,7 +220,8 @@ impl Examiner {
             claims: rates.iter().map(remembered).sum(),
             longest: memory.longest(),
         };
-        redis::findings(&facts, &expected)
+        findings.push(redis::memory(&facts, &expected));
+        findings
     }
 
     async fn late_day(&self, workspace: WorkspaceId, snapshot: &Snapshot) -> Option<Finding> {

@@ -194,7 +194,7 @@ impl Lane {
             resolved.borrow_and_update();
             let round = self.round().await;
             // One that is off has next to nothing to do with an event: who waited for it would run away from all others.
-            match self.cursor.filter(|_| round.is_ok() && self.is_on()) {
+            match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.is_on()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
             }
@@ -350,7 +350,7 @@ impl Lane {
         let due = self.waiting.next_at().is_some_and(|at| at <= Timestamp::now());
         if due && self.range.is_empty() && !self.retried_last {
             self.retried_last = true;
-            self.retry_round(&connection, destination).await?;
+            self.retry_round(cursor.generation, &connection, destination).await?;
             return Ok(true);
         }
         self.retried_last = false;

@@ -9,7 +9,6 @@ use tracklayer_ids::Generation;
 
 use super::plan;
 use super::slot::Slot;
-use super::waiting::Waiting;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::entry::Entry;
@@ -23,9 +22,7 @@ const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Lane {
     pub(super) async fn read_waiting(&mut self) -> Result<(), LaneError> {
-        let elsewhere = self.waiting.elsewhere().clone();
-        self.waiting = Waiting::of(self.context.retries.waiting_keys(self.lease.duty).await?);
-        self.waiting.set_elsewhere(elsewhere);
+        self.waiting.set_own(self.context.retries.waiting_keys(self.lease.duty).await?);
         Ok(())
     }
 
@@ -36,19 +33,18 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes due retries, sends them, commits.
+    /// Takes due retries, sends them, commits. `newest` is the generation that the lane stands in.
     pub(super) async fn retry_round(
         &mut self,
+        newest: Generation,
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
-        if let Some(generation) = self.entered.filter(|_| !self.waiting.elsewhere().is_empty()) {
+        if let Some(generation) = self.entered.filter(|_| self.waiting.waits_elsewhere()) {
             self.read_waiting_elsewhere(generation).await?;
-            self.waiting.put_off_elsewhere(Timestamp::now() + ELSEWHERE_PAUSE);
         }
-        let elsewhere = self.waiting.elsewhere();
-        let mut due =
-            self.context.retries.due(self.lease.duty, Timestamp::now(), RETRY_BATCH, elsewhere).await?;
+        let now = Timestamp::now();
+        let mut due = self.context.retries.due(self.lease.duty, now, RETRY_BATCH, newest).await?;
         // An intent names one generation: what waits in the next one comes with the next round.
         if let Some(generation) = due.first().map(|row| row.position.generation) {
             due.retain(|row| row.position.generation == generation);
@@ -67,8 +63,9 @@ impl Lane {
             })
             .collect();
         if slots.is_empty() {
+            // What is due all the same stands behind something in another lane.
             self.read_waiting().await?;
-            self.waiting.put_off_elsewhere(Timestamp::now() + ELSEWHERE_PAUSE);
+            self.waiting.put_off_due(now, now + ELSEWHERE_PAUSE);
             return Ok(());
         }
         self.plan_slots(&mut slots, connection, destination).await?;

@@ -23,12 +23,10 @@ struct Key {
 }
 
 impl Waiting {
-    /// From what stands in the database: key, time of its earliest event, number of rows.
-    #[must_use]
-    pub fn of(rows: Vec<(u64, Timestamp, u64)>) -> Self {
-        let by_time = rows.iter().map(|(key, next_at, _)| (*next_at, *key)).collect();
-        let keys = rows.into_iter().map(|(key, next_at, rows)| (key, Key { rows, next_at })).collect();
-        Self { keys, by_time, elsewhere: HashSet::new() }
+    /// Sets what waits here, as it stands in the database: key, time of its earliest event, number of rows.
+    pub fn set_own(&mut self, rows: Vec<(u64, Timestamp, u64)>) {
+        self.by_time = rows.iter().map(|(key, next_at, _)| (*next_at, *key)).collect();
+        self.keys = rows.into_iter().map(|(key, next_at, rows)| (key, Key { rows, next_at })).collect();
     }
 
     /// Whether something of the key waits, here or elsewhere.
@@ -42,17 +40,17 @@ impl Waiting {
         self.elsewhere = keys.into_iter().collect();
     }
 
-    /// As set last.
+    /// Whether something waits in other lanes, as far as was last seen.
     #[must_use]
-    pub fn elsewhere(&self) -> &HashSet<u64> {
-        &self.elsewhere
+    pub fn waits_elsewhere(&self) -> bool {
+        !self.elsewhere.is_empty()
     }
 
-    /// What waits behind another lane is looked at again then.
-    pub fn put_off_elsewhere(&mut self, next_at: Timestamp) {
-        for key in self.elsewhere.iter().copied().collect::<Vec<_>>() {
-            self.put_off(key, next_at);
-        }
+    /// What is due by now is looked at again only then.
+    pub fn put_off_due(&mut self, now: Timestamp, next_at: Timestamp) {
+        let due: Vec<u64> =
+            self.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
+        due.into_iter().for_each(|key| self.put_off(key, next_at));
     }
 
     /// When the next retry is due.
@@ -106,6 +104,12 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn of(rows: Vec<(u64, Timestamp, u64)>) -> Waiting {
+        let mut waiting = Waiting::default();
+        waiting.set_own(rows);
+        waiting
+    }
+
     #[test]
     fn a_key_waits_until_the_last_of_its_rows_is_finished() {
         let mut waiting = Waiting::default();
@@ -122,21 +126,30 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_in_another_lane_is_waited_for_and_looked_at_again_later() {
-        let mut waiting = Waiting::of(vec![(1, at(10), 1), (2, at(20), 1)]);
+    fn who_waits_in_another_lane_is_waited_for_whatever_waits_here() {
+        let mut waiting = of(vec![(1, at(10), 1), (2, at(20), 1)]);
         waiting.set_elsewhere([1, 3]);
-        assert!(waiting.contains(3), "though nothing of it waits here yet");
-        waiting.put_off_elsewhere(at(30));
-        assert_eq!(waiting.next_at(), Some(at(20)), "the other key is due as it was");
+        assert!(waiting.contains(3) && waiting.waits_elsewhere(), "though nothing of it waits here yet");
         waiting.announce(3, at(5));
         assert_eq!(waiting.next_at(), Some(at(5)), "its first event here waits as well");
+        waiting.set_own(vec![(2, at(20), 1)]);
+        assert!(waiting.contains(3), "what waits here has nothing to do with it");
         waiting.set_elsewhere([]);
-        assert!(!waiting.contains(4) && waiting.contains(1), "what waits here waits on");
+        assert!(!waiting.contains(3) && waiting.contains(2));
+    }
+
+    #[test]
+    fn what_is_due_and_cannot_go_yet_is_put_off() {
+        let mut waiting = of(vec![(1, at(10), 1), (2, at(20), 1), (3, at(30), 1)]);
+        waiting.put_off_due(at(20), at(40));
+        assert_eq!(waiting.next_at(), Some(at(30)), "not due yet, and so as it was");
+        waiting.put_off_due(at(39), at(60));
+        assert_eq!(waiting.next_at(), Some(at(40)));
     }
 
     #[test]
     fn the_next_retry_is_the_earliest_of_all_keys() {
-        let mut waiting = Waiting::of(vec![(1, at(30), 1), (2, at(20), 2)]);
+        let mut waiting = of(vec![(1, at(30), 1), (2, at(20), 2)]);
         assert_eq!(waiting.next_at(), Some(at(20)));
         waiting.put_off(2, at(90));
         assert_eq!(waiting.next_at(), Some(at(30)));

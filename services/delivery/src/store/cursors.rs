@@ -27,7 +27,7 @@ pub struct LaneCursor {
 }
 
 /// Makes the cursors that are missing. A connection's first ones begin where their partitions stand in the table of that name;
-/// one of a partition that was added while the connection was there begins with the layout that added it.
+/// one of a partition that is missing among those was added since by a newer configuration, and begins with the layout that has it.
 macro_rules! begin_lanes_at {
     ($heads:literal) => {
         concat!(
@@ -40,7 +40,7 @@ macro_rules! begin_lanes_at {
             " h on h.workspace_id = u.w and h.partition = u.p
              cross join lateral (
                  select min(l.generation) as added from journal.layout l
-                 where l.workspace_id = u.w and l.partitions > u.p and l.generation > (
+                 where l.workspace_id = u.w and l.partitions > u.p and l.generation >= (
                      select min(c.start_generation) from delivery.lane_cursor c
                      where c.workspace_id = u.w and c.connection_id = u.c)
              ) a

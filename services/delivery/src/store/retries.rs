@@ -1,7 +1,5 @@
 //! Retries and dead letters: rows of their own, with their own copy of the event.
 
-use std::collections::HashSet;
-
 use sqlx::{PgConnection, PgPool};
 use tracklayer_ids::{Generation, Position, WorkspaceId};
 
@@ -101,7 +99,9 @@ impl RetryStore {
         Self { pool }
     }
 
-    /// Retries that are due and have no earlier one of their key before them, in order; none of the keys `but`.
+    /// Retries that are due and have no earlier one of their key before them, in order. Of a visitor whose partition a layout has
+    /// changed an earlier one may wait in another lane of the connection, from a generation before; in the first generation, `newest`
+    /// being where the lane stands, there is none to look for.
     ///
     /// # Errors
     /// The database.
@@ -110,7 +110,7 @@ impl RetryStore {
         duty: Duty,
         now: jiff::Timestamp,
         limit: i64,
-        but: &HashSet<u64>,
+        newest: Generation,
     ) -> Result<Vec<RetryRow>, StoreError> {
         use sqlx::Row as _;
         let what = attempting("read due retries");
@@ -120,11 +120,17 @@ impl RetryStore {
                     r.first_sent_at, r.reason, r.resolved
              from (
                  select generation, event_offset from (
-                     select distinct on (order_key) generation, event_offset, next_at from delivery.retry
-                     where workspace_id = $1 and connection_id = $2 and partition = $3 and order_key <> all ($6)
+                     select distinct on (order_key) order_key, generation, event_offset, next_at from delivery.retry
+                     where workspace_id = $1 and connection_id = $2 and partition = $3
                      order by order_key, generation, event_offset
                  ) earliest
-                 where next_at <= $4 order by generation, event_offset limit $5
+                 left join (
+                     select order_key, min(generation) as first from delivery.retry
+                     where $6 > 1 and workspace_id = $1 and connection_id = $2 and partition <> $3
+                     group by order_key
+                 ) elsewhere using (order_key)
+                 where next_at <= $4 and generation <= coalesce(elsewhere.first, generation)
+                 order by generation, event_offset limit $5
              ) d
              join delivery.retry r
                on r.workspace_id = $1 and r.connection_id = $2 and r.partition = $3
@@ -136,7 +142,7 @@ impl RetryStore {
         .bind(duty.partition.0.cast_signed())
         .bind(jiff_sqlx::Timestamp::from(now))
         .bind(limit)
-        .bind(but.iter().map(|key| key.cast_signed()).collect::<Vec<_>>())
+        .bind(newest.0.cast_signed())
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;

@@ -19,13 +19,7 @@ async fn a_lane_waits_for_the_others_of_its_connection_and_a_visitor_for_a_retry
              values (1, 7, 1, 1, 0, 1, 0);",
         )
         .await;
-    let key = PartitionKey::of("ann", "").0.cast_signed();
-    let waits_elsewhere = format!(
-        "insert into delivery.retry (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts,
-             next_at, reason, resolved)
-         values (1, 7, 1, 1, 2, {key}, 1, now() + interval '1 hour', 'retry', '')"
-    );
-    sqlx::raw_sql(AssertSqlSafe(waits_elsewhere)).execute(&rig.services.database.pool).await.unwrap();
+    waits_in_partition_1(&rig, "ann", 1).await;
     // Carl's retry comes when the lane has long looked whether it may go on.
     rig.due_again(&[order("carl", "carl")]).await;
     rig.services
@@ -40,9 +34,50 @@ async fn a_lane_waits_for_the_others_of_its_connection_and_a_visitor_for_a_retry
 
     rig.ends_at(Position::new(2, 0, 1), State::Delivered).await;
     assert_eq!(rig.ends_at(Position::new(2, 0, 0), State::Held).await.reason, "behind");
+    // A successor tries what waits before anything else, and does not know yet who waits elsewhere.
+    rig.crash().await;
+    rig.resolved(&[order("bob-3", "bob")]).await;
+    rig.start().await;
+    rig.ends_at(Position::new(2, 0, 2), State::Delivered).await;
     rig.services.run("delete from delivery.retry where partition = 1").await;
     rig.ends_at(Position::new(2, 0, 0), State::Delivered).await;
-    let counted = rig.sandbox.counted(Platform::Meta);
-    let sent: Vec<&str> = counted.iter().map(|c| c.event_id.as_str()).collect();
-    assert_eq!(sent, ["first", "carl", "bob-2", "ann-2"]);
+    assert_eq!(sent(&rig), ["first", "carl", "bob-2", "bob-3", "ann-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_since_before_an_event_that_waits_in_another_lane_goes_first() {
+    let mut rig = Rig::new("meta_capi").await;
+    // Ann was here, then in partition 1, and is here again; something of hers waits in both.
+    rig.due_again(&[order("ann-1", "ann")]).await;
+    waits_in_partition_1(&rig, "ann", 2).await;
+    rig.open_next_generation();
+    rig.open_next_generation();
+    rig.resolved(&[order("ann-3", "ann"), order("bob-3", "bob")]).await;
+    // It comes when the lane has long seen that something of hers waits elsewhere.
+    rig.services
+        .run("update delivery.retry set next_at = now() + interval '1 second' where partition = 0")
+        .await;
+    rig.start().await;
+    rig.ends_at(Position::new(3, 0, 1), State::Delivered).await;
+    rig.ends_as(0, State::Delivered).await;
+    assert_eq!(rig.ends_at(Position::new(3, 0, 0), State::Held).await.reason, "behind");
+    rig.services.run("delete from delivery.retry where partition = 1").await;
+    rig.ends_at(Position::new(3, 0, 0), State::Delivered).await;
+    assert_eq!(sent(&rig), ["bob-3", "ann-1", "ann-3"]);
+}
+
+/// An event of a visitor waits for an hour in another lane of the connection.
+async fn waits_in_partition_1(rig: &Rig, visitor: &str, generation: u32) {
+    let key = PartitionKey::of(visitor, "").0.cast_signed();
+    let row = format!(
+        "insert into delivery.retry (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts,
+             next_at, reason, resolved)
+         values (1, 7, 1, {generation}, 2, {key}, 1, now() + interval '1 hour', 'retry', '')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(row)).execute(&rig.services.database.pool).await.unwrap();
+}
+
+/// What the platform counts, in order.
+fn sent(rig: &Rig) -> Vec<String> {
+    rig.sandbox.counted(Platform::Meta).into_iter().map(|counted| counted.event_id).collect()
 }

@@ -82,8 +82,6 @@ async fn a_connection_answers_for_all_of_a_partition_that_was_added_while_it_was
     change_to(&rig, 6, 1).await;
     rig.append(Partition(5), "added", 1, 4).await;
     rig.append(PARTITION, "moved", 1, 2).await;
-    // One process has heard of the change later than the other.
-    cursors.begin_lanes(&lanes(8, 0..4)).await.unwrap();
     cursors.begin_lanes(&[lanes(7, 0..6), lanes(8, 0..6)].concat()).await.unwrap();
     let start = async |duty: Duty| cursors.lane(duty).await.unwrap().unwrap().start;
     assert_eq!(start(lanes(7, 0..1)[0]).await, Position::new(1, 0, 3));
@@ -95,4 +93,27 @@ async fn a_connection_answers_for_all_of_a_partition_that_was_added_while_it_was
     assert!(!cursors.lane_may_enter(lane, Generation(2)).await.unwrap(), "two wait in partition 0");
     let lane = lanes(8, 5..6)[0];
     assert!(cursors.lane_may_enter(lane, Generation(2)).await.unwrap(), "it has nothing there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_there_before_anything_was_appended_answers_for_all_of_it() {
+    let rig = Rig::new().await;
+    let cursors = CursorStore::new(rig.services.database.pool.clone());
+    let duty = |n| Duty { workspace: WORKSPACE, connection: ConnectionId(7), partition: Partition(n) };
+    // Its four lanes begin, then the configuration says eight, and ingest hears of that first.
+    cursors.begin_lanes(&[0, 1, 2, 3].map(duty)).await.unwrap();
+    change_to(&rig, 8, 1).await;
+    rig.append(Partition(6), "early", 1, 3).await;
+    cursors.begin_lanes(&[6].map(duty)).await.unwrap();
+    assert_eq!(cursors.lane(duty(6)).await.unwrap().unwrap().start, Position::new(1, 6, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_read_that_only_events_from_before_layouts_tell_of() {
+    let rig = Rig::new().await;
+    rig.services
+        .run("insert into journal.head (workspace_id, partition, next_offset) values (1, 6, 3)")
+        .await;
+    rig.wait_until_received(Position::new(1, 6, 3)).await;
+    assert_eq!(rig.resolver.progress.width(WORKSPACE), 7);
 }

@@ -9,6 +9,7 @@ use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::KafkaFailure;
@@ -173,6 +174,7 @@ impl Held {
     /// The next record from `offset` on, if one is there. A new reader waits for the broker's first answer, any other takes
     /// what has come: what is on its way yet is for a later look.
     pub(crate) async fn take(&mut self, offset: u64) -> Result<Option<Raw>, KafkaFailure> {
+        let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let Some(reader) = self.reader.as_mut() else { return Ok(None) };
             if let Some(raw) = reader.peeked.take() {
@@ -187,7 +189,7 @@ impl Held {
                     None => return self.same_topic().map(|()| None),
                 }
             } else {
-                let first = tokio::time::timeout(PATIENCE, reader.consumer.recv());
+                let first = tokio::time::timeout_at(until, reader.consumer.recv());
                 match first.await {
                     Ok(came) => came,
                     Err(_) => {
@@ -306,6 +308,8 @@ impl Held {
                 reader.answered = true;
                 Ok(None)
             }
+            // The library goes on by itself as soon as there is a broker: a reader that was left alone meanwhile is as good as new.
+            Err(error) if is_of_the_way(&error) => Ok(None),
             Err(error) => {
                 self.failed = true;
                 Err(error.into())
@@ -314,8 +318,38 @@ impl Held {
     }
 }
 
+/// Whether it says that brokers are away or were, and nothing about the log.
+fn is_of_the_way(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
+        )
+    )
+}
+
 fn raw(message: &rdkafka::message::BorrowedMessage<'_>) -> Raw {
     let bytes = message.payload().unwrap_or_default().to_vec();
     let time_ms = message.timestamp().to_millis().unwrap_or(0);
     Raw { offset: message.offset().cast_unsigned(), mark: mark(&bytes, time_ms), bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_whose_broker_is_away_has_not_failed() {
+        // Nobody listens there.
+        let readers = Readers::new(&KafkaSettings::new("127.0.0.1:1"));
+        let mut held = readers.open("received", 0, 0).unwrap();
+        let error =
+            held.reader.as_ref().unwrap().consumer.recv().await.map(|message| raw(&message)).unwrap_err();
+        assert!(held.came(Err(error.clone())).is_ok_and(|came| came.is_none()), "{error:?}");
+        assert!(!held.failed, "{error:?}");
+        held.came(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OffsetOutOfRange))).unwrap_err();
+        assert!(held.failed);
+    }
 }

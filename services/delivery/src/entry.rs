@@ -33,7 +33,7 @@ pub struct Entry {
     /// Why the event cannot be handled at all.
     pub poisoned: Option<String>,
     /// Whom a narrowing entry may name.
-    pub subject_keys: Vec<SubjectKey>,
+    pub subject_keys: Arc<[SubjectKey]>,
     /// Newest narrowing that the decisions saw.
     pub narrowing_seq: i64,
     /// Consent's decisions at resolve.
@@ -107,7 +107,7 @@ impl Entry {
             received_ms: 0,
             duplicate_of: None,
             poisoned: Some(why.to_owned()),
-            subject_keys: Vec::new(),
+            subject_keys: Arc::default(),
             narrowing_seq: 0,
             decisions: Vec::new(),
             deliverable: None,

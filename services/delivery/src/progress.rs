@@ -18,6 +18,10 @@ use crate::store::cursors::CursorStore;
 /// How far resolve may be ahead of the foremost lane, events. Beyond it nobody has use for more, and what waits longer than the
 /// cache of decoded events holds it is read and decoded again, once for every lane.
 const AHEAD: u64 = 1_000;
+/// How far behind resolve a lane may be and still be waited for, events: about what the cache of decoded events holds of a
+/// partition. Lanes that keep together read what is there; one that is slower by its platform falls out of reach in a few rounds,
+/// and then holds up nobody.
+const REACH: u64 = 4_000;
 /// Longest wait for lanes: resolve goes on slowly whatever they do, so that links and signals are known in time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Pause after a poll that failed.
@@ -58,15 +62,18 @@ impl PartitionProgress {
         !self.lanes.borrow().is_empty()
     }
 
-    /// Waits until the foremost lane has come near to where resolve stands. It is the foremost, so that a slow platform never
-    /// holds up the others; where every lane is held, nobody is waited for.
+    /// Waits until the foremost lane has come near to where resolve stands, and with it all that are within reach of it. Who is
+    /// further behind is not waited for, so that a slow platform never holds up the others for long; where every lane is held,
+    /// nobody is.
     pub async fn lanes_near(&self, resolve: Position) {
         let mut lanes = self.lanes.subscribe();
         let near = lanes.wait_for(|lanes| {
+            let is_within = |at: &Position, distance: u64| {
+                at.generation != resolve.generation || at.offset.0.saturating_add(distance) > resolve.offset.0
+            };
             let foremost = lanes.values().max_by_key(|at| (at.generation, at.offset));
-            foremost.is_none_or(|at| {
-                at.generation != resolve.generation || at.offset.0.saturating_add(AHEAD) > resolve.offset.0
-            })
+            let mut awaited = foremost.into_iter().chain(lanes.values().filter(|at| is_within(at, REACH)));
+            awaited.all(|at| is_within(at, AHEAD))
         });
         let _ = tokio::time::timeout(LONGEST_WAIT, near).await;
     }
@@ -202,14 +209,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resolve_waits_for_the_foremost_lane_and_for_no_other() {
+    async fn resolve_waits_for_the_foremost_lane_and_for_those_within_reach() {
         let progress = PartitionProgress::new(at(0));
         assert!(is_near(&progress, at(1_000_000)).await, "no lane of this process");
         progress.lane_stands(META, at(100));
         assert!(is_near(&progress, at(AHEAD + 99)).await);
         assert!(!is_near(&progress, at(AHEAD + 100)).await, "a second is the longest wait");
         progress.lane_stands(TIKTOK, at(1_000));
-        assert!(is_near(&progress, at(AHEAD + 100)).await, "the slower one holds up nobody");
+        assert!(!is_near(&progress, at(AHEAD + 100)).await, "the slower one is close behind");
+        progress.lane_stands(TIKTOK, at(REACH));
+        assert!(
+            is_near(&progress, at(REACH + 100)).await,
+            "the slower one is out of reach, and holds up nobody"
+        );
+        assert!(!is_near(&progress, at(REACH + 99)).await);
         progress.lane_rests(TIKTOK);
         assert!(!is_near(&progress, at(AHEAD + 100)).await);
         progress.lane_rests(META);

@@ -1,9 +1,9 @@
 //! What a commit of settled events writes, and what follows from it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use tracklayer_ids::Position;
+use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
 use super::Lane;
@@ -15,7 +15,7 @@ impl Lane {
     /// What a commit of these writes. Changes nothing, so that a commit which fails can be tried again.
     pub(super) fn commit_of(&self, done: &[Slot]) -> LaneCommit {
         let covered = positions_of(done);
-        let known = |(_, positions): &&(Uuid, Vec<Position>)| positions.iter().all(|p| covered.contains(p));
+        let known = |(_, positions): &&(Uuid, Vec<Position>)| positions.iter().all(|p| covered.has(*p));
         LaneCommit {
             id: Uuid::now_v7(),
             settled: done.iter().filter_map(Slot::settled).collect(),
@@ -31,7 +31,7 @@ impl Lane {
     pub(super) fn after_commit(&mut self, commit: &LaneCommit, done: &[Slot], started: SystemTime) {
         let covered = positions_of(done);
         for (_, positions) in &mut self.intents {
-            positions.retain(|position| !covered.contains(position));
+            positions.retain(|position| !covered.has(*position));
         }
         self.intents.retain(|(_, positions)| !positions.is_empty());
         self.requests = self.requests.saturating_sub(commit.requests);
@@ -71,6 +71,21 @@ impl Lane {
     }
 }
 
-fn positions_of(done: &[Slot]) -> HashSet<Position> {
-    done.iter().map(|slot| slot.entry.position).collect()
+/// Sorted: a commit's events nearly always are.
+struct Positions(Vec<Position>);
+
+impl Positions {
+    fn has(&self, position: Position) -> bool {
+        self.0.binary_search_by_key(&place(&position), place).is_ok()
+    }
+}
+
+fn place(position: &Position) -> (Generation, Partition, Offset) {
+    (position.generation, position.partition, position.offset)
+}
+
+fn positions_of(done: &[Slot]) -> Positions {
+    let mut positions: Vec<Position> = done.iter().map(|slot| slot.entry.position).collect();
+    positions.sort_by_key(place);
+    Positions(positions)
 }

@@ -1,5 +1,6 @@
 //! Decision and order of each event before it is planned, and the last look at consent before a request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use tracklayer_proto::identity::v1::ResolvedIdentity;
 
 use super::guard;
 use super::plan;
+use super::send::moves;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
@@ -20,6 +22,14 @@ use crate::subjects::{self, Asked};
 /// Each look asks only about those who were named during the one before, and takes as much less time: on a day of many merges
 /// the first few looks find somebody, the later ones nobody.
 const MAX_REDECISIONS: usize = 20;
+
+/// Who of a wave may still go out.
+pub(super) struct Allowed {
+    /// They.
+    pub(super) members: Vec<usize>,
+    /// Whether one of them belongs into another request by now.
+    pub(super) moved: bool,
+}
 
 impl Lane {
     /// Gives each open slot its decision and order, and plans it.
@@ -33,9 +43,11 @@ impl Lane {
         let mut to_ask = Vec::new();
         for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.verdict.is_none()) {
             slot.take_decision_of_resolve(connection.id);
+            if destination.mode() == Mode::Off || !slot.decision_is_stale(connection.revision, now) {
+                continue;
+            }
             let wants = slot.deliverable.as_ref().and_then(|d| guard::wants(destination, d));
-            let wanted = wants.is_some_and(|wants| wants.is_ok());
-            if wanted && destination.mode() != Mode::Off && slot.decision_is_stale(connection.revision, now) {
+            if wants.is_some_and(|wants| wants.is_ok()) {
                 to_ask.push(index);
             }
         }
@@ -48,6 +60,7 @@ impl Lane {
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
             plan::plan_again(slot, destination, now);
         }
+        tell_of_fields(slots);
         Ok(())
     }
 
@@ -126,10 +139,11 @@ impl Lane {
         mut members: Vec<usize>,
         connection: &OpenConnection,
         destination: &dyn Destination,
-    ) -> Result<Vec<usize>, LaneError> {
+    ) -> Result<Allowed, LaneError> {
+        let mut moved = false;
         for _ in 0..MAX_REDECISIONS {
             if members.is_empty() {
-                return Ok(members);
+                return Ok(Allowed { members, moved: false });
             }
             let view = self.context.narrowing.read(self.lease.duty.workspace).await?;
             let now = Timestamp::now();
@@ -141,17 +155,29 @@ impl Lane {
                 slots[index].decided_at = slots[index].decided_at.max(view.newest);
             }
             if to_ask.is_empty() {
-                return Ok(members);
+                return Ok(Allowed { members, moved });
             }
             metrics::counter!("tracklayer_delivery_redecided_total").increment(to_ask.len() as u64);
             self.decide_again(slots, &to_ask, connection).await?;
             let now = Timestamp::now();
             for index in to_ask {
-                plan::plan_again(&mut slots[index], destination, now);
+                let slot = &mut slots[index];
+                moved |= moves(slot, destination, now) && slot.verdict.is_none();
             }
             members.retain(|i| slots[*i].verdict.is_none());
         }
         let detail = "consent changes faster than the lane can look".to_owned();
         Err(LaneError::Held { kind: HoldKind::Transient.as_str(), detail, after: None })
+    }
+}
+
+/// Counts what was left out of the events or changed in them, once for all of a range.
+fn tell_of_fields(slots: &[Slot]) {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for note in slots.iter().filter_map(|slot| slot.item.as_ref()).flat_map(|item| &item.notes) {
+        *counts.entry(note.kind.as_str()).or_default() += 1;
+    }
+    for (kind, count) in counts {
+        metrics::counter!("tracklayer_delivery_fields_total", "kind" => kind).increment(count);
     }
 }

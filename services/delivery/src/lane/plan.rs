@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{
     Answer, Consent, Destination, HoldKind, HttpRequest, Item, ItemOutcome, Mode, RefusalCode,
@@ -62,13 +63,7 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
             let name = item.name.clone();
             slot.settle(State::Shadowed, "", &name, now);
         }
-        Ok(item) => {
-            for note in &item.notes {
-                metrics::counter!("tracklayer_delivery_fields_total", "kind" => note.kind.as_str())
-                    .increment(1);
-            }
-            slot.item = Some(item);
-        }
+        Ok(item) => slot.item = Some(item),
         Err(refusal) => {
             slot.field = refusal.field.clone().unwrap_or_default();
             let state = match refusal.code {
@@ -155,13 +150,10 @@ fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
     }
 }
 
-/// Builds an open event anew that was built long before its request: a range may take minutes to send, and a signature carries
-/// the time of the build.
-pub fn build_anew_if_stale(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
-    let built_at = slot.item.as_ref().map(|item| item.built_at);
-    if built_at.is_some_and(|at| now.duration_since(at) > MAX_ITEM_AGE) {
-        plan_again(slot, destination, now);
-    }
+/// Whether an open event has to be built anew: a range may take minutes to send, and a signature carries the time of the build.
+#[must_use]
+pub fn is_stale(slot: &Slot, now: Timestamp) -> bool {
+    slot.item.as_ref().is_some_and(|item| now.duration_since(item.built_at) > MAX_ITEM_AGE)
 }
 
 /// Where a range has to end: an event of an order that an earlier one of the range still changes is built from what that one
@@ -189,17 +181,17 @@ pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -
         group: String,
         members: Vec<usize>,
         bytes: usize,
-        exclusive: HashSet<String>,
+        exclusive: HashSet<String, RandomState>,
     }
     let limits = destination.limits();
     let mut requests: Vec<Open> = Vec::new();
-    let mut newest_of_group: HashMap<String, usize> = HashMap::new();
-    let mut newest_of_key: HashMap<u64, usize> = HashMap::new();
+    let mut newest_of_group: HashMap<&str, usize, RandomState> = HashMap::default();
+    let mut newest_of_key: HashMap<u64, usize, RandomState> = HashMap::default();
     for &index in open {
         let slot = &slots[index];
         let Some(item) = &slot.item else { continue };
         let bytes = item.body.bytes() + 1;
-        let candidate = newest_of_group.get(&item.group).copied().filter(|&at| {
+        let candidate = newest_of_group.get(item.group.as_str()).copied().filter(|&at| {
             let request = &requests[at];
             let later_than_key = newest_of_key.get(&slot.entry.order_key).is_none_or(|&key_at| key_at <= at);
             let distinct = item.exclusive.as_ref().is_none_or(|e| !request.exclusive.contains(e));
@@ -213,9 +205,9 @@ pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -
                 group: item.group.clone(),
                 members: Vec::new(),
                 bytes: 0,
-                exclusive: HashSet::new(),
+                exclusive: HashSet::default(),
             });
-            newest_of_group.insert(item.group.clone(), requests.len() - 1);
+            newest_of_group.insert(&item.group, requests.len() - 1);
             requests.len() - 1
         });
         debug_assert_eq!(requests[at].group, item.group);
@@ -231,11 +223,11 @@ pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -
 /// key. What was settled meanwhile is left out.
 pub fn wave(slots: &[Slot], queue: &mut VecDeque<Vec<usize>>, most: usize) -> Vec<Vec<usize>> {
     let mut wave: Vec<Vec<usize>> = Vec::new();
-    let mut keys: HashSet<u64> = HashSet::new();
+    let mut keys: HashSet<u64, RandomState> = HashSet::default();
     while wave.len() < most.max(1) {
         let Some(next) = queue.front_mut() else { break };
         next.retain(|i| slots[*i].verdict.is_none() && slots[*i].item.is_some());
-        let its_keys: HashSet<u64> = next.iter().map(|i| slots[*i].entry.order_key).collect();
+        let its_keys: HashSet<u64, RandomState> = next.iter().map(|i| slots[*i].entry.order_key).collect();
         if !wave.is_empty() && !keys.is_disjoint(&its_keys) {
             break;
         }
@@ -487,7 +479,9 @@ mod tests {
         let mut slot = order(0, "a", |_| {});
         plan(&mut slot, webhook.as_ref(), now());
         let mut signed_at = |later: SignedDuration| {
-            build_anew_if_stale(&mut slot, webhook.as_ref(), now() + later);
+            if is_stale(&slot, now() + later) {
+                plan_again(&mut slot, webhook.as_ref(), now() + later);
+            }
             let mut request = webhook.assemble(&[slot.item.as_ref().unwrap()], None);
             request.headers.retain(|(name, _)| name.starts_with("webhook-"));
             let text =

@@ -9,6 +9,7 @@ use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
 
 use super::answer::Failure;
+use super::decide::Allowed;
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
@@ -37,6 +38,13 @@ type Place = Option<(String, Option<String>)>;
 
 fn place_of(slot: &Slot) -> Place {
     slot.item.as_ref().map(|item| (item.group.clone(), item.exclusive.clone()))
+}
+
+/// Plans a slot anew; whether it belongs into another request by that, or into none.
+pub(super) fn moves(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) -> bool {
+    let before = place_of(slot);
+    plan::plan_again(slot, destination, now);
+    place_of(slot) != before
 }
 
 impl Lane {
@@ -111,12 +119,14 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<Sent, LaneError> {
-        let before: Vec<Place> = wave.iter().flatten().map(|i| place_of(&slots[*i])).collect();
         let now = Timestamp::now();
+        let mut rearrange = false;
         for index in wave.iter().flatten().copied() {
-            plan::build_anew_if_stale(&mut slots[index], destination, now);
+            if plan::is_stale(&slots[index], now) {
+                rearrange |= moves(&mut slots[index], destination, now);
+            }
         }
-        if wave.iter().flatten().zip(&before).any(|(i, before)| place_of(&slots[*i]) != *before) {
+        if rearrange {
             return Ok(Sent::Rearrange);
         }
         let token = self.access_token(connection, destination).await?;
@@ -139,15 +149,14 @@ impl Lane {
             Ok(_) if !self.lease.surely_held_for(LEASE_MARGIN) => Err(LaneError::LeaseUnsure),
             other => other,
         };
-        let allowed: HashSet<usize> = match allowed {
-            Ok(allowed) => allowed.into_iter().collect(),
+        let (allowed, moved) = match allowed {
+            Ok(Allowed { members, moved }) => (members.into_iter().collect::<HashSet<usize>>(), moved),
             Err(error) => {
                 self.withdraw(intent).await?;
                 return Err(error);
             }
         };
-        let stays = |(i, before): (&usize, &Place)| !allowed.contains(i) || place_of(&slots[*i]) == *before;
-        if !wave.iter().flatten().zip(&before).all(stays) {
+        if moved {
             // Decided anew, it belongs into another request.
             self.withdraw(intent).await?;
             return Ok(Sent::Rearrange);

@@ -38,7 +38,7 @@ pub struct Slot {
     /// Which change of the connection consent was asked for.
     pub decided_for: u64,
     /// Whom a narrowing entry may name: everybody that the person was linked to when consent was asked.
-    pub subject_keys: Vec<SubjectKey>,
+    pub subject_keys: Arc<[SubjectKey]>,
     /// Requests that carried it; what the ledger tells.
     pub attempts: u32,
     /// How often the platform asked to try this very event again later.
@@ -80,7 +80,7 @@ impl Slot {
             decided_at: entry.narrowing_seq,
             decided_on: Timestamp::from_millisecond(entry.received_ms).unwrap_or_default(),
             decided_for: 0,
-            subject_keys: entry.subject_keys.clone(),
+            subject_keys: Arc::clone(&entry.subject_keys),
             entry,
             deliverable: None,
             item: None,

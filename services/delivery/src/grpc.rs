@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 use tracklayer_ids::{ConnectionId, MasterKey, Position, Secret, WorkspaceId};
 use tracklayer_journal::inspect::Day;
@@ -25,6 +24,7 @@ use crate::ledger::{State, bucket_ceiling_ms};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::resolved::ResolvedStore;
@@ -132,10 +132,10 @@ fn refuse(error: &ApiError) -> Status {
 }
 
 impl DeliveryGrpc {
-    /// Over the service's pool.
+    /// Over the index' pool.
     #[must_use]
     pub fn new(
-        pool: PgPool,
+        index: Index,
         journal: Arc<dyn Journal>,
         examiner: Examiner,
         connections: Connections,
@@ -143,6 +143,7 @@ impl DeliveryGrpc {
         control_address: String,
         master_key: &MasterKey,
     ) -> Self {
+        let pool = index.pool().clone();
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
             stats: StatsStore::new(pool.clone()),
@@ -157,10 +158,10 @@ impl DeliveryGrpc {
             inspection,
             examiner,
             stories: Stories {
-                resolved: ResolvedStore::over(pool.clone(), journal.resolved()),
-                cursors: CursorStore::beside(pool.clone(), journal.kind()),
+                resolved: ResolvedStore::over(index.clone(), journal.resolved()),
+                cursors: CursorStore::beside(pool, journal.kind()),
                 journal,
-                ledger: LedgerStore::new(pool),
+                ledger: LedgerStore::new(index),
             },
             connections,
             config,

@@ -5,7 +5,8 @@
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
 //! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
-//! an operator should mend); [`grpc`]; [`store`] (all SQL).
+//! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
+//! index is made of).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
 //! everything else it asks over gRPC.
@@ -36,6 +37,7 @@ pub mod quota;
 pub mod resolve;
 pub mod retention;
 mod run;
+pub mod runs;
 pub mod store;
 pub mod story;
 pub mod subjects;

@@ -39,6 +39,7 @@ use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
@@ -111,7 +112,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let connections = Connections::new(watch.clone(), config.master_key.clone());
     let clients = Clients::new(identity.clone(), consent.clone());
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
-    let resolved = ResolvedStore::over(pool.clone(), journal.resolved());
+    // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
+    let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
+    let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
+    let ttl = Duration::from_millis(config.lease_ms);
+    let keeper = LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl);
+    let index = Index::beside(pool.clone(), keeper.fleet());
+    let resolved = ResolvedStore::over(index.clone(), journal.resolved());
     let cursors = CursorStore::beside(pool.clone(), journal.kind());
     let partitions = cursors.of_another_journal().await?.len();
     if partitions > 0 {
@@ -120,9 +127,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();
     let sender = Sender::new(config.allow_private_addresses)?;
-    // Leases are renewed over connections of their own: a pool that lanes have emptied must not cost a lease.
-    let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
-    let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
 
     let dedup = Dedup::new(redis.clone(), DedupGenerationStore::new(pool.clone()), resolved.clone());
     let dedup = match journal.kind() {
@@ -133,8 +137,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
     let narrowing = NarrowingTail::new(clients.consent.clone());
-    let ttl = Duration::from_millis(config.lease_ms);
-    let keeper = LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl);
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),
@@ -161,9 +163,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         give_ups: give_ups.clone(),
         cursors: cursors.clone(),
         lanes: LaneStore::new(pool.clone()),
-        ledger: LedgerStore::new(pool.clone()),
+        ledger: LedgerStore::new(index.clone()),
         retries: RetryStore::new(pool.clone()),
-        orders: OrderStore::new(pool.clone()),
+        orders: OrderStore::new(index.clone()),
         clients: clients.clone(),
         narrowing,
         sender: sender.clone(),
@@ -186,7 +188,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         config: watch.clone(),
     };
     let grpc = DeliveryGrpc::new(
-        pool.clone(),
+        index.clone(),
         Arc::clone(&journal),
         examiner,
         connections.clone(),
@@ -208,6 +210,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
+    let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
@@ -228,7 +231,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -13,6 +13,7 @@ use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::resolve::message_hash;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
@@ -90,7 +91,7 @@ impl Bench {
             ConnectionManager::new(redis::Client::open(redis.url.as_str()).unwrap()).await.unwrap();
         let pool = database.pool.clone();
         let generations = DedupGenerationStore::new(pool.clone());
-        let dedup = Dedup::new(connection.clone(), generations, ResolvedStore::new(pool.clone()))
+        let dedup = Dedup::new(connection.clone(), generations, ResolvedStore::new(Index::new(pool.clone())))
             .beside_a_log_that_may_change();
         let cursors = CursorStore::beside(pool.clone(), Kind::Kafka);
         cursors.resolve(WORKSPACE, Partition(0)).await.unwrap();
@@ -158,7 +159,10 @@ impl Bench {
             message_hashes: events.iter().map(|event| message_hash(&event.message_id)).collect(),
             dedup_generation: generation,
         };
-        ResolvedStore::new(self.database.pool.clone()).commit(&self.lease, &commit).await.unwrap();
+        ResolvedStore::new(Index::new(self.database.pool.clone()))
+            .commit(&self.lease, &commit)
+            .await
+            .unwrap();
         answers
     }
 

@@ -12,6 +12,7 @@ use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
@@ -45,7 +46,7 @@ async fn bench() -> Bench {
     let redis = tracklayer_testkit::redis().await;
     let client = redis::Client::open(redis.url.as_str()).unwrap();
     let connection = ConnectionManager::new(client).await.unwrap();
-    let resolved = ResolvedStore::new(database.pool.clone());
+    let resolved = ResolvedStore::new(Index::new(database.pool.clone()));
     let dedup = dedup_of(&database, &connection);
     Bench { database, redis, connection, dedup, resolved }
 }
@@ -53,7 +54,7 @@ async fn bench() -> Bench {
 /// As another process would have it.
 fn dedup_of(database: &TestDatabase, redis: &ConnectionManager) -> Dedup {
     let generations = DedupGenerationStore::new(database.pool.clone());
-    Dedup::new(redis.clone(), generations, ResolvedStore::new(database.pool.clone()))
+    Dedup::new(redis.clone(), generations, ResolvedStore::new(Index::new(database.pool.clone())))
 }
 
 fn event(message_id: &str, name: &str, source: i64) -> Event {

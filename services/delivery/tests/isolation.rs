@@ -15,6 +15,7 @@ use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::{Journal, Kind, PostgresJournal};
@@ -113,7 +114,7 @@ impl Installation {
             config: watch.clone(),
         };
         let control = self.control.clone();
-        DeliveryGrpc::new(pool, journal, examiner, connections, watch, control, &self.master_key)
+        DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &self.master_key)
     }
 }
 

@@ -11,6 +11,7 @@ use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::{Journal, Kind, PostgresJournal};
@@ -47,7 +48,7 @@ async fn a_preview_asks_whose_the_key_is() {
         consent: channel,
         config: watch.clone(),
     };
-    let delivery = DeliveryGrpc::new(pool, journal, examiner, connections, watch, control, &key);
+    let delivery = DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &key);
     let preview = async |bearer: Option<&str>| {
         let mut request =
             Request::new(PreviewRequest { connection_json: "{".to_owned(), ..PreviewRequest::default() });

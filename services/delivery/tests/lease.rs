@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, INDEX_LEVEL, Lease, LeaseKeeper};
 use tracklayer_delivery::store::cursors::CursorStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
-use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL};
+use tracklayer_journal::BlockBuilder;
 use tracklayer_testkit::{TestDatabase, eventually};
 
 const TTL: Duration = Duration::from_secs(20);
@@ -136,7 +137,7 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     // The commit takes its fence and then waits for this lock.
     let mut lock = database.pool.begin().await.unwrap();
     sqlx::query("lock table delivery.resolved in access exclusive mode").execute(&mut *lock).await.unwrap();
-    let (resolved, committing) = (ResolvedStore::new(database.pool.clone()), lease.clone());
+    let (resolved, committing) = (ResolvedStore::new(Index::new(database.pool.clone())), lease.clone());
     let commit = tokio::spawn(async move {
         let mut builder = BlockBuilder::default();
         builder.push(SourceId(1), 1, b"event");
@@ -178,7 +179,7 @@ async fn what_may_be_written_is_what_the_oldest_that_may_still_read_can() {
     let fleet = keeper.fleet();
     assert_eq!(fleet.get(), 0, "nobody was seen yet");
     keeper.round(&duties(1)).await.unwrap();
-    assert_eq!(fleet.get(), FEATURE_LEVEL);
+    assert_eq!(fleet.get(), INDEX_LEVEL);
 
     // As a process announces itself that knows of no levels.
     let run = async |sql: &'static str| sqlx::query(sql).execute(&database.pool).await.unwrap();
@@ -190,5 +191,5 @@ async fn what_may_be_written_is_what_the_oldest_that_may_still_read_can() {
     assert_eq!((fleet.get(), keeper.members()), (1, 1), "it may be paused, and have a lane's range in hand");
     run("update delivery.member set seen_at = now() - interval '61 seconds' where feature_level = 1").await;
     keeper.round(&duties(1)).await.unwrap();
-    assert_eq!(fleet.get(), FEATURE_LEVEL);
+    assert_eq!(fleet.get(), INDEX_LEVEL);
 }

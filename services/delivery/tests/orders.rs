@@ -5,13 +5,14 @@
 use std::time::Duration;
 
 use rust_decimal::Decimal;
-use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, FleetLevel, INDEX_LEVEL, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
 use tracklayer_delivery::store::cursors::CursorStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, Settled};
 use tracklayer_delivery::store::orders::{OrderStore, order_hash};
-use tracklayer_destination::OrderEffect;
+use tracklayer_destination::{OrderEffect, OrderState};
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId, WorkspaceId};
 use tracklayer_testkit::{TestDatabase, eventually};
 
@@ -76,9 +77,11 @@ async fn refunded_after(effects: impl IntoIterator<Item = OrderEffect>) -> Decim
     let lease = lanes(&database).await.remove(0);
     let commit = commit_of(&lease, effects);
     let first = Position::new(1, lease.duty.partition.0, 0);
-    LedgerStore::new(database.pool.clone()).commit_range(&lease, first, &commit).await.unwrap();
-    let states =
-        OrderStore::new(database.pool.clone()).states(lease.duty, &["o-1".to_owned()]).await.unwrap();
+    LedgerStore::new(Index::new(database.pool.clone())).commit_range(&lease, first, &commit).await.unwrap();
+    let states = OrderStore::new(Index::new(database.pool.clone()))
+        .states(lease.duty, &["o-1".to_owned()])
+        .await
+        .unwrap();
     states["o-1"].refunded
 }
 
@@ -119,7 +122,7 @@ async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlo
     .execute(&mut *middle)
     .await
     .unwrap();
-    let ledger = LedgerStore::new(database.pool.clone());
+    let ledger = LedgerStore::new(Index::new(database.pool.clone()));
     let committing: Vec<_> = leases
         .into_iter()
         .map(|lease| {
@@ -150,8 +153,109 @@ async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlo
         commit.await.unwrap().unwrap();
     }
     let ids = ORDERS.map(str::to_owned);
-    let states = OrderStore::new(database.pool.clone()).states(lane(0), &ids).await.unwrap();
+    let states = OrderStore::new(Index::new(database.pool.clone())).states(lane(0), &ids).await.unwrap();
     for order in ORDERS {
         assert_eq!(states[order].refunded, Decimal::from(10), "both refunds of {order}");
     }
+}
+
+fn restated(order: &str, value: i64) -> OrderEffect {
+    OrderEffect::Restated { order_id: order.to_owned(), value: Some(value.into()), total: None }
+}
+
+/// What is known of an order after commits of one effect each, beside processes of that level.
+async fn state_after(effects: impl IntoIterator<Item = (u32, OrderEffect)>) -> (OrderState, i64, i64) {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let fleet = FleetLevel::default();
+    let index = Index::beside(database.pool.clone(), fleet.clone());
+    let ledger = LedgerStore::new(index.clone());
+    for (offset, (level, effect)) in (0..).zip(effects) {
+        fleet.set(level);
+        let mut commit = commit_of(&lease, [effect]);
+        let first = Position::new(1, lease.duty.partition.0, offset);
+        commit.settled[0].position = first;
+        ledger.commit_range(&lease, first, &commit).await.unwrap();
+    }
+    let states = OrderStore::new(index).states(lease.duty, &["o-1".to_owned()]).await.unwrap();
+    let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&database.pool).await.unwrap();
+    let rows = count("select count(*) from delivery.order_sent").await;
+    let runs = count("select count(*) from delivery.index_run").await;
+    (states["o-1"].clone(), rows, runs)
+}
+
+fn state(value: i64, total: Option<i64>, refunded: i64) -> OrderState {
+    OrderState {
+        value: Some(value.into()),
+        total: total.map(Decimal::from),
+        currency: Some("EUR".to_owned()),
+        at: Some(jiff::Timestamp::UNIX_EPOCH),
+        refunded: refunded.into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
+    let part = || refunded("o-1", Some(5.into()));
+    let cases = [
+        (vec![sold("o-1", 50, Some(60))], state(50, Some(60), 0), 0),
+        (vec![sold("o-1", 50, Some(60)), sold("o-1", 40, None)], state(40, None, 0), 0),
+        (vec![sold("o-1", 50, Some(60)), part()], state(50, Some(60), 5), 1),
+        (vec![sold("o-1", 50, Some(60)), part(), part()], state(50, Some(60), 10), 1),
+        (vec![sold("o-1", 50, Some(60)), refunded("o-1", None)], state(50, Some(60), 60), 1),
+        (vec![sold("o-1", 50, None), part(), refunded("o-1", None)], state(50, None, 50), 1),
+        (vec![sold("o-1", 50, Some(60)), part(), restated("o-1", 30)], state(30, None, 0), 1),
+        (vec![sold("o-1", 50, Some(60)), restated("o-1", 30), part()], state(30, None, 5), 1),
+        (vec![part(), sold("o-1", 50, Some(60))], state(50, Some(60), 5), 1),
+        (vec![sold("o-1", 50, None), part(), sold("o-1", 70, None)], state(70, None, 5), 1),
+    ];
+    for (effects, expected, rows) in cases {
+        let told = format!("{effects:?}");
+        let runs = effects.iter().filter(|effect| matches!(effect, OrderEffect::Sold { .. })).count() as i64;
+        let beside = |level| effects.iter().cloned().map(move |effect| (level, effect));
+        assert_eq!(state_after(beside(INDEX_LEVEL)).await, (expected.clone(), rows, runs), "{told}");
+        assert_eq!(
+            state_after(beside(INDEX_LEVEL - 1)).await,
+            (expected.clone(), 1, 0),
+            "all in rows: {told}"
+        );
+        // An upgrade between the first and the second.
+        let levels = [INDEX_LEVEL - 1].into_iter().chain(std::iter::repeat(INDEX_LEVEL));
+        let upgraded = levels.zip(effects.iter().cloned());
+        assert_eq!(state_after(upgraded).await.0, expected, "upgraded: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_amount_that_fits_no_record_gets_a_row() {
+    let most = || OrderEffect::Sold {
+        order_id: "o-1".to_owned(),
+        value: Some(Decimal::MAX),
+        total: None,
+        currency: Some("EUR".to_owned()),
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let (state, rows, runs) =
+        state_after([(INDEX_LEVEL, sold("o-1", 50, None)), (INDEX_LEVEL, most())]).await;
+    assert_eq!((state.value, rows, runs), (Some(Decimal::MAX), 1, 1));
+    let (state, ..) = state_after([(INDEX_LEVEL, most()), (INDEX_LEVEL, sold("o-1", 50, None))]).await;
+    assert_eq!(state.value, Some(50.into()), "sold again, for what fits: the row knows it too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_order_that_two_partitions_sold_the_later_sale_counts() {
+    let database = database().await;
+    let leases = lanes(&database).await;
+    let index = Index::new(database.pool.clone());
+    for (lease, value, seconds) in [(&leases[0], 70, 9), (&leases[1], 50, 4)] {
+        let mut effect = sold("o-1", value, None);
+        if let OrderEffect::Sold { at, .. } = &mut effect {
+            *at = jiff::Timestamp::from_second(seconds).unwrap();
+        }
+        let first = Position::new(1, lease.duty.partition.0, 0);
+        let ledger = LedgerStore::new(index.clone());
+        ledger.commit_range(lease, first, &commit_of(lease, [effect])).await.unwrap();
+    }
+    let states = OrderStore::new(index).states(lane(0), &["o-1".to_owned()]).await.unwrap();
+    assert_eq!(states["o-1"].value, Some(70.into()));
 }

@@ -13,6 +13,7 @@ use tracklayer_delivery::balance::{Balance, Balances};
 use tracklayer_delivery::ledger::{LedgerEntries, State, Verdict};
 use tracklayer_delivery::retention::DayKeeper;
 use tracklayer_delivery::store::StoreError;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_delivery::store::stats::StatsStore;
@@ -380,7 +381,7 @@ async fn a_rebuild_reads_a_partition_at_a_time_and_no_day_that_is_too_old() {
     for (partition, from) in [(0, 2), (1, 0), (0, 4), (0, 6)] {
         world.resolve(partition, from, from + 2).await;
     }
-    let resolved = ResolvedStore::new(world.database.pool.clone());
+    let resolved = ResolvedStore::new(Index::new(world.database.pool.clone()));
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(8 * 24);
     let page = async |after, limit| {
         let read = resolved.blocks_since(WORKSPACE, Partition(0), since, after, limit).await.unwrap();
@@ -403,7 +404,7 @@ async fn a_block_of_a_newer_writer_is_told_from_one_that_is_broken() {
         .execute(&world.database.pool)
         .await
         .unwrap();
-    let resolved = ResolvedStore::new(world.database.pool.clone());
+    let resolved = ResolvedStore::new(Index::new(world.database.pool.clone()));
     let read = resolved.read(WORKSPACE, Position::new(1, 0, 0), 1).await;
     assert!(matches!(read, Err(StoreError::Newer { .. })), "{read:?}");
 }
@@ -418,7 +419,7 @@ async fn what_is_not_kept_any_more_is_not_taken_for_what_stands_behind_it() {
     world.append(0, 2).await;
     world.resolve(0, 2, 4).await;
     world.give_back(&[7]).await;
-    let resolved = ResolvedStore::new(world.database.pool.clone());
+    let resolved = ResolvedStore::new(Index::new(world.database.pool.clone()));
     let read = resolved.read(WORKSPACE, Position::new(1, 0, 1), 1).await;
     assert!(matches!(read, Err(StoreError::Trimmed)), "{read:?}");
     assert_eq!(resolved.read(WORKSPACE, Position::new(1, 0, 3), 1).await.unwrap().len(), 1);
@@ -446,7 +447,7 @@ async fn rows_of_before_the_days_are_kept_and_go_like_any_day() {
         .await
         .unwrap();
     tracklayer_postgres::migrate(&database.pool, "delivery", all).await.unwrap();
-    let resolved = ResolvedStore::new(database.pool.clone());
+    let resolved = ResolvedStore::new(Index::new(database.pool.clone()));
     assert_eq!(resolved.read(WORKSPACE, Position::new(1, 0, 0), 1).await.unwrap()[0].end().0, 3);
     let store = RetentionStore::new(database.pool.clone());
     store.ensure_days(5).await.unwrap();

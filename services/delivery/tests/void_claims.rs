@@ -8,6 +8,7 @@ use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::resolve::message_hash;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
@@ -47,7 +48,7 @@ impl Rig {
         let connection = ConnectionManager::new(client).await.unwrap();
         let pool = database.pool.clone();
         let generations = DedupGenerationStore::new(pool.clone());
-        let dedup = Dedup::new(connection, generations, ResolvedStore::new(pool.clone()));
+        let dedup = Dedup::new(connection, generations, ResolvedStore::new(Index::new(pool.clone())));
         let cursors = CursorStore::beside(pool.clone(), Kind::Kafka);
         for partition in [0, 1] {
             cursors.resolve(WORKSPACE, Partition(partition)).await.unwrap();
@@ -90,7 +91,10 @@ impl Rig {
             message_hashes: vec![message_hash(message_id)],
             dedup_generation: 1,
         };
-        ResolvedStore::new(self.database.pool.clone()).commit(&self.lease, &commit).await.unwrap();
+        ResolvedStore::new(Index::new(self.database.pool.clone()))
+            .commit(&self.lease, &commit)
+            .await
+            .unwrap();
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use uuid::Uuid;
 
+use super::index::Index;
 use super::{StoreError, attempting, fence};
 use crate::lease::Lease;
 use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
@@ -14,7 +15,8 @@ use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
 /// Statements on the ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerStore {
-    pool: PgPool,
+    /// Beside the ledger it is told what was sold.
+    index: Index,
 }
 
 /// One settled event.
@@ -94,10 +96,10 @@ pub struct LaneCommit {
 }
 
 impl LedgerStore {
-    /// Over the service's pool.
+    /// Over the index' pool.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(index: Index) -> Self {
+        Self { index }
     }
 
     /// Commits a range from `first`: ledger block, late rows, retries, dead letters, rollups, cursor. All or nothing.
@@ -111,7 +113,7 @@ impl LedgerStore {
         commit: &LaneCommit,
     ) -> Result<(), StoreError> {
         let what = attempting("commit a lane's range");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = self.index.pool().begin().await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let duty = lease.duty;
         let count = i64::try_from(commit.settled.len()).unwrap_or(i64::MAX);
@@ -155,8 +157,12 @@ impl LedgerStore {
         for settled in &commit.settled {
             *deltas.entry(rollup_key(settled)).or_insert(0i64) += 1;
         }
-        write_common(&mut tx, lease, commit, deltas, true).await?;
-        tx.commit().await.map_err(&what)
+        let grows = write_common(&mut tx, &self.index, lease, commit, deltas, true).await?;
+        tx.commit().await.map_err(&what)?;
+        if grows {
+            self.index.grew(duty);
+        }
+        Ok(())
     }
 
     /// Commits the outcome of retries: their rows go or move, the late rows say what became of them, rollups follow. The same
@@ -166,7 +172,7 @@ impl LedgerStore {
     /// [`StoreError::Fenced`], [`StoreError::CursorMoved`] if one of them waits no longer, or the database.
     pub async fn commit_retries(&self, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
         let what = attempting("commit a lane's retries");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = self.index.pool().begin().await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let duty = lease.duty;
         let last: Option<(Option<Uuid>,)> = sqlx::query_as(
@@ -235,8 +241,12 @@ impl LedgerStore {
             *deltas.entry((settled.minute, settled.source.0, *state, reason.clone())).or_insert(0) -= 1;
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
-        write_common(&mut tx, lease, commit, deltas, false).await?;
-        tx.commit().await.map_err(&what)
+        let grows = write_common(&mut tx, &self.index, lease, commit, deltas, false).await?;
+        tx.commit().await.map_err(&what)?;
+        if grows {
+            self.index.grew(duty);
+        }
+        Ok(())
     }
 
     /// One event's verdict at a connection, and when it was committed; none while it waits.
@@ -260,7 +270,7 @@ impl LedgerStore {
         .bind(position.partition.0.cast_signed())
         .bind(position.generation.0.cast_signed())
         .bind(position.offset.0.cast_signed())
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.index.pool())
         .await
         .map_err(&what)?;
         let block: Option<(i64, Vec<u8>, jiff_sqlx::Timestamp)> = sqlx::query_as(
@@ -274,7 +284,7 @@ impl LedgerStore {
         .bind(position.partition.0.cast_signed())
         .bind(position.generation.0.cast_signed())
         .bind(position.offset.0.cast_signed())
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.index.pool())
         .await
         .map_err(&what)?;
         let Some((base, bytes, committed_at)) = block else { return Ok(None) };
@@ -298,23 +308,26 @@ fn rollup_key(settled: &Settled) -> RollupKey {
     (settled.minute, settled.source.0, settled.verdict.state.number(), settled.verdict.reason.clone())
 }
 
+/// Answers whether the index has grown.
 async fn write_common(
     tx: &mut PgConnection,
+    index: &Index,
     lease: &Lease,
     commit: &LaneCommit,
     deltas: BTreeMap<RollupKey, i64>,
     in_range: bool,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     // In a range only what waits gets a row of its own; a retry always has one.
     let late: Vec<&Settled> =
         commit.settled.iter().filter(|s| !in_range || s.verdict.state == State::Held).collect();
     write_late(tx, lease, &late).await?;
     super::retries::write(tx, lease, &commit.retries).await?;
     super::retries::bury(tx, lease, &commit.dead).await?;
-    super::orders::apply(tx, lease, &commit.orders).await?;
+    let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
     write_rollups(tx, lease, deltas).await?;
     write_latencies(tx, lease, commit).await?;
-    settle_intents(tx, lease, commit).await
+    settle_intents(tx, lease, commit).await?;
+    Ok(grows)
 }
 
 async fn write_late(tx: &mut PgConnection, lease: &Lease, late: &[&Settled]) -> Result<(), StoreError> {

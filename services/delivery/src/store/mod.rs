@@ -4,6 +4,7 @@ pub mod cursors;
 pub mod dedup_generation;
 pub mod examine;
 pub mod give_ups;
+pub mod index;
 pub mod lanes;
 pub mod leases;
 pub mod ledger;
@@ -49,6 +50,9 @@ pub enum StoreError {
     /// The rows are those of another journal than this process has.
     #[error("this was written over another journal than the one that is configured")]
     OtherJournal,
+    /// What was about to be read was merged meanwhile, again and again.
+    #[error("the index is merged faster than it can be read")]
+    IndexMoved,
     /// A newer version wrote it.
     #[error("the block needs feature level {needed}, this process has {supported}")]
     Newer {

@@ -1,18 +1,23 @@
 //! What was sent for an order at a connection.
+//!
+//! An order that is sold goes into the index; it gets a row of `delivery.order_sent` of its own once something changes it
+//! after that (a refund, a new value), which nearly all orders never see. The row then has what was sold, too, and it counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tracklayer_destination::{OrderEffect, OrderState};
 
+use super::index::{Found, Index};
 use super::{StoreError, attempting};
 use crate::lease::{Duty, Lease};
+use crate::runs::{Amount, SoldOrder};
 
-/// Reads of `delivery.order_sent`.
+/// What was sent for orders.
 #[derive(Debug, Clone)]
 pub struct OrderStore {
-    pool: PgPool,
+    index: Index,
 }
 
 /// A delivered item's effect on an order.
@@ -41,28 +46,50 @@ fn text(value: Option<Decimal>) -> Option<String> {
 /// What an effect writes; all effects of one statement are of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Write {
+    /// Into the index, and into the row if there is one.
     Sold,
+    /// Into a row: it does not fit into a record, or not everybody reads the index.
+    SoldAsRow,
     Restated,
     Refunded,
     RefundedWhole,
 }
 
-impl Write {
-    const fn of(change: &OrderChange) -> Self {
-        match change {
-            OrderEffect::Sold { .. } => Self::Sold,
-            OrderEffect::Restated { .. } => Self::Restated,
-            OrderEffect::Refunded { amount: Some(_), .. } => Self::Refunded,
-            OrderEffect::Refunded { amount: None, .. } => Self::RefundedWhole,
+/// A change on its way into the tables.
+struct Filed<'a> {
+    hash: i64,
+    change: &'a OrderChange,
+    /// What a sale puts into the index.
+    record: Option<SoldOrder>,
+}
+
+impl Filed<'_> {
+    fn write(&self) -> Write {
+        match self.change {
+            OrderEffect::Sold { .. } if self.record.is_some() => Write::Sold,
+            OrderEffect::Sold { .. } => Write::SoldAsRow,
+            OrderEffect::Restated { .. } => Write::Restated,
+            OrderEffect::Refunded { amount: Some(_), .. } => Write::Refunded,
+            OrderEffect::Refunded { amount: None, .. } => Write::RefundedWhole,
         }
     }
+}
 
+impl Write {
     /// What is worth something else now has its refunds taken off already, from the value and from the total alike. The whole
     /// of an order is what refunds are measured against: the total, or the value where there is none (a total of nothing, paid
     /// with a voucher, is none), and never less than what was refunded before.
+    ///
+    /// Each takes value, total, currency and time of the sale: its own, or what the index has for the row that a change makes.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
+                "update delivery.order_sent o
+                 set value = u.v::numeric, total = u.t::numeric, currency = u.c, sold_at = u.at
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
+                 where o.workspace_id = $1 and o.connection_id = $2 and o.order_hash = u.h"
+            }
+            Self::SoldAsRow => {
                 "insert into delivery.order_sent
                      (workspace_id, connection_id, order_hash, value, total, currency, sold_at)
                  select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at
@@ -72,20 +99,28 @@ impl Write {
                      sold_at = excluded.sold_at"
             }
             Self::Restated => {
-                "insert into delivery.order_sent (workspace_id, connection_id, order_hash, value, total)
-                 select $1, $2, u.h, u.v::numeric, u.t::numeric
-                 from unnest($3::bigint[], $4::text[], $5::text[]) as u (h, v, t)
+                "insert into delivery.order_sent
+                     (workspace_id, connection_id, order_hash, currency, sold_at, value, total)
+                 select $1, $2, u.h, u.c, u.at, u.rv::numeric, u.rt::numeric
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[], $9::text[])
+                     as u (h, v, t, c, at, rv, rt)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, refunded = 0"
             }
             Self::Refunded => {
-                "insert into delivery.order_sent as o (workspace_id, connection_id, order_hash, refunded)
-                 select $1, $2, u.h, u.v::numeric from unnest($3::bigint[], $4::text[]) as u (h, v)
+                "insert into delivery.order_sent as o
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, refunded)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.r::numeric
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
+                     as u (h, v, t, c, at, r)
                  on conflict on constraint order_sent_pkey do update set refunded = o.refunded + excluded.refunded"
             }
             Self::RefundedWhole => {
-                "insert into delivery.order_sent as o (workspace_id, connection_id, order_hash)
-                 select $1, $2, u.h from unnest($3::bigint[]) as u (h)
+                "insert into delivery.order_sent as o
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, refunded)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at,
+                        greatest(0, case when u.t::numeric > 0 then u.t::numeric else u.v::numeric end)
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  on conflict on constraint order_sent_pkey do update
                  set refunded = greatest(o.refunded, case when o.total > 0 then o.total else o.value end)"
             }
@@ -93,64 +128,169 @@ impl Write {
     }
 }
 
-/// Writes what deliveries did to orders. Rows of one connection are shared by its partitions, so that all lanes have to lock
-/// them in the same order: ascending, also over several statements. What one statement takes are neighbours in that order of
-/// one kind, each order once; nearly always that is everything.
+/// Writes what deliveries did to orders; answers whether a run was added. Rows of one connection are shared by its partitions,
+/// so that all lanes have to lock them in the same order: ascending, also over several statements. What one statement takes
+/// are neighbours in that order of one kind, each order once; nearly always that is everything.
 pub(super) async fn apply(
     tx: &mut PgConnection,
+    index: &Index,
     lease: &Lease,
     changes: &[OrderChange],
-) -> Result<(), StoreError> {
-    let mut changes: Vec<(i64, &OrderChange)> =
-        changes.iter().map(|c| (order_hash(order_id(c)), c)).collect();
+) -> Result<bool, StoreError> {
+    let by_all = index.is_read_by_all();
+    let mut filed: Vec<Filed<'_>> = changes
+        .iter()
+        .map(|change| {
+            let hash = order_hash(order_id(change));
+            Filed { hash, change, record: record_of(hash, change).filter(|_| by_all) }
+        })
+        .collect();
     // Changes of one order keep their order.
-    changes.sort_by_key(|(hash, _)| *hash);
-    let together =
-        |a: &(i64, &OrderChange), b: &(i64, &OrderChange)| a.0 != b.0 && Write::of(a.1) == Write::of(b.1);
-    for run in changes.chunk_by(together) {
-        write(tx, lease, run).await?;
+    filed.sort_by_key(|filed| filed.hash);
+    let sold: Vec<SoldOrder> = filed.iter().filter_map(|filed| filed.record).collect();
+    let grows = !sold.is_empty();
+    index.add(tx, lease.duty, sold).await?;
+    let changed: Vec<i64> =
+        filed.iter().filter(|f| !matches!(f.change, OrderEffect::Sold { .. })).map(|f| f.hash).collect();
+    let known = sold_orders(tx, index, lease.duty, &changed).await?;
+    let together = |a: &Filed<'_>, b: &Filed<'_>| a.hash != b.hash && a.write() == b.write();
+    for run in filed.chunk_by(together) {
+        write(tx, lease, run, &known).await?;
     }
-    Ok(())
+    Ok(grows)
 }
 
-async fn write(tx: &mut PgConnection, lease: &Lease, run: &[(i64, &OrderChange)]) -> Result<(), StoreError> {
-    let Some((_, first)) = run.first() else { return Ok(()) };
-    let kind = Write::of(first);
-    let hashes: Vec<i64> = run.iter().map(|(hash, _)| *hash).collect();
+/// What goes into the index; none: it does not fit.
+fn record_of(hash: i64, change: &OrderChange) -> Option<SoldOrder> {
+    let OrderEffect::Sold { value, total, currency, at, .. } = change else { return None };
+    let amount = |amount: &Option<Decimal>| match amount {
+        Some(amount) => Amount::of(*amount).map(Some),
+        None => Some(None),
+    };
+    let currency = match currency {
+        Some(code) => Some(code.as_bytes().try_into().ok()?),
+        None => None,
+    };
+    Some(SoldOrder { hash, value: amount(value)?, total: amount(total)?, currency, at: at.as_microsecond() })
+}
+
+/// What the index has of orders. Of one that several partitions have sold, the sale with the latest time counts.
+async fn sold_orders(
+    connection: &mut PgConnection,
+    index: &Index,
+    duty: Duty,
+    hashes: &[i64],
+) -> Result<HashMap<i64, SoldOrder>, StoreError> {
+    let found: Vec<Found<SoldOrder>> =
+        index.find(connection, (duty.workspace, duty.connection), hashes).await?;
+    let mut newest: HashMap<i64, HashMap<_, Found<SoldOrder>>> = HashMap::new();
+    for found in found {
+        let of_partition =
+            newest.entry(found.record.hash).or_default().entry(found.partition).or_insert(found);
+        if found.age < of_partition.age {
+            *of_partition = found;
+        }
+    }
+    let latest = newest.into_iter().filter_map(|(hash, of_partitions)| {
+        let latest = of_partitions.into_iter().max_by_key(|(partition, found)| (found.record.at, *partition));
+        Some((hash, latest?.1.record))
+    });
+    Ok(latest.collect())
+}
+
+fn currency_of(record: &SoldOrder) -> Option<String> {
+    Some(String::from_utf8_lossy(&record.currency?).into_owned())
+}
+
+/// Those of them that have a row, locked in their order.
+async fn lock_rows(tx: &mut PgConnection, duty: Duty, hashes: &[i64]) -> Result<Vec<i64>, StoreError> {
+    sqlx::query_scalar(
+        "select order_hash from delivery.order_sent
+         where workspace_id = $1 and connection_id = $2 and order_hash = any($3)
+             -- Asked once: where nothing is ever refunded there is no row.
+             and (select exists (select from delivery.order_sent where workspace_id = $1 and connection_id = $2))
+         order by order_hash for update",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(hashes)
+    .fetch_all(tx)
+    .await
+    .map_err(attempting("lock what was sent for orders"))
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    run: &[Filed<'_>],
+    known: &HashMap<i64, SoldOrder>,
+) -> Result<(), StoreError> {
+    let Some(first) = run.first() else { return Ok(()) };
+    let kind = first.write();
+    let mut run: Vec<&Filed<'_>> = run.iter().collect();
+    if kind == Write::Sold {
+        let hashes: Vec<i64> = run.iter().map(|filed| filed.hash).collect();
+        let locked: HashSet<i64> = lock_rows(tx, lease.duty, &hashes).await?.into_iter().collect();
+        run.retain(|filed| locked.contains(&filed.hash));
+        if run.is_empty() {
+            return Ok(());
+        }
+    }
+    let hashes: Vec<i64> = run.iter().map(|filed| filed.hash).collect();
     let (mut values, mut totals, mut currencies, mut times) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (_, change) in run {
-        match change {
+    let (mut new_values, mut new_totals) = (Vec::new(), Vec::new());
+    for filed in &run {
+        let sale = match filed.change {
             OrderEffect::Sold { value, total, currency, at, .. } => {
-                values.push(text(*value));
-                totals.push(text(*total));
-                currencies.push(currency.clone());
-                times.push(jiff_sqlx::Timestamp::from(*at));
+                Some((*value, *total, currency.clone(), *at))
             }
+            _ => known.get(&filed.hash).map(|sold| {
+                let at = jiff::Timestamp::from_microsecond(sold.at).unwrap_or_default();
+                let (value, total) = (sold.value.map(Amount::decimal), sold.total.map(Amount::decimal));
+                (value, total, currency_of(sold), at)
+            }),
+        };
+        let (value, total, currency, at) = sale
+            .map_or((None, None, None, None), |(value, total, currency, at)| {
+                (value, total, currency, Some(at))
+            });
+        values.push(text(value));
+        totals.push(text(total));
+        currencies.push(currency);
+        times.push(at.map(jiff_sqlx::Timestamp::from));
+        match filed.change {
             OrderEffect::Restated { value, total, .. } => {
-                values.push(text(*value));
-                totals.push(text(*total));
+                new_values.push(text(*value));
+                new_totals.push(text(*total));
             }
-            OrderEffect::Refunded { amount, .. } => values.push(text(*amount)),
+            OrderEffect::Refunded { amount, .. } => new_values.push(text(*amount)),
+            OrderEffect::Sold { .. } => {}
         }
     }
     let duty = lease.duty;
-    let query = sqlx::query(kind.statement()).bind(duty.workspace.0).bind(duty.connection.0).bind(hashes);
+    let query = sqlx::query(kind.statement())
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(hashes)
+        .bind(values)
+        .bind(totals)
+        .bind(currencies)
+        .bind(times);
     let query = match kind {
-        Write::Sold => query.bind(values).bind(totals).bind(currencies).bind(times),
-        Write::Restated => query.bind(values).bind(totals),
-        Write::Refunded => query.bind(values),
-        Write::RefundedWhole => query,
+        Write::Sold | Write::SoldAsRow | Write::RefundedWhole => query,
+        Write::Restated => query.bind(new_values).bind(new_totals),
+        Write::Refunded => query.bind(new_values),
     };
     query.execute(tx).await.map_err(attempting("remember what was sent for orders"))?;
     Ok(())
 }
 
 impl OrderStore {
-    /// Over the service's pool.
+    /// Over the index, and the rows beside it.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(index: Index) -> Self {
+        Self { index }
     }
 
     /// The states of orders at a connection, by order id; what is unknown is absent.
@@ -164,8 +304,11 @@ impl OrderStore {
     ) -> Result<HashMap<String, OrderState>, StoreError> {
         type Row =
             (i64, Option<String>, Option<String>, Option<String>, Option<jiff_sqlx::Timestamp>, String);
+        let what = attempting("read what was sent for orders");
         let by_hash: HashMap<i64, &String> = order_ids.iter().map(|id| (order_hash(id), id)).collect();
         let hashes: Vec<i64> = by_hash.keys().copied().collect();
+        let mut connection = self.index.pool().acquire().await.map_err(&what)?;
+        // Rows first: a change that comes in between takes the sale along.
         let rows: Vec<Row> = sqlx::query_as(
             "select order_hash, value::text, total::text, currency, sold_at, refunded::text from delivery.order_sent
              where workspace_id = $1 and connection_id = $2 and order_hash = any($3)",
@@ -173,13 +316,12 @@ impl OrderStore {
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
         .bind(&hashes)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *connection)
         .await
-        .map_err(attempting("read what was sent for orders"))?;
+        .map_err(&what)?;
         let decimal = |text: Option<String>| text.and_then(|t| t.parse::<Decimal>().ok());
-        let mut states = HashMap::new();
+        let mut states: HashMap<i64, OrderState> = HashMap::new();
         for (hash, value, total, currency, at, refunded) in rows {
-            let Some(id) = by_hash.get(&hash) else { continue };
             let state = OrderState {
                 value: decimal(value),
                 total: decimal(total),
@@ -188,8 +330,24 @@ impl OrderStore {
                 // A sum that is no amount any more is beyond all of them: nothing is left of the order.
                 refunded: decimal(Some(refunded)).unwrap_or(Decimal::MAX),
             };
-            states.insert((*id).clone(), state);
+            states.insert(hash, state);
         }
-        Ok(states)
+        // A row without a sale is of a change that came before it.
+        let in_index: Vec<i64> = hashes
+            .into_iter()
+            .filter(|hash| states.get(hash).is_none_or(|state| state.at.is_none()))
+            .collect();
+        for (hash, sold) in sold_orders(&mut connection, &self.index, duty, &in_index).await? {
+            let state = states.entry(hash).or_default();
+            if state.value.is_none() && state.total.is_none() {
+                state.value = sold.value.map(Amount::decimal);
+                state.total = sold.total.map(Amount::decimal);
+            }
+            state.currency = state.currency.take().or_else(|| currency_of(&sold));
+            state.at = jiff::Timestamp::from_microsecond(sold.at).ok();
+        }
+        let named =
+            states.into_iter().filter_map(|(hash, state)| Some(((*by_hash.get(&hash)?).clone(), state)));
+        Ok(named.collect())
     }
 }

@@ -3,22 +3,26 @@
 //! Where the journal keeps resolved blocks in a log of its own, the block is appended there first, and the row holds its
 //! record's number in place of the payload. What a process that has lost its lease appends is named by no row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
-use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
+use sqlx::{PgConnection, PgPool, Row};
+use tracklayer_ids::{ConnectionId, Generation, Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
 use tracklayer_journal::{Block, BlockError, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
 
+use super::index::{Found, Index};
 use super::{StoreError, attempting, fence};
-use crate::lease::Lease;
+use crate::lease::{Duty, Lease};
+use crate::runs::MessageAt;
 
 /// Statements on `delivery.resolved`, its cursor and the message index.
 #[derive(Debug, Clone)]
 pub struct ResolvedStore {
     pool: PgPool,
+    /// By it a message_id is found.
+    index: Index,
     /// Where payloads are, if not in the rows.
     log: Option<Arc<dyn ResolvedLog>>,
 }
@@ -48,14 +52,14 @@ pub struct ResolvedCommit<'a> {
 impl ResolvedStore {
     /// Over the service's pool, with payloads in the rows.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self::over(pool, None)
+    pub fn new(index: Index) -> Self {
+        Self::over(index, None)
     }
 
     /// Over the service's pool, with payloads in a log, if there is one.
     #[must_use]
-    pub fn over(pool: PgPool, log: Option<Arc<dyn ResolvedLog>>) -> Self {
-        Self { pool, log }
+    pub fn over(index: Index, log: Option<Arc<dyn ResolvedLog>>) -> Self {
+        Self { pool: index.pool().clone(), index, log }
     }
 
     /// Most bytes that a block may have; none: any number.
@@ -150,18 +154,18 @@ impl ResolvedStore {
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
-        sqlx::query(
-            "insert into delivery.message_index (workspace_id, message_hash, partition, generation, event_offset)
-             select $1, h, $2, $3, $4 + n - 1 from unnest($5::bigint[]) with ordinality as u (h, n)",
-        )
-        .bind(workspace)
-        .bind(partition)
-        .bind(generation)
-        .bind(base)
-        .bind(&commit.message_hashes)
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
+        let in_index = self.index.is_read_by_all();
+        if in_index {
+            let offsets = commit.first.offset.0..;
+            let messages = commit.message_hashes.iter().zip(offsets).map(|(hash, offset)| MessageAt {
+                hash: *hash,
+                generation: commit.first.generation,
+                offset: Offset(offset),
+            });
+            self.index.add(&mut tx, lease.duty, messages.collect()).await?;
+        } else {
+            add_rows(&mut tx, lease.duty, commit).await?;
+        }
         // What was accepted per source and minute, from the header: connection 0, state 0.
         let counts = &commit.block.header.counts;
         sqlx::query(
@@ -178,7 +182,11 @@ impl ResolvedStore {
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
-        tx.commit().await.map_err(&what)
+        tx.commit().await.map_err(&what)?;
+        if in_index {
+            self.index.grew(lease.duty);
+        }
+        Ok(())
     }
 
     /// Reads whole resolved blocks from the one that holds `from`.
@@ -399,24 +407,28 @@ impl ResolvedStore {
         workspace: WorkspaceId,
         claimed: &[(i64, Position)],
     ) -> Result<Vec<bool>, StoreError> {
-        let rows: Vec<(bool,)> = sqlx::query_as(
-            "select coalesce(c.generation > u.g, false) and not exists (
-                 select 1 from delivery.message_index i
-                 where i.workspace_id = $1 and i.message_hash = u.h and i.partition = u.p and i.generation = u.g
-                   and i.event_offset = u.o)
-             from unnest($2::bigint[], $3::integer[], $4::integer[], $5::bigint[]) with ordinality as u (h, p, g, o, n)
+        // Only a generation that has ended has what is never resolved.
+        let ended: Vec<(bool,)> = sqlx::query_as(
+            "select coalesce(c.generation > u.g, false)
+             from unnest($2::integer[], $3::integer[]) with ordinality as u (p, g, n)
              left join delivery.resolve_cursor c on c.workspace_id = $1 and c.partition = u.p
              order by u.n",
         )
         .bind(workspace.0)
-        .bind(claimed.iter().map(|c| c.0).collect::<Vec<_>>())
         .bind(claimed.iter().map(|c| c.1.partition.0.cast_signed()).collect::<Vec<_>>())
         .bind(claimed.iter().map(|c| c.1.generation.0.cast_signed()).collect::<Vec<_>>())
-        .bind(claimed.iter().map(|c| c.1.offset.0.cast_signed()).collect::<Vec<_>>())
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("look whether a claim is void"))?;
-        Ok(rows.into_iter().map(|(void,)| void).collect())
+        let ended = || claimed.iter().zip(&ended).filter(|(_, (ended,))| *ended).map(|(claimed, _)| claimed);
+        let hashes: Vec<i64> = ended().map(|(hash, _)| *hash).collect();
+        if hashes.is_empty() {
+            return Ok(vec![false; claimed.len()]);
+        }
+        let resolved: HashSet<(i64, Position)> =
+            self.indexed(workspace, &hashes).await?.into_iter().collect();
+        let void: HashSet<&(i64, Position)> = ended().filter(|claimed| !resolved.contains(claimed)).collect();
+        Ok(claimed.iter().map(|claimed| void.contains(claimed)).collect())
     }
 
     /// Up to where each partition is resolved.
@@ -447,20 +459,57 @@ impl ResolvedStore {
         workspace: WorkspaceId,
         message_hash: i64,
     ) -> Result<Vec<Position>, StoreError> {
-        let rows: Vec<(i32, i32, i64)> = sqlx::query_as(
-            "select partition, generation, event_offset from delivery.message_index
-             where workspace_id = $1 and message_hash = $2 order by generation, partition, event_offset",
+        let found = self.indexed(workspace, &[message_hash]).await?;
+        let mut positions: Vec<Position> = found.into_iter().map(|(_, position)| position).collect();
+        positions.sort_by_key(|at| (at.generation, at.partition, at.offset));
+        Ok(positions)
+    }
+
+    /// Every position of these hashes, in the index or in a row of its own.
+    async fn indexed(
+        &self,
+        workspace: WorkspaceId,
+        hashes: &[i64],
+    ) -> Result<Vec<(i64, Position)>, StoreError> {
+        let what = attempting("look a message_id up");
+        let mut connection = self.pool.acquire().await.map_err(&what)?;
+        let rows: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+            "select message_hash, partition, generation, event_offset from delivery.message_index
+             where workspace_id = $1 and message_hash = any($2)",
         )
         .bind(workspace.0)
-        .bind(message_hash)
-        .fetch_all(&self.pool)
+        .bind(hashes)
+        .fetch_all(&mut *connection)
         .await
-        .map_err(attempting("look a message_id up"))?;
-        Ok(rows
-            .into_iter()
-            .map(|(p, g, o)| Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned()))
-            .collect())
+        .map_err(&what)?;
+        let found: Vec<Found<MessageAt>> =
+            self.index.find(&mut connection, (workspace, ConnectionId(0)), hashes).await?;
+        let of_rows = rows.into_iter().map(|(hash, p, g, o)| {
+            (hash, Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned()))
+        });
+        let of_runs = found.into_iter().map(|Found { partition, record, .. }| {
+            let MessageAt { hash, generation, offset } = record;
+            (hash, Position { generation, partition, offset })
+        });
+        Ok(of_rows.chain(of_runs).collect())
     }
+}
+
+/// A row for each event, as long as a process is there that does not read the index.
+async fn add_rows(tx: &mut PgConnection, duty: Duty, commit: &ResolvedCommit<'_>) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into delivery.message_index (workspace_id, message_hash, partition, generation, event_offset)
+         select $1, h, $2, $3, $4 + n - 1 from unnest($5::bigint[]) with ordinality as u (h, n)",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(commit.first.generation.0.cast_signed())
+    .bind(commit.first.offset.0.cast_signed())
+    .bind(&commit.message_hashes)
+    .execute(tx)
+    .await
+    .map_err(attempting("index message_ids"))?;
+    Ok(())
 }
 
 /// A place from its columns.

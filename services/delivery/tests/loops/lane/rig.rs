@@ -22,6 +22,7 @@ use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::cursors::CursorStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::lanes::LaneStore;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, RetryRow, Settled};
@@ -196,14 +197,14 @@ impl Rig {
         let context = LaneContext {
             connections: Connections::new(self.config.clone(), self.services.master_key.clone()),
             config: self.config.clone(),
-            entries: EntryReader::new(ResolvedStore::new(pool.clone()), 10_000_000),
+            entries: EntryReader::new(ResolvedStore::new(Index::new(pool.clone())), 10_000_000),
             progress: self.progress.clone(),
             give_ups: self.give_ups.clone(),
             cursors: CursorStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
-            ledger: LedgerStore::new(pool.clone()),
+            ledger: LedgerStore::new(Index::new(pool.clone())),
             retries: RetryStore::new(pool.clone()),
-            orders: OrderStore::new(pool.clone()),
+            orders: OrderStore::new(Index::new(pool.clone())),
             clients: self.services.clients.clone(),
             narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
@@ -272,7 +273,7 @@ impl Rig {
             message_hashes: (0..events.len() as i64).map(|n| base.cast_signed() + n).collect(),
             dedup_generation: 1,
         };
-        let resolved = ResolvedStore::new(self.services.database.pool.clone());
+        let resolved = ResolvedStore::new(Index::new(self.services.database.pool.clone()));
         resolved.commit(&self.resolve, &commit).await.unwrap();
         let end = Position { offset: Offset(base + events.len() as u64), ..first };
         Progress::raise(&self.progress.partition(WORKSPACE, PARTITION).resolved, end);
@@ -308,7 +309,7 @@ impl Rig {
                 resolved: entry.raw.to_vec(),
             });
         }
-        let ledger = LedgerStore::new(self.services.database.pool.clone());
+        let ledger = LedgerStore::new(Index::new(self.services.database.pool.clone()));
         ledger.commit_range(self.lane.as_ref().unwrap(), first, &commit).await.unwrap();
     }
 
@@ -343,7 +344,7 @@ impl Rig {
 
     /// What the ledger says about the event at a position, once it says this state.
     pub async fn ends_at(&self, position: Position, state: State) -> Verdict {
-        let ledger = LedgerStore::new(self.services.database.pool.clone());
+        let ledger = LedgerStore::new(Index::new(self.services.database.pool.clone()));
         tracklayer_testkit::eventually_seen("the event's state", async || {
             match ledger.verdict(WORKSPACE, CONNECTION.0, position).await.unwrap() {
                 Some((verdict, _)) if verdict.state == state => Ok(verdict),

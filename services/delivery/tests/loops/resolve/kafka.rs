@@ -24,6 +24,7 @@ use tracklayer_delivery::retention;
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use tracklayer_delivery::store::stats::StatsStore;
@@ -63,7 +64,7 @@ impl Rig {
         let claims = ConnectionManager::new(redis::Client::open(redis.url.as_str()).unwrap()).await.unwrap();
         let config = configuration(2, Vec::new());
         let pool = services.database.pool.clone();
-        let resolved = ResolvedStore::over(pool.clone(), journal.resolved());
+        let resolved = ResolvedStore::over(Index::new(pool.clone()), journal.resolved());
         let cursors = CursorStore::beside(pool.clone(), Kind::Kafka);
         let dedup = Dedup::new(claims, DedupGenerationStore::new(pool.clone()), resolved.clone());
         let fleet = FleetLevel::default();
@@ -137,7 +138,8 @@ impl Rig {
     async fn resolved_from(&self, mut at: Position) -> Vec<ResolvedEvent> {
         let layouts = LayoutStore::new(self.services.database.pool.clone());
         let journal = KafkaJournal::new(self.settings.clone(), layouts).unwrap();
-        let resolved = ResolvedStore::over(self.services.database.pool.clone(), journal.resolved());
+        let resolved =
+            ResolvedStore::over(Index::new(self.services.database.pool.clone()), journal.resolved());
         let mut events = Vec::new();
         loop {
             let blocks = resolved.read(WORKSPACE, at, 16).await.unwrap();

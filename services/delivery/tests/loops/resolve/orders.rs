@@ -56,7 +56,7 @@ impl Crash {
             Self::AfterClaims => Some("identity.identifier"),
             Self::AfterIdentity => Some("consent.signal"),
             Self::AfterConsent => Some("delivery.lease"),
-            Self::BeforeCommit => Some("delivery.message_index"),
+            Self::BeforeCommit => Some("delivery.index_run"),
         }
     }
 }

@@ -17,6 +17,7 @@ use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{ReadEvent, Resolver, read_event};
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
+use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::suspects::Suspects;
@@ -64,7 +65,7 @@ impl Rig {
         let claims = ConnectionManager::new(client).await.unwrap();
         let pool = services.database.pool.clone();
         let journal = PostgresJournal::new(pool.clone());
-        let resolved = ResolvedStore::new(pool.clone());
+        let resolved = ResolvedStore::new(Index::new(pool.clone()));
         let cursors = CursorStore::new(pool.clone());
         let progress = Progress::default();
         let fleet = FleetLevel::default();

@@ -5,6 +5,7 @@
 //! Source: Google Analytics, Measurement Protocol (GA4), "Reference", "Limitations", "Validating events";
 //! 2026-11.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::Method;
@@ -101,7 +102,7 @@ pub(crate) fn answer(world: &World, inbound: &Inbound<'_>) -> Answer {
 }
 
 #[derive(serde::Deserialize)]
-struct Texts<'a> {
+struct Listed<'a> {
     #[serde(borrow, default)]
     events: Option<Items<'a>>,
 }
@@ -111,8 +112,8 @@ fn collect(world: &World, inbound: &Inbound<'_>, findings: &[Finding]) {
     let measurement = inbound.parameter("measurement_id").or_else(|| inbound.parameter("firebase_app_id"));
     let secret = inbound.parameter("api_secret").unwrap_or_default();
     let known = measurement.as_ref().and_then(|id| world.options.ga4.get(id)) == Some(&secret);
-    let texts = match serde_json::from_slice::<Texts<'_>>(inbound.body) {
-        Ok(Texts { events: Some(Items::List(texts)) }) => texts,
+    let items = match serde_json::from_slice::<Listed<'_>>(inbound.body) {
+        Ok(Listed { events: Some(Items::List(items)) }) => items,
         _ => Vec::new(),
     };
     let whole = findings.iter().any(|finding| finding.event.is_none());
@@ -122,30 +123,29 @@ fn collect(world: &World, inbound: &Inbound<'_>, findings: &[Finding]) {
         Some(Json::Object(body)) => micros(body),
         _ => None,
     };
-    let mut arrivals = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
+    let (empty, mut arrivals) = (Object::default(), Vec::new());
+    for (index, item) in items.iter().enumerate() {
         let bad = whole || findings.iter().any(|finding| finding.event == Some(index));
         if bad || !known || inbound.failing(index) {
             continue;
         }
-        let Ok(Json::Object(event)) = serde_json::from_str::<Json<'_>>(text.get()) else { continue };
-        let empty = Object::default();
+        let Some(event) = item.object() else { continue };
         let params = event.object("params").unwrap_or(&empty);
         arrivals.push(Arrival {
             key: None,
             identity: &stream,
-            name: event.text("name").unwrap_or("").to_owned(),
-            id: params.text("transaction_id").unwrap_or("").to_owned(),
-            time: micros(&event).or(shared_time).map_or(inbound.now.as_second(), |micros| micros / 1_000_000),
-            value: params.get("value").and_then(Json::number_text),
-            currency: params.text("currency").map(str::to_owned),
-            body: text.get(),
+            name: event.text("name").unwrap_or("").into(),
+            id: params.text("transaction_id").unwrap_or("").into(),
+            time: micros(event).or(shared_time).map_or(inbound.now.as_second(), |micros| micros / 1_000_000),
+            value: params.get("value").and_then(Json::number),
+            currency: params.text("currency").map(Cow::Borrowed),
+            body: item.text,
         });
     }
     let book = world.book(Platform::Ga4);
     book.accept(&arrivals, inbound.now, Duration::ZERO);
     let mut pages = book.open();
-    pages.totals.refused_events += (texts.len() - arrivals.len()) as u64;
+    pages.totals.refused_events += (items.len() - arrivals.len()) as u64;
     pages.warn("unknown_stream_or_secret", u64::from(!known));
     for finding in findings {
         pages.warn(finding.code, 1);

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::json::{Json, Object, same_proto_field, snake_case};
+use crate::json::{Json, Object, same_name, same_proto_field, snake_case};
 
 /// The fields of a message.
 pub(crate) struct Message {
@@ -92,31 +92,40 @@ pub(crate) fn misfits(
     start: &[Step],
     limit: usize,
 ) -> Vec<Misfit> {
-    let mut walk = Walk { dialect, path: start.to_vec(), found: Vec::new(), limit };
-    walk.message(message, object);
+    let mut walk = Walk { dialect, start, found: Vec::new(), limit };
+    walk.message(message, object, None);
     walk.found
 }
 
-struct Walk {
+struct Walk<'a> {
     dialect: Dialect,
-    path: Vec<Step>,
+    start: &'a [Step],
     found: Vec<Misfit>,
     limit: usize,
 }
 
-impl Walk {
-    fn report(&mut self, what: What) {
+/// The way from where the walk began, last step first: written down only where something does not fit.
+struct Trail<'a> {
+    before: Option<&'a Trail<'a>>,
+    step: Step,
+}
+
+impl Walk<'_> {
+    fn report(&mut self, at: Option<&Trail<'_>>, what: What) {
         if self.found.len() < self.limit {
-            self.found.push(Misfit { path: self.path.clone(), what });
+            let mut steps: Vec<Step> =
+                std::iter::successors(at, |trail| trail.before).map(|trail| trail.step).collect();
+            steps.extend(self.start.iter().rev());
+            steps.reverse();
+            self.found.push(Misfit { path: steps, what });
         }
     }
 
-    fn message(&mut self, message: &'static Message, object: &Object<'_>) {
+    fn message(&mut self, message: &'static Message, object: &Object<'_>, at: Option<&Trail<'_>>) {
         for field in message.fields.iter().filter(|field| field.required) {
             if object.get(field.name).is_none() {
-                self.path.push(Step::Field(field.name));
-                self.report(What::Missing);
-                self.path.pop();
+                let trail = Trail { before: at, step: Step::Field(field.name) };
+                self.report(Some(&trail), What::Missing);
             }
         }
         for (key, value) in &object.0 {
@@ -125,24 +134,23 @@ impl Walk {
             }
             match message.fields.iter().find(|field| self.names(field.name, key)) {
                 Some(field) => {
-                    self.path.push(Step::Field(field.name));
-                    self.value(&field.kind, value);
-                    self.path.pop();
+                    let trail = Trail { before: at, step: Step::Field(field.name) };
+                    self.value(&field.kind, value, &trail);
                 }
                 None if message.open => {}
-                None => self.report(What::Unknown(key.to_string())),
+                None => self.report(at, What::Unknown(key.to_string())),
             }
         }
     }
 
     fn names(&self, field: &str, key: &str) -> bool {
         match self.dialect {
-            Dialect::Plain => field == key,
+            Dialect::Plain => same_name(field, key),
             Dialect::Proto => same_proto_field(field, key),
         }
     }
 
-    fn value(&mut self, kind: &'static Kind, value: &Json<'_>) {
+    fn value(&mut self, kind: &'static Kind, value: &Json<'_>, at: &Trail<'_>) {
         if self.dialect == Dialect::Proto && *value == Json::Null {
             return;
         }
@@ -165,19 +173,17 @@ impl Walk {
             (Kind::Choice(_, values), Json::Int(number)) if self.dialect == Dialect::Proto => {
                 usize::try_from(*number).is_ok_and(|number| number < values.len())
             }
-            (Kind::One(message), Json::Object(object)) => return self.message(message, object),
+            (Kind::One(message), Json::Object(object)) => return self.message(message, object, Some(at)),
             (Kind::List(item), Json::List(list)) => {
                 for (index, value) in list.iter().enumerate() {
-                    self.path.push(Step::Index(index));
-                    self.value(item, value);
-                    self.path.pop();
+                    self.value(item, value, &Trail { before: Some(at), step: Step::Index(index) });
                 }
                 return;
             }
             _ => false,
         };
         if !fits {
-            self.report(What::Wrong { expected: kind.called(), shown: value.shown() });
+            self.report(Some(at), What::Wrong { expected: kind.called(), shown: value.shown() });
         }
     }
 }

@@ -20,7 +20,7 @@ use sha2::Sha256;
 use crate::SandboxError;
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
-use crate::json::{Items, Json, Object};
+use crate::json::{Item, Items, Json, Object};
 use crate::options::WebhookOptions;
 use crate::platform::Platform;
 use crate::store::{Arrival, Key};
@@ -165,14 +165,14 @@ fn arrivals<'a>(webhook: &'a str, id: &str, sent: i64, body: &'a [u8]) -> Option
     // `{"type", "timestamp", "data": {…}}`, the envelope that the specification proposes: the event is
     // inside.
     if let Some(data) = members.get("data").filter(|data| data.get().starts_with('{')) {
-        let mut inner = arrival(webhook, id, None, sent, data)?;
+        let mut inner = arrival(webhook, id, None, sent, &Item::of(data.get()))?;
         inner.body = whole.get();
         if inner.name.is_empty() {
-            inner.name = arrival(webhook, id, None, sent, whole)?.name;
+            inner.name = arrival(webhook, id, None, sent, &Item::of(whole.get()))?.name;
         }
         return Some(vec![inner]);
     }
-    arrival(webhook, id, None, sent, whole).map(|arrival| vec![arrival])
+    arrival(webhook, id, None, sent, &Item::of(whole.get())).map(|arrival| vec![arrival])
 }
 
 fn arrival<'a>(
@@ -180,9 +180,9 @@ fn arrival<'a>(
     id: &str,
     place: Option<usize>,
     sent: i64,
-    item: &'a RawValue,
+    item: &Item<'a>,
 ) -> Option<Arrival<'a>> {
-    let Ok(Json::Object(event)) = serde_json::from_str::<Json<'_>>(item.get()) else { return None };
+    let event = item.object()?;
     let first =
         |names: &[&str]| names.iter().find_map(|name| event.text(name).filter(|text| !text.is_empty()));
     let own = first(&IDS);
@@ -191,16 +191,16 @@ fn arrival<'a>(
         (None, Some(place)) => format!("{id}#{place}"),
         (None, None) => id.to_owned(),
     };
-    let time = TIMES.iter().find_map(|name| time_of(&event, name)).unwrap_or(sent);
+    let time = TIMES.iter().find_map(|name| time_of(event, name)).unwrap_or(sent);
     Some(Arrival {
         key: Some(Key::of(&[webhook, &event_id])),
         identity: webhook,
-        name: first(&NAMES).unwrap_or("").to_owned(),
-        id: event_id,
+        name: first(&NAMES).unwrap_or("").to_owned().into(),
+        id: event_id.into(),
         time,
         value: None,
         currency: None,
-        body: item.get(),
+        body: item.text,
     })
 }
 
@@ -232,7 +232,12 @@ mod tests {
     fn a_batch_is_counted_event_by_event_and_a_single_one_by_its_own_id() {
         let ids = |body: &str| {
             let found = arrivals("crm", "w1", 5, body.as_bytes());
-            found.map(|found| found.into_iter().map(|a| (a.id, a.name, a.time)).collect::<Vec<_>>())
+            found.map(|found| {
+                found
+                    .into_iter()
+                    .map(|a| (a.id.into_owned(), a.name.into_owned(), a.time))
+                    .collect::<Vec<_>>()
+            })
         };
         let one = |id: &str, name: &str, time| Some(vec![(id.to_owned(), name.to_owned(), time)]);
         assert_eq!(ids(r#"{"messageId":"m","event":"E","type":"track"}"#), one("m", "E", 5));

@@ -2,19 +2,21 @@
 //! `UPLOAD_CLICKS` action must have come here before; what a tag counted on a website the sandbox cannot
 //! know, and takes on trust.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 
-use super::ads::{Judged, Upload, check_identifiers, date_time, find_action, put_error, required};
+use super::ads::{
+    ClickAndTime, Done, Judged, Upload, check_identifiers, date_time, find_action, put_error, required,
+};
 use super::ads_shape::ADJUSTMENT_TYPES;
 use super::error::AdsError;
 use super::is_currency;
 use crate::exchange::{Inbound, World};
-use crate::json::{Json, Object};
+use crate::json::{Json, Number, Object};
 use crate::options::ActionKind;
 use crate::platform::Platform;
 use crate::shape::Step;
@@ -42,11 +44,11 @@ struct Adjustment<'a> {
     /// Whether the conversion must have come here before.
     uploaded: bool,
     at: Option<Timestamp>,
-    value: Option<(String, Option<String>)>,
+    value: Option<(Number, Option<&'a str>)>,
 }
 
 /// Judges every item and carries the good ones out.
-pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -> Vec<Judged> {
+pub(super) fn judge<'a>(world: &World, inbound: &Inbound<'_>, upload: &Upload<'a>) -> Vec<Judged<'a>> {
     let path = |index: usize| [Step::Field(upload.list), Step::Index(index)];
     let mut checked: Vec<Result<Adjustment<'_>, AdsError>> = upload
         .items
@@ -64,7 +66,7 @@ pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -
     let mut adjusted = world.google.adjusted.lock().unwrap_or_else(PoisonError::into_inner);
     let mut judged = Vec::with_capacity(checked.len());
     for (index, adjustment) in checked.into_iter().enumerate() {
-        let done = adjustment.and_then(|adjustment| {
+        let carried_out = adjustment.and_then(|adjustment| {
             let state = adjusted.entry(adjustment.target).or_default();
             let verdict = judge_one(&mut pages, state, &adjustment, inbound.now, &path(index));
             if !upload.validate_only {
@@ -79,7 +81,7 @@ pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -
             }
             verdict
         });
-        judged.push(done.map(|()| result(upload.items[index])));
+        judged.push(carried_out.map(|()| done(upload.items[index])));
     }
     judged
 }
@@ -176,9 +178,12 @@ fn check<'a>(upload: &Upload<'a>, item: &'a Object<'a>, path: &[Step]) -> Result
     })
 }
 
-fn check_value(restatement: &Object<'_>, path: &[Step]) -> Result<(String, Option<String>), AdsError> {
+fn check_value<'a>(
+    restatement: &'a Object<'_>,
+    path: &[Step],
+) -> Result<(Number, Option<&'a str>), AdsError> {
     let inner = |field| [path, &[Step::Field("restatementValue"), Step::Field(field)]].concat();
-    let Some(value) = restatement.proto("adjustedValue").and_then(Json::number_text) else {
+    let Some(value) = restatement.proto("adjustedValue").and_then(Json::number) else {
         return Err(required(&inner("adjustedValue")));
     };
     let currency = restatement.proto_text("currencyCode");
@@ -187,7 +192,7 @@ fn check_value(restatement: &Object<'_>, path: &[Step]) -> Result<(String, Optio
             .at(&inner("currencyCode"))
             .by(currency));
     }
-    Ok((value, currency.map(str::to_owned)))
+    Ok((value, currency))
 }
 
 /// Twice in one request: neither is processed.
@@ -289,42 +294,36 @@ fn write_down(
         _ => state.enhanced = true,
     }
     if let Some(conversion) = pages.find(adjustment.target) {
-        let record = pages.record(conversion);
-        record.retracted |= adjustment.kind == "RETRACTION";
-        if let Some((value, currency)) = &adjustment.value {
-            record.value = Some(value.as_str().into());
-            if let Some(currency) = currency {
-                record.currency = Some(currency.as_str().into());
-            }
+        pages.record(conversion).retracted |= adjustment.kind == "RETRACTION";
+        if let Some((value, currency)) = adjustment.value {
+            pages.restate(conversion, Some(value), currency);
         }
     }
-    let (value, currency) = adjustment.value.clone().unzip();
+    let (value, currency) = adjustment.value.unzip();
     let arrival = Arrival {
         key: None,
         identity: &adjustment.identity,
-        name: adjustment.kind.to_owned(),
-        id: adjustment.target_name.clone(),
+        name: adjustment.kind.into(),
+        id: adjustment.target_name.as_str().into(),
         time: adjustment.at.unwrap_or(now).as_second(),
         value,
-        currency: currency.flatten(),
+        currency: currency.flatten().map(Cow::Borrowed),
         body: text,
     };
     let record = pages.count(&arrival, now);
     pages.bind(key, record);
 }
 
-fn result(item: &Object<'_>) -> Map<String, Value> {
-    let mut result = Map::new();
-    for name in ["orderId", "conversionAction", "adjustmentDateTime", "adjustmentType"] {
-        if let Some(text) = item.proto_text(name) {
-            result.insert(name.to_owned(), json!(text));
-        }
+fn done<'a>(item: &'a Object<'_>) -> Done<'a> {
+    Done {
+        order_id: item.proto_text("orderId"),
+        conversion_action: item.proto_text("conversionAction"),
+        adjustment_date_time: item.proto_text("adjustmentDateTime"),
+        adjustment_type: item.proto_text("adjustmentType"),
+        gclid_date_time_pair: item.proto_object("gclidDateTimePair").map(|pair| ClickAndTime {
+            gclid: pair.proto_text("gclid"),
+            conversion_date_time: pair.proto_text("conversionDateTime"),
+        }),
+        ..Done::default()
     }
-    if let Some(pair) = item.proto_object("gclidDateTimePair") {
-        result.insert(
-            "gclidDateTimePair".to_owned(),
-            json!({ "gclid": pair.proto_text("gclid"), "conversionDateTime": pair.proto_text("conversionDateTime") }),
-        );
-    }
-    result
 }

@@ -3,9 +3,12 @@
 //!
 //! Source: Google Ads API, "Manage offline conversions", "Partial failure", "Access levels"; 2026-11.
 
+use std::borrow::Cow;
+
 use http::Method;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::ads_shape::{ADJUSTMENT_REQUEST, CLICK_REQUEST};
 use super::error::{self, AdsError, NEWEST, failure, refused};
@@ -13,7 +16,7 @@ use super::{adjustments, authorise, clicks, is_sha256};
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
 use crate::fault::Fault;
-use crate::json::{Items, Json, Object};
+use crate::json::{Body, Json, Object};
 use crate::options::{ADWORDS_SCOPE, ConversionAction, Customer, NewAdopter};
 use crate::platform::Platform;
 use crate::shape::Step;
@@ -28,19 +31,54 @@ pub(super) struct Upload<'a> {
     pub(super) list: &'static str,
     pub(super) items: Vec<&'a Object<'a>>,
     /// The items' own texts, in the same order.
-    pub(super) texts: Vec<&'a str>,
+    pub(super) texts: Cow<'a, [&'a str]>,
     pub(super) validate_only: bool,
 }
 
 /// An item's result, or why there is none.
-pub(super) type Judged = Result<Map<String, Value>, AdsError>;
+pub(super) type Judged<'a> = Result<Done<'a>, AdsError>;
 
-#[derive(serde::Deserialize)]
-struct Texts<'a> {
-    #[serde(borrow, default)]
-    conversions: Option<Items<'a>>,
-    #[serde(borrow, default, rename = "conversionAdjustments", alias = "conversion_adjustments")]
-    adjustments: Option<Items<'a>>,
+/// An item's result: what of the item names it.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Done<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gclid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gbraid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wbraid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) order_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conversion_action: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conversion_date_time: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) adjustment_date_time: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) adjustment_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gclid_date_time_pair: Option<ClickAndTime<'a>>,
+}
+
+/// The click and the time that name a conversion.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClickAndTime<'a> {
+    pub(super) gclid: Option<&'a str>,
+    pub(super) conversion_date_time: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Results<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial_failure_error: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<Vec<Done<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<&'a str>,
 }
 
 /// Answers a request.
@@ -78,13 +116,9 @@ fn upload(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Answer> {
     let customer = find_customer(world, inbound, version, customer)?;
     let (list, table) =
         if clicks { ("conversions", &CLICK_REQUEST) } else { ("conversionAdjustments", &ADJUSTMENT_REQUEST) };
-    let object = error::read(inbound.body, table)?;
-    let texts: Texts<'_> =
-        serde_json::from_slice(inbound.body).unwrap_or(Texts { conversions: None, adjustments: None });
-    let upload =
-        check_request(&object, if clicks { texts.conversions } else { texts.adjustments }, customer, list)
-            .map_err(|error| refused(400, version, error))?;
-    let job = match object.proto("jobId") {
+    let read = error::read(inbound.body, table)?;
+    let upload = check_request(&read, customer, list).map_err(|error| refused(400, version, error))?;
+    let job = match read.object.proto("jobId") {
         Some(Json::Int(job)) => job.to_string(),
         Some(Json::Text(job)) => job.to_string(),
         _ => fastrand::i64(1..1 << 31).to_string(),
@@ -147,11 +181,11 @@ fn find_customer<'w>(
 }
 
 fn check_request<'a>(
-    object: &'a Object<'a>,
-    texts: Option<Items<'a>>,
+    read: &'a Body<'a>,
     customer: &'a Customer,
     list: &'static str,
 ) -> Result<Upload<'a>, AdsError> {
+    let object = &read.object;
     let at = [Step::Field(list)];
     let items: Vec<&Object<'_>> = object
         .proto_list(list)
@@ -191,51 +225,42 @@ fn check_request<'a>(
         return Err(AdsError::new(family, "INVALID_JOB_ID", "The job ID must be in the range [1, 2^31).")
             .at(&[Step::Field("jobId")]));
     }
-    let texts = match texts {
-        Some(Items::List(texts)) if texts.len() == items.len() => {
-            texts.into_iter().map(|text| text.get()).collect()
-        }
-        _ => vec!["null"; items.len()],
-    };
     Ok(Upload {
         customer,
         list,
+        texts: read.proto_texts(list, items.len()),
         items,
-        texts,
         validate_only: object.proto("validateOnly") == Some(&Json::Flag(true)),
     })
 }
 
-fn results(world: &World, version: u32, upload: &Upload<'_>, job: &str, judged: Vec<Judged>) -> Answer {
+fn results(world: &World, version: u32, upload: &Upload<'_>, job: &str, judged: Vec<Judged<'_>>) -> Answer {
     let failed = judged.iter().filter(|item| item.is_err()).count();
-    let mut results: Vec<Value> = Vec::with_capacity(judged.len());
+    let mut results: Vec<Done<'_>> = Vec::with_capacity(judged.len());
     let mut errors: Vec<AdsError> = Vec::with_capacity(failed);
     for item in judged {
-        match item {
-            Ok(result) => results.push(Value::Object(result)),
-            Err(error) => {
-                results.push(json!({}));
-                errors.push(error);
-            }
-        }
+        results.push(item.unwrap_or_else(|error| {
+            errors.push(error);
+            Done::default()
+        }));
     }
-    let mut body = json!({});
+    let mut body = Results { partial_failure_error: None, results: None, job_id: None };
     if let Some(first) = errors.first() {
         let message = if errors.len() == 1 {
             first.sentence()
         } else {
             format!("Multiple errors in ‘details’. First error: {}", first.sentence())
         };
-        body["partialFailureError"] =
-            json!({ "code": 3, "message": message, "details": [failure(version, &errors)] });
+        body.partial_failure_error =
+            Some(json!({ "code": 3, "message": message, "details": [failure(version, &errors)] }));
     }
     if !upload.validate_only {
         let mut pages = world.book(Platform::GoogleAds).open();
         let duplicates = errors.iter().filter(|error| is_known_before(&error.code)).count();
         pages.totals.events_received += (results.len() - failed + duplicates) as u64;
         pages.totals.refused_events += (failed - duplicates) as u64;
-        body["results"] = json!(results);
-        body["jobId"] = json!(job);
+        body.results = Some(results);
+        body.job_id = Some(job);
     }
     Answer::json(200, &body)
 }
@@ -269,20 +294,21 @@ pub(super) fn find_action<'c>(
     family: &str,
     path: &[Step],
 ) -> Result<&'c ConversionAction, AdsError> {
-    let at = [path, &[Step::Field("conversionAction")]].concat();
-    let Some(name) = item.proto_text("conversionAction") else { return Err(required(&at)) };
-    let parts: Vec<&str> = name.split('/').collect();
-    let ["customers", _, "conversionActions", id] = parts.as_slice() else {
+    let at = || [path, &[Step::Field("conversionAction")]].concat();
+    let Some(name) = item.proto_text("conversionAction") else { return Err(required(&at())) };
+    let mut parts = name.split('/');
+    let parts = [(); 5].map(|()| parts.next());
+    let [Some("customers"), Some(_), Some("conversionActions"), Some(id), None] = parts else {
         let text = format!("Resource name '{name}' is malformed.");
-        return Err(AdsError::new("requestError", "RESOURCE_NAME_MALFORMED", text).at(&at).by(name));
+        return Err(AdsError::new("requestError", "RESOURCE_NAME_MALFORMED", text).at(&at()).by(name));
     };
-    customer.actions.iter().find(|action| action.id == *id).ok_or_else(|| {
+    customer.actions.iter().find(|action| action.id == id).ok_or_else(|| {
         AdsError::new(
             family,
             "NO_CONVERSION_ACTION_FOUND",
             "The specified conversion action either does not exist or is not enabled.",
         )
-        .at(&at)
+        .at(&at())
         .by(name)
     })
 }
@@ -298,15 +324,15 @@ pub(super) fn date_time(
     field: &'static str,
     path: &[Step],
 ) -> Result<Timestamp, AdsError> {
-    let at = [path, &[Step::Field(field)]].concat();
-    let Some(text) = item.proto_text(field) else { return Err(required(&at)) };
+    let at = || [path, &[Step::Field(field)]].concat();
+    let Some(text) = item.proto_text(field) else { return Err(required(&at())) };
     parse_date_time(text).ok_or_else(|| {
         AdsError::new(
             "dateError",
             "INVALID_STRING_DATE_TIME_SECONDS_WITH_OFFSET",
             "The string date time's format should be yyyy-mm-dd hh:mm:ss+|-hh:mm.",
         )
-        .at(&at)
+        .at(&at())
         .by(text)
     })
 }
@@ -333,13 +359,13 @@ pub(super) fn check_identifiers(
     path: &[Step],
 ) -> Result<usize, AdsError> {
     const MAX: usize = 5;
-    let at = [path, &[Step::Field("userIdentifiers")]].concat();
+    let at = || [path, &[Step::Field("userIdentifiers")]].concat();
     let identifiers = item.proto_list("userIdentifiers");
     if identifiers.len() > MAX {
-        return Err(AdsError::new("collectionSizeError", "TOO_MANY", "Too many.").at(&at));
+        return Err(AdsError::new("collectionSizeError", "TOO_MANY", "Too many.").at(&at()));
     }
     for (place, identifier) in identifiers.iter().enumerate() {
-        let at = [at.as_slice(), &[Step::Index(place)]].concat();
+        let at = || [at().as_slice(), &[Step::Index(place)]].concat();
         let Json::Object(identifier) = identifier else { continue };
         let hash =
             identifier.proto_text("hashedEmail").or_else(|| identifier.proto_text("hashedPhoneNumber"));
@@ -348,7 +374,7 @@ pub(super) fn check_identifiers(
         let given =
             ["hashedEmail", "hashedPhoneNumber", "addressInfo", "mobileId", "thirdPartyUserId"].into_iter();
         if given.filter(|name| identifier.proto(name).is_some()).count() != 1 {
-            return Err(required(&at));
+            return Err(required(&at()));
         }
         if other.is_some() || (address.is_some() && !addresses) {
             return Err(AdsError::new(
@@ -356,7 +382,7 @@ pub(super) fn check_identifiers(
                 "UNSUPPORTED_USER_IDENTIFIER",
                 "User identifier is not supported.",
             )
-            .at(&at));
+            .at(&at()));
         }
         let third_party = identifier.proto_text("userIdentifierSource") == Some("THIRD_PARTY");
         let hashed = hash.is_some_and(is_sha256) || address.is_some_and(is_good_address);
@@ -366,7 +392,7 @@ pub(super) fn check_identifiers(
                 "INVALID_USER_IDENTIFIER",
                 "The user identifier is not a SHA-256 hash, or not complete.",
             )
-            .at(&at));
+            .at(&at()));
         }
     }
     Ok(identifiers.len())

@@ -1,21 +1,20 @@
 //! Click conversions, one by one. What only the request shows is checked first; what depends on earlier ones,
 //! under the lock.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
 
-use super::ads::{Judged, Upload, check_identifiers, date_time, find_action, put_error, required};
+use super::ads::{Done, Judged, Upload, check_identifiers, date_time, find_action, put_error, required};
 use super::error::AdsError;
 use super::{is_click_id, is_currency};
 use crate::exchange::{Inbound, World};
-use crate::json::{Json, Object};
-use crate::options::{ActionKind, GoogleOptions};
+use crate::json::{Json, Number, Object};
+use crate::options::{ActionKind, ConversionAction, GoogleOptions};
 use crate::platform::Platform;
 use crate::shape::Step;
-use crate::store::{Arrival, Key};
+use crate::store::{Arrival, ByKey, Key};
 
 const FAMILY: &str = "conversionUploadError";
 /// A new action, and a fresh click, take nothing for so long. Source: google-ads 34.0.0,
@@ -24,19 +23,19 @@ const WARMING_UP: Duration = Duration::from_secs(6 * 3600);
 
 /// A conversion that is good as far as it shows itself.
 struct Click<'a> {
-    identity: String,
+    action: &'a ConversionAction,
     order: Option<&'a str>,
     /// The click and the time, by which it counts once.
     click: Option<(&'a str, i64)>,
     time: i64,
     order_key: Option<Key>,
     click_key: Option<Key>,
-    value: Option<String>,
-    currency: Option<String>,
+    value: Option<Number>,
+    currency: Option<&'a str>,
 }
 
 /// Judges every item and counts the good ones.
-pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -> Vec<Judged> {
+pub(super) fn judge<'a>(world: &World, inbound: &Inbound<'_>, upload: &Upload<'a>) -> Vec<Judged<'a>> {
     let options = &world.options.google;
     let path = |index: usize| [Step::Field(upload.list), Step::Index(index)];
     let mut checked: Vec<Result<Click<'_>, AdsError>> = upload
@@ -60,6 +59,7 @@ pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -
     );
     let mut pages = world.book(Platform::GoogleAds).open();
     let mut judged = Vec::with_capacity(checked.len());
+    let mut identity = String::new();
     for (index, click) in checked.into_iter().enumerate() {
         let click = match click {
             Ok(click) => click,
@@ -79,18 +79,20 @@ pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -
         }
         if !upload.validate_only {
             let id = match (click.order, click.click) {
-                (Some(order), _) => order.to_owned(),
-                (None, Some((click, time))) => format!("{click}@{time}"),
-                (None, None) => String::new(),
+                (Some(order), _) => Cow::Borrowed(order),
+                (None, Some((click, time))) => Cow::Owned(format!("{click}@{time}")),
+                (None, None) => Cow::Borrowed(""),
             };
+            identity.clear();
+            identity.extend([&upload.customer.id, "/", &click.action.id]);
             let arrival = Arrival {
                 key: None,
-                identity: &click.identity,
-                name: "CONVERSION".to_owned(),
+                identity: &identity,
+                name: "CONVERSION".into(),
                 id,
                 time: click.time,
-                value: click.value.clone(),
-                currency: click.currency.clone(),
+                value: click.value,
+                currency: click.currency.map(Cow::Borrowed),
                 body: upload.texts[index],
             };
             let record = pages.count(&arrival, inbound.now);
@@ -98,7 +100,7 @@ pub(super) fn judge(world: &World, inbound: &Inbound<'_>, upload: &Upload<'_>) -
                 pages.bind(key, record);
             }
         }
-        judged.push(Ok(result(upload.items[index])));
+        judged.push(Ok(done(upload.items[index])));
     }
     judged
 }
@@ -128,7 +130,7 @@ fn refuse_twins<'a>(
     field: &'static str,
     list: &'static str,
 ) {
-    let mut times: HashMap<Key, u32> = HashMap::new();
+    let mut times = ByKey::<u32>::default();
     for key in checked.iter().flatten().filter_map(&key) {
         *times.entry(key).or_default() += 1;
     }
@@ -144,11 +146,15 @@ fn refuse_twins<'a>(
     }
 }
 
-fn result(item: &Object<'_>) -> Map<String, Value> {
-    ["gclid", "gbraid", "wbraid", "conversionAction", "conversionDateTime"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), json!(item.proto_text(name)?))))
-        .collect()
+fn done<'a>(item: &'a Object<'_>) -> Done<'a> {
+    Done {
+        gclid: item.proto_text("gclid"),
+        gbraid: item.proto_text("gbraid"),
+        wbraid: item.proto_text("wbraid"),
+        conversion_action: item.proto_text("conversionAction"),
+        conversion_date_time: item.proto_text("conversionDateTime"),
+        ..Done::default()
+    }
 }
 
 fn check<'a>(
@@ -217,14 +223,14 @@ fn check<'a>(
     let seconds = time.as_second();
     let second_text = seconds.to_string();
     Ok(Click {
-        identity: format!("{cid}/{}", action.id),
+        action,
         order,
         click: click.map(|click| (click, seconds)),
         time: seconds,
         order_key: order.map(|order| Key::of(&["order", cid, &action.id, order])),
         click_key: click.map(|click| Key::of(&["click", cid, &action.id, click, &second_text])),
-        value: item.proto("conversionValue").and_then(Json::number_text),
-        currency: currency.map(str::to_owned),
+        value: item.proto("conversionValue").and_then(Json::number),
+        currency,
     })
 }
 

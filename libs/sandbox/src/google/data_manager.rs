@@ -14,7 +14,7 @@ use super::verdict::DestinationVerdict;
 use super::{authorise, error};
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
-use crate::json::{Items, Json, Object};
+use crate::json::{Json, Object};
 use crate::options::{ActionKind, ConversionAction, Customer, DATAMANAGER_SCOPE};
 use crate::platform::Platform;
 
@@ -30,12 +30,6 @@ pub(super) struct Target<'a> {
     pub(super) customer: &'a Customer,
     pub(super) action: &'a ConversionAction,
     pub(super) shown: Value,
-}
-
-#[derive(serde::Deserialize)]
-struct Texts<'a> {
-    #[serde(borrow, default)]
-    events: Option<Items<'a>>,
 }
 
 /// Answers a request.
@@ -65,18 +59,13 @@ fn ingest(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Answer> {
     authorise(world, inbound, DATAMANAGER_SCOPE)?;
     let limit = world.options.google.requests_per_minute;
     world.google.quota.take(limit, inbound.now).map_err(over_quota)?;
-    let object = error::read(inbound.body, &REQUEST)?;
-    let texts = serde_json::from_slice::<Texts<'_>>(inbound.body).ok().and_then(|texts| texts.events);
+    let read = error::read(inbound.body, &REQUEST)?;
+    let object = &read.object;
     let events: Vec<&Object<'_>> = objects(object.proto_list("events"));
-    let texts: Vec<&str> = match texts {
-        Some(Items::List(texts)) if texts.len() == events.len() => {
-            texts.into_iter().map(|text| text.get()).collect()
-        }
-        _ => vec!["null"; events.len()],
-    };
-    let targets = find_targets(world, &object)?;
+    let texts = read.proto_texts("events", events.len());
+    let targets = find_targets(world, object)?;
     check_sizes(&events)?;
-    let encoding = encoding_of(&object);
+    let encoding = encoding_of(object);
     let mut violations = Vec::new();
     for (index, event) in events.iter().enumerate() {
         check_event(index, event, encoding, &targets, &mut violations);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::json::{Json, Object};
+use crate::json::{Body, Json};
 use crate::shape::{Dialect, Message, Misfit, Step, What, dotted_path, misfits};
 
 /// Newest version of the Ads API; names the type of errors where the request names no good one.
@@ -159,15 +159,18 @@ pub(super) fn scope_insufficient(scope: &str) -> Answer {
 
 /// Reads a body against its table. What does not fit is answered with every finding, and nothing is
 /// processed.
-pub(super) fn read<'a>(body: &'a [u8], message: &'static Message) -> Result<Object<'a>, Answer> {
-    let object = match serde_json::from_slice::<Json<'a>>(body) {
-        Ok(Json::Object(object)) => object,
-        Ok(_) => return Err(unreadable("Invalid JSON payload received. Expected an object.")),
-        Err(_) => return Err(unreadable("Invalid JSON payload received. Unexpected token.")),
+pub(super) fn read<'a>(body: &'a [u8], message: &'static Message) -> Result<Body<'a>, Answer> {
+    let body = match Body::read(body) {
+        Some(body) => body,
+        None => match serde_json::from_slice::<Json<'a>>(body) {
+            Ok(Json::Object(object)) => Body::without_texts(object),
+            Ok(_) => return Err(unreadable("Invalid JSON payload received. Expected an object.")),
+            Err(_) => return Err(unreadable("Invalid JSON payload received. Unexpected token.")),
+        },
     };
-    let found = misfits(message, &object, Dialect::Proto, &[], MAX_VIOLATIONS);
+    let found = misfits(message, &body.object, Dialect::Proto, &[], MAX_VIOLATIONS);
     if found.is_empty() {
-        return Ok(object);
+        return Ok(body);
     }
     let violations: Vec<(String, String)> = found.iter().map(violation).collect();
     let text = violations.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n");

@@ -1,5 +1,7 @@
 //! The events of a Data Manager request: what is violated at once, and what is only said later.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -182,35 +184,29 @@ pub(super) fn count(
         (None, Some(click)) => Some(Key::of(&["click", customer, action, click, &second])),
         (None, None) => None,
     };
-    let value = event.proto("conversionValue").and_then(Json::number_text);
+    let value = event.proto("conversionValue").and_then(Json::number);
     let currency = event.proto_text("currency");
     if let Some(first) = key.and_then(|key| pages.find(key)) {
         pages.repeat(first);
         if transaction.is_none() {
             return Err("DUPLICATE_GCLID");
         }
-        let record = pages.record(first);
-        if let Some(value) = value {
-            record.value = Some(value.into());
-        }
-        if let Some(currency) = currency {
-            record.currency = Some(currency.into());
-        }
+        pages.restate(first, value, currency);
         return Ok(());
     }
     let id = match (transaction, any_click) {
-        (Some(id), _) => id.to_owned(),
-        (None, Some(click)) => format!("{click}@{second}"),
-        (None, None) => String::new(),
+        (Some(id), _) => Cow::Borrowed(id),
+        (None, Some(click)) => Cow::Owned(format!("{click}@{second}")),
+        (None, None) => Cow::Borrowed(""),
     };
     let arrival = Arrival {
         key: None,
         identity: &format!("{customer}/{action}"),
-        name: event.proto_text("eventName").unwrap_or("CONVERSION").to_owned(),
+        name: event.proto_text("eventName").unwrap_or("CONVERSION").into(),
         id,
         time: time.as_second(),
         value,
-        currency: currency.map(str::to_owned),
+        currency: currency.map(Cow::Borrowed),
         body: text,
     };
     let record = pages.count(&arrival, now);

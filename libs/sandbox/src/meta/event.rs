@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::answer::Refusal;
 use super::shape::{CONTENT, EVENT, HASHED};
-use crate::json::{Json, Object};
+use crate::json::{Item, Json, Number, Object, same_name};
 use crate::shape::{Dialect, Misfit, Step, What, dollar_path, misfits};
 
 /// Oldest event taken, in seconds; one older event refuses its whole request. Source: Meta, "Server Event
@@ -48,13 +48,15 @@ const MESSAGING_NAMES: [&str; 14] = [
 /// SHA-256 of nothing: accepted, and matches nobody.
 const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+static NOTHING: Object<'static> = Object(Vec::new());
+
 /// An event that passed.
-pub(super) struct Checked {
-    pub(super) name: String,
-    pub(super) id: String,
+pub(super) struct Checked<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: &'a str,
     pub(super) time: i64,
-    pub(super) value: Option<String>,
-    pub(super) currency: Option<String>,
+    pub(super) value: Option<Number>,
+    pub(super) currency: Option<&'a str>,
 }
 
 /// Things that were accepted and yet are no good.
@@ -78,25 +80,24 @@ impl Warnings {
 }
 
 /// Checks the event at `index`.
-pub(super) fn check(
+pub(super) fn check<'a>(
     index: usize,
-    text: &str,
+    item: &'a Item<'_>,
     now: Timestamp,
     require_website_fields: bool,
     warnings: &mut Warnings,
-) -> Result<Checked, Refusal> {
+) -> Result<Checked<'a>, Refusal> {
     let start = [Step::Field("data"), Step::Index(index)];
-    let Ok(Json::Object(event)) = serde_json::from_str::<Json<'_>>(text) else {
+    let Some(event) = item.object() else {
         return Err(parameter_error(format!("Param {} must be an object.", dollar_path(&start))));
     };
-    check_shape(&event, &start)?;
+    check_shape(event, &start)?;
     let name = event.text("event_name").unwrap_or("");
     let source = event.text("action_source").unwrap_or("");
-    let empty = Object::default();
-    let user = event.object("user_data").unwrap_or(&empty);
-    let custom = event.object("custom_data").unwrap_or(&empty);
-    check_source(&event, user, source, name, &start, require_website_fields, warnings)?;
-    check_processing_options(&event, user, &start)?;
+    let user = event.object("user_data").unwrap_or(&NOTHING);
+    let custom = event.object("custom_data").unwrap_or(&NOTHING);
+    check_source(event, user, source, name, &start, require_website_fields, warnings)?;
+    check_processing_options(event, user, &start)?;
 
     let time = match event.get("event_time") {
         Some(Json::Int(time)) => *time,
@@ -116,7 +117,7 @@ pub(super) fn check(
     check_customer_information(user)?;
     check_money(name, custom)?;
     check_contents(custom)?;
-    check_device(&event)?;
+    check_device(event)?;
     if let Some(lead) = user.present("lead_id")
         && !is_number_id(lead)
     {
@@ -125,11 +126,11 @@ pub(super) fn check(
     let id = event.text("event_id").unwrap_or("");
     warnings.without_id += u64::from(id.is_empty());
     Ok(Checked {
-        name: name.to_owned(),
-        id: id.to_owned(),
+        name,
+        id,
         time,
-        value: custom.get("value").and_then(Json::number_text),
-        currency: custom.text("currency").map(str::to_owned),
+        value: custom.get("value").and_then(Json::number),
+        currency: custom.text("currency"),
     })
 }
 
@@ -151,20 +152,20 @@ fn missing(start: &[Step], name: &'static str) -> Refusal {
     misfit_error(&Misfit { path, what: What::Missing })
 }
 
-fn check_shape(event: &Object<'_>, start: &[Step]) -> Result<(), Refusal> {
+fn check_shape(event: &Object<'_>, start: &[Step; 2]) -> Result<(), Refusal> {
     if let Some(misfit) = misfits(&EVENT, event, Dialect::Plain, start, 1).first() {
         return Err(misfit_error(misfit));
     }
     let name = event.text("event_name").unwrap_or("");
     if name.is_empty() || name.chars().count() > MAX_NAME {
-        let path = dollar_path(&[start, &[Step::Field("event_name")]].concat());
+        let path = dollar_path(&[start.as_slice(), &[Step::Field("event_name")]].concat());
         return Err(parameter_error(format!("Param {path} must be a string of 1 to {MAX_NAME} characters.")));
     }
     let contents = event.object("custom_data").and_then(|custom| custom.list("contents")).unwrap_or(&[]);
     for (place, content) in contents.iter().enumerate() {
         if let Json::Object(content) = content {
-            let inner = [Step::Field("custom_data"), Step::Field("contents"), Step::Index(place)];
-            let path = [start, &inner].concat();
+            let [data, event] = *start;
+            let path = [data, event, Step::Field("custom_data"), Step::Field("contents"), Step::Index(place)];
             if let Some(misfit) = misfits(&CONTENT, content, Dialect::Plain, &path, 1).first() {
                 return Err(misfit_error(misfit));
             }
@@ -249,7 +250,7 @@ fn check_time(time: i64, source: &str, now: Timestamp) -> Result<(), Refusal> {
 fn check_hashes(user: &Object<'_>, warnings: &mut Warnings) -> Result<(), Refusal> {
     for (key, value) in &user.0 {
         let key = key.as_ref();
-        let must = HASHED.contains(&key);
+        let must = HASHED.iter().any(|hashed| same_name(hashed, key));
         if !must && key != "external_id" {
             continue;
         }
@@ -275,7 +276,9 @@ fn check_hashes(user: &Object<'_>, warnings: &mut Warnings) -> Result<(), Refusa
 fn is_hash(text: &str) -> bool {
     let (hash, appendix) =
         text.split_once('.').map_or((text, None), |(hash, appendix)| (hash, Some(appendix)));
-    hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && appendix.is_none_or(is_appendix)
+    // Without a branch for each digit.
+    let digits = hash.bytes().fold(true, |good, byte| good & byte.is_ascii_hexdigit());
+    hash.len() == 64 && digits && appendix.is_none_or(is_appendix)
 }
 
 fn is_appendix(text: &str) -> bool {
@@ -286,25 +289,21 @@ fn is_appendix(text: &str) -> bool {
 
 /// `fb.{index}.{ms}.{click}` and perhaps the appendix. Source: Meta, "fbp and fbc Parameters"; 2026-11.
 fn is_click_id(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('.').collect();
+    let mut parts = text.split('.');
+    let parts = [(); 6].map(|()| parts.next());
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match parts.as_slice() {
-        ["fb", index, millis, click, rest @ ..] => {
-            let appendix = match rest {
-                [] => true,
-                [appendix] => is_appendix(appendix),
-                _ => false,
-            };
-            number(index) && number(millis) && !click.is_empty() && appendix
+    match parts {
+        [Some("fb"), Some(index), Some(millis), Some(click), appendix, None] => {
+            number(index) && number(millis) && !click.is_empty() && appendix.is_none_or(is_appendix)
         }
         _ => false,
     }
 }
 
 fn check_customer_information(user: &Object<'_>) -> Result<(), Refusal> {
-    let keys: Vec<&str> =
-        user.0.iter().filter(|(_, value)| !value.is_blank()).map(|(key, _)| key.as_ref()).collect();
-    if TOO_BROAD.iter().any(|broad| keys.iter().all(|key| broad.contains(key))) {
+    let within =
+        |broad: &[&str]| user.0.iter().all(|(key, value)| broad.contains(&key.as_ref()) || value.is_blank());
+    if TOO_BROAD.iter().any(|broad| within(broad)) {
         return Err(Refusal::event(
             2_804_050,
             "Insufficient Customer Information",

@@ -17,11 +17,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use sha2::Sha256;
 
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
-use crate::json::{Items, Json};
+use crate::json::{Body, Item, Items, Json};
 use crate::platform::Platform;
 use crate::store::{Arrival, Key};
 
@@ -33,6 +34,9 @@ const MAX_EVENTS: usize = 1_000;
 /// Same dataset, name and id within this time: the first wins. Source: Meta, "Deduplicate pixel and server
 /// events"; 2026-11.
 const DEDUP_WINDOW: Duration = Duration::from_secs(48 * 3600);
+
+/// The members of a body in JSON.
+const MEMBERS: [&str; 4] = ["data", "access_token", "appsecret_proof", "partner_agent"];
 
 #[derive(Deserialize, Default)]
 struct Envelope<'a> {
@@ -46,20 +50,36 @@ struct Envelope<'a> {
     partner_agent: Option<Json<'a>>,
 }
 
+impl<'a> Envelope<'a> {
+    /// A body that cannot be read has no parameters: the token may still be good, and then `data` is missing.
+    fn read(body: &'a [u8]) -> Self {
+        match Body::read(body) {
+            Some(mut body) if !body.repeats(&MEMBERS) => Self {
+                data: body.take_items("data"),
+                access_token: body.take("access_token"),
+                appsecret_proof: body.take("appsecret_proof"),
+                partner_agent: body.take("partner_agent"),
+            },
+            _ => serde_json::from_slice(body).unwrap_or_default(),
+        }
+    }
+}
+
 /// The parameters of a request, from wherever they came.
 struct Parameters<'a> {
     token: Option<String>,
     proof: Option<String>,
     partner_agent: Option<String>,
     /// None: absent, or no list.
-    data: Option<Vec<Cow<'a, str>>>,
+    data: Option<Vec<Item<'a>>>,
 }
 
 /// Answers a request.
 pub(crate) fn answer(world: &World, inbound: &Inbound<'_>) -> Answer {
     let form = form_parameters(inbound);
+    let texts = form.as_deref().and_then(texts_of_form);
     let parameters = match &form {
-        Some(form) => parameters_of_form(inbound, form),
+        Some(form) => parameters_of_form(inbound, form, texts.as_deref()),
         None => parameters_of_json(inbound),
     };
     match accept(world, inbound, &parameters) {
@@ -93,41 +113,41 @@ fn accept(world: &World, inbound: &Inbound<'_>, parameters: &Parameters<'_>) -> 
     {
         return Err(Refusal::parameter("(#100) Param partner_agent is not valid"));
     }
-    let Some(texts) = &parameters.data else {
+    let Some(items) = &parameters.data else {
         return Err(Refusal::parameter("(#100) The parameter data is required"));
     };
-    if texts.is_empty() {
+    if items.is_empty() {
         return Err(Refusal::parameter("(#100) Param data must be non-empty."));
     }
-    if texts.len() > MAX_EVENTS {
+    if items.len() > MAX_EVENTS {
         return Err(Refusal::parameter(format!(
             "(#100) Param data must have at most {MAX_EVENTS} elements, but has {}.",
-            texts.len()
+            items.len()
         )));
     }
     let mut warnings = event::Warnings::default();
-    let mut arrivals = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let checked = event::check(index, text, inbound.now, options.require_website_fields, &mut warnings)?;
+    let mut arrivals = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let checked = event::check(index, item, inbound.now, options.require_website_fields, &mut warnings)?;
         if inbound.failing(index) {
             continue;
         }
-        let key = (!checked.id.is_empty()).then(|| Key::of(&[dataset, &checked.name, &checked.id]));
+        let key = (!checked.id.is_empty()).then(|| Key::of(&[dataset, checked.name, checked.id]));
         arrivals.push(Arrival {
             key,
             identity: dataset,
-            name: checked.name,
-            id: checked.id,
+            name: checked.name.into(),
+            id: checked.id.into(),
             time: checked.time,
             value: checked.value,
-            currency: checked.currency,
-            body: text,
+            currency: checked.currency.map(Cow::Borrowed),
+            body: item.text,
         });
     }
     let book = world.book(Platform::Meta);
     book.accept(&arrivals, inbound.now, DEDUP_WINDOW);
     let mut pages = book.open();
-    pages.totals.refused_events += (texts.len() - arrivals.len()) as u64;
+    pages.totals.refused_events += (items.len() - arrivals.len()) as u64;
     for (kind, times) in warnings.kinds() {
         pages.warn(kind, times);
     }
@@ -150,35 +170,39 @@ fn form_parameters(inbound: &Inbound<'_>) -> Option<Vec<(String, String)>> {
         .then(|| url::form_urlencoded::parse(inbound.body).into_owned().collect())
 }
 
-fn parameters_of_form<'a>(inbound: &Inbound<'_>, form: &'a [(String, String)]) -> Parameters<'a> {
-    let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let items = get("data").and_then(|data| serde_json::from_str::<Items<'_>>(data).ok());
-    let data = match items {
-        // Here each event may be a JSON text of its own. Source: Meta's business SDKs; 2026-11.
-        Some(Items::List(list)) => Some(
-            list.into_iter()
-                .map(|item| match serde_json::from_str::<String>(item.get()) {
-                    Ok(text) => Cow::Owned(text),
-                    Err(_) => Cow::Borrowed(item.get()),
-                })
-                .collect(),
-        ),
-        Some(Items::Other) | None => None,
-    };
+fn of_form<'a>(form: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn texts_of_form(form: &[(String, String)]) -> Option<Vec<Cow<'_, str>>> {
+    let list: Vec<&RawValue> = serde_json::from_str(of_form(form, "data")?).ok()?;
+    // Here each event may be a JSON text of its own. Source: Meta's business SDKs; 2026-11.
+    let texts = list.into_iter().map(|item| match serde_json::from_str::<String>(item.get()) {
+        Ok(text) => Cow::Owned(text),
+        Err(_) => Cow::Borrowed(item.get()),
+    });
+    Some(texts.collect())
+}
+
+fn parameters_of_form<'a>(
+    inbound: &Inbound<'_>,
+    form: &'a [(String, String)],
+    texts: Option<&'a [Cow<'a, str>]>,
+) -> Parameters<'a> {
+    let get = |name: &str| of_form(form, name).map(str::to_owned);
     Parameters {
-        token: token_beside(inbound).or_else(|| get("access_token").map(str::to_owned)),
-        proof: inbound.parameter("appsecret_proof").or_else(|| get("appsecret_proof").map(str::to_owned)),
-        partner_agent: get("partner_agent").map(str::to_owned),
-        data,
+        token: token_beside(inbound).or_else(|| get("access_token")),
+        proof: inbound.parameter("appsecret_proof").or_else(|| get("appsecret_proof")),
+        partner_agent: get("partner_agent"),
+        data: texts.map(|texts| texts.iter().map(|text| Item::of(text)).collect()),
     }
 }
 
 fn parameters_of_json<'a>(inbound: &Inbound<'a>) -> Parameters<'a> {
-    // A body that cannot be read has no parameters: the token may still be good, and then `data` is missing.
-    let envelope: Envelope<'a> = serde_json::from_slice(inbound.body).unwrap_or_default();
+    let envelope = Envelope::read(inbound.body);
     let text = |json: Option<Json<'a>>| json.as_ref().and_then(Json::text).map(str::to_owned);
     let data = match envelope.data {
-        Some(Items::List(list)) => Some(list.into_iter().map(|item| Cow::Borrowed(item.get())).collect()),
+        Some(Items::List(items)) => Some(items),
         Some(Items::Other) | None => None,
     };
     Parameters {

@@ -2,8 +2,9 @@
 //! arrival. Exact for as many events as memory holds, hence small: names are kept once, bodies only for the
 //! newest. Requests are parsed and keys hashed before the lock is taken; under it there are only look-ups.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::json::Number;
 
 /// An event as the platform counted it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,16 +93,37 @@ impl Key {
     }
 }
 
+/// What is kept by key. A key's bytes are a hash already.
+pub(crate) type ByKey<T> = HashMap<Key, T, BuildHasherDefault<KeyHasher>>;
+
+/// Takes a key's first bytes for its hash.
+#[derive(Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
 /// An event that passed the platform's checks.
 pub(crate) struct Arrival<'a> {
     /// What it is deduplicated by; none: never.
     pub(crate) key: Option<Key>,
     pub(crate) identity: &'a str,
-    pub(crate) name: String,
-    pub(crate) id: String,
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) id: Cow<'a, str>,
     pub(crate) time: i64,
-    pub(crate) value: Option<String>,
-    pub(crate) currency: Option<String>,
+    pub(crate) value: Option<Number>,
+    pub(crate) currency: Option<Cow<'a, str>>,
     pub(crate) body: &'a str,
 }
 
@@ -142,9 +167,9 @@ impl Book {
 pub(crate) struct Pages {
     pub(crate) totals: Totals,
     records: Vec<Record>,
-    index: HashMap<Key, u32>,
+    index: ByKey<u32>,
     names: Names,
-    bodies: VecDeque<(u32, Box<str>)>,
+    bodies: VecDeque<(u32, String)>,
     kept_bodies: usize,
 }
 
@@ -158,8 +183,8 @@ pub(crate) struct Record {
     arrived_ms: i64,
     duplicates: u32,
     digest: u64,
-    pub(crate) value: Option<Box<str>>,
-    pub(crate) currency: Option<Box<str>>,
+    value: Option<Number>,
+    currency: Option<u32>,
     pub(crate) retracted: bool,
 }
 
@@ -178,24 +203,26 @@ impl Pages {
     pub(crate) fn count(&mut self, arrival: &Arrival<'_>, now: Timestamp) -> u32 {
         let number = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
         let record = Record {
-            id: arrival.id.as_str().into(),
+            id: arrival.id.as_ref().into(),
             identity: self.names.number(arrival.identity),
             name: self.names.number(&arrival.name),
             time: arrival.time,
             arrived_ms: now.as_millisecond(),
             duplicates: 0,
             digest: digest(arrival.body),
-            value: arrival.value.as_deref().map(Into::into),
-            currency: arrival.currency.as_deref().map(Into::into),
+            value: arrival.value,
+            currency: arrival.currency.as_deref().map(|currency| self.names.number(currency)),
             retracted: false,
         };
         self.records.push(record);
         self.totals.counted += 1;
         if self.kept_bodies > 0 {
-            if self.bodies.len() >= self.kept_bodies {
-                self.bodies.pop_front();
-            }
-            self.bodies.push_back((number, arrival.body.into()));
+            // The memory of the one that goes is the one's that comes.
+            let oldest = if self.bodies.len() >= self.kept_bodies { self.bodies.pop_front() } else { None };
+            let mut body = oldest.map(|(_, body)| body).unwrap_or_default();
+            body.clear();
+            body.push_str(arrival.body);
+            self.bodies.push_back((number, body));
         }
         number
     }
@@ -209,6 +236,14 @@ impl Pages {
     /// A counted event.
     pub(crate) fn record(&mut self, record: u32) -> &mut Record {
         &mut self.records[record as usize]
+    }
+
+    /// States anew what an event is worth; what is not given stays.
+    pub(crate) fn restate(&mut self, record: u32, value: Option<Number>, currency: Option<&str>) {
+        let currency = currency.map(|currency| self.names.number(currency));
+        let record = &mut self.records[record as usize];
+        record.value = value.or(record.value);
+        record.currency = currency.or(record.currency);
     }
 
     /// Notes something that was accepted all the same.
@@ -248,14 +283,16 @@ impl Pages {
             identity: self.names.name(record.identity).to_owned(),
             duplicates: record.duplicates,
             arrived_at_ms: record.arrived_ms,
-            value: record.value.as_deref().map(str::to_owned),
-            currency: record.currency.as_deref().map(str::to_owned),
+            value: record.value.map(|value| value.to_string()),
+            currency: record.currency.map(|currency| self.names.name(currency).to_owned()),
             retracted: record.retracted,
             digest: format!("{:016x}", record.digest),
             body,
         }
     }
 }
+
+const FEW: usize = 8;
 
 /// Names that come again and again, kept once.
 #[derive(Default)]
@@ -266,6 +303,10 @@ struct Names {
 
 impl Names {
     fn number(&mut self, name: &str) -> u32 {
+        // Almost always it is one of the first few, and these are compared faster than hashed.
+        if let Some(place) = self.names.iter().take(FEW).position(|known| **known == *name) {
+            return place as u32;
+        }
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
@@ -281,11 +322,9 @@ impl Names {
     }
 }
 
-/// Enough to tell whether two copies were the same text; fixed keys, so that it is the same in every run.
+/// Enough to tell whether two copies were the same text; the same in every run.
 fn digest(body: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(body.as_bytes());
-    hasher.finish()
+    xxh3_64(body.as_bytes())
 }
 
 #[cfg(test)]
@@ -296,8 +335,8 @@ mod tests {
         Arrival {
             key: Some(Key::of(&[id])),
             identity: "dataset",
-            name: "Purchase".to_owned(),
-            id: id.to_owned(),
+            name: "Purchase".into(),
+            id: id.into(),
             time: 1,
             value: None,
             currency: None,

@@ -4,7 +4,7 @@
 mod book;
 mod requests;
 
-pub(crate) use book::{Arrival, Book, Key, Pages};
+pub(crate) use book::{Arrival, Book, ByKey, Key, Pages};
 pub use book::{Counted, Totals};
 pub use requests::SeenRequest;
 pub(crate) use requests::{NewRequest, Requests};

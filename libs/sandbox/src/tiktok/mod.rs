@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
 use crate::fault::Fault;
-use crate::json::{Items, Json};
+use crate::json::{Body, Items, Json};
 use crate::platform::Platform;
 use crate::store::{Arrival, Key};
 
@@ -29,6 +29,9 @@ const MAX_EVENTS: usize = 1_000;
 const DEDUP_WINDOW: Duration = Duration::from_secs(48 * 3600);
 const SOURCES: [&str; 4] = ["web", "app", "offline", "crm"];
 
+/// The members of a body.
+const MEMBERS: [&str; 4] = ["event_source", "event_source_id", "data", "test_event_code"];
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
@@ -39,6 +42,20 @@ struct Envelope<'a> {
     data: Option<Items<'a>>,
     #[serde(borrow, default)]
     test_event_code: Option<Json<'a>>,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(body: &'a [u8]) -> serde_json::Result<Self> {
+        match Body::read(body) {
+            Some(mut body) if !body.repeats(&MEMBERS) => Ok(Self {
+                event_source: body.take("event_source"),
+                event_source_id: body.take("event_source_id"),
+                data: body.take_items("data"),
+                test_event_code: body.take("test_event_code"),
+            }),
+            _ => serde_json::from_slice(body),
+        }
+    }
 }
 
 /// A refusal: the code and its text.
@@ -83,8 +100,7 @@ fn accept(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Refusal> {
     let known = options.tokens.get(token);
     let known = known.ok_or(Refusal(40105, "Access token is incorrect or has been revoked.".into()))?;
 
-    let envelope: Envelope<'_> =
-        serde_json::from_slice(inbound.body).map_err(|_| Refusal::params("Invalid JSON body."))?;
+    let envelope = Envelope::read(inbound.body).map_err(|_| Refusal::params("Invalid JSON body."))?;
     let source = envelope.event_source.as_ref().and_then(Json::text).unwrap_or("");
     if !SOURCES.contains(&source) {
         let shown = envelope.event_source.as_ref().map_or_else(|| "null".to_owned(), Json::shown);
@@ -110,21 +126,21 @@ fn accept(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Refusal> {
     let mut arrivals = Vec::with_capacity(items.len());
     let mut failed = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let checked = item::check(index, item.get(), source, inbound.now, options)?;
+        let checked = item::check(index, item, source, inbound.now, options)?;
         if inbound.failing(index) {
             failed.push(index);
             continue;
         }
-        let key = (!checked.id.is_empty()).then(|| Key::of(&[source_id, &checked.name, &checked.id]));
+        let key = (!checked.id.is_empty()).then(|| Key::of(&[source_id, checked.name, checked.id]));
         arrivals.push(Arrival {
             key,
             identity: source_id,
-            name: checked.name,
-            id: checked.id,
+            name: checked.name.into(),
+            id: checked.id.into(),
             time: checked.time,
             value: checked.value,
-            currency: checked.currency,
-            body: item.get(),
+            currency: checked.currency.map(Cow::Borrowed),
+            body: item.text,
         });
     }
     let book = world.book(Platform::TikTok);

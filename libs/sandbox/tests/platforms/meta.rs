@@ -347,3 +347,22 @@ async fn a_lost_event_shows_in_events_received_and_nowhere_else() {
     assert_eq!((status, &body["events_received"]), (200, &json!(1)));
     assert_eq!(rig.counted(Platform::Meta)[0].event_id, "b");
 }
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_the_events_fault_and_a_member_twice_leaves_no_data() {
+    let rig = rig().await;
+    let cases = [
+        (
+            format!(r#"{{"data":[{},{{"event_name":"\ud800"}}]}}"#, purchase("a")),
+            "Param $['data'][1] must be an object.",
+        ),
+        (format!(r#"{{"data":[{0}],"data":[{0}]}}"#, purchase("a")), "(#100) The parameter data is required"),
+        (format!(r#"{{"data":[{}]"#, purchase("a")), "(#100) The parameter data is required"),
+    ];
+    for (body, message) in cases {
+        let (status, answer) = send(rig.meta(&json!([])).body(body)).await;
+        let text = answer["error"].get("error_user_msg").unwrap_or(&answer["error"]["message"]);
+        assert_eq!((status, text), (400, &json!(message)));
+    }
+    assert_eq!(rig.counted(Platform::Meta), []);
+}

@@ -218,3 +218,23 @@ async fn faults_stand_in_the_body() {
         assert_eq!(rig.counted(Platform::TikTok).len(), counted, "{fault:?}");
     }
 }
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_is_the_items_fault_and_a_member_twice_the_bodys() {
+    let rig = rig().await;
+    let members = format!(r#""event_source":"web","event_source_id":"{TIKTOK_PIXEL}""#);
+    let cases = [
+        (
+            format!(r#"{{{members},"data":[{},{{"event":"\ud800"}}]}}"#, purchase("a")),
+            "Invalid value for data.1: not a valid object.",
+        ),
+        (format!(r#"{{{members},"data":[{0}],"data":[{0}]}}"#, purchase("a")), "Invalid JSON body."),
+        (format!(r#"{{{members},"data":[{}]"#, purchase("a")), "Invalid JSON body."),
+        (format!(r#"{{{members},"data":{{}}}}"#), "Invalid value for data: not a valid list."),
+    ];
+    for (body, message) in cases {
+        let (status, answer) = send(rig.tiktok(&json!([])).body(body)).await;
+        assert_eq!((status, &answer["message"]), (200, &json!(message)));
+    }
+    assert_eq!(rig.counted(Platform::TikTok), []);
+}

@@ -2,11 +2,15 @@
 //! written once, on a tree, with the path at hand for the error text; and cheap, since objects are lists and
 //! texts are slices: a stand-in must not be the slowest part of a load test.
 
+mod read;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+pub(crate) use read::Body;
 
 /// A JSON value that borrows from the request.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +31,7 @@ pub(crate) struct Object<'a>(pub(crate) Vec<(Cow<'a, str>, Json<'a>)>);
 impl<'a> Object<'a> {
     /// The member of that name; of several the last, as the platforms' parsers have it.
     pub(crate) fn get(&self, name: &str) -> Option<&Json<'a>> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+        self.0.iter().rev().find(|(key, _)| same_name(name, key)).map(|(_, value)| value)
     }
 
     /// The member of that name unless it is null.
@@ -97,11 +101,11 @@ impl Json<'_> {
         }
     }
 
-    /// The number as text, as a ledger compares it.
-    pub(crate) fn number_text(&self) -> Option<String> {
+    /// The value if it is a number.
+    pub(crate) const fn number(&self) -> Option<Number> {
         match self {
-            Self::Int(number) => Some(number.to_string()),
-            Self::Real(number) => Some(number.to_string()),
+            Self::Int(number) => Some(Number::Int(*number)),
+            Self::Real(number) => Some(Number::Real(*number)),
             _ => None,
         }
     }
@@ -145,9 +149,43 @@ impl Json<'_> {
     }
 }
 
+/// A JSON number. Shown, it is the text that a ledger compares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Number {
+    Int(i64),
+    Real(f64),
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(number) => number.fmt(f),
+            Self::Real(number) => number.fmt(f),
+        }
+    }
+}
+
+/// Whether two names are the same. Most differ in their first letter, and there is no call for that.
+pub(crate) fn same_name(name: &str, key: &str) -> bool {
+    name.as_bytes().first() == key.as_bytes().first() && name == key
+}
+
 /// Whether `key` names the protobuf field `camel`, as itself or in `snake_case`.
 pub(crate) fn same_proto_field(camel: &str, key: &str) -> bool {
-    camel == key || (key.contains('_') && snake_case(camel) == key)
+    let (camel, key) = (camel.as_bytes(), key.as_bytes());
+    // Both begin with the same letter, and one `_` more for each capital: almost every other key ends here.
+    if camel.first() != key.first() || key.len() < camel.len() {
+        return false;
+    }
+    if key.len() == camel.len() {
+        return camel == key;
+    }
+    let mut rest = key.iter();
+    let as_snake = camel.iter().all(|letter| {
+        (!letter.is_ascii_uppercase() || rest.next() == Some(&b'_'))
+            && rest.next() == Some(&letter.to_ascii_lowercase())
+    });
+    as_snake && rest.next().is_none()
 }
 
 /// `conversionDateTime` → `conversion_date_time`.
@@ -162,10 +200,32 @@ pub(crate) fn snake_case(camel: &str) -> String {
     snake
 }
 
-/// A request's list, item by item, each with its own text: what is kept is what was sent.
+/// An item of a request's list, with its own text: what is kept is what was sent.
+pub(crate) struct Item<'a> {
+    pub(crate) text: &'a str,
+    /// None: the text cannot be read.
+    pub(crate) tree: Option<Json<'a>>,
+}
+
+impl<'a> Item<'a> {
+    /// Reads it.
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self { text, tree: serde_json::from_str(text).ok() }
+    }
+
+    /// The item, if it is an object.
+    pub(crate) const fn object(&self) -> Option<&Object<'a>> {
+        match &self.tree {
+            Some(Json::Object(object)) => Some(object),
+            _ => None,
+        }
+    }
+}
+
+/// A request's list, item by item.
 pub(crate) enum Items<'a> {
     /// A list.
-    List(Vec<&'a RawValue>),
+    List(Vec<Item<'a>>),
     /// Something else.
     Other,
 }
@@ -188,7 +248,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element::<&'de RawValue>()? {
-            items.push(item);
+            items.push(Item::of(item.get()));
         }
         Ok(Items::List(items))
     }
@@ -327,7 +387,19 @@ mod tests {
     fn a_protobuf_field_answers_to_both_its_names() {
         assert!(same_proto_field("conversionDateTime", "conversion_date_time"));
         assert!(same_proto_field("conversionDateTime", "conversionDateTime"));
-        assert!(!same_proto_field("conversionDateTime", "conversiondatetime"));
+        for other in [
+            "conversiondatetime",
+            "conversion_date_tim",
+            "conversion_date_time_",
+            "conversion_date_times",
+            "conversion__date_time",
+            "conversionDate_time",
+            "conversion_Date_Time",
+            "conversion_date",
+            "",
+        ] {
+            assert!(!same_proto_field("conversionDateTime", other), "{other}");
+        }
     }
 
     #[test]

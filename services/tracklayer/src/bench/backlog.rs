@@ -113,7 +113,7 @@ impl Bench<'_> {
         let ingest = load::grpc_stream(self.running, &templates, self.length).await?;
         processes.start(Role::Delivery).await?;
         self.others_done(0).await?;
-        let events = event::orders(PROBE, self.next_seed());
+        let events = load::frames(&event::orders(PROBE, self.next_seed()))?;
         let begun = Instant::now();
         load::publish_all(self.running, &events, None).await?;
         self.others_done(0).await?;
@@ -126,8 +126,8 @@ impl Bench<'_> {
         let mut filled = 0;
         while filled < events {
             let count = usize::try_from(events - filled).unwrap_or(CHUNK).min(CHUNK);
-            let texts = event::orders(count, self.next_seed());
-            load::publish_all(self.running, &texts, None).await?;
+            let orders = load::frames(&event::orders(count, self.next_seed()))?;
+            load::publish_all(self.running, &orders, None).await?;
             filled += count as u64;
             self.others_done(AHEAD).await?;
             println!("  {filled} of {events} after {:.0} s", begun.elapsed().as_secs_f64());

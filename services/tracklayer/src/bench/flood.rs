@@ -14,11 +14,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic_types::StatusExt as _;
 use tracklayer_proto::ingest::v1::event_result::Outcome;
+use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
 use tracklayer_proto::ingest::v1::{PublishEvent, PublishRequest, PublishResponse, PublishStreamRequest};
 
 use super::event;
-use super::load::{parsed, stream_client, with_key};
+use super::load::{parsed, stream_channel, with_key};
 use super::open_loop::{Answer, read_answer};
 
 /// HTTP connections. With what each has under way they take more than ingest holds in flight.
@@ -235,10 +236,11 @@ async fn streams(
 ) -> anyhow::Result<()> {
     let mut from = sender * 977;
     while !stop.is_cancelled() {
-        let Ok(mut client) = stream_client(&target.grpc).await else {
+        let Ok(channel) = stream_channel(&target.grpc).await else {
             tokio::time::sleep(RECONNECT).await;
             continue;
         };
+        let mut client = IngestServiceClient::new(channel);
         let (requests, receiver) = tokio::sync::mpsc::channel(WINDOW);
         let mut sequence = 0;
         let mut next = || {

@@ -7,13 +7,11 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tracklayer_proto::ingest::v1::ingest_service_client::IngestServiceClient;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
-use tracklayer_proto::ingest::v1::{
-    PublishEvent, PublishRequest, PublishStreamRequest, event_result::Outcome,
-};
+use tracklayer_proto::ingest::v1::{PublishEvent, event_result::Outcome};
 
 use super::event::{next_number, with_id};
+use super::frames::{Frames, publish, publish_stream};
 use crate::dev::Running;
 use crate::sample::send::publish_event;
 
@@ -31,7 +29,8 @@ pub fn write_key(running: &Running) -> anyhow::Result<String> {
     running.addresses.write_keys.get(SOURCE).cloned().with_context(|| format!("no source `{SOURCE}`"))
 }
 
-fn now() -> prost_types::Timestamp {
+/// The time that events and batches carry.
+pub fn now() -> prost_types::Timestamp {
     let now = jiff::Timestamp::now();
     prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() }
 }
@@ -42,27 +41,9 @@ pub fn parsed(events: &[String]) -> anyhow::Result<Vec<PublishEvent>> {
     events.iter().map(|text| Ok(publish_event(&serde_json::from_str::<Value>(text)?, stamp))).collect()
 }
 
-/// A batch whose events have ids of their own; with `new_visitors` each also comes from somebody new.
-pub fn fresh_batch(
-    templates: &[PublishEvent],
-    from: usize,
-    size: usize,
-    new_visitors: bool,
-) -> PublishRequest {
-    let stamp = now();
-    let events = (0..size)
-        .map(|i| {
-            let id = next_number();
-            let mut event = templates[(from + i) % templates.len()].clone();
-            event.message_id = format!("{id:x}-{}", event.message_id);
-            if new_visitors {
-                event.anonymous_id = format!("{id:x}-{}", event.anonymous_id);
-            }
-            event.timestamp = Some(stamp);
-            event
-        })
-        .collect();
-    PublishRequest { events, sent_at: Some(stamp) }
+/// The same, encoded once for all the times that they are sent.
+pub fn frames(events: &[String]) -> anyhow::Result<Frames> {
+    Ok(Frames::of(parsed(events)?))
 }
 
 /// Durable events a second over streams.
@@ -70,14 +51,13 @@ pub fn fresh_batch(
 /// # Errors
 /// Ingest refused or went away.
 pub async fn grpc_stream(running: &Running, events: &[String], length: Duration) -> anyhow::Result<f64> {
-    let templates = Arc::new(parsed(events)?);
+    let frames = Arc::new(frames(events)?);
     let key = write_key(running)?;
     let started = Instant::now();
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..STREAMS {
-        let (templates, key, address) =
-            (Arc::clone(&templates), key.clone(), running.addresses.ingest.clone());
-        streams.spawn(async move { one_stream(&address, &key, &templates, stream, started, length).await });
+        let (frames, key, address) = (Arc::clone(&frames), key.clone(), running.addresses.ingest.clone());
+        streams.spawn(async move { one_stream(&address, &key, &frames, stream, started, length).await });
     }
     let mut acknowledged = 0;
     while let Some(done) = streams.join_next().await {
@@ -86,14 +66,12 @@ pub async fn grpc_stream(running: &Running, events: &[String], length: Duration)
     Ok(acknowledged as f64 / started.elapsed().as_secs_f64())
 }
 
-/// A client with windows for whole batches.
-pub async fn stream_client(address: &str) -> anyhow::Result<IngestServiceClient<tonic::transport::Channel>> {
-    let channel = tonic::transport::Endpoint::new(address.to_owned())?
+/// A connection with windows for whole batches.
+pub async fn stream_channel(address: &str) -> anyhow::Result<tonic::transport::Channel> {
+    let endpoint = tonic::transport::Endpoint::new(address.to_owned())?
         .initial_stream_window_size(4 * 1024 * 1024)
-        .initial_connection_window_size(8 * 1024 * 1024)
-        .connect()
-        .await?;
-    Ok(IngestServiceClient::new(channel))
+        .initial_connection_window_size(8 * 1024 * 1024);
+    Ok(endpoint.connect().await?)
 }
 
 /// A call that shows its write key.
@@ -107,26 +85,26 @@ pub fn with_key<T>(message: T, key: &str) -> anyhow::Result<tonic::Request<T>> {
 async fn one_stream(
     address: &str,
     key: &str,
-    templates: &[PublishEvent],
+    frames: &Frames,
     stream: usize,
     started: Instant,
     length: Duration,
 ) -> anyhow::Result<u64> {
     let (sender, receiver) = tokio::sync::mpsc::channel(WINDOW);
     let request = with_key(ReceiverStream::new(receiver), key)?;
-    let mut client = stream_client(address).await?;
+    let channel = stream_channel(address).await?;
     // The first batch has to be on its way before the server answers with its headers.
     let mut sequence = 0u64;
     let mut from = stream * 1_000;
     let mut next = || {
         sequence += 1;
         from += 500;
-        PublishStreamRequest { sequence, batch: Some(fresh_batch(templates, from, 500, true)) }
+        frames.stream_batch(sequence, from, 500, true)
     };
     for _ in 0..WINDOW {
         sender.send(next()).await?;
     }
-    let mut acks = client.publish_stream(request).await?.into_inner();
+    let mut acks = publish_stream(&channel, request).await?.into_inner();
     let mut sender = Some(sender);
     let mut in_flight = WINDOW;
     let mut acknowledged = 0;
@@ -233,26 +211,20 @@ fn http_body(events: &[String], from: usize, count: usize) -> String {
 ///
 /// # Errors
 /// Ingest refused or went away.
-pub async fn publish_all(
-    running: &Running,
-    events: &[String],
-    per_second: Option<f64>,
-) -> anyhow::Result<()> {
-    let templates = parsed(events)?;
+pub async fn publish_all(running: &Running, events: &Frames, per_second: Option<f64>) -> anyhow::Result<()> {
     let key = write_key(running)?;
     let channel = tonic::transport::Endpoint::new(running.addresses.ingest.clone())?.connect().await?;
     let batch_size = if per_second.is_some() { 50 } else { 500 };
     let started = Instant::now();
-    let mut sent = 0usize;
-    for chunk in templates.chunks(batch_size) {
+    for from in (0..events.len()).step_by(batch_size) {
         if let Some(rate) = per_second {
-            let due = started + Duration::from_secs_f64(sent as f64 / rate);
+            let due = started + Duration::from_secs_f64(from as f64 / rate);
             tokio::time::sleep_until(due.into()).await;
         }
-        sent += chunk.len();
+        let size = batch_size.min(events.len() - from);
         loop {
-            let request = with_key(fresh_batch(chunk, 0, chunk.len(), false), &key)?;
-            match IngestServiceClient::new(channel.clone()).publish(request).await {
+            let request = with_key(events.batch(from, size, false), &key)?;
+            match publish(&channel, request).await {
                 Ok(_) => break,
                 Err(status)
                     if matches!(status.code(), tonic::Code::ResourceExhausted | tonic::Code::Unavailable) =>

@@ -1,7 +1,7 @@
 //! `tracklayer bench`: how fast the platform is on this machine, each figure beside the machine's own limit measured in the
 //! same run. The services run as processes; load generator, PostgreSQL, Redis and the sandbox share the cores with them.
 //!
-//! [`event`] makes realistic events, [`limits`] measures the machine; [`load`] and [`wrk`] send as fast as they can, which is
+//! [`event`] makes realistic events, [`frames`] their bytes, [`limits`] measures the machine; [`load`] and [`wrk`] send as fast as they can, which is
 //! the speed, [`open_loop`] at a pace of its own, which is the latency. Here they are put together. Two are benches of their own:
 //! [`backlog`] has one platform stop, and [`overload`] tells what becomes of the load of [`flood`], which is far more than the
 //! machine takes.
@@ -9,6 +9,7 @@
 mod backlog;
 mod event;
 mod flood;
+mod frames;
 mod limits;
 mod load;
 mod open_loop;
@@ -193,7 +194,7 @@ async fn ingest(
     let key = load::write_key(running)?;
     let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{key}:"));
     let (grpc_address, http_address) = (&running.addresses.ingest, &running.addresses.ingest_http);
-    let templates = Arc::new(load::parsed(events)?);
+    let frames = Arc::new(load::frames(events)?);
     let texts: Arc<Vec<String>> = Arc::new(events.to_vec());
     let mut rows = Vec::new();
 
@@ -207,7 +208,7 @@ async fn ingest(
         (0.1, 500, "a tenth of that"),
         (0.1, 50, "a tenth of that, in batches of 50"),
     ] {
-        let acks = open_loop::grpc(grpc_address, &key, &templates, peak * share, batch, length).await?;
+        let acks = open_loop::grpc(grpc_address, &key, &frames, peak * share, batch, length).await?;
         rows.push(acks_at(name, acks));
     }
 
@@ -282,7 +283,7 @@ async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result
     choose_platforms(running, &access, workspace).await?;
     let before = delivered(&Counts::read(&access, workspace).await?);
 
-    let events = event::orders(options.end_to_end_events, 11);
+    let events = load::frames(&event::orders(options.end_to_end_events, 11))?;
     let started = Instant::now();
     load::publish_all(running, &events, None).await?;
     settle(&access, workspace).await?;
@@ -297,7 +298,8 @@ async fn end_to_end(options: &BenchOptions, running: &Running) -> anyhow::Result
     }
     let per_second = options.end_to_end_events as f64 / seconds;
 
-    let paced = event::orders((per_second / 2.0 * options.seconds as f64) as usize, 13);
+    let paced = (per_second / 2.0 * options.seconds as f64) as usize;
+    let paced = load::frames(&event::orders(paced, 13))?;
     clear_latencies(running).await?;
     load::publish_all(running, &paced, Some(per_second / 2.0)).await?;
     settle(&access, workspace).await?;

@@ -10,9 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tracklayer_proto::ingest::v1::publish_stream_response::Result as StreamResult;
-use tracklayer_proto::ingest::v1::{PublishEvent, PublishStreamRequest};
 
-use super::load::{fresh_batch, stream_client, with_key};
+use super::frames::{Frames, publish_stream};
+use super::load::{stream_channel, with_key};
 
 /// What answers took.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ pub async fn read_answer(stream: &mut BufReader<TcpStream>) -> anyhow::Result<An
 pub async fn grpc(
     address: &str,
     key: &str,
-    templates: &Arc<Vec<PublishEvent>>,
+    frames: &Arc<Frames>,
     events_per_second: f64,
     batch: usize,
     length: Duration,
@@ -161,16 +161,16 @@ pub async fn grpc(
     const STREAMS: usize = 3;
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..STREAMS {
-        let (address, key, templates) = (address.to_owned(), key.to_owned(), Arc::clone(templates));
+        let (address, key, frames) = (address.to_owned(), key.to_owned(), Arc::clone(frames));
         let schedule = Schedule::new(stream, STREAMS, events_per_second / batch as f64, length);
-        streams.spawn(one_stream(address, key, templates, (stream, batch), schedule));
+        streams.spawn(one_stream(address, key, frames, (stream, batch), schedule));
     }
     return joined(streams).await;
 
     async fn one_stream(
         address: String,
         key: String,
-        templates: Arc<Vec<PublishEvent>>,
+        frames: Arc<Frames>,
         (stream, batch_size): (usize, usize),
         mut schedule: Schedule,
     ) -> anyhow::Result<Latencies> {
@@ -182,19 +182,19 @@ pub async fn grpc(
                 let mut from = stream * 1_000;
                 for sequence in 1.. {
                     // Made before it is due: the sender's own work is no latency.
-                    let batch = Some(fresh_batch(&templates, from, batch_size, true));
+                    let batch = frames.stream_batch(sequence, from, batch_size, true);
                     from += batch_size;
                     let Some(due) = schedule.due().await else { return };
                     due_at.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, due);
-                    if sender.send(PublishStreamRequest { sequence, batch }).await.is_err() {
+                    if sender.send(batch).await.is_err() {
                         return;
                     }
                 }
             }
         });
-        let mut client = stream_client(&address).await?;
+        let channel = stream_channel(&address).await?;
         let request = with_key(ReceiverStream::new(receiver), &key)?;
-        let mut acks = client.publish_stream(request).await?.into_inner();
+        let mut acks = publish_stream(&channel, request).await?.into_inner();
         let mut latencies = Latencies::default();
         while let Some(ack) = acks.message().await? {
             let due = due_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&ack.sequence);

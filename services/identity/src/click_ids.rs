@@ -1,5 +1,7 @@
 //! The newest click id and browser id of each kind: a register per kind, where the later sighting wins.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a sighting of the same value is not worth a write.
@@ -56,10 +58,6 @@ impl ClickKind {
     pub fn is_click(self) -> bool {
         !matches!(self, Self::Fbp | Self::Ttp | Self::GaClientId)
     }
-
-    fn place(self) -> usize {
-        self as usize - 1
-    }
 }
 
 /// A value and when it was seen.
@@ -73,26 +71,49 @@ pub struct Sighting {
     pub last_seen: Timestamp,
 }
 
-/// At most one sighting of each kind.
+impl Sighting {
+    /// Whether taking the other in would change nothing.
+    fn covers(&self, other: &Self) -> bool {
+        if self.value == other.value {
+            self.first_seen <= other.first_seen && self.last_seen >= other.last_seen
+        } else {
+            (self.last_seen, &self.value) > (other.last_seen, &other.value)
+        }
+    }
+
+    /// The later of both, or both as one.
+    fn take(&mut self, other: &Self) {
+        if self.value == other.value {
+            self.first_seen = self.first_seen.min(other.first_seen);
+            self.last_seen = self.last_seen.max(other.last_seen);
+        } else if !self.covers(other) {
+            self.clone_from(other);
+        }
+    }
+}
+
+/// At most one sighting of each kind. A pointer wide, and shared until it changes: most identifiers have none, and those of one
+/// person the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Clicks([Option<Sighting>; KINDS.len()]);
+pub struct Clicks(Option<Arc<Vec<(ClickKind, Sighting)>>>);
 
 impl Clicks {
     /// What is known of a kind.
     #[must_use]
     pub fn get(&self, kind: ClickKind) -> Option<&Sighting> {
-        self.0[kind.place()].as_ref()
+        let place = self.place(kind).ok()?;
+        self.seen().get(place).map(|(_, seen)| seen)
     }
 
     /// Whether nothing is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.seen().is_empty()
     }
 
     /// What is known, by kind.
     pub fn iter(&self) -> impl Iterator<Item = (ClickKind, &Sighting)> {
-        KINDS.into_iter().filter_map(|kind| Some((kind, self.get(kind)?)))
+        self.seen().iter().map(|(kind, seen)| (*kind, seen))
     }
 
     /// Notes a value seen at `at`. Empty and overlong values are no sightings, nor is what no table can hold.
@@ -105,22 +126,41 @@ impl Clicks {
     /// Takes one sighting in: the later one stays, two of the same value become one. Order makes no difference to the
     /// value that stays.
     pub fn add(&mut self, kind: ClickKind, seen: &Sighting) {
-        let slot = &mut self.0[kind.place()];
-        match slot {
-            Some(known) if known.value == seen.value => {
-                known.first_seen = known.first_seen.min(seen.first_seen);
-                known.last_seen = known.last_seen.max(seen.last_seen);
-            }
-            Some(known) if (known.last_seen, &known.value) > (seen.last_seen, &seen.value) => {}
-            _ => *slot = Some(seen.clone()),
+        let place = self.place(kind);
+        if place.is_ok_and(|place| self.seen().get(place).is_some_and(|(_, known)| known.covers(seen))) {
+            return;
+        }
+        let list = Arc::make_mut(self.0.get_or_insert_default());
+        match place {
+            Ok(place) => list[place].1.take(seen),
+            Err(place) => list.insert(place, (kind, seen.clone())),
         }
     }
 
     /// Takes all sightings of another in.
     pub fn merge(&mut self, other: &Self) {
-        for (kind, seen) in other.iter() {
-            self.add(kind, seen);
+        match (&self.0, &other.0) {
+            (None, _) => self.0.clone_from(&other.0),
+            (Some(own), Some(theirs)) if !Arc::ptr_eq(own, theirs) => {
+                other.iter().for_each(|(kind, seen)| self.add(kind, seen));
+            }
+            _ => {}
         }
+    }
+
+    /// What it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.seen().iter().map(|(_, seen)| size_of::<(ClickKind, Sighting)>() + seen.value.len()).sum()
+    }
+
+    fn seen(&self) -> &[(ClickKind, Sighting)] {
+        self.0.as_ref().map_or(&[], |list| list.as_slice())
+    }
+
+    /// Where a kind stands, or would.
+    fn place(&self, kind: ClickKind) -> Result<usize, usize> {
+        self.seen().binary_search_by_key(&kind, |(kind, _)| *kind)
     }
 
     /// What of `seen` is worth writing over what is known: another value, an earlier first sight, or a sight so much later
@@ -170,6 +210,19 @@ mod tests {
         assert_eq!(forth, back);
         let newest = forth.get(ClickKind::Gclid).unwrap();
         assert_eq!((newest.value.as_str(), newest.first_seen, newest.last_seen), ("new", at(5), at(9)));
+    }
+
+    #[test]
+    fn what_is_shared_is_not_changed_for_others() {
+        let one = seen(ClickKind::Gclid, &[("old", 1)]);
+        let mut two = Clicks::default();
+        two.merge(&one);
+        assert_eq!(one, two);
+        two.merge(&seen(ClickKind::Fbp, &[("fb.1.2.3", 2)]));
+        two.merge(&seen(ClickKind::Gclid, &[("new", 2)]));
+        assert_eq!(one, seen(ClickKind::Gclid, &[("old", 1)]));
+        let kinds: Vec<_> = two.iter().map(|(kind, seen)| (kind, seen.value.as_str())).collect();
+        assert_eq!(kinds, [(ClickKind::Fbp, "fb.1.2.3"), (ClickKind::Gclid, "new")]);
     }
 
     #[test]

@@ -47,8 +47,10 @@ impl IdentityService for IdentityGrpc {
             return Err(status(&error));
         }
         let now = Timestamp::try_from(started).unwrap_or_default();
-        let traceparents: Vec<String> = request.items.iter().map(|item| item.traceparent.clone()).collect();
-        let items: Vec<Item> = request.items.into_iter().map(|item| parse_item(item, now)).collect();
+        let mut received = request.items;
+        let traceparents: Vec<String> =
+            received.iter_mut().map(|item| std::mem::take(&mut item.traceparent)).collect();
+        let items: Vec<Item> = received.into_iter().map(|item| parse_item(item, now)).collect();
         let answered = self.resolver.resolve(workspace, &items).await;
         let Resolved { answers, narrowings } =
             answered.map_err(|error| status(&IdentityError::from(error)))?;
@@ -105,7 +107,11 @@ fn parse_item(item: ResolveItem, now: Timestamp) -> Item {
         clicks: item.click_ids.map(|ids| parse_clicks(&ids, seen_at)).unwrap_or_default(),
         seen_at,
         source: SourceId(item.source_id),
-        message_id: item.message_id.replace('\0', ""),
+        message_id: if item.message_id.contains('\0') {
+            item.message_id.replace('\0', "")
+        } else {
+            item.message_id
+        },
     }
 }
 

@@ -8,14 +8,30 @@ use std::sync::Arc;
 use tracklayer_event::identifiers;
 use tracklayer_ids::{SubjectKey, WorkspaceKey};
 
+use crate::memory::FastMap;
 use crate::policy::{Policy, TypeIndex, Types};
 
 /// Most identifiers of one event that count; the strongest do.
 pub const MAX_PER_EVENT: usize = 8;
 
 /// Keyed hash of an identifier's type and normalised value: what is stored instead of the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ValueMac(pub [u8; 32]);
+
+impl ValueMac {
+    /// Its first half: 128 bits, which no two identifiers share.
+    #[must_use]
+    pub fn half(&self) -> [u8; 16] {
+        std::array::from_fn(|n| self.0[n])
+    }
+}
+
+/// A keyed hash needs no other: nobody outside can choose one.
+impl std::hash::Hash for ValueMac {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from_le_bytes(std::array::from_fn(|n| self.0[n])));
+    }
+}
 
 /// One usable identifier of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +58,11 @@ pub struct Hasher {
     key: WorkspaceKey,
     policy: Arc<Policy>,
     types: Types,
-    seen: HashMap<(TypeIndex, String), Option<Identifier>>,
+    /// By the raw value, so that one that occurs in many events of a batch is normalised once. Whoever sends events chooses
+    /// it, so this is hashed with a secret.
+    seen: FastMap<TypeIndex, HashMap<String, Option<u32>>>,
+    places: FastMap<ValueMac, u32>,
+    distinct: Vec<Identifier>,
     dropped: u64,
 }
 
@@ -50,34 +70,45 @@ impl Hasher {
     /// For one workspace and one batch.
     #[must_use]
     pub fn new(key: WorkspaceKey, policy: Arc<Policy>) -> Self {
-        Self { key, types: Types::new(Arc::clone(&policy)), policy, seen: HashMap::new(), dropped: 0 }
+        Self {
+            key,
+            types: Types::new(Arc::clone(&policy)),
+            policy,
+            seen: FastMap::default(),
+            places: FastMap::default(),
+            distinct: Vec::new(),
+            dropped: 0,
+        }
     }
 
     /// The usable identifiers of one event, distinct, strongest first, at most [`MAX_PER_EVENT`]. Values that cannot be
     /// one of their type and values that policy blocks are left out.
     pub fn observe(&mut self, raw: &[RawIdentifier]) -> Vec<Identifier> {
-        let mut identifiers: Vec<Identifier> = raw.iter().filter_map(|r| self.identifier(r)).collect();
-        identifiers.sort_by_key(|i| self.types.strength(i.type_index, i.mac));
-        identifiers.dedup_by_key(|i| i.mac);
-        identifiers.truncate(MAX_PER_EVENT);
-        identifiers
+        let mut places = Vec::new();
+        self.observe_into(raw, &mut places);
+        places.into_iter().map(|place| self.distinct[place as usize]).collect()
+    }
+
+    /// The same, as places among the [distinct](Self::end) ones of the batch, behind those of other events.
+    pub fn observe_into(&mut self, raw: &[RawIdentifier], places: &mut Vec<u32>) {
+        let from = places.len();
+        for identifier in raw {
+            // An event has few: looking through them costs less than sorting them twice.
+            if let Some(place) = self.place(identifier).filter(|place| !places[from..].contains(place)) {
+                places.push(place);
+            }
+        }
+        let (types, distinct) = (&self.types, &self.distinct);
+        places[from..].sort_unstable_by_key(|place| {
+            let identifier = &distinct[*place as usize];
+            types.strength(identifier.type_index, identifier.mac)
+        });
+        places.truncate(from + MAX_PER_EVENT);
     }
 
     /// One identifier, or nothing if it is not usable.
     pub fn identifier(&mut self, raw: &RawIdentifier) -> Option<Identifier> {
-        let type_index = self.types.intern(&raw.type_name);
-        let (key, policy, dropped) = (&self.key, &self.policy, &mut self.dropped);
-        // Looked up by the raw value, so that a value which occurs in many events of a batch is normalised once.
-        let made = self.seen.entry((type_index, raw.value.expose().clone())).or_insert_with(|| {
-            let normalised = normalise(&raw.type_name, raw.value.expose())?;
-            if policy.is_blocked(&raw.type_name, &normalised) {
-                return None;
-            }
-            let mac = key.value_mac(&raw.type_name, &normalised);
-            Some(Identifier { type_index, mac: ValueMac(mac), key: key.seed(&raw.type_name, &mac) })
-        });
-        *dropped += u64::from(made.is_none());
-        *made
+        self.place(raw).map(|place| self.distinct[place as usize])
     }
 
     /// How many identifiers were not usable so far.
@@ -86,10 +117,39 @@ impl Hasher {
         self.dropped
     }
 
+    /// The distinct identifiers that were met, and their types.
+    #[must_use]
+    pub fn end(self) -> (Vec<Identifier>, Types) {
+        (self.distinct, self.types)
+    }
+
     /// The types that were met.
     #[must_use]
     pub fn into_types(self) -> Types {
         self.types
+    }
+
+    fn place(&mut self, raw: &RawIdentifier) -> Option<u32> {
+        let type_index = self.types.intern(&raw.type_name);
+        let of_type = self.seen.entry(type_index).or_default();
+        let place = if let Some(known) = of_type.get(raw.value.expose().as_str()) {
+            *known
+        } else {
+            let usable = normalise(&raw.type_name, raw.value.expose())
+                .filter(|normalised| !self.policy.is_blocked(&raw.type_name, normalised));
+            let place = usable.map(|normalised| {
+                let mac = self.key.value_mac(&raw.type_name, &normalised);
+                *self.places.entry(ValueMac(mac)).or_insert_with(|| {
+                    let key = self.key.seed(&raw.type_name, &mac);
+                    self.distinct.push(Identifier { type_index, mac: ValueMac(mac), key });
+                    u32::try_from(self.distinct.len() - 1).unwrap_or(u32::MAX)
+                })
+            });
+            of_type.insert(raw.value.expose().clone(), place);
+            place
+        };
+        self.dropped += u64::from(place.is_none());
+        place
     }
 }
 

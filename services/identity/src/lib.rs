@@ -20,6 +20,7 @@ pub mod graph;
 pub mod grpc;
 pub mod identifier;
 pub mod leader;
+pub mod memory;
 pub mod metrics;
 pub mod narrowing;
 pub mod policy;

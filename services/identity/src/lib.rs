@@ -4,9 +4,9 @@
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
 //! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
 //! (the newest of each kind), [`difference`] (what a new answer changes in what is stored), [`narrowing`] (whose earlier
-//! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] and [`familiar`] spare questions) over [`store`] (all
-//! SQL), [`consent`] (tells consent's log of merges and splits), and around it [`grpc`], [`config`], [`error`] and
-//! [`metrics`].
+//! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] and [`familiar`] spare questions,
+//! [`memory`] bounds what they hold) over [`store`] (all SQL), [`consent`] (tells consent's log of merges and splits), and
+//! around it [`grpc`], [`config`], [`error`] and [`metrics`].
 
 pub mod click_ids;
 pub mod config;

@@ -4,7 +4,7 @@
 //! changed is looked up again, also for the batch's other events. Statements do not grow with the batch. Whose company
 //! changed is in consent's narrowing log before the answer goes out (see [`crate::consent`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,16 +13,16 @@ use tracklayer_ids::{MasterKey, SourceId, SubjectKey, WorkspaceId};
 
 use crate::click_ids::{ClickKind, Clicks, Sighting};
 use crate::consent::Telling;
-use crate::decision::pair;
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::{IdentityError, StoreError};
 use crate::familiar::Familiar;
 use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
+use crate::memory::{FastMap, FastSet};
 use crate::metrics;
-use crate::policy::{Policy, Types};
-use crate::recent::{LAST_SEEN_COARSE, RecentPairs};
+use crate::policy::{Policy, TypeIndex, Types};
+use crate::recent::{RecentPairs, is_fine};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownProfile, PairHistory, Place, Question, RememberedProfile};
+use crate::store::lookup::{Known, KnownProfile, Lookup, PairHistory, Place, Question};
 use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
 use crate::store::record::{NewEvidence, Recorded};
@@ -157,9 +157,13 @@ impl Resolver {
     pub async fn resolve(&self, workspace: WorkspaceId, items: &[Item]) -> Result<Resolved, StoreError> {
         let started = Instant::now();
         let mut hasher = Hasher::new(self.master_key.workspace(workspace), Arc::clone(&self.policy));
-        let seen: Vec<Vec<Identifier>> = items.iter().map(|item| hasher.observe(&item.identifiers)).collect();
+        let mut seen = Rows::with_capacity(items.len(), 4);
+        for item in items {
+            seen.push(|places| hasher.observe_into(&item.identifiers, places));
+        }
         let dropped = hasher.dropped();
-        let mut batch = Batch::new(items, seen, hasher.into_types());
+        let (identifiers, types) = hasher.end();
+        let mut batch = Batch::new(items, identifiers, seen, types);
         let written = self.bring_up_to_date(workspace, &mut batch).await?;
         let answers: Vec<Answer> = (0..items.len()).map(|n| batch.answer(n)).collect();
         let slow = written.is_some();
@@ -189,74 +193,128 @@ impl Resolver {
         workspace: WorkspaceId,
         batch: &mut Batch<'_>,
     ) -> Result<Option<Vec<i64>>, StoreError> {
-        let (recent, pairs): (Vec<SeenPair>, Vec<SeenPair>) =
-            batch.pairs().partition(|pair| self.recent.covers(workspace, pair));
-        let mut question = Question { pairs, ..Question::default() };
-        for (mac, brings) in batch.macs() {
-            match self.familiar.of(workspace, mac) {
-                Some(state) => question.remembered.push((mac, state)),
-                None => question.macs.push((mac, brings)),
-            }
-        }
-        let mut lookup = self.store.look_up(workspace, &question).await?;
-        let remembered = std::mem::take(&mut lookup.remembered);
-        self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
-        let changed = batch.recognise(&question.remembered, remembered);
+        let covered = self.recent.covers(workspace, batch.pairs.iter().map(|pair| batch.seen_pair(pair)));
+        let unsure: Vec<usize> = (0..covered.len()).filter(|pair| !covered[*pair]).collect();
+        let (mut question, asked, recalled) = self.recall(workspace, batch);
+        question.pairs.extend(unsure.iter().map(|pair| batch.ends(*pair)));
+        let lookup = self.store.look_up(workspace, &question).await?;
+        batch.take_news(&unsure, &lookup.pairs);
+        let histories = unsure.iter().map(|pair| batch.seen_pair(&batch.pairs[*pair])).zip(&lookup.pairs);
+        let seen = histories.filter_map(|(pair, history)| match *history {
+            PairHistory::Seen { first, last } if is_fine(&pair, (first, last)) => Some((pair, first, last)),
+            _ => None,
+        });
+        self.recent.note(workspace, seen);
+        let changed = batch.recognise(&recalled, &question, &lookup);
+        self.learn(workspace, batch, &asked, lookup);
         if !changed.is_empty() {
-            changed.iter().for_each(|(mac, _)| self.familiar.forget(workspace, *mac));
-            let question = Question { macs: changed, ..Question::default() };
-            let lookup = self.store.look_up(workspace, &question).await?;
-            self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
-        }
-        for pair in recent {
-            batch.news.insert(pair.ends(), (pair, News::Nothing));
-        }
-        for (pair, history) in question.pairs.into_iter().zip(lookup.pairs) {
-            let news = news_of(&pair, history);
-            if let (News::Nothing, PairHistory::Seen { first, last }) = (news, history) {
-                self.recent.note(workspace, &pair, first, last);
-            }
-            batch.news.insert(pair.ends(), (pair, news));
+            self.familiar.forget(workspace, changed.iter().map(|place| batch.mac(*place)));
+            self.look_up_again(workspace, batch, &changed).await?;
         }
 
         let (evidence, again) = batch.evidence();
         let clicks = batch.clicks_worth_writing();
         let is_new = !evidence.pairs.is_empty();
-        let written: Vec<SeenPair> = evidence.pairs.iter().chain(&again).cloned().collect();
+        let written: Vec<SeenPair<'_>> = evidence.pairs.iter().chain(&again).copied().collect();
+        // Before the identifiers that they were seen on: what is stored with its click ids is not changed by them.
+        self.keep_clicks(workspace, batch, &clicks).await?;
         let recorded = if is_new {
             self.store.record(workspace, &mut batch.types, evidence).await?
         } else {
             Recorded::default()
         };
         self.store.touch(workspace, &again).await?;
-        self.store.keep_clicks(workspace, &clicks).await?;
-        for pair in &written {
-            self.recent.note(workspace, pair, pair.first_seen, pair.last_seen);
-        }
+        self.recent.note(workspace, written.into_iter().map(|pair| (pair, pair.first_seen, pair.last_seen)));
         let mut told = None;
         if is_new {
-            let question = Question { macs: batch.stale(&recorded.components), ..Question::default() };
-            let (lookup, numbers) =
-                tokio::join!(self.store.look_up(workspace, &question), self.tell(&recorded.narrowings));
-            let lookup = lookup?;
-            self.learn(workspace, batch, &question.macs, lookup.known, lookup.profiles);
+            let stale = batch.stale(&recorded.components);
+            let again = self.look_up_again(workspace, batch, &stale);
+            let (looked_up, numbers) = tokio::join!(again, self.tell(&recorded.narrowings));
+            looked_up?;
             told = Some(numbers);
         }
         batch.overlay_clicks();
         Ok(told)
     }
 
-    /// Takes what was read into the batch, and remembers it for the next.
-    fn learn(
+    /// What to ask about the batch's identifiers: which of them anew, and which of them where a memory is to be confirmed, each
+    /// with the place of its profile in the question. The batch takes the latter in as they are remembered.
+    fn recall(
         &self,
         workspace: WorkspaceId,
         batch: &mut Batch<'_>,
-        macs: &[(ValueMac, bool)],
-        known: Vec<Known>,
-        profiles: HashMap<ProfileId, KnownProfile>,
-    ) {
-        self.familiar.note(workspace, macs.iter().map(|(mac, _)| *mac).zip(&known), &profiles);
-        batch.learn(macs, known, profiles);
+    ) -> (Question, Vec<u32>, Vec<(u32, usize)>) {
+        let mut question = Question::default();
+        let (mut asked, mut recalled) = (Vec::new(), Vec::new());
+        let mut places = FastMap::default();
+        let Batch { identifiers, known, .. } = batch;
+        let macs = identifiers.iter().map(|identifier| identifier.mac);
+        self.familiar.recall(workspace, macs.clone(), |n, memory| {
+            let place = u32::try_from(n).unwrap_or(u32::MAX);
+            let Some(memory) = memory else {
+                asked.push(place);
+                return;
+            };
+            let state = &memory.profile.state;
+            // Two identifiers may remember different states of one profile: each holds or does not by its own version.
+            let profile = *places.entry(state.id()).or_insert_with(|| {
+                question.remembered.push(memory.profile.clone());
+                question.remembered.len() - 1
+            });
+            recalled.push((place, profile));
+            // Only what is neither a hub nor contested is remembered.
+            let at =
+                Place { component: state.component, profile: state.profile, hub: false, contested: false };
+            known[n] = Known { place: Some(at), clicks: memory.clicks.clone(), ..Known::default() };
+        });
+        question.macs = asked.iter().map(|place| batch.mac(*place)).collect();
+        question.recalled = recalled.iter().map(|(place, _)| batch.mac(*place)).collect();
+        (question, asked, recalled)
+    }
+
+    /// Takes what was read into the batch, and remembers it for the next.
+    fn learn(&self, workspace: WorkspaceId, batch: &mut Batch<'_>, asked: &[u32], lookup: Lookup) {
+        let Lookup { known, profiles, moment, .. } = lookup;
+        let read = asked.iter().zip(&known).map(|(place, known)| {
+            let profile = known.place.and_then(|place| profiles.get(&place.profile));
+            (batch.mac(*place), known, profile)
+        });
+        self.familiar.note(workspace, moment, read);
+        batch.learn(asked, known, profiles);
+    }
+
+    /// Looks identifiers up whose profile is not what the batch knows.
+    async fn look_up_again(
+        &self,
+        workspace: WorkspaceId,
+        batch: &mut Batch<'_>,
+        places: &[u32],
+    ) -> Result<(), StoreError> {
+        let macs = places.iter().map(|place| batch.mac(*place)).collect();
+        let lookup = self.store.look_up(workspace, &Question { macs, ..Question::default() }).await?;
+        self.learn(workspace, batch, places, lookup);
+        Ok(())
+    }
+
+    /// Keeps the batch's sightings. Where they are of somebody stored, what is remembered of his profile is out of date.
+    async fn keep_clicks(
+        &self,
+        workspace: WorkspaceId,
+        batch: &Batch<'_>,
+        clicks: &[(u32, ClickKind, Sighting)],
+    ) -> Result<(), StoreError> {
+        let rows: Vec<_> =
+            clicks.iter().map(|(place, kind, seen)| (batch.mac(*place), *kind, seen)).collect();
+        self.store.keep_clicks(workspace, &rows).await?;
+        let components: FastSet<ComponentId> =
+            clicks.iter().filter_map(|(place, ..)| Some(batch.place(*place)?.component)).collect();
+        if !components.is_empty() {
+            let known = batch.identifiers.iter().zip(&batch.known);
+            let outdated = known
+                .filter(|(_, known)| known.place.is_some_and(|place| components.contains(&place.component)));
+            self.familiar.forget(workspace, outdated.map(|(identifier, _)| identifier.mac));
+        }
+        Ok(())
     }
 
     /// Nothing merged or split: no round trip.
@@ -268,193 +326,257 @@ impl Resolver {
     }
 }
 
-/// A batch and what is known about it so far.
+/// Lists of numbers, one behind the other.
+struct Rows {
+    all: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Rows {
+    fn with_capacity(rows: usize, each: usize) -> Self {
+        Self { all: Vec::with_capacity(rows * each), ends: Vec::with_capacity(rows) }
+    }
+
+    /// Adds a row of what `fill` appends.
+    fn push(&mut self, fill: impl FnOnce(&mut Vec<u32>)) {
+        fill(&mut self.all);
+        self.ends.push(self.all.len());
+    }
+
+    fn row(&self, n: usize) -> &[u32] {
+        let from = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.all[from..self.ends[n]]
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+}
+
+/// A pair of the batch, with its source.
+struct Pair {
+    /// Places of both, lower hash first.
+    ends: (u32, u32),
+    source: SourceId,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    /// The item of the first sight.
+    item: u32,
+    news: News,
+}
+
+/// A batch and what is known about it so far. Its distinct identifiers have places, by which everything about them is found.
 struct Batch<'a> {
     items: &'a [Item],
+    identifiers: Vec<Identifier>,
     /// Each item's identifiers, strongest first.
-    seen: Vec<Vec<Identifier>>,
+    seen: Rows,
     types: Types,
-    known: HashMap<ValueMac, Known>,
-    profiles: HashMap<ProfileId, KnownProfile>,
-    /// Every pair of the batch, with what it asks for.
-    news: HashMap<(ValueMac, ValueMac, SourceId), (SeenPair, News)>,
+    /// What is known of each identifier.
+    known: Vec<Known>,
+    profiles: FastMap<ProfileId, KnownProfile>,
+    /// Distinct with their source.
+    pairs: Vec<Pair>,
+    /// Each item's pairs.
+    pairs_of: Rows,
     /// Whether the item brought something new.
     is_new: Vec<bool>,
-    /// The batch's own sightings.
-    clicks: BTreeMap<ValueMac, Clicks>,
+    /// The batch's own sightings, by identifier.
+    clicks: Vec<Clicks>,
 }
 
 impl<'a> Batch<'a> {
-    fn new(items: &'a [Item], seen: Vec<Vec<Identifier>>, types: Types) -> Self {
+    fn new(items: &'a [Item], identifiers: Vec<Identifier>, seen: Rows, types: Types) -> Self {
+        let (pairs, pairs_of) = pairs_of(items, &identifiers, &seen);
         Self {
             items,
             is_new: vec![false; items.len()],
+            known: vec![Known::default(); identifiers.len()],
+            clicks: vec![Clicks::default(); identifiers.len()],
+            identifiers,
             seen,
             types,
-            known: HashMap::new(),
-            profiles: HashMap::new(),
-            news: HashMap::new(),
-            clicks: BTreeMap::new(),
+            profiles: FastMap::default(),
+            pairs,
+            pairs_of,
         }
     }
 
-    /// The distinct identifiers, each with whether it brings click ids.
-    fn macs(&self) -> Vec<(ValueMac, bool)> {
-        let mut macs: HashMap<ValueMac, bool> = HashMap::new();
-        for (item, seen) in self.items.iter().zip(&self.seen) {
-            let brings = !item.clicks.is_empty();
-            seen.iter().for_each(|identifier| *macs.entry(identifier.mac).or_default() |= brings);
-        }
-        macs.into_iter().collect()
+    fn mac(&self, place: u32) -> ValueMac {
+        self.identifiers[place as usize].mac
     }
 
-    /// The pairs, distinct with their source.
-    fn pairs(&self) -> impl Iterator<Item = SeenPair> + use<> {
-        let mut pairs = HashMap::new();
-        for (item, seen) in self.items.iter().zip(&self.seen) {
-            pairs_of(seen).for_each(|ends| see(&mut pairs, ends, item));
-        }
-        pairs.into_values()
+    fn ends(&self, pair: usize) -> (ValueMac, ValueMac, SourceId) {
+        let Pair { ends: (a, b), source, .. } = self.pairs[pair];
+        (self.mac(a), self.mac(b), source)
     }
 
-    fn learn(
-        &mut self,
-        macs: &[(ValueMac, bool)],
-        known: Vec<Known>,
-        profiles: HashMap<ProfileId, KnownProfile>,
-    ) {
-        self.known.extend(macs.iter().map(|(mac, _)| *mac).zip(known));
-        self.profiles.extend(profiles);
+    fn seen_pair(&self, pair: &Pair) -> SeenPair<'a> {
+        let Pair { ends: (a, b), source, first_seen, last_seen, item, .. } = *pair;
+        let message_id = &self.items[item as usize].message_id;
+        SeenPair { a: self.mac(a), b: self.mac(b), source, first_seen, last_seen, message_id }
+    }
+
+    /// Takes in what was looked up of pairs; the others are known to ask for nothing.
+    fn take_news(&mut self, unsure: &[usize], histories: &[PairHistory]) {
+        for (n, history) in unsure.iter().zip(histories) {
+            let pair = self.seen_pair(&self.pairs[*n]);
+            self.pairs[*n].news = match *history {
+                PairHistory::Never => News::New,
+                PairHistory::Seen { first, last } if is_fine(&pair, (first, last)) => News::Nothing,
+                PairHistory::Seen { .. } | PairHistory::ByOthers => News::Again,
+            };
+        }
+    }
+
+    fn learn(&mut self, asked: &[u32], known: Vec<Known>, profiles: FastMap<ProfileId, KnownProfile>) {
+        for (place, known) in asked.iter().zip(known) {
+            self.known[*place as usize] = known;
+        }
+        if self.profiles.is_empty() {
+            self.profiles = profiles;
+        } else {
+            self.profiles.extend(profiles);
+        }
     }
 
     /// Takes in what is still as it was remembered; answers with what is not, to be looked up.
-    fn recognise(
-        &mut self,
-        remembered: &[(ValueMac, Arc<RememberedProfile>)],
-        known: Vec<Option<Known>>,
-    ) -> Vec<(ValueMac, bool)> {
+    fn recognise(&mut self, recalled: &[(u32, usize)], question: &Question, lookup: &Lookup) -> Vec<u32> {
         let mut changed = Vec::new();
-        for ((mac, _), known) in remembered.iter().zip(known) {
-            match known {
-                Some(known) => {
-                    self.known.insert(*mac, known);
-                }
-                // Its own sightings are read in any case: one that brings none costs a probe more.
-                None => changed.push((*mac, true)),
+        for ((place, profile), marks) in recalled.iter().zip(&lookup.recalled) {
+            if lookup.holds[*profile] {
+                let known = &mut self.known[*place as usize];
+                (known.blocked, known.suppressed) = (marks.blocked, marks.suppressed);
+            } else {
+                changed.push(*place);
             }
+        }
+        self.profiles.reserve(question.remembered.len() + lookup.profiles.len());
+        for (profile, _) in question.remembered.iter().zip(&lookup.holds).filter(|(_, holds)| **holds) {
+            self.profiles.insert(profile.state.profile, profile.clone());
         }
         changed
     }
 
     /// The item's identifiers that are neither blocked by a decision nor erased.
-    fn usable(&self, item: usize) -> impl Iterator<Item = &Identifier> + Clone {
-        self.seen[item].iter().filter(|identifier| {
-            self.known.get(&identifier.mac).is_none_or(|known| !known.blocked && !known.suppressed)
-        })
+    fn usable(&self, item: usize) -> impl Iterator<Item = u32> + Clone {
+        self.seen.row(item).iter().copied().filter(|place| self.is_usable(*place))
     }
 
-    fn place(&self, mac: ValueMac) -> Option<Place> {
-        self.known.get(&mac)?.place
+    fn is_usable(&self, place: u32) -> bool {
+        let known = &self.known[place as usize];
+        !known.blocked && !known.suppressed
+    }
+
+    fn place(&self, place: u32) -> Option<Place> {
+        self.known[place as usize].place
     }
 
     fn is_suppressed(&self, item: usize) -> bool {
-        self.seen[item].iter().any(|i| self.known.get(&i.mac).is_some_and(|known| known.suppressed))
+        self.seen.row(item).iter().any(|place| self.known[*place as usize].suppressed)
     }
 
     /// What must be recorded, and the known links whose times or sources are worth a write. Marks the items that brought
     /// something new.
-    fn evidence(&mut self) -> (NewEvidence, Vec<SeenPair>) {
-        let mut new = BTreeSet::new();
-        let mut again = BTreeSet::new();
-        let mut identifiers: BTreeMap<ValueMac, Identifier> = BTreeMap::new();
-        for (n, item) in self.items.iter().enumerate() {
-            let usable: Vec<Identifier> = self.usable(n).copied().collect();
-            for (a, b) in pairs_of(&usable) {
-                let ends = (a, b, item.source);
-                // A link is no use without its identifiers: they may have been unblocked since.
-                let stored = self.place(a).is_some() && self.place(b).is_some();
-                match self.news.get(&ends).map(|(_, news)| *news) {
-                    Some(News::Again) if stored => {
-                        again.insert(ends);
-                    }
-                    Some(News::Nothing) if stored => {}
-                    _ => {
-                        new.insert(ends);
-                        self.is_new[n] = true;
-                    }
+    fn evidence(&mut self) -> (NewEvidence<'a>, Vec<SeenPair<'a>>) {
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for n in 0..self.pairs.len() {
+            let Pair { ends: (a, b), news, .. } = self.pairs[n];
+            if !self.is_usable(a) || !self.is_usable(b) {
+                self.pairs[n].news = News::Nothing;
+                continue;
+            }
+            // A link is no use without its identifiers: they may have been unblocked since.
+            let stored = self.place(a).is_some() && self.place(b).is_some();
+            match news {
+                News::Again if stored => again.push(self.seen_pair(&self.pairs[n])),
+                News::Nothing if stored => {}
+                _ => {
+                    self.pairs[n].news = News::New;
+                    new.push(self.seen_pair(&self.pairs[n]));
                 }
             }
-            if self.is_new[n] {
-                identifiers.extend(usable.iter().map(|identifier| (identifier.mac, *identifier)));
+        }
+        let mut places = Vec::new();
+        for n in 0..self.items.len() {
+            let mut pairs = self.pairs_of.row(n).iter();
+            if pairs.any(|pair| self.pairs[*pair as usize].news == News::New) {
+                self.is_new[n] = true;
+                places.extend(self.usable(n));
             }
         }
-        let place = |mac: &ValueMac| self.known.get(mac).and_then(|known| known.place);
-        let identifiers =
-            identifiers.into_iter().map(|(mac, identifier)| (identifier, place(&mac))).collect();
-        let mut take = |ends: BTreeSet<_>| ends.iter().filter_map(|e| Some(self.news.remove(e)?.0)).collect();
-        (NewEvidence { identifiers, pairs: take(new) }, take(again))
+        places.sort_unstable();
+        places.dedup();
+        let identifiers = places.into_iter().map(|n| (self.identifiers[n as usize], self.place(n)));
+        let mut identifiers: Vec<_> = identifiers.collect();
+        identifiers.sort_unstable_by_key(|(identifier, _)| identifier.mac);
+        new.sort_unstable_by_key(|pair| (pair.a, pair.b, pair.source));
+        (NewEvidence { identifiers, pairs: new }, again)
     }
 
     /// Files the batch's sightings under the weakest identifier of their event (the browser, not the person), and answers
     /// with those that are worth writing. A hub's sightings would be anybody's.
-    fn clicks_worth_writing(&mut self) -> Vec<(ValueMac, ClickKind, Sighting)> {
+    fn clicks_worth_writing(&mut self) -> Vec<(u32, ClickKind, Sighting)> {
         for (n, item) in self.items.iter().enumerate() {
             if item.clicks.is_empty() || self.is_suppressed(n) {
                 continue;
             }
-            let weakest = self.usable(n).filter(|identifier| !self.is_hub(identifier.mac)).last();
-            if let Some(mac) = weakest.map(|identifier| identifier.mac) {
-                self.clicks.entry(mac).or_default().merge(&item.clicks);
+            let weakest = self.usable(n).filter(|place| !self.is_hub(*place)).last();
+            if let Some(place) = weakest {
+                self.clicks[place as usize].merge(&item.clicks);
             }
         }
-        let nothing = Clicks::default();
         let mut worth = Vec::new();
-        for (mac, seen) in &self.clicks {
-            let known = self.known.get(mac).map_or(&nothing, |known| &known.clicks);
-            worth.extend(known.worth_writing(seen).map(|(kind, sighting)| (*mac, kind, sighting.clone())));
+        for ((seen, known), place) in self.clicks.iter().zip(&self.known).zip(0..) {
+            worth.extend(known.clicks.worth_writing(seen).map(|(kind, seen)| (place, kind, seen.clone())));
         }
         worth
     }
 
     /// Identifiers whose profile may not be what was looked up: those of new items, and those in components that changed.
-    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<(ValueMac, bool)> {
-        let mut stale = BTreeSet::new();
-        for (n, seen) in self.seen.iter().enumerate() {
-            let moved = seen.iter().any(|identifier| {
-                self.place(identifier.mac).is_some_and(|place| changed.contains(&place.component))
-            });
-            if moved || self.is_new[n] {
-                stale.extend(seen.iter().map(|identifier| identifier.mac));
+    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<u32> {
+        let moved = |known: &Known| known.place.is_some_and(|place| changed.contains(&place.component));
+        let moved: Vec<bool> = self.known.iter().map(moved).collect();
+        let mut stale = Vec::new();
+        for n in 0..self.seen.len() {
+            let seen = self.seen.row(n);
+            if self.is_new[n] || seen.iter().any(|place| moved[*place as usize]) {
+                stale.extend_from_slice(seen);
             }
         }
-        // What is worth writing was found out before; now their profiles say it all.
-        stale.into_iter().map(|mac| (mac, false)).collect()
+        stale.sort_unstable();
+        stale.dedup();
+        stale
     }
 
     /// Adds the batch's own sightings to what was looked up: what is not worth a write still is the newest.
     fn overlay_clicks(&mut self) {
-        for (mac, clicks) in &self.clicks {
-            let Some(known) = self.known.get_mut(mac) else { continue };
-            known.clicks.merge(clicks);
+        for (known, seen) in self.known.iter_mut().zip(&self.clicks).filter(|(_, seen)| !seen.is_empty()) {
+            known.clicks.merge(seen);
             let profile = known.place.and_then(|place| self.profiles.get_mut(&place.profile));
             if let Some(profile) = profile {
-                profile.clicks.merge(clicks);
+                profile.clicks.merge(seen);
             }
         }
     }
 
-    fn is_hub(&self, mac: ValueMac) -> bool {
-        self.place(mac).is_some_and(|place| place.hub)
+    fn is_hub(&self, place: u32) -> bool {
+        self.place(place).is_some_and(|place| place.hub)
     }
 
     fn answer(&self, n: usize) -> Answer {
         let suppressed = self.is_suppressed(n);
-        let own =
-            || self.seen[n].iter().filter(|i| self.known.get(&i.mac).is_none_or(|known| !known.blocked));
-        let mut subject_keys: Vec<SubjectKey> = own().map(|identifier| identifier.key).collect();
-        let strongest =
-            self.usable(n).find(|i| self.types.is_exclusive(i.type_index)).or_else(|| self.usable(n).next());
-        let Some(strongest) = strongest else {
+        let seen = self.seen.row(n);
+        let strongest = self
+            .usable(n)
+            .find(|place| self.types.is_exclusive(self.identifiers[*place as usize].type_index))
+            .or_else(|| self.usable(n).next());
+        let profile = strongest.and_then(|place| self.profiles.get(&self.place(place)?.profile));
+        let room = seen.len() + profile.map_or(0, |profile| profile.state.members.len());
+        let mut subject_keys: Vec<SubjectKey> = Vec::with_capacity(room.min(MAX_SUBJECT_KEYS));
+        let own = seen.iter().filter(|place| !self.known[**place as usize].blocked);
+        subject_keys.extend(own.map(|place| self.identifiers[*place as usize].key));
+        let Some(strongest) = strongest.map(|place| &self.identifiers[place as usize]) else {
             return Answer {
                 canonical_key: None,
                 subject_keys,
@@ -464,23 +586,26 @@ impl<'a> Batch<'a> {
                 person_known: false,
             };
         };
-        let mut clicks = Clicks::default();
-        for identifier in self.usable(n).filter(|identifier| !self.is_hub(identifier.mac)) {
-            if let Some(known) = self.known.get(&identifier.mac) {
-                clicks.merge(&known.clicks);
-            }
+        // The profile's first: usually it says the same as all of them.
+        let mut clicks = profile.map(|profile| profile.clicks.clone()).unwrap_or_default();
+        for place in self.usable(n).filter(|place| !self.is_hub(*place)) {
+            clicks.merge(&self.known[place as usize].clicks);
         }
-        let profile = self.place(strongest.mac).and_then(|place| self.profiles.get(&place.profile));
         let mut person_known = self.types.is_person(strongest.type_index);
         if let Some(profile) = profile {
-            clicks.merge(&profile.clicks);
             person_known |= profile.state.person;
-            let own: BTreeSet<SubjectKey> = subject_keys.iter().copied().collect();
             // The profile's own key first: it is what a merge or a split of it names, also where it has more than fit.
             let canonical = std::iter::once(profile.state.key);
             let members = profile.state.members.iter().copied().filter(|key| *key != profile.state.key);
-            let others = canonical.chain(members).filter(|key| !own.contains(key));
-            subject_keys.extend(others.take(MAX_SUBJECT_KEYS - own.len()));
+            let own = subject_keys.len();
+            for key in canonical.chain(members) {
+                if subject_keys.len() == MAX_SUBJECT_KEYS {
+                    break;
+                }
+                if !subject_keys[..own].contains(&key) {
+                    subject_keys.push(key);
+                }
+            }
         }
         Answer {
             canonical_key: Some(profile.map_or(strongest.key, |profile| profile.state.key)),
@@ -495,12 +620,15 @@ impl<'a> Batch<'a> {
     fn resolution(&self, n: usize, stored: bool) -> Resolution {
         let places = self
             .usable(n)
-            .filter_map(|identifier| Some((identifier.type_index, self.place(identifier.mac)?)));
-        // Two values of one exclusive type in one event, not merged by a decision.
-        let mut of_type = BTreeMap::new();
+            .filter_map(|place| Some((self.identifiers[place as usize].type_index, self.place(place)?)));
+        // Two values of one exclusive type in one event, not merged by a decision. They stand side by side where types do.
+        let mut of_type: Vec<(TypeIndex, ProfileId)> = Vec::new();
         let clash = places.clone().any(|(type_index, place)| {
-            self.types.is_exclusive(type_index)
-                && of_type.insert(type_index, place.profile).is_some_and(|other| other != place.profile)
+            let clashes = of_type.iter().any(|(of, profile)| *of == type_index && *profile != place.profile);
+            if self.types.is_exclusive(type_index) {
+                of_type.push((type_index, place.profile));
+            }
+            clashes
         });
         if clash || places.clone().any(|(_, place)| place.contested) {
             Resolution::Contested
@@ -514,40 +642,41 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Every pair of an event's identifiers, lower hash first.
-fn pairs_of(seen: &[Identifier]) -> impl Iterator<Item = (ValueMac, ValueMac)> {
-    seen.iter().enumerate().flat_map(|(n, a)| seen[n + 1..].iter().map(move |b| pair(a.mac, b.mac)))
-}
-
-/// What a pair asks for that was looked up.
-fn news_of(pair: &SeenPair, history: PairHistory) -> News {
-    match history {
-        PairHistory::Never => News::New,
-        PairHistory::ByOthers => News::Again,
-        PairHistory::Seen { first, last } => {
-            let is_fine = first <= pair.first_seen && pair.last_seen.duration_since(last) <= LAST_SEEN_COARSE;
-            if is_fine { News::Nothing } else { News::Again }
-        }
+/// Every pair of the items' identifiers, distinct with its source, and those of each item.
+fn pairs_of(items: &[Item], identifiers: &[Identifier], seen: &Rows) -> (Vec<Pair>, Rows) {
+    let mut pairs: Vec<Pair> = Vec::with_capacity(identifiers.len());
+    let mut of_item = Rows::with_capacity(items.len(), 4);
+    let mut places: FastMap<(u32, u32, SourceId), u32> = FastMap::default();
+    places.reserve(identifiers.len());
+    for ((n, item), number) in items.iter().enumerate().zip(0..) {
+        let row = seen.row(n);
+        let ends = row.iter().enumerate().flat_map(|(n, a)| row[n + 1..].iter().map(move |b| (*a, *b)));
+        of_item.push(|numbers| {
+            numbers.extend(ends.map(|(a, b)| {
+                let in_order = identifiers[a as usize].mac < identifiers[b as usize].mac;
+                let (a, b) = if in_order { (a, b) } else { (b, a) };
+                let next = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+                let place = *places.entry((a, b, item.source)).or_insert(next);
+                if place == next {
+                    let (first_seen, last_seen) = (item.seen_at, item.seen_at);
+                    let (source, news) = (item.source, News::Nothing);
+                    pairs.push(Pair { ends: (a, b), source, first_seen, last_seen, item: number, news });
+                } else {
+                    pairs[place as usize].see(item.seen_at, number);
+                }
+                place
+            }));
+        });
     }
+    (pairs, of_item)
 }
 
-/// Adds one sight of a pair.
-fn see(
-    list: &mut HashMap<(ValueMac, ValueMac, SourceId), SeenPair>,
-    (a, b): (ValueMac, ValueMac),
-    item: &Item,
-) {
-    let seen = list.entry((a, b, item.source)).or_insert_with(|| SeenPair {
-        a,
-        b,
-        source: item.source,
-        first_seen: item.seen_at,
-        last_seen: item.seen_at,
-        message_id: item.message_id.clone(),
-    });
-    seen.last_seen = seen.last_seen.max(item.seen_at);
-    if item.seen_at < seen.first_seen {
-        seen.first_seen = item.seen_at;
-        seen.message_id.clone_from(&item.message_id);
+impl Pair {
+    /// Adds one sight.
+    fn see(&mut self, at: Timestamp, item: u32) {
+        self.last_seen = self.last_seen.max(at);
+        if at < self.first_seen {
+            (self.first_seen, self.item) = (at, item);
+        }
     }
 }

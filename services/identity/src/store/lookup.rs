@@ -1,33 +1,37 @@
 //! What is known about the identifiers of a batch: one statement, one round trip.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use tracklayer_ids::{SubjectKey, WorkspaceId};
+use tracklayer_ids::{SourceId, SubjectKey, WorkspaceId};
 
-use super::touch::SeenPair;
 use super::{Store, bytes, key_of};
 use crate::click_ids::{ClickKind, Clicks, Sighting};
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::StoreError;
 use crate::identifier::ValueMac;
+use crate::memory::FastMap;
 
 /// Most members of a profile that are read for one answer.
 pub const MAX_MEMBERS: i64 = 1_000;
 
+/// Most members of a profile whose click ids are read one by one: of a larger one only the newest of each kind are.
+pub const FEW_MEMBERS: usize = 32;
+
 /// What is asked.
 #[derive(Debug, Default)]
 pub struct Question {
-    /// Distinct identifiers, each with whether it brings click ids.
-    pub macs: Vec<(ValueMac, bool)>,
-    /// Pairs, distinct with their source.
-    pub pairs: Vec<SeenPair>,
-    /// Identifiers whose profile is remembered: asked is only whether that still holds.
-    pub remembered: Vec<(ValueMac, Arc<RememberedProfile>)>,
+    /// Distinct identifiers.
+    pub macs: Vec<ValueMac>,
+    /// Pairs, lower hash first, distinct with their source.
+    pub pairs: Vec<(ValueMac, ValueMac, SourceId)>,
+    /// Profiles that are remembered: asked is only whether they still are what they were.
+    pub remembered: Vec<KnownProfile>,
+    /// Identifiers of these: asked is only whether they are blocked or erased.
+    pub recalled: Vec<ValueMac>,
 }
 
 /// Where an identifier stands.
@@ -52,7 +56,7 @@ pub struct Known {
     pub blocked: bool,
     /// It was erased.
     pub suppressed: bool,
-    /// Click ids seen on it; not read where its profile says the same and it brings none.
+    /// Click ids seen on it.
     pub clicks: Clicks,
 }
 
@@ -74,7 +78,7 @@ pub enum PairHistory {
 
 /// A profile as it is while its component is at this version.
 #[derive(Debug, PartialEq, Eq)]
-pub struct RememberedProfile {
+pub struct ProfileState {
     /// Its number.
     pub profile: ProfileId,
     /// Its component.
@@ -87,13 +91,12 @@ pub struct RememberedProfile {
     pub person: bool,
     /// Keys of its identifiers, at most [`MAX_MEMBERS`].
     pub members: Vec<SubjectKey>,
-    /// Their hashes.
-    pub macs: Vec<ValueMac>,
 }
 
-impl RememberedProfile {
+impl ProfileState {
     /// What no other state has: versions count for each component anew, and a profile may move from one to another.
-    const fn id(&self) -> (ProfileId, ComponentId, i64) {
+    #[must_use]
+    pub const fn id(&self) -> (ProfileId, ComponentId, i64) {
         (self.profile, self.component, self.version)
     }
 }
@@ -102,9 +105,25 @@ impl RememberedProfile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownProfile {
     /// What it is.
-    pub state: Arc<RememberedProfile>,
+    pub state: Arc<ProfileState>,
     /// The newest click ids of all its identifiers.
     pub clicks: Clicks,
+}
+
+/// When something was read, in numbers of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// All below were over, and what they committed was read.
+    pub over: i64,
+    /// All that were under way are below, and may have committed since.
+    pub under_way: i64,
+}
+
+impl Default for Moment {
+    /// Nothing was over, and anybody may have been under way.
+    fn default() -> Self {
+        Self { over: 0, under_way: i64::MAX }
+    }
 }
 
 /// The answer, in the order of the question.
@@ -114,10 +133,14 @@ pub struct Lookup {
     pub known: Vec<Known>,
     /// For each pair.
     pub pairs: Vec<PairHistory>,
-    /// For each that was remembered; none if it has changed since.
-    pub remembered: Vec<Option<Known>>,
+    /// For each profile that was remembered, whether it is what it was.
+    pub holds: Vec<bool>,
+    /// For each identifier of these, only what does not depend on its profile.
+    pub recalled: Vec<Known>,
     /// The profiles of the identifiers.
-    pub profiles: HashMap<ProfileId, KnownProfile>,
+    pub profiles: FastMap<ProfileId, KnownProfile>,
+    /// When they were read.
+    pub moment: Moment,
 }
 
 /// Rows of eight shapes under one set of columns, so that one round trip answers everything.
@@ -129,90 +152,83 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn look_up(&self, workspace: WorkspaceId, question: &Question) -> Result<Lookup, StoreError> {
-        if question.macs.is_empty() && question.remembered.is_empty() {
+        if question.macs.is_empty() && question.recalled.is_empty() {
             return Ok(Lookup::default());
         }
-        let pairs = &question.pairs;
-        let recall = Recall::of(&question.remembered);
-        let asked = question.macs.iter().map(|(mac, _)| mac);
-        let all = asked.clone().chain(question.remembered.iter().map(|(mac, _)| mac));
+        let Question { macs, pairs, remembered, recalled } = question;
         let rows = sqlx::query(LOOK_UP)
             .bind(workspace.0)
-            .bind(bytes(asked))
-            .bind(question.macs.iter().map(|(_, brings)| *brings).collect::<Vec<_>>())
-            .bind(bytes(pairs.iter().map(|p| &p.a)))
-            .bind(bytes(pairs.iter().map(|p| &p.b)))
-            .bind(pairs.iter().map(|p| p.source.0).collect::<Vec<_>>())
+            .bind(bytes(macs))
+            .bind(bytes(pairs.iter().map(|(a, ..)| a)))
+            .bind(bytes(pairs.iter().map(|(_, b, _)| b)))
+            .bind(pairs.iter().map(|(.., source)| source.0).collect::<Vec<_>>())
             .bind(MAX_MEMBERS)
-            .bind(recall.states.iter().map(|state| state.component.0).collect::<Vec<_>>())
-            .bind(bytes(recall.macs.iter().map(|(mac, _)| mac)))
-            .bind(bytes(all))
+            .bind(i64::try_from(FEW_MEMBERS).unwrap_or(i64::MAX))
+            .bind(remembered.iter().map(|profile| profile.state.component.0).collect::<Vec<_>>())
+            .bind(bytes(macs.iter().chain(recalled)))
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::of("look identifiers up"))?;
         let mut reading = Reading {
-            // The remembered ones stand behind those that are asked about.
-            known: vec![Known::default(); question.macs.len() + question.remembered.len()],
-            pairs: vec![PairHistory::Never; question.pairs.len()],
-            profiles: HashMap::new(),
-            holds: vec![false; recall.states.len()],
-            clicks: vec![Clicks::default(); recall.macs.len()],
-            recall,
+            // The recalled ones stand behind those that are asked about.
+            known: vec![Known::default(); macs.len() + recalled.len()],
+            place: macs.iter().zip(0..).map(|(mac, place)| (*mac, place)).collect(),
+            lookup: Lookup {
+                pairs: vec![PairHistory::Never; pairs.len()],
+                holds: vec![false; remembered.len()],
+                ..Lookup::default()
+            },
         };
         for row in rows {
-            reading.take(&row).map_err(StoreError::of("read what is known of identifiers"))?;
+            reading.take(&row, remembered).map_err(StoreError::of("read what is known of identifiers"))?;
         }
-        Ok(reading.end(question))
+        let Reading { mut known, mut lookup, .. } = reading;
+        lookup.recalled = known.split_off(macs.len());
+        lookup.known = known;
+        Ok(lookup)
     }
 }
 
-/// The distinct profiles of what is remembered, and their identifiers.
-struct Recall<'q> {
-    states: Vec<&'q Arc<RememberedProfile>>,
-    /// Each with the place of its profile.
-    macs: Vec<(ValueMac, usize)>,
-}
-
-impl<'q> Recall<'q> {
-    fn of(remembered: &'q [(ValueMac, Arc<RememberedProfile>)]) -> Self {
-        // Two identifiers may remember different states of one profile: each holds or does not by its own version.
-        let mut seen = HashSet::new();
-        let states: Vec<_> =
-            remembered.iter().map(|(_, state)| state).filter(|state| seen.insert(state.id())).collect();
-        let macs = states
-            .iter()
-            .enumerate()
-            .flat_map(|(place, state)| state.macs.iter().map(move |mac| (*mac, place)))
-            .collect();
-        Self { states, macs }
-    }
+/// Columns of the answer, by their place: thousands of rows, and a name is looked for in each.
+mod column {
+    pub const WHAT: usize = 0;
+    pub const ORD: usize = 1;
+    pub const PROFILE: usize = 2;
+    pub const COMPONENT: usize = 3;
+    pub const FLAGS: usize = 4;
+    pub const KEY: usize = 5;
+    pub const ORDS: usize = 6;
+    pub const MARKS: usize = 7;
+    pub const KEYS: usize = 8;
+    pub const VALUE: usize = 9;
+    pub const FIRST_SEEN: usize = 10;
+    pub const LAST_SEEN: usize = 11;
+    pub const MAC: usize = 12;
+    pub const VERSION: usize = 13;
+    pub const VERSIONS: usize = 14;
 }
 
 /// An answer that is being read.
-struct Reading<'q> {
+struct Reading {
     known: Vec<Known>,
-    pairs: Vec<PairHistory>,
-    profiles: HashMap<ProfileId, KnownProfile>,
-    recall: Recall<'q>,
-    /// Which of the remembered profiles are what they were.
-    holds: Vec<bool>,
-    /// Sightings on the identifiers of the remembered profiles.
-    clicks: Vec<Clicks>,
+    /// Where the identifiers are that are asked about.
+    place: FastMap<ValueMac, usize>,
+    lookup: Lookup,
 }
 
-impl Reading<'_> {
+impl Reading {
     /// Files one row; profiles come before their click ids.
-    fn take(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
-        let what: i16 = row.try_get("what")?;
-        let ord = || row.try_get("ord").map(place_of);
+    fn take(&mut self, row: &PgRow, remembered: &[KnownProfile]) -> Result<(), sqlx::Error> {
+        let what: i16 = row.try_get(column::WHAT)?;
+        let ord = || row.try_get(column::ORD).map(place_of);
         match what {
             1 => self.take_profile(row)?,
             2 => self.of(ord()?, |known| known.blocked = true),
             3 => self.of(ord()?, |known| known.suppressed = true),
             4 => {
-                let first: Option<SqlTimestamp> = row.try_get("first_seen")?;
-                let last: Option<SqlTimestamp> = row.try_get("last_seen")?;
-                if let Some(pair) = self.pairs.get_mut(ord()?) {
+                let first: Option<SqlTimestamp> = row.try_get(column::FIRST_SEEN)?;
+                let last: Option<SqlTimestamp> = row.try_get(column::LAST_SEEN)?;
+                if let Some(pair) = self.lookup.pairs.get_mut(ord()?) {
                     *pair = match first.zip(last) {
                         Some((first, last)) => {
                             PairHistory::Seen { first: first.to_jiff(), last: last.to_jiff() }
@@ -222,22 +238,28 @@ impl Reading<'_> {
                 }
             }
             5 => {
-                let profile = self.profiles.get_mut(&ProfileId(row.try_get("profile_id")?));
-                if let (Some(profile), Some((kind, seen))) = (profile, click(row)?) {
+                let Some((kind, seen)) = click(row)? else { return Ok(()) };
+                if let Some(mac) = row.try_get::<Option<[u8; 32]>, _>(column::MAC)?
+                    && let Some(place) = self.place.get(&ValueMac(mac))
+                {
+                    self.of(*place, |known| known.clicks.add(kind, &seen));
+                }
+                let profile = ProfileId(row.try_get(column::PROFILE)?);
+                if let Some(profile) = self.lookup.profiles.get_mut(&profile) {
                     profile.clicks.add(kind, &seen);
                 }
             }
             7 => {
-                let (place, version): (usize, i64) = (ord()?, row.try_get("version")?);
-                if let (Some(holds), Some(state)) = (self.holds.get_mut(place), self.recall.states.get(place))
-                {
-                    *holds = state.version == version;
+                let (components, versions): (Vec<i64>, Vec<i64>) =
+                    (row.try_get(column::ORDS)?, row.try_get(column::VERSIONS)?);
+                let versions: FastMap<i64, i64> = components.into_iter().zip(versions).collect();
+                for (holds, KnownProfile { state, .. }) in self.lookup.holds.iter_mut().zip(remembered) {
+                    *holds = versions.get(&state.component.0) == Some(&state.version);
                 }
             }
             8 => {
-                if let (Some(clicks), Some((kind, seen))) = (self.clicks.get_mut(ord()?), click(row)?) {
-                    clicks.add(kind, &seen);
-                }
+                let (over, under_way) = (row.try_get(column::ORD)?, row.try_get(column::VERSION)?);
+                self.lookup.moment = Moment { over, under_way };
             }
             _ => {
                 if let Some((kind, seen)) = click(row)? {
@@ -249,57 +271,25 @@ impl Reading<'_> {
     }
 
     fn take_profile(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
-        let profile = ProfileId(row.try_get("profile_id")?);
-        let component = ComponentId(row.try_get("component_id")?);
-        let members: Vec<uuid::Uuid> = row.try_get("keys")?;
-        let macs: Vec<[u8; 32]> = row.try_get("macs")?;
-        let (ords, marks): (Vec<i64>, Vec<i16>) = (row.try_get("ords")?, row.try_get("marks")?);
+        let profile = ProfileId(row.try_get(column::PROFILE)?);
+        let component = ComponentId(row.try_get(column::COMPONENT)?);
+        let members: Vec<uuid::Uuid> = row.try_get(column::KEYS)?;
+        let (ords, marks): (Vec<i64>, Vec<i16>) = (row.try_get(column::ORDS)?, row.try_get(column::MARKS)?);
         for (ord, mark) in ords.into_iter().zip(marks) {
             let (hub, contested) = (mark & 1 != 0, mark & 2 != 0);
             self.of(place_of(ord), |known| known.place = Some(Place { component, profile, hub, contested }));
         }
-        let state = RememberedProfile {
+        let state = ProfileState {
             profile,
             component,
-            version: row.try_get("version")?,
-            key: key_of(row.try_get("key")?),
-            person: row.try_get::<i16, _>("flags")? != 0,
+            version: row.try_get(column::VERSION)?,
+            key: key_of(row.try_get(column::KEY)?),
+            person: row.try_get::<i16, _>(column::FLAGS)? != 0,
             members: members.into_iter().map(key_of).collect(),
-            macs: macs.into_iter().map(ValueMac).collect(),
         };
-        self.profiles.insert(profile, KnownProfile { state: Arc::new(state), clicks: Clicks::default() });
+        let known = KnownProfile { state: Arc::new(state), clicks: Clicks::default() };
+        self.lookup.profiles.insert(profile, known);
         Ok(())
-    }
-
-    /// Puts the remembered profiles that hold beside those that were read.
-    fn end(mut self, question: &Question) -> Lookup {
-        let mut of_mac: HashMap<ValueMac, Clicks> = HashMap::new();
-        for ((mac, place), clicks) in self.recall.macs.iter().zip(self.clicks) {
-            let state = self.recall.states[*place];
-            if self.holds[*place] {
-                let empty = || KnownProfile { state: Arc::clone(state), clicks: Clicks::default() };
-                self.profiles.entry(state.profile).or_insert_with(empty).clicks.merge(&clicks);
-                of_mac.insert(*mac, clicks);
-            }
-        }
-        let holding: HashSet<_> = self
-            .recall
-            .states
-            .iter()
-            .zip(&self.holds)
-            .filter(|(_, holds)| **holds)
-            .map(|(state, _)| state.id())
-            .collect();
-        let remembered = self.known.split_off(question.macs.len());
-        let remembered = question.remembered.iter().zip(remembered).map(|((mac, state), known)| {
-            let RememberedProfile { component, profile, .. } = **state;
-            // Only what is neither a hub nor contested is remembered.
-            let place = Some(Place { component, profile, hub: false, contested: false });
-            let clicks = of_mac.get(mac).cloned().unwrap_or_default();
-            holding.contains(&state.id()).then_some(Known { place, clicks, ..known })
-        });
-        let remembered = remembered.collect();
-        Lookup { known: self.known, pairs: self.pairs, remembered, profiles: self.profiles }
     }
 
     fn of(&mut self, ord: usize, change: impl FnOnce(&mut Known)) {
@@ -316,9 +306,9 @@ fn place_of(ord: i64) -> usize {
 
 fn click(row: &PgRow) -> Result<Option<(ClickKind, Sighting)>, sqlx::Error> {
     let seen = Sighting {
-        value: row.try_get("value")?,
-        first_seen: row.try_get::<SqlTimestamp, _>("first_seen")?.to_jiff(),
-        last_seen: row.try_get::<SqlTimestamp, _>("last_seen")?.to_jiff(),
+        value: row.try_get(column::VALUE)?,
+        first_seen: row.try_get::<SqlTimestamp, _>(column::FIRST_SEEN)?.to_jiff(),
+        last_seen: row.try_get::<SqlTimestamp, _>(column::LAST_SEEN)?.to_jiff(),
     };
-    Ok(ClickKind::from_number(row.try_get("flags")?).map(|kind| (kind, seen)))
+    Ok(ClickKind::from_number(row.try_get(column::FLAGS)?).map(|kind| (kind, seen)))
 }

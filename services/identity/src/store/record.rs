@@ -36,11 +36,11 @@ const LOCK_CLASS: i32 = 0x6964_7479;
 
 /// What a batch saw that was not known.
 #[derive(Debug, Default)]
-pub struct NewEvidence {
+pub struct NewEvidence<'e> {
     /// Distinct identifiers of the events concerned, each where it was when it was looked up.
     pub identifiers: Vec<(Identifier, Option<Place>)>,
     /// Their pairs, distinct with their source.
-    pub pairs: Vec<SeenPair>,
+    pub pairs: Vec<SeenPair<'e>>,
 }
 
 /// What recording changed.
@@ -88,7 +88,7 @@ impl Store {
         &self,
         workspace: WorkspaceId,
         types: &mut Types,
-        mut evidence: NewEvidence,
+        mut evidence: NewEvidence<'_>,
     ) -> Result<Recorded, StoreError> {
         let failed = StoreError::of("record what was seen together");
         let mut connection = match self.pool.acquire().await {
@@ -123,7 +123,7 @@ impl Store {
         connection: &mut PgConnection,
         workspace: WorkspaceId,
         types: &mut Types,
-        (evidence, beside): (&mut NewEvidence, &BTreeSet<ValueMac>),
+        (evidence, beside): (&mut NewEvidence<'_>, &BTreeSet<ValueMac>),
         tries: u32,
     ) -> Result<Recorded, TryError> {
         let mut transaction = connection.begin().await?;
@@ -148,8 +148,8 @@ impl Store {
         };
         let region = Region::load(&mut transaction, types, &seed).await?;
         // Both ends must be stored: one may have been blocked or erased in the meantime.
-        let stored: Vec<SeenPair> =
-            evidence.pairs.iter().filter(|p| region.holds(p.a) && region.holds(p.b)).cloned().collect();
+        let stored: Vec<SeenPair<'_>> =
+            evidence.pairs.iter().filter(|p| region.holds(p.a) && region.holds(p.b)).copied().collect();
         insert_links(&mut *transaction, workspace, &stored).await?;
 
         let verdict = region.weigh(types);
@@ -195,7 +195,7 @@ async fn enter(
 async fn refresh(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
-    evidence: &mut NewEvidence,
+    evidence: &mut NewEvidence<'_>,
 ) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
         "select value_mac, component_id, profile_id, hub, contested
@@ -222,10 +222,10 @@ async fn refresh(
 }
 
 /// The event that a change of these nodes is due to: the first new pair that touches one of them.
-fn cause_of(region: &Region, pairs: &[SeenPair], nodes: &[usize]) -> String {
+fn cause_of(region: &Region, pairs: &[SeenPair<'_>], nodes: &[usize]) -> String {
     let touched: BTreeSet<ValueMac> = nodes.iter().map(|&n| region.nodes[n].mac).collect();
     let first = pairs.iter().filter(|pair| touched.contains(&pair.a) || touched.contains(&pair.b));
-    first.min_by_key(|pair| pair.first_seen).map_or_else(String::new, |pair| pair.message_id.clone())
+    first.min_by_key(|pair| pair.first_seen).map_or_else(String::new, |pair| pair.message_id.to_owned())
 }
 
 /// New identifiers with the numbers they are provisionally given: those of the one component that they were seen with, so
@@ -236,7 +236,7 @@ struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    fn new(evidence: &'a NewEvidence, mut numbers: std::ops::Range<i64>) -> Self {
+    fn new(evidence: &'a NewEvidence<'_>, mut numbers: std::ops::Range<i64>) -> Self {
         let place: BTreeMap<ValueMac, usize> =
             evidence.identifiers.iter().enumerate().map(|(n, (identifier, _))| (identifier.mac, n)).collect();
         let mut together = UnionFind::new(evidence.identifiers.len());

@@ -1,6 +1,7 @@
 //! Times and click ids: what may be written without a lock, because it changes nobody's profile.
 //!
-//! Rows are written in key order, so two processes that touch the same ones wait and do not deadlock.
+//! Rows are written in key order, so two processes that touch the same ones wait and do not deadlock. Click ids count the
+//! version of their components (`0006_click_versions.sql`), and so wait for whoever recomputes one.
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
@@ -11,10 +12,14 @@ use super::{Store, bytes};
 use crate::click_ids::{ClickKind, Sighting};
 use crate::error::StoreError;
 use crate::identifier::ValueMac;
+use crate::metrics;
+
+/// How often click ids are written again that somebody else's were in the way of.
+const TRIES: u32 = 5;
 
 /// A pair as one source saw it in one batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenPair {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenPair<'e> {
     /// Lower hash.
     pub a: ValueMac,
     /// Higher hash.
@@ -26,15 +31,7 @@ pub struct SeenPair {
     /// Latest sight in the batch.
     pub last_seen: Timestamp,
     /// The event of the first sight.
-    pub message_id: String,
-}
-
-impl SeenPair {
-    /// What makes it distinct.
-    #[must_use]
-    pub fn ends(&self) -> (ValueMac, ValueMac, SourceId) {
-        (self.a, self.b, self.source)
-    }
+    pub message_id: &'e str,
 }
 
 impl Store {
@@ -42,7 +39,7 @@ impl Store {
     ///
     /// # Errors
     /// The database.
-    pub async fn touch(&self, workspace: WorkspaceId, pairs: &[SeenPair]) -> Result<(), StoreError> {
+    pub async fn touch(&self, workspace: WorkspaceId, pairs: &[SeenPair<'_>]) -> Result<(), StoreError> {
         if pairs.is_empty() {
             return Ok(());
         }
@@ -56,43 +53,65 @@ impl Store {
     pub async fn keep_clicks(
         &self,
         workspace: WorkspaceId,
-        clicks: &[(ValueMac, ClickKind, Sighting)],
+        clicks: &[(ValueMac, ClickKind, &Sighting)],
     ) -> Result<(), StoreError> {
         if clicks.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "insert into identity.click_id (workspace_id, value_mac, kind, value, first_seen, last_seen)
-             select $1, x.mac, x.kind, x.value, x.first_seen, x.last_seen
-             from unnest($2::bytea[], $3::int2[], $4::text[], $5::timestamptz[], $6::timestamptz[])
-                 as x(mac, kind, value, first_seen, last_seen)
-             order by x.mac, x.kind
-             on conflict (workspace_id, value_mac, kind) do update set
-                 value = excluded.value,
-                 first_seen = case when click_id.value = excluded.value
-                     then least(click_id.first_seen, excluded.first_seen) else excluded.first_seen end,
-                 last_seen = greatest(click_id.last_seen, excluded.last_seen)
-             where click_id.value = excluded.value
-                or (excluded.last_seen, excluded.value) > (click_id.last_seen, click_id.value)",
-        )
-        .bind(workspace.0)
-        .bind(bytes(clicks.iter().map(|(mac, _, _)| mac)))
-        .bind(clicks.iter().map(|(_, kind, _)| *kind as i16).collect::<Vec<_>>())
-        .bind(clicks.iter().map(|(_, _, seen)| seen.value.as_str()).collect::<Vec<_>>())
-        .bind(clicks.iter().map(|(_, _, seen)| seen.first_seen.to_sqlx()).collect::<Vec<_>>())
-        .bind(clicks.iter().map(|(_, _, seen)| seen.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::of("keep click ids"))?;
-        Ok(())
+        let mut tries = 0;
+        loop {
+            match insert_clicks(&self.pool, workspace, clicks).await {
+                Ok(()) => return Ok(()),
+                // The rows are written in order, and so are the versions behind them, but not the ones with the others.
+                Err(error) if is_deadlock(&error) && tries < TRIES => {
+                    metrics::retried("deadlock");
+                    tries += 1;
+                }
+                Err(error) => return Err(StoreError::of("keep click ids")(error)),
+            }
+        }
     }
+}
+
+fn is_deadlock(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("40P01")
+}
+
+async fn insert_clicks(
+    executor: impl PgExecutor<'_>,
+    workspace: WorkspaceId,
+    clicks: &[(ValueMac, ClickKind, &Sighting)],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into identity.click_id (workspace_id, value_mac, kind, value, first_seen, last_seen)
+         select $1, x.mac, x.kind, x.value, x.first_seen, x.last_seen
+         from unnest($2::bytea[], $3::int2[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+             as x(mac, kind, value, first_seen, last_seen)
+         order by x.mac, x.kind
+         on conflict (workspace_id, value_mac, kind) do update set
+             value = excluded.value,
+             first_seen = case when click_id.value = excluded.value
+                 then least(click_id.first_seen, excluded.first_seen) else excluded.first_seen end,
+             last_seen = greatest(click_id.last_seen, excluded.last_seen)
+         where click_id.value = excluded.value
+            or (excluded.last_seen, excluded.value) > (click_id.last_seen, click_id.value)",
+    )
+    .bind(workspace.0)
+    .bind(bytes(clicks.iter().map(|(mac, _, _)| mac)))
+    .bind(clicks.iter().map(|(_, kind, _)| *kind as i16).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|(_, _, seen)| seen.value.as_str()).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|(_, _, seen)| seen.first_seen.to_sqlx()).collect::<Vec<_>>())
+    .bind(clicks.iter().map(|(_, _, seen)| seen.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
+    .execute(executor)
+    .await?;
+    Ok(())
 }
 
 /// Writes evidence of distinct (pair, source).
 pub(super) async fn insert_links(
     executor: impl PgExecutor<'_>,
     workspace: WorkspaceId,
-    pairs: &[SeenPair],
+    pairs: &[SeenPair<'_>],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into identity.link (workspace_id, a_mac, b_mac, source_id, first_seen, last_seen, first_message_id)
@@ -112,7 +131,7 @@ pub(super) async fn insert_links(
     .bind(pairs.iter().map(|p| p.source.0).collect::<Vec<_>>())
     .bind(pairs.iter().map(|p| p.first_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
     .bind(pairs.iter().map(|p| p.last_seen.to_sqlx()).collect::<Vec<SqlTimestamp>>())
-    .bind(pairs.iter().map(|p| p.message_id.as_str()).collect::<Vec<_>>())
+    .bind(pairs.iter().map(|p| p.message_id).collect::<Vec<_>>())
     .execute(executor)
     .await?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use tracklayer_identity::click_ids::{ClickKind, Clicks};
 use tracklayer_identity::policy::Policy;
-use tracklayer_identity::resolve::{Item, Resolution};
+use tracklayer_identity::resolve::{Answer, Item, Resolution};
 
 use crate::world::{Values, World, at, item, item_of, random_event, raw, resolver};
 
@@ -21,8 +21,17 @@ async fn a_process_with_memories_answers_like_one_without_whatever_others_record
     for round in 0..60 {
         // The one that remembers has seen them all; others record what it does not see.
         let other = resolver(world.database.pool.clone(), &world.policy);
-        let theirs: Vec<Item> = (0..3).map(|_| item_of(random_event(&mut random, values))).collect();
+        let mut with_click = || {
+            let mut clicks = Clicks::default();
+            let kind = if random.bool() { ClickKind::Gclid } else { ClickKind::Fbp };
+            clicks.see(kind, &format!("c-{}", random.u8(..4)), at(random.i64(0..900)));
+            Item { clicks, ..item_of(random_event(&mut random, values)) }
+        };
+        let theirs: Vec<Item> = (0..3).map(|_| with_click()).collect();
         other.resolve(world.workspace, &theirs).await.unwrap();
+        if round % 3 == 0 {
+            world.resolve(&[with_click()]).await;
+        }
         let asked: Vec<Item> =
             (0..6).map(|_| item_of(vec![random_event(&mut random, values).remove(0)])).collect();
         let remembering = world.resolve(&asked).await;
@@ -43,11 +52,12 @@ async fn a_click_that_another_process_saw_is_known_here_at_once() {
     let world = World::new(Policy::default()).await;
     let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
     world.resolve(&[clicked(&person, "first", 0)]).await;
-    world.resolve_one(&person).await;
+    world.resolve_until_remembered(&[item(&person)]).await;
     let other = resolver(world.database.pool.clone(), &world.policy);
     other.resolve(world.workspace, &[clicked(&person, "second", 5)]).await.unwrap();
     let answer = world.resolve_one(&[("user_id", "u-1")]).await;
     assert_eq!(answer.clicks.get(ClickKind::Gclid).map(|seen| seen.value.as_str()), Some("second"));
+    world.resolve_until_remembered(&[item(&person)]).await;
     let again = world.resolve(&[clicked(&person, "third", 9)]).await.remove(0);
     assert_eq!(again.clicks.get(ClickKind::Gclid).map(|seen| seen.value.as_str()), Some("third"));
     let answer = resolver(world.database.pool.clone(), &world.policy)
@@ -62,7 +72,7 @@ async fn a_click_that_another_process_saw_is_known_here_at_once() {
 async fn who_was_erased_meanwhile_is_suppressed_although_remembered() {
     let world = World::new(Policy::default()).await;
     let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
-    world.resolve_one(&person).await;
+    world.resolve_until_remembered(&[item(&person)]).await;
     assert!(!world.resolve_one(&person).await.suppressed);
     let mac = world.hasher().identifier(&raw("user_id", "u-1")).unwrap().mac;
     sqlx::query("insert into identity.suppressed (workspace_id, value_mac) values ($1, $2)")
@@ -80,7 +90,7 @@ async fn a_change_within_a_component_that_keeps_its_size_is_seen() {
     for (a, b) in [("u-1", "a-1"), ("u-2", "a-1"), ("u-2", "a-2")] {
         world.resolve_one(&[("user_id", a), ("anonymous_id", b)]).await;
     }
-    let remembered = world.resolve_one(&[("anonymous_id", "a-2")]).await;
+    let remembered = world.resolve_until_remembered(&[item(&[("anonymous_id", "a-2")])]).await.remove(0);
     assert_eq!(remembered.resolution, Resolution::Known);
     assert_eq!(remembered.canonical_key, Some(world.key("user_id", "u-2")));
     let other = resolver(world.database.pool.clone(), &world.policy);
@@ -100,7 +110,7 @@ async fn a_profile_that_moved_to_another_component_of_the_same_version_is_not_ta
         let many = ["b-1", "b-2", "b-3", "b-4"].map(|browser| ("anonymous_id", browser));
         world.resolve_one(&[&[("user_id", "u-2")], many.as_slice()].concat()).await;
         // Remembered, where it is: with u-1.
-        world.resolve_one(&[("anonymous_id", "a-3")]).await;
+        world.resolve_until_remembered(&[item(&[("anonymous_id", "a-3")])]).await;
         let other = resolver(world.database.pool.clone(), &world.policy);
         other
             .resolve(world.workspace, &[item(&[("user_id", "u-2"), ("anonymous_id", "a-3")])])
@@ -112,4 +122,83 @@ async fn a_profile_that_moved_to_another_component_of_the_same_version_is_not_ta
         assert_eq!(answer.resolution, Resolution::Contested, "two people use that browser by now");
         assert_eq!(answer.canonical_key, Some(world.key("anonymous_id", "a-3")));
     }
+}
+
+fn click_of(answer: &Answer) -> Option<&str> {
+    answer.clicks.get(ClickKind::Gclid).map(|seen| seen.value.as_str())
+}
+
+const INSERT: &str =
+    "insert into identity.click_id (workspace_id, value_mac, kind, value, first_seen, last_seen)
+     values ($1, $2, 4, $3, now(), now())
+     on conflict (workspace_id, value_mac, kind) do update set value = excluded.value, last_seen = now()";
+
+#[tokio::test]
+async fn who_is_remembered_costs_no_reading_of_click_ids() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    world.resolve(&[clicked(&person, "first", 0)]).await;
+    world.resolve_until_remembered(&[item(&person)]).await;
+    let behind_their_back = "set session_replication_role = replica; delete from identity.click_id;
+         set session_replication_role = origin";
+    sqlx::raw_sql(behind_their_back).execute(&world.database.pool).await.unwrap();
+    let remembered = world.resolve_one(&person).await;
+    assert_eq!(click_of(&remembered), Some("first"));
+}
+
+#[tokio::test]
+async fn click_ids_that_anybody_writes_changes_or_deletes_are_seen_at_once() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    world.resolve_one(&person).await;
+    let mac = world.hasher().identifier(&raw("anonymous_id", "a-1")).unwrap().mac;
+    const DELETE: &str =
+        "delete from identity.click_id where workspace_id = $1 and value_mac = $2 and $3 is not null";
+    // As the release before does, which knows of no version.
+    for (statement, value, expected) in
+        [(INSERT, "one", Some("one")), (INSERT, "two", Some("two")), (DELETE, "", None)]
+    {
+        world.resolve_until_remembered(&[item(&person)]).await;
+        sqlx::query(statement)
+            .bind(world.workspace.0)
+            .bind(mac.0)
+            .bind(value)
+            .execute(&world.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(click_of(&world.resolve_one(&person).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_click_whose_writer_did_not_see_its_identifier_stored_is_not_missed() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    let mac = world.hasher().identifier(&raw("anonymous_id", "a-1")).unwrap().mac;
+    let mut writer = world.database.pool.begin().await.unwrap();
+    sqlx::query(INSERT).bind(world.workspace.0).bind(mac.0).bind("late").execute(&mut *writer).await.unwrap();
+    // Stored while the writer is under way, who counts no version of what he cannot see, and read again and again.
+    for _ in 0..4 {
+        assert_eq!(click_of(&world.resolve_one(&person).await), None);
+    }
+    writer.commit().await.unwrap();
+    assert_eq!(click_of(&world.resolve_one(&person).await), Some("late"));
+}
+
+#[tokio::test]
+async fn a_click_is_stored_before_its_new_identifiers_and_changes_no_version() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1")];
+    world.resolve(&[clicked(&person, "first", 0)]).await;
+    let version = || async {
+        sqlx::query_scalar::<_, i64>("select version from identity.component")
+            .fetch_one(&world.database.pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(version().await, 0);
+    world.resolve(&[clicked(&person, "first", 30)]).await;
+    assert_eq!(version().await, 0, "not worth a write");
+    world.resolve(&[clicked(&person, "second", 40)]).await;
+    assert_eq!(version().await, 1);
 }

@@ -56,6 +56,22 @@ impl World {
         MasterKey::new(MASTER_KEY).workspace(self.workspace).subject(type_name, normalised)
     }
 
+    /// Has them looked up until the process remembers their profiles: read twice, and whoever was under way at the first
+    /// reading is done at the second.
+    pub async fn resolve_until_remembered(&self, items: &[Item]) -> Vec<Answer> {
+        let number = |what: &'static str| async move {
+            sqlx::query_scalar::<_, i64>(what).fetch_one(&self.database.pool).await.unwrap()
+        };
+        self.resolve(items).await;
+        let under_way = number("select pg_current_xact_id()::text::bigint").await;
+        let over = || number("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint");
+        tracklayer_testkit::eventually("the others are done", async || {
+            (over().await > under_way).then_some(())
+        })
+        .await;
+        self.resolve(items).await
+    }
+
     pub async fn resolve(&self, items: &[Item]) -> Vec<Answer> {
         self.resolver.resolve(self.workspace, items).await.expect("the database is there").answers
     }

@@ -11,8 +11,10 @@ use tracklayer_ids::{ConnectionId, Generation, Offset};
 pub const FANOUT: usize = 16;
 /// Most records of a segment: a run is stored in rows of so many.
 pub const SEGMENT: usize = 4_096;
-/// Most records of a run that is made by merging: larger ones are left as they are, so that no merge takes minutes.
-pub const MAX_RECORDS: i64 = 4_000_000;
+/// Most records of a run that is made by merging, so that no merge takes minutes. What is larger is left as it is.
+pub const MAX_RECORDS: i64 = 16_000_000;
+/// Most runs that are merged at once: a segment of each is in memory.
+const MAX_SOURCES: usize = 4 * FANOUT;
 
 const HASH: usize = 8;
 /// No amount: no decimal has as many digits behind the point.
@@ -126,7 +128,6 @@ impl Amount {
     /// None: it has too many digits.
     #[must_use]
     pub fn of(amount: Decimal) -> Option<Self> {
-        let amount = amount.normalize();
         let (digits, scale) = (i64::try_from(amount.mantissa()).ok()?, u8::try_from(amount.scale()).ok()?);
         Some(Self { digits, scale })
     }
@@ -220,6 +221,24 @@ pub fn of_hash(part: &[u8], width: usize, hash: i64, whole: (bool, bool)) -> (&[
     let (first, behind) = (first_where(&|h| h >= hash), first_where(&|h| h > hash));
     let sure = (first > 0 || whole.0) && (behind < count || whole.1);
     (&part[first * width..behind * width], sure)
+}
+
+/// Which runs of a level become one, of all of them with their records, oldest first: neighbours, or an older record would come to
+/// count as newer than one of a run between them. None: there are too few.
+#[must_use]
+pub fn to_merge(runs: &[(i64, i64)]) -> Option<&[(i64, i64)]> {
+    if runs.iter().filter(|(_, records)| *records <= MAX_RECORDS / 2).count() < FANOUT {
+        return None;
+    }
+    (0..runs.len()).find_map(|first| {
+        let mut sum = 0;
+        let fitting = runs[first..].iter().take(MAX_SOURCES).take_while(|(_, records)| {
+            sum += records;
+            sum <= MAX_RECORDS
+        });
+        let count = fitting.count();
+        (count > 1).then(|| &runs[first..first + count])
+    })
 }
 
 /// Several sorted runs read as one, from the oldest to the newest of a hash.
@@ -375,6 +394,28 @@ mod tests {
             let expected = [order(1, "10"), order(2, "30"), order(3, "20"), order(4, "30")];
             assert_eq!(read::<SoldOrder>(&segments.concat()), expected, "in parts of {part}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_merged_and_no_more_of_them_than_fit_into_a_run() {
+        let runs = |sizes: &[i64]| (1..).zip(sizes.iter().copied()).collect::<Vec<(i64, i64)>>();
+        let merged = |sizes: &[i64]| {
+            to_merge(&runs(sizes)).map(|chosen| chosen.iter().map(|(run, _)| *run).collect::<Vec<_>>())
+        };
+        assert_eq!(merged(&[1; FANOUT - 1]), None);
+        assert_eq!(merged(&[1; FANOUT]), Some((1..=FANOUT as i64).collect()));
+        assert_eq!(merged(&[1; 99]).unwrap().len(), MAX_SOURCES, "after a while without merges");
+        let full = MAX_RECORDS * 3 / 4;
+        assert_eq!(merged(&[full; 99]), None, "they stay");
+        let beside = |before: &[i64]| merged(&[before, &[1; FANOUT]].concat());
+        assert_eq!(beside(&[MAX_RECORDS; 3]).unwrap(), (4..4 + FANOUT as i64).collect::<Vec<_>>());
+        assert_eq!(
+            beside(&[1, MAX_RECORDS, MAX_RECORDS]).unwrap()[0],
+            4,
+            "one that is alone between others stays"
+        );
+        let third = MAX_RECORDS / 3;
+        assert_eq!(merged(&[third; FANOUT]), Some(vec![1, 2, 3]));
     }
 
     #[test]

@@ -38,7 +38,8 @@ async fn add<R: tracklayer_delivery::runs::Record>(index: &Index, duty: Duty, re
 
 async fn offsets(index: &Index, hashes: &[i64]) -> BTreeMap<i64, Vec<(u32, u64)>> {
     let mut connection = index.pool().acquire().await.unwrap();
-    let found = index.find::<MessageAt>(&mut connection, (WORKSPACE, MESSAGES), hashes).await.unwrap();
+    let found =
+        index.find::<MessageAt>(&mut connection, (WORKSPACE, MESSAGES), hashes, |_| true).await.unwrap();
     let mut by_hash: BTreeMap<i64, Vec<_>> = BTreeMap::new();
     for found in found {
         by_hash.entry(found.record.hash).or_default().push((found.partition.0, found.record.offset.0));
@@ -111,7 +112,7 @@ async fn hashes_that_are_not_spread_evenly_are_found_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_an_order_that_was_sold_again_the_newest_is_found_first() {
+async fn of_an_order_that_was_sold_again_the_newest_run_is_known() {
     let database = database().await;
     let index = Index::new(database.pool.clone());
     let order = |value: i64| SoldOrder {
@@ -123,9 +124,10 @@ async fn of_an_order_that_was_sold_again_the_newest_is_found_first() {
     };
     let newest = async || {
         let mut connection = index.pool().acquire().await.unwrap();
-        let mut found = index.find::<SoldOrder>(&mut connection, (WORKSPACE, SHOP), &[5]).await.unwrap();
-        found.sort_by_key(|found| found.age);
-        (found.len(), found[0].record)
+        let mut found =
+            index.find::<SoldOrder>(&mut connection, (WORKSPACE, SHOP), &[5], |_| true).await.unwrap();
+        found.sort_by_key(|found| found.run);
+        (found.len(), found.last().unwrap().record)
     };
     for value in 0..FANOUT as i64 {
         add(&index, duty(SHOP, 0), vec![order(value)]).await;
@@ -134,7 +136,7 @@ async fn of_an_order_that_was_sold_again_the_newest_is_found_first() {
     index.merge_all(duty(SHOP, 0)).await.unwrap();
     assert_eq!(newest().await, (1, order(FANOUT as i64 - 1)));
     add(&index, duty(SHOP, 0), vec![order(1)]).await;
-    assert_eq!(newest().await, (2, order(1)), "a lower level is newer");
+    assert_eq!(newest().await, (2, order(1)), "a higher number is newer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

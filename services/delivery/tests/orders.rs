@@ -7,6 +7,7 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use tracklayer_delivery::lease::{Duty, FleetLevel, INDEX_LEVEL, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
+use tracklayer_delivery::runs::{Amount, SoldOrder};
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
@@ -163,7 +164,7 @@ fn restated(order: &str, value: i64) -> OrderEffect {
     OrderEffect::Restated { order_id: order.to_owned(), value: Some(value.into()), total: None }
 }
 
-/// What is known of an order after commits of one effect each, beside processes of that level.
+/// What is known of an order after commits of one effect each, beside processes of that level; then the rows and the runs.
 async fn state_after(effects: impl IntoIterator<Item = (u32, OrderEffect)>) -> (OrderState, i64, i64) {
     let database = database().await;
     let lease = lanes(&database).await.remove(0);
@@ -223,6 +224,59 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
         let levels = [INDEX_LEVEL - 1].into_iter().chain(std::iter::repeat(INDEX_LEVEL));
         let upgraded = levels.zip(effects.iter().cloned());
         assert_eq!(state_after(upgraded).await.0, expected, "upgraded: {told}");
+        assert_eq!(state_after_one_commit(&effects).await, expected, "in one commit: {told}");
+    }
+    // What is sold again after everything came back is worth what it was sold for.
+    let again = [sold("o-1", 50, None), refunded("o-1", None), sold("o-1", 70, None)];
+    assert_eq!(state_after_one_commit(&again).await, state(70, None, 50));
+}
+
+async fn state_after_one_commit(effects: &[OrderEffect]) -> OrderState {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    let commit = commit_of(&lease, effects.iter().cloned());
+    LedgerStore::new(index.clone()).commit_range(&lease, first, &commit).await.unwrap();
+    OrderStore::new(index).states(lease.duty, &["o-1".to_owned()]).await.unwrap()["o-1"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_that_a_row_was_made_too_early_for_counts() {
+    let sale = |value: i64, seconds: i64| SoldOrder {
+        hash: order_hash("o-1"),
+        value: Amount::of(value.into()),
+        total: None,
+        currency: Some(*b"EUR"),
+        at: seconds * 1_000_000,
+    };
+    // The row was made of what was there by then: nothing, or an earlier sale.
+    for before in [vec![], vec![sold("o-1", 50, None)]] {
+        let database = database().await;
+        let lease = lanes(&database).await.remove(0);
+        let index = Index::new(database.pool.clone());
+        let (ledger, orders) = (LedgerStore::new(index.clone()), OrderStore::new(index.clone()));
+        let known = async || orders.states(lease.duty, &["o-1".to_owned()]).await.unwrap()["o-1"].clone();
+        let mut offset = 0;
+        let mut commit = async |effects: Vec<OrderEffect>| {
+            let first = Position::new(1, lease.duty.partition.0, offset);
+            let mut commit = commit_of(&lease, effects);
+            for settled in &mut commit.settled {
+                settled.position.offset.0 = offset;
+                offset += 1;
+            }
+            ledger.commit_range(&lease, first, &commit).await.unwrap();
+        };
+        commit([before, vec![refunded("o-1", Some(5.into()))]].concat()).await;
+        // Another partition sold the order meanwhile, and did not see the row.
+        let mut tx = index.pool().begin().await.unwrap();
+        index.add(&mut tx, lane(1), vec![sale(70, 9)]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!((known().await.value, known().await.refunded), (Some(70.into()), 5.into()));
+        commit(vec![refunded("o-1", Some(10.into()))]).await;
+        assert_eq!((known().await.value, known().await.refunded), (Some(70.into()), 15.into()));
+        commit(vec![refunded("o-1", None)]).await;
+        assert_eq!(known().await.refunded, 70.into(), "all of it");
     }
 }
 

@@ -137,3 +137,27 @@ async fn of_many_that_find_one_void_claim_one_wins() {
     let winners = answers.iter().filter(|answer| **answer == [Claimed::Winner]).count();
     assert_eq!(winners, 1, "{answers:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_wrote_down_how_a_generation_ended_the_index_knows_what_was_resolved_of_it() {
+    // By a release that has an index and rows, each.
+    for in_runs in [true, false] {
+        let rig = Rig::new().await;
+        let (kept, lost) = (at(1, 0, 0), at(1, 0, 1));
+        assert_eq!(rig.claim(&[("kept", kept), ("lost", lost)]).await, [Claimed::Winner, Claimed::Winner]);
+        rig.commit("kept").await;
+        let begins = Record { offset: 0, step: 0, mark: None };
+        rig.cursors.open_generation(&rig.lease, lost, begins).await.unwrap();
+        let mut statements = vec!["delete from delivery.ended_generation".to_owned()];
+        if !in_runs {
+            statements.push("delete from delivery.index_run".to_owned());
+            let hash = message_hash("kept");
+            statements.push(format!("insert into delivery.message_index values (1, {hash}, 0, 1, 0)"));
+        }
+        for statement in statements {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&rig.database.pool).await.unwrap();
+        }
+        let again = rig.claim(&[("kept", at(2, 0, 0)), ("lost", at(2, 0, 1))]).await;
+        assert_eq!(again, [Claimed::DuplicateOf(kept), Claimed::Winner], "in runs: {in_runs}");
+    }
+}

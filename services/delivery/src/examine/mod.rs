@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::redis::aio::ConnectionManager;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_ids::WorkspaceId;
-use tracklayer_journal::{FEATURE_LEVEL, Journal, Kind};
+use tracklayer_journal::{Journal, Kind};
 use tracklayer_proto::control::v1::WatchConfigRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
@@ -20,6 +20,7 @@ use tracklayer_rpc::{Channel, VERSION};
 
 use crate::dedup::Memory;
 use crate::inspection::Inspection;
+use crate::lease::INDEX_LEVEL;
 use crate::resolve::error_chain;
 use crate::retention::connections_of;
 use crate::store::StoreError;
@@ -312,7 +313,7 @@ pub fn processes(levels: &[u32]) -> Finding {
     }
     Finding::warning(
         CHECK,
-        format!("{count} processes, of feature levels {least} to {most}; this one has {FEATURE_LEVEL}"),
+        format!("{count} processes, of feature levels {least} to {most}; this one has {INDEX_LEVEL}"),
         "end the upgrade: nothing is written that the oldest of them cannot read",
     )
 }

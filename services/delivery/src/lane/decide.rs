@@ -1,6 +1,6 @@
 //! Decision and order of each event before it is planned, and the last look at consent before a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -140,7 +140,7 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<Allowed, LaneError> {
-        let mut moved = false;
+        let mut moved = HashSet::new();
         for _ in 0..MAX_REDECISIONS {
             if members.is_empty() {
                 return Ok(Allowed { members, moved: false });
@@ -155,14 +155,16 @@ impl Lane {
                 slots[index].decided_at = slots[index].decided_at.max(view.newest);
             }
             if to_ask.is_empty() {
+                let moved = members.iter().any(|member| moved.contains(member));
                 return Ok(Allowed { members, moved });
             }
             metrics::counter!("tracklayer_delivery_redecided_total").increment(to_ask.len() as u64);
             self.decide_again(slots, &to_ask, connection).await?;
             let now = Timestamp::now();
             for index in to_ask {
-                let slot = &mut slots[index];
-                moved |= moves(slot, destination, now) && slot.verdict.is_none();
+                if moves(&mut slots[index], destination, now) {
+                    moved.insert(index);
+                }
             }
             members.retain(|i| slots[*i].verdict.is_none());
         }

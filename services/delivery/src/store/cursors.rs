@@ -153,6 +153,17 @@ impl CursorStore {
         if moved.rows_affected() != 1 {
             return Err(StoreError::CursorMoved);
         }
+        sqlx::query(
+            "insert into delivery.ended_generation (workspace_id, partition, generation, next_offset)
+             values ($1, $2, $3, $4)",
+        )
+        .bind(lease.duty.workspace.0)
+        .bind(lease.duty.partition.0.cast_signed())
+        .bind(ended.generation.0.cast_signed())
+        .bind(ended.offset.0.cast_signed())
+        .execute(&mut *tx)
+        .await
+        .map_err(&what)?;
         tx.commit().await.map_err(&what)?;
         let at = Position::new(ended.generation.0 + 1, ended.partition.0, 0);
         Ok(Place { at, record: Some(begins) })

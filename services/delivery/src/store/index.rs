@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::{PgConnection, PgPool};
+use futures::TryStreamExt as _;
+use sqlx::{FromRow as _, PgConnection, PgPool, Row as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
@@ -11,12 +12,10 @@ use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
 use super::{StoreError, attempting};
 use crate::lease::{Duty, FleetLevel, INDEX_LEVEL};
 use crate::resolve::error_chain;
-use crate::runs::{Content, FANOUT, MAX_RECORDS, Merge, Record, SEGMENT, Step, body, hash_of, of_hash};
+use crate::runs::{Content, FANOUT, Merge, Record, SEGMENT, Step, body, hash_of, of_hash, to_merge};
 
 /// Most hashes that one statement looks for: it compares each with every segment.
 const MAX_ASKED: usize = 256;
-/// Most runs that are merged at once.
-const MAX_SOURCES: i64 = 4 * FANOUT as i64;
 /// How often a lookup begins again because a merge has moved what it was about to read.
 const LOOKUP_TRIES: usize = 5;
 
@@ -35,28 +34,39 @@ struct Grown {
     enough: Notify,
 }
 
-/// A record, and how new it is: the least age of a partition is the newest.
+/// A record and its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found<R> {
     /// Of the run.
     pub partition: Partition,
-    /// What is newer has a lower level, or a higher number on the same.
-    pub age: (i16, std::cmp::Reverse<i64>),
+    /// Of two runs of a partition the one with the higher number is newer.
+    pub run: i64,
     /// The record.
     pub record: R,
 }
 
-/// A part of a segment, by which a lookup goes on.
-#[derive(sqlx::FromRow)]
-struct Part {
+/// A segment that a hash may be in.
+#[derive(Debug, Clone, Copy, sqlx::FromRow)]
+struct Segment {
     partition: i32,
     level: i16,
     run: i64,
     segment: i32,
+    last_hash: i64,
     records: i32,
     hash: i64,
+    /// How many of its records stand before the part that was read.
     skip: i32,
-    part: Vec<u8>,
+}
+
+/// What a part of a segment says.
+enum Look {
+    /// All of the hash in this run was in it.
+    Done,
+    /// The hash is not where it was expected: all of the segment has to be read.
+    Elsewhere,
+    /// The hash goes on in the segment behind it.
+    GoesOn,
 }
 
 impl Index {
@@ -114,7 +124,7 @@ impl Index {
         }
     }
 
-    /// What is recorded under these hashes, of all partitions.
+    /// What is recorded under these hashes and is wanted, of all partitions.
     ///
     /// # Errors
     /// The database, or bytes that are no record.
@@ -123,11 +133,12 @@ impl Index {
         connection: &mut PgConnection,
         of: (WorkspaceId, ConnectionId),
         hashes: &[i64],
+        wanted: impl Fn(&Found<R>) -> bool,
     ) -> Result<Vec<Found<R>>, StoreError> {
         let mut found = Vec::new();
         for hashes in hashes.chunks(MAX_ASKED) {
             for tries_left in (0..LOOKUP_TRIES).rev() {
-                match self.find_some(connection, of, hashes).await {
+                match find_some(connection, of, hashes, &wanted).await {
                     Err(StoreError::IndexMoved) if tries_left > 0 => {}
                     some => {
                         found.extend(some?);
@@ -137,76 +148,6 @@ impl Index {
             }
         }
         Ok(found)
-    }
-
-    async fn find_some<R: Record>(
-        &self,
-        connection: &mut PgConnection,
-        (workspace, of): (WorkspaceId, ConnectionId),
-        hashes: &[i64],
-    ) -> Result<Vec<Found<R>>, StoreError> {
-        let mut found = Vec::new();
-        // Hashes are spread evenly, so that a record stands about where its hash is between the first and the last.
-        let parts: Vec<Part> = sqlx::query_as(
-                "select r.partition, r.level, r.run, r.segment, r.records, u.hash, p.skip,
-                        substr(r.body, p.skip * $4 + 1, (p.stop - p.skip) * $4) as part
-                 from unnest($3::bigint[]) as u (hash)
-                 join delivery.index_run r
-                     on r.workspace_id = $1 and r.connection_id = $2 and u.hash between r.first_hash and r.last_hash
-                 cross join lateral (
-                     select (u.hash::float8 - r.first_hash::float8)
-                                / greatest(r.last_hash::float8 - r.first_hash::float8, 1) * r.records as middle,
-                            4 * sqrt(r.records) + 8 as around
-                 ) as m
-                 cross join lateral (
-                     select greatest(0, floor(m.middle - m.around)::integer) as skip,
-                            least(r.records, ceil(m.middle + m.around)::integer) as stop
-                 ) as p",
-            )
-            .bind(workspace.0)
-            .bind(of.0)
-            .bind(hashes)
-            .bind(width::<R>())
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(attempting("look something up in the index"))?;
-        for part in parts {
-            let ends = part.part.len() / R::WIDTH + usize::try_from(part.skip).unwrap_or(0);
-            let whole = (part.skip == 0, ends >= usize::try_from(part.records).unwrap_or(usize::MAX));
-            let (records, sure) = of_hash(&part.part, R::WIDTH, part.hash, whole);
-            if sure {
-                take(&mut found, &part, records)?;
-            } else {
-                let whole = self.segment(connection, (workspace, of), &part).await?;
-                let (records, _) = of_hash(&whole, R::WIDTH, part.hash, (true, true));
-                take(&mut found, &part, records)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// All of a segment, if it was not merged meanwhile.
-    async fn segment(
-        &self,
-        connection: &mut PgConnection,
-        (workspace, of): (WorkspaceId, ConnectionId),
-        part: &Part,
-    ) -> Result<Vec<u8>, StoreError> {
-        let body: Option<Vec<u8>> = sqlx::query_scalar(
-            "select body from delivery.index_run
-             where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4 and run = $5
-               and segment = $6",
-        )
-        .bind(workspace.0)
-        .bind(of.0)
-        .bind(part.partition)
-        .bind(part.level)
-        .bind(part.run)
-        .bind(part.segment)
-        .fetch_optional(connection)
-        .await
-        .map_err(attempting("read a segment of the index"))?;
-        body.ok_or(StoreError::IndexMoved)
     }
 
     /// Merges wherever commits of this process have added enough runs, until `shutdown`.
@@ -228,10 +169,15 @@ impl Index {
         }
     }
 
+    /// Whose runs are to be merged. Where a merge fails, the next try is after as many commits.
     fn due(&self) -> Vec<Duty> {
         let mut counts = self.grown.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = counts.iter_mut().filter(|(_, count)| **count >= FANOUT);
-        due.map(|(duty, count)| (*duty, *count = 0).0).collect()
+        let mut due = Vec::new();
+        for (duty, count) in counts.iter_mut().filter(|(_, count)| **count >= FANOUT) {
+            *count = 0;
+            due.push(*duty);
+        }
+        due
     }
 
     /// Merges the levels that have become full, from the lowest on.
@@ -263,6 +209,152 @@ impl Index {
     }
 }
 
+/// One look at all runs, which are as one statement sees them; what is not where it was expected is read after that.
+async fn find_some<R: Record>(
+    connection: &mut PgConnection,
+    (workspace, of): (WorkspaceId, ConnectionId),
+    hashes: &[i64],
+    wanted: &impl Fn(&Found<R>) -> bool,
+) -> Result<Vec<Found<R>>, StoreError> {
+    let what = attempting("look something up in the index");
+    let (mut found, mut left) = (Vec::new(), Vec::new());
+    // Hashes are spread evenly, so that a record stands about where its hash is between the first and the last.
+    let mut rows = sqlx::query(
+        "select r.partition, r.level, r.run, s.segment, s.last_hash, s.records, u.hash, p.skip,
+                substr(s.body, p.skip * $4 + 1, (p.stop - p.skip) * $4) as part
+         from delivery.index_run r
+         cross join unnest($3::bigint[]) as u (hash)
+         cross join lateral (
+             select s.* from delivery.index_run s
+             where s.workspace_id = $1 and s.connection_id = $2 and s.partition = r.partition and s.level = r.level
+               and s.run = r.run and s.last_hash >= u.hash
+             order by s.last_hash, s.segment limit 1
+         ) as s
+         cross join lateral (
+             select (u.hash::float8 - s.first_hash::float8)
+                        / greatest(s.last_hash::float8 - s.first_hash::float8, 1) * s.records as middle,
+                    2 * sqrt(s.records) + 8 as around
+         ) as m
+         cross join lateral (
+             select greatest(0, floor(m.middle - m.around)::integer) as skip,
+                    least(s.records, ceil(m.middle + m.around)::integer) as stop
+         ) as p
+         where r.workspace_id = $1 and r.connection_id = $2 and r.segment = 0 and s.first_hash <= u.hash",
+    )
+    .bind(workspace.0)
+    .bind(of.0)
+    .bind(hashes)
+    .bind(i32::try_from(R::WIDTH).unwrap_or(i32::MAX))
+    .fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await.map_err(&what)? {
+        let segment = Segment::from_row(&row).map_err(&what)?;
+        let part: &[u8] = row.try_get("part").map_err(&what)?;
+        match look(&segment, part, &mut found, wanted)? {
+            Look::Done => {}
+            elsewhere => left.push((segment, elsewhere)),
+        }
+    }
+    drop(rows);
+    for (mut segment, mut look_at) in left {
+        loop {
+            let body = match look_at {
+                Look::Done => break,
+                Look::Elsewhere => read_segment(connection, (workspace, of), &segment).await?,
+                Look::GoesOn => match next_segment(connection, (workspace, of), &segment).await? {
+                    Some((next, body)) => {
+                        segment = next;
+                        body
+                    }
+                    None => break,
+                },
+            };
+            segment.skip = 0;
+            look_at = look(&segment, &body, &mut found, wanted)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Takes what a part of a segment has of the hash, if that is surely all of it.
+fn look<R: Record>(
+    segment: &Segment,
+    part: &[u8],
+    found: &mut Vec<Found<R>>,
+    wanted: &impl Fn(&Found<R>) -> bool,
+) -> Result<Look, StoreError> {
+    let (skip, records) = (segment.skip.cast_unsigned() as usize, segment.records.cast_unsigned() as usize);
+    let whole = (skip == 0, skip + part.len() / R::WIDTH >= records);
+    let (of_hash, sure) = of_hash(part, R::WIDTH, segment.hash, whole);
+    if !sure {
+        return Ok(Look::Elsewhere);
+    }
+    for record in of_hash.chunks(R::WIDTH) {
+        let record = R::read(record).ok_or(StoreError::Corrupt { what: "a record of the index" })?;
+        let partition = Partition(segment.partition.cast_unsigned());
+        let record = Found { partition, run: segment.run, record };
+        if wanted(&record) {
+            found.push(record);
+        }
+    }
+    Ok(if segment.last_hash == segment.hash { Look::GoesOn } else { Look::Done })
+}
+
+/// All of a segment, if it was not merged meanwhile.
+async fn read_segment(
+    connection: &mut PgConnection,
+    (workspace, of): (WorkspaceId, ConnectionId),
+    segment: &Segment,
+) -> Result<Vec<u8>, StoreError> {
+    let body: Option<Vec<u8>> = sqlx::query_scalar(
+        "select body from delivery.index_run
+         where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4 and run = $5
+           and last_hash = $6 and segment = $7",
+    )
+    .bind(workspace.0)
+    .bind(of.0)
+    .bind(segment.partition)
+    .bind(segment.level)
+    .bind(segment.run)
+    .bind(segment.last_hash)
+    .bind(segment.segment)
+    .fetch_optional(connection)
+    .await
+    .map_err(attempting("read a segment of the index"))?;
+    body.ok_or(StoreError::IndexMoved)
+}
+
+/// The segment behind one that ends with the hash; none: there is none.
+async fn next_segment(
+    connection: &mut PgConnection,
+    (workspace, of): (WorkspaceId, ConnectionId),
+    segment: &Segment,
+) -> Result<Option<(Segment, Vec<u8>)>, StoreError> {
+    let rows: Vec<(i32, i64, i32, Vec<u8>)> = sqlx::query_as(
+        "select segment, last_hash, records, body from delivery.index_run
+         where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4 and run = $5
+           and (last_hash, segment) >= ($6, $7)
+         order by last_hash, segment limit 2",
+    )
+    .bind(workspace.0)
+    .bind(of.0)
+    .bind(segment.partition)
+    .bind(segment.level)
+    .bind(segment.run)
+    .bind(segment.last_hash)
+    .bind(segment.segment)
+    .fetch_all(connection)
+    .await
+    .map_err(attempting("read the next segment of the index"))?;
+    let mut rows = rows.into_iter();
+    // The one that was read before has to be there still, or what is behind it is another run's business by now.
+    if rows.next().is_none_or(|(number, ..)| number != segment.segment) {
+        return Err(StoreError::IndexMoved);
+    }
+    Ok(rows.next().map(|(number, last_hash, records, body)| {
+        (Segment { segment: number, last_hash, records, skip: 0, ..*segment }, body)
+    }))
+}
+
 /// How many records were merged; none: there is nothing to merge.
 async fn merge_level(tx: &mut PgConnection, duty: Duty, level: i16) -> Result<Option<i64>, StoreError> {
     let what = attempting("merge runs of the index");
@@ -274,26 +366,22 @@ async fn merge_level(tx: &mut PgConnection, duty: Duty, level: i16) -> Result<Op
     if !alone {
         return Ok(None);
     }
-    // After a while without merges there are more than enough, and each is read at the same time: the oldest.
     let runs: Vec<(i64, i64)> = sqlx::query_as(
         "select run, sum(records)::bigint from delivery.index_run
          where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4
-         group by run order by run limit $5",
+         group by run order by run",
     )
     .bind(duty.workspace.0)
     .bind(duty.connection.0)
     .bind(duty.partition.0.cast_signed())
     .bind(level)
-    .bind(MAX_SOURCES)
     .fetch_all(&mut *tx)
     .await
     .map_err(&what)?;
+    let Some(runs) = to_merge(&runs) else { return Ok(None) };
     let records: i64 = runs.iter().map(|(_, records)| records).sum();
-    let (Some((newest, _)), true) = (runs.last(), runs.len() >= FANOUT && records <= MAX_RECORDS) else {
-        return Ok(None);
-    };
     let numbers: Vec<i64> = runs.iter().map(|(run, _)| *run).collect();
-    write_merged(tx, duty, level, &numbers, *newest).await?;
+    write_merged(tx, duty, level, &numbers).await?;
     sqlx::query(
         "delete from delivery.index_run
          where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4 and run = any($5)",
@@ -310,36 +398,38 @@ async fn merge_level(tx: &mut PgConnection, duty: Duty, level: i16) -> Result<Op
 }
 
 /// Reads runs side by side and writes what they hold as one of the next level.
-async fn write_merged(
-    tx: &mut PgConnection,
-    duty: Duty,
-    level: i16,
-    runs: &[i64],
-    number: i64,
-) -> Result<(), StoreError> {
+async fn write_merged(tx: &mut PgConnection, duty: Duty, level: i16, runs: &[i64]) -> Result<(), StoreError> {
     let content = Content::of(duty.connection);
     let mut merge = Merge::new(content, runs.len());
-    let mut segments_read = vec![0i32; runs.len()];
+    // What was read last of each.
+    let mut read = vec![(i64::MIN, -1i32); runs.len()];
+    let number = runs.last().copied();
     let mut segment = Vec::with_capacity(SEGMENT * content.width());
     let mut written = 0i32;
     loop {
         match merge.step(&mut segment) {
             Step::Empty(source) => {
-                let body: Option<Vec<u8>> = sqlx::query_scalar(
-                    "select body from delivery.index_run
+                let (last_hash, before) = read[source];
+                let next: Option<(i64, i32, Vec<u8>)> = sqlx::query_as(
+                    "select last_hash, segment, body from delivery.index_run
                      where workspace_id = $1 and connection_id = $2 and partition = $3 and level = $4 and run = $5
-                       and segment = $6",
+                       and (last_hash, segment) > ($6, $7)
+                     order by last_hash, segment limit 1",
                 )
                 .bind(duty.workspace.0)
                 .bind(duty.connection.0)
                 .bind(duty.partition.0.cast_signed())
                 .bind(level)
                 .bind(runs[source])
-                .bind(segments_read[source])
+                .bind(last_hash)
+                .bind(before)
                 .fetch_optional(&mut *tx)
                 .await
                 .map_err(attempting("read a run of the index"))?;
-                segments_read[source] += 1;
+                let body = next.map(|(last_hash, segment, body)| {
+                    read[source] = (last_hash, segment);
+                    body
+                });
                 if body.as_ref().is_some_and(|body| body.len() % content.width() != 0) {
                     return Err(StoreError::Corrupt { what: "a run of the index" });
                 }
@@ -347,7 +437,7 @@ async fn write_merged(
             }
             Step::Done if segment.is_empty() => return Ok(()),
             Step::Done => {
-                insert(tx, duty, level + 1, Some(number), written, &segment).await?;
+                insert(tx, duty, level + 1, number, written, &segment).await?;
                 segment.clear();
                 written += 1;
             }
@@ -384,18 +474,5 @@ async fn insert(
     .execute(tx)
     .await
     .map_err(attempting("write a run of the index"))?;
-    Ok(())
-}
-
-fn width<R: Record>() -> i32 {
-    i32::try_from(R::WIDTH).unwrap_or(i32::MAX)
-}
-
-fn take<R: Record>(found: &mut Vec<Found<R>>, part: &Part, records: &[u8]) -> Result<(), StoreError> {
-    for record in records.chunks(R::WIDTH) {
-        let record = R::read(record).ok_or(StoreError::Corrupt { what: "a record of the index" })?;
-        let partition = Partition(part.partition.cast_unsigned());
-        found.push(Found { partition, age: (part.level, std::cmp::Reverse(part.run)), record });
-    }
     Ok(())
 }

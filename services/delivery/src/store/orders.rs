@@ -80,7 +80,9 @@ impl Write {
     /// of an order is what refunds are measured against: the total, or the value where there is none (a total of nothing, paid
     /// with a voucher, is none), and never less than what was refunded before.
     ///
-    /// Each takes value, total, currency and time of the sale: its own, or what the index has for the row that a change makes.
+    /// Each takes value, total, currency and time of the sale: its own, or what the index has. A change makes a row of that; where
+    /// there is one, the later sale counts: the index has one that the row has not where another partition sold the order while
+    /// the row was made.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
@@ -99,13 +101,16 @@ impl Write {
                      sold_at = excluded.sold_at"
             }
             Self::Restated => {
-                "insert into delivery.order_sent
+                "insert into delivery.order_sent as o
                      (workspace_id, connection_id, order_hash, currency, sold_at, value, total)
                  select $1, $2, u.h, u.c, u.at, u.rv::numeric, u.rt::numeric
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[], $9::text[])
                      as u (h, v, t, c, at, rv, rt)
                  on conflict on constraint order_sent_pkey do update
-                 set value = excluded.value, total = excluded.total, refunded = 0"
+                 set value = excluded.value, total = excluded.total, refunded = 0,
+                     currency = case when delivery.is_later(excluded.sold_at, o.sold_at)
+                                     then excluded.currency else o.currency end,
+                     sold_at = greatest(o.sold_at, excluded.sold_at)"
             }
             Self::Refunded => {
                 "insert into delivery.order_sent as o
@@ -113,7 +118,14 @@ impl Write {
                  select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.r::numeric
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
                      as u (h, v, t, c, at, r)
-                 on conflict on constraint order_sent_pkey do update set refunded = o.refunded + excluded.refunded"
+                 on conflict on constraint order_sent_pkey do update
+                 set (value, total, currency) = (
+                         select s.value, s.total, s.currency
+                         from (values (excluded.value, excluded.total, excluded.currency, true),
+                                      (o.value, o.total, o.currency, false)) as s (value, total, currency, of_index)
+                         where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
+                     sold_at = greatest(o.sold_at, excluded.sold_at),
+                     refunded = o.refunded + excluded.refunded"
             }
             Self::RefundedWhole => {
                 "insert into delivery.order_sent as o
@@ -122,7 +134,13 @@ impl Write {
                         greatest(0, case when u.t::numeric > 0 then u.t::numeric else u.v::numeric end)
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  on conflict on constraint order_sent_pkey do update
-                 set refunded = greatest(o.refunded, case when o.total > 0 then o.total else o.value end)"
+                 set (value, total, currency, refunded) = (
+                         select s.value, s.total, s.currency,
+                                greatest(o.refunded, case when s.total > 0 then s.total else s.value end)
+                         from (values (excluded.value, excluded.total, excluded.currency, true),
+                                      (o.value, o.total, o.currency, false)) as s (value, total, currency, of_index)
+                         where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
+                     sold_at = greatest(o.sold_at, excluded.sold_at)"
             }
         }
     }
@@ -147,15 +165,17 @@ pub(super) async fn apply(
         .collect();
     // Changes of one order keep their order.
     filed.sort_by_key(|filed| filed.hash);
+    let changed: Vec<i64> =
+        filed.iter().filter(|f| !matches!(f.change, OrderEffect::Sold { .. })).map(|f| f.hash).collect();
+    // Before the sales of this commit are there: each change sees those that stand before it.
+    let mut known = sold_orders(tx, index, lease.duty, &changed).await?;
     let sold: Vec<SoldOrder> = filed.iter().filter_map(|filed| filed.record).collect();
     let grows = !sold.is_empty();
     index.add(tx, lease.duty, sold).await?;
-    let changed: Vec<i64> =
-        filed.iter().filter(|f| !matches!(f.change, OrderEffect::Sold { .. })).map(|f| f.hash).collect();
-    let known = sold_orders(tx, index, lease.duty, &changed).await?;
     let together = |a: &Filed<'_>, b: &Filed<'_>| a.hash != b.hash && a.write() == b.write();
     for run in filed.chunk_by(together) {
         write(tx, lease, run, &known).await?;
+        known.extend(run.iter().filter_map(|filed| Some((filed.hash, filed.record?))));
     }
     Ok(grows)
 }
@@ -182,12 +202,12 @@ async fn sold_orders(
     hashes: &[i64],
 ) -> Result<HashMap<i64, SoldOrder>, StoreError> {
     let found: Vec<Found<SoldOrder>> =
-        index.find(connection, (duty.workspace, duty.connection), hashes).await?;
+        index.find(connection, (duty.workspace, duty.connection), hashes, |_| true).await?;
     let mut newest: HashMap<i64, HashMap<_, Found<SoldOrder>>> = HashMap::new();
     for found in found {
         let of_partition =
             newest.entry(found.record.hash).or_default().entry(found.partition).or_insert(found);
-        if found.age < of_partition.age {
+        if found.run > of_partition.run {
             *of_partition = found;
         }
     }
@@ -332,19 +352,16 @@ impl OrderStore {
             };
             states.insert(hash, state);
         }
-        // A row without a sale is of a change that came before it.
-        let in_index: Vec<i64> = hashes
-            .into_iter()
-            .filter(|hash| states.get(hash).is_none_or(|state| state.at.is_none()))
-            .collect();
-        for (hash, sold) in sold_orders(&mut connection, &self.index, duty, &in_index).await? {
+        for (hash, sold) in sold_orders(&mut connection, &self.index, duty, &hashes).await? {
             let state = states.entry(hash).or_default();
-            if state.value.is_none() && state.total.is_none() {
+            let at = jiff::Timestamp::from_microsecond(sold.at).ok();
+            // A row knows the sale that it was made of. A later one, or the only one, was on its way at that time.
+            if at > state.at {
                 state.value = sold.value.map(Amount::decimal);
                 state.total = sold.total.map(Amount::decimal);
+                state.currency = currency_of(&sold);
+                state.at = at;
             }
-            state.currency = state.currency.take().or_else(|| currency_of(&sold));
-            state.at = jiff::Timestamp::from_microsecond(sold.at).ok();
         }
         let named =
             states.into_iter().filter_map(|(hash, state)| Some(((*by_hash.get(&hash)?).clone(), state)));

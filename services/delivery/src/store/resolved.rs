@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 use tracklayer_ids::{ConnectionId, Generation, Offset, Partition, Position, WorkspaceId};
@@ -407,11 +408,13 @@ impl ResolvedStore {
         workspace: WorkspaceId,
         claimed: &[(i64, Position)],
     ) -> Result<Vec<bool>, StoreError> {
-        // Only a generation that has ended has what is never resolved.
-        let ended: Vec<(bool,)> = sqlx::query_as(
-            "select coalesce(c.generation > u.g, false)
+        // Only a generation that has ended has what is never resolved. Where it ended because a log was lost, that is written down.
+        let ended: Vec<(bool, Option<i64>)> = sqlx::query_as(
+            "select coalesce(c.generation > u.g, false), e.next_offset
              from unnest($2::integer[], $3::integer[]) with ordinality as u (p, g, n)
              left join delivery.resolve_cursor c on c.workspace_id = $1 and c.partition = u.p
+             left join delivery.ended_generation e
+                 on e.workspace_id = $1 and e.partition = u.p and e.generation = u.g
              order by u.n",
         )
         .bind(workspace.0)
@@ -420,15 +423,25 @@ impl ResolvedStore {
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("look whether a claim is void"))?;
-        let ended = || claimed.iter().zip(&ended).filter(|(_, (ended,))| *ended).map(|(claimed, _)| claimed);
-        let hashes: Vec<i64> = ended().map(|(hash, _)| *hash).collect();
-        if hashes.is_empty() {
-            return Ok(vec![false; claimed.len()]);
+        let mut void: Vec<bool> = claimed
+            .iter()
+            .zip(&ended)
+            .map(|((_, at), (ended, end))| *ended && end.is_none_or(|end| at.offset.0 >= end.cast_unsigned()))
+            .collect();
+        let ends_unknown = ended.iter().map(|(ended, end)| *ended && end.is_none());
+        let to_find: Vec<usize> =
+            (0..).zip(ends_unknown).filter(|(_, unknown)| *unknown).map(|(n, _)| n).collect();
+        if to_find.is_empty() {
+            return Ok(void);
         }
-        let resolved: HashSet<(i64, Position)> =
-            self.indexed(workspace, &hashes).await?.into_iter().collect();
-        let void: HashSet<&(i64, Position)> = ended().filter(|claimed| !resolved.contains(claimed)).collect();
-        Ok(claimed.iter().map(|claimed| void.contains(claimed)).collect())
+        let asked: HashSet<(i64, Position)> = to_find.iter().map(|n| claimed[*n]).collect();
+        let hashes: Vec<i64> = asked.iter().map(|(hash, _)| *hash).collect();
+        let resolved = self.indexed(workspace, &hashes, |at| asked.contains(at)).await?;
+        let resolved: HashSet<(i64, Position)> = resolved.into_iter().collect();
+        for n in to_find {
+            void[n] = !resolved.contains(&claimed[n]);
+        }
+        Ok(void)
     }
 
     /// Up to where each partition is resolved.
@@ -459,39 +472,45 @@ impl ResolvedStore {
         workspace: WorkspaceId,
         message_hash: i64,
     ) -> Result<Vec<Position>, StoreError> {
-        let found = self.indexed(workspace, &[message_hash]).await?;
+        let found = self.indexed(workspace, &[message_hash], |_| true).await?;
         let mut positions: Vec<Position> = found.into_iter().map(|(_, position)| position).collect();
         positions.sort_by_key(|at| (at.generation, at.partition, at.offset));
         Ok(positions)
     }
 
-    /// Every position of these hashes, in the index or in a row of its own.
+    /// Every position of these hashes that is wanted, in the index or in a row of its own.
     async fn indexed(
         &self,
         workspace: WorkspaceId,
         hashes: &[i64],
+        wanted: impl Fn(&(i64, Position)) -> bool,
     ) -> Result<Vec<(i64, Position)>, StoreError> {
         let what = attempting("look a message_id up");
         let mut connection = self.pool.acquire().await.map_err(&what)?;
-        let rows: Vec<(i64, i32, i32, i64)> = sqlx::query_as(
+        let mut found = Vec::new();
+        let mut rows = sqlx::query_as(
             "select message_hash, partition, generation, event_offset from delivery.message_index
              where workspace_id = $1 and message_hash = any($2)",
         )
         .bind(workspace.0)
         .bind(hashes)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(&what)?;
-        let found: Vec<Found<MessageAt>> =
-            self.index.find(&mut connection, (workspace, ConnectionId(0)), hashes).await?;
-        let of_rows = rows.into_iter().map(|(hash, p, g, o)| {
-            (hash, Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned()))
-        });
-        let of_runs = found.into_iter().map(|Found { partition, record, .. }| {
-            let MessageAt { hash, generation, offset } = record;
-            (hash, Position { generation, partition, offset })
-        });
-        Ok(of_rows.chain(of_runs).collect())
+        .fetch(&mut *connection);
+        while let Some((hash, p, g, o)) = rows.try_next().await.map_err(&what)? {
+            let (p, g, o): (i32, i32, i64) = (p, g, o);
+            found.push((hash, Position::new(g.cast_unsigned(), p.cast_unsigned(), o.cast_unsigned())));
+            if !found.last().is_some_and(&wanted) {
+                found.pop();
+            }
+        }
+        drop(rows);
+        let place = |found: &Found<MessageAt>| {
+            let MessageAt { hash, generation, offset } = found.record;
+            (hash, Position { generation, partition: found.partition, offset })
+        };
+        let of = (workspace, ConnectionId(0));
+        let in_runs = self.index.find(&mut connection, of, hashes, |found| wanted(&place(found))).await?;
+        found.extend(in_runs.iter().map(place));
+        Ok(found)
     }
 }
 

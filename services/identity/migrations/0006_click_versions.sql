@@ -28,3 +28,23 @@ create trigger clicks_change after update on identity.click_id
 create trigger clicks_go after delete on identity.click_id
     referencing old table as changed
     for each statement execute function identity.clicks_change();
+
+-- A version names a state, and no other state of that component ever has the same name: not even after the database has lost its
+-- newest commits to a failover, when a count would come to the same number by another way.
+alter table identity.component alter column version set default (random() * 9e18)::bigint;
+create or replace function identity.component_changes() returns trigger language plpgsql as $$
+begin
+    new.version := (random() * 9e18)::bigint;
+    return new;
+end $$;
+
+-- What goes is taken off the size, too, so that who comes back changes it.
+create or replace function identity.identifiers_go() returns trigger language plpgsql as $$
+begin
+    update identity.component c set size = c.size - changed.gone
+    from (
+        select workspace_id, component_id, count(*)::integer as gone from before group by workspace_id, component_id
+    ) as changed
+    where c.workspace_id = changed.workspace_id and c.component_id = changed.component_id;
+    return null;
+end $$;

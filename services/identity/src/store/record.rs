@@ -1,8 +1,8 @@
 //! New evidence of a batch: one transaction with a constant number of set-based statements.
 //!
 //! Order of locks, the same for everybody, so that nobody waits in a circle: first new identifiers (by hash), then
-//! components (by number). What still fails for somebody else's doing is tried again, it is idempotent; the last try runs
-//! alone in its workspace.
+//! components (by number), as whoever writes click ids does, too. What still fails for somebody else's doing is tried again, it
+//! is idempotent; the last try runs alone in its workspace, but for writers of click ids, whose locks are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::union_find::UnionFind;
 /// Tries beside others before the last one, alone.
 const TRIES: u32 = 5;
 /// Longest wait for somebody else's lock.
-const LOCK_TIMEOUT: &str = "2s";
+pub(super) const LOCK_TIMEOUT: &str = "2s";
 /// Longest wait of the last try for everybody else to leave.
 const LOCK_TIMEOUT_ALONE: &str = "10s";
 /// Longest statement of a transaction that holds locks.

@@ -3,11 +3,14 @@
 //! Rows are written in key order, so two processes that touch the same ones wait and do not deadlock. Click ids count the
 //! version of their components (`0006_click_versions.sql`), and so wait for whoever recomputes one.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
 use sqlx::PgExecutor;
 use tracklayer_ids::{SourceId, WorkspaceId};
 
+use super::record::LOCK_TIMEOUT;
 use super::{Store, bytes};
 use crate::click_ids::{ClickKind, Sighting};
 use crate::error::StoreError;
@@ -60,21 +63,59 @@ impl Store {
         }
         let mut tries = 0;
         loop {
-            match insert_clicks(&self.pool, workspace, clicks).await {
+            match self.try_keep_clicks(workspace, clicks).await {
                 Ok(()) => return Ok(()),
-                // The rows are written in order, and so are the versions behind them, but not the ones with the others.
-                Err(error) if is_deadlock(&error) && tries < TRIES => {
-                    metrics::retried("deadlock");
+                Err(error) if tries < TRIES && why_again(&error).is_some() => {
+                    metrics::retried(why_again(&error).unwrap_or_default());
                     tries += 1;
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..2 << tries))).await;
                 }
                 Err(error) => return Err(StoreError::of("keep click ids")(error)),
             }
         }
     }
+
+    /// The components whose versions change by it are locked first, in the order in which everybody locks them: what is
+    /// inserted and what is updated would each lock its own.
+    async fn try_keep_clicks(
+        &self,
+        workspace: WorkspaceId,
+        clicks: &[(ValueMac, ClickKind, &Sighting)],
+    ) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("select set_config('lock_timeout', $1, true)")
+            .bind(LOCK_TIMEOUT)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "select from identity.component c
+             where c.workspace_id = $1 and c.component_id in (
+                 select i.component_id
+                 from unnest($2::bytea[]) as x(mac)
+                 cross join lateral (
+                     select i.component_id from identity.identifier i
+                     where i.workspace_id = $1 and i.value_mac = x.mac limit 1
+                 ) i
+             )
+             order by c.component_id for no key update",
+        )
+        .bind(workspace.0)
+        .bind(bytes(clicks.iter().map(|(mac, _, _)| mac)))
+        .execute(&mut *transaction)
+        .await?;
+        insert_clicks(&mut *transaction, workspace, clicks).await?;
+        transaction.commit().await
+    }
 }
 
-fn is_deadlock(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("40P01")
+/// Why a statement may come through when it is tried again; none: it will not.
+fn why_again(error: &sqlx::Error) -> Option<&'static str> {
+    match error.as_database_error()?.code()?.as_ref() {
+        // An identifier that came or moved between the lock and the write.
+        "40P01" => Some("deadlock"),
+        "55P03" => Some("lock_timeout"),
+        _ => None,
+    }
 }
 
 async fn insert_clicks(

@@ -4,10 +4,11 @@
 //! no poll.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{ConnectionId, Partition, Position, WorkspaceId};
 use tracklayer_journal::{Journal, JournalError};
@@ -18,10 +19,14 @@ use crate::store::cursors::CursorStore;
 /// How far resolve may be ahead of the foremost lane, events. Beyond it nobody has use for more, and what waits longer than the
 /// cache of decoded events holds it is read and decoded again, once for every lane.
 const AHEAD: u64 = 1_000;
-/// How far behind resolve a lane may be and still be waited for, events: about what the cache of decoded events holds of a
-/// partition. Lanes that keep together read what is there; one that is slower by its platform falls out of reach in a few rounds,
-/// and then holds up nobody.
+/// How far behind resolve a lane that is not the foremost may be and still be waited for, events: about what the cache of decoded
+/// events holds of a partition. Lanes that keep together read what is there.
 const REACH: u64 = 4_000;
+/// Of how many parts of its time resolve spends one, at most, waiting for such lanes: a platform that is a little slower than the
+/// others costs them no more.
+const PATIENCE: u32 = 10;
+/// Most that is saved up for one wait.
+const MOST_PATIENCE: Duration = Duration::from_millis(200);
 /// Longest wait for lanes: resolve goes on slowly whatever they do, so that links and signals are known in time.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Pause after a poll that failed.
@@ -35,6 +40,7 @@ pub struct PartitionProgress {
     pub resolved: watch::Sender<Position>,
     /// Where this process' lanes stand that are on and not held.
     lanes: watch::Sender<HashMap<ConnectionId, Position>>,
+    patience: Mutex<Patience>,
 }
 
 impl PartitionProgress {
@@ -43,6 +49,7 @@ impl PartitionProgress {
             received: watch::Sender::new(begin),
             resolved: watch::Sender::new(begin),
             lanes: watch::Sender::default(),
+            patience: Mutex::new(Patience { saved: Duration::ZERO, since: Instant::now() }),
         }
     }
 
@@ -62,20 +69,49 @@ impl PartitionProgress {
         !self.lanes.borrow().is_empty()
     }
 
-    /// Waits until the foremost lane has come near to where resolve stands, and with it all that are within reach of it. Who is
-    /// further behind is not waited for, so that a slow platform never holds up the others for long; where every lane is held,
-    /// nobody is.
+    /// Waits until the foremost lane has come near to where resolve stands, and a little for those close behind it. It is the
+    /// foremost, so that a slow platform never holds up the others; where every lane is held, nobody is waited for.
     pub async fn lanes_near(&self, resolve: Position) {
         let mut lanes = self.lanes.subscribe();
+        let is_within = |at: &Position, distance: u64| {
+            at.generation != resolve.generation || at.offset.0.saturating_add(distance) > resolve.offset.0
+        };
         let near = lanes.wait_for(|lanes| {
-            let is_within = |at: &Position, distance: u64| {
-                at.generation != resolve.generation || at.offset.0.saturating_add(distance) > resolve.offset.0
-            };
             let foremost = lanes.values().max_by_key(|at| (at.generation, at.offset));
-            let mut awaited = foremost.into_iter().chain(lanes.values().filter(|at| is_within(at, REACH)));
-            awaited.all(|at| is_within(at, AHEAD))
+            foremost.is_none_or(|at| is_within(at, AHEAD))
         });
         let _ = tokio::time::timeout(LONGEST_WAIT, near).await;
+        let together = lanes.wait_for(|lanes| {
+            lanes.values().filter(|at| is_within(at, REACH)).all(|at| is_within(at, AHEAD))
+        });
+        let begun = Instant::now();
+        let most = self.patience().at(begun);
+        let _ = tokio::time::timeout(most, together).await;
+        self.patience().spend(begun, Instant::now());
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Time for waiting, saved up while nobody waits.
+struct Patience {
+    saved: Duration,
+    since: Instant,
+}
+
+impl Patience {
+    fn at(&mut self, now: Instant) -> Duration {
+        let more = now.saturating_duration_since(self.since) / PATIENCE;
+        self.saved = (self.saved + more).min(MOST_PATIENCE);
+        self.since = now;
+        self.saved
+    }
+
+    fn spend(&mut self, from: Instant, to: Instant) {
+        self.saved = self.saved.saturating_sub(to.saturating_duration_since(from));
+        self.since = to;
     }
 }
 
@@ -209,26 +245,51 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn resolve_waits_for_the_foremost_lane_and_for_those_within_reach() {
+    async fn resolve_waits_for_the_foremost_lane() {
         let progress = PartitionProgress::new(at(0));
         assert!(is_near(&progress, at(1_000_000)).await, "no lane of this process");
         progress.lane_stands(META, at(100));
         assert!(is_near(&progress, at(AHEAD + 99)).await);
         assert!(!is_near(&progress, at(AHEAD + 100)).await, "a second is the longest wait");
         progress.lane_stands(TIKTOK, at(1_000));
-        assert!(!is_near(&progress, at(AHEAD + 100)).await, "the slower one is close behind");
-        progress.lane_stands(TIKTOK, at(REACH));
-        assert!(
-            is_near(&progress, at(REACH + 100)).await,
-            "the slower one is out of reach, and holds up nobody"
-        );
-        assert!(!is_near(&progress, at(REACH + 99)).await);
+        assert!(is_near(&progress, at(AHEAD + 100)).await, "the slower one holds up nobody");
         progress.lane_rests(TIKTOK);
         assert!(!is_near(&progress, at(AHEAD + 100)).await);
         progress.lane_rests(META);
         assert!(is_near(&progress, at(AHEAD + 100)).await, "all are held");
         progress.lane_stands(META, at(100));
         assert!(is_near(&progress, Position::new(2, 0, 1_000_000)).await, "a generation is no distance");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lanes_close_behind_are_waited_for_a_tenth_of_the_time_and_no_others() {
+        let waited = async |progress: &PartitionProgress, resolve| {
+            let begun = Instant::now();
+            progress.lanes_near(resolve).await;
+            begun.elapsed().as_millis()
+        };
+        let progress = PartitionProgress::new(at(0));
+        progress.lane_stands(META, at(5_000));
+        progress.lane_stands(TIKTOK, at(3_000));
+        assert_eq!(waited(&progress, at(5_000)).await, 0, "nothing is saved yet");
+        let (begun, mut in_all) = (Instant::now(), 0);
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            in_all += waited(&progress, at(5_000)).await;
+        }
+        let share = begun.elapsed().as_millis() / in_all;
+        assert_eq!(
+            (in_all / 50, share),
+            (30, 11),
+            "a platform that stays close behind costs the others a tenth"
+        );
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(waited(&progress, at(5_000)).await, 200, "the most that is saved up");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        progress.lane_stands(META, at(3_000 + REACH));
+        assert_eq!(waited(&progress, at(3_000 + REACH)).await, 0, "out of reach");
+        progress.lane_stands(TIKTOK, at(4_500));
+        assert_eq!(waited(&progress, at(5_000)).await, 0, "near enough");
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,8 @@ impl Lane {
         let fresh = range.is_empty();
         if fresh {
             let workspace = self.lease.duty.workspace;
-            let limit = destination.limits().max_events.clamp(100, 2_000);
+            // Two requests for each commit, where they are as large.
+            let limit = destination.limits().max_events.saturating_mul(2).clamp(100, 2_000);
             let entries = self.context.entries.from(workspace, cursor, limit).await?;
             range.extend(entries.into_iter().map(Slot::new));
         }

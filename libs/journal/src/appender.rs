@@ -40,7 +40,7 @@ impl Default for AppenderSettings {
     fn default() -> Self {
         Self {
             shards: 4,
-            max_linger: Duration::from_millis(3),
+            max_linger: Duration::from_millis(2),
             max_append_bytes: 2 * 1024 * 1024,
             max_waiting_bytes: 48 * 1024 * 1024,
         }

@@ -117,7 +117,7 @@ fn default_append_shards() -> u32 {
     4
 }
 fn default_max_linger_ms() -> u64 {
-    3
+    2
 }
 fn default_max_waiting_bytes() -> u64 {
     48 * 1024 * 1024

@@ -8,14 +8,16 @@ use super::rig::{Rig, order};
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
     let mut rig = Rig::new("meta_capi").await;
-    let events = |prefix: &str, count: usize| -> Vec<Value> {
-        (0..count).map(|n| order(&format!("{prefix}-{n}"), &format!("{prefix}-visitor-{n}"))).collect()
+    let events = |prefix: &str, range: std::ops::Range<usize>| -> Vec<Value> {
+        range.map(|n| order(&format!("{prefix}-{n}"), &format!("{prefix}-visitor-{n}"))).collect()
     };
-    rig.due_again(&events("again", 1_100)).await;
-    rig.resolved(&events("new", 1_000)).await;
-    rig.resolved(&events("newer", 1_000)).await;
+    rig.due_again(&events("again", 0..1_100)).await;
+    for prefix in ["new", "newer"] {
+        rig.resolved(&events(prefix, 0..1_000)).await;
+        rig.resolved(&events(prefix, 1_000..2_000)).await;
+    }
     rig.start().await;
-    rig.takes(Platform::Meta, 3_100).await;
+    rig.takes(Platform::Meta, 5_100).await;
 
     let mut turns: Vec<(String, usize)> = Vec::new();
     for counted in rig.sandbox.counted(Platform::Meta) {
@@ -25,8 +27,8 @@ async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
             _ => turns.push((prefix, 1)),
         }
     }
-    let expected = [("again", 500), ("new", 1_000), ("again", 500), ("newer", 1_000), ("again", 100)];
+    let expected = [("again", 500), ("new", 2_000), ("again", 500), ("newer", 2_000), ("again", 100)];
     assert_eq!(turns, expected.map(|(prefix, count)| (prefix.to_owned(), count)));
     rig.reaches("select count(*) from delivery.retry", 0).await;
-    assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 3_100);
+    assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 5_100);
 }

@@ -194,6 +194,23 @@ async fn an_emptied_redis_gets_its_winners_back_and_never_the_twin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_store_is_rebuilt_where_a_partition_has_nothing_but_duplicates() {
+    let bench = bench().await;
+    let (winner, twin) = (event("m-1", "Order Completed", 1), event("m-1", "Order Completed", 2));
+    // The winner stands in another partition, which is not resolved as far.
+    let claimed = [(&winner, Position::new(1, 1, 0)), (&twin, Position::new(1, 0, 0))];
+    let (generation, answers) = bench.claim(&claimed).await;
+    assert_eq!(answers, vec![Claimed::Winner, Claimed::DuplicateOf(Position::new(1, 1, 0))]);
+    let lease = bench.lease().await;
+    CursorStore::new(bench.database.pool.clone()).resolve(WORKSPACE, Partition(0)).await.unwrap();
+    bench.commit(&lease, generation, &[(&twin, false)], 0).await.unwrap();
+
+    let _: () = bench.redis(&["FLUSHALL"]).await;
+    let (next, answers) = bench.claim(&[(&winner, Position::new(1, 1, 0))]).await;
+    assert_eq!((next, answers), (generation + 1, vec![Claimed::Winner]), "it finds nobody before it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_whose_claims_belong_to_a_lost_store_cannot_be_committed() {
     let bench = bench().await;
     let order = event("m-1", "Order Completed", 1);

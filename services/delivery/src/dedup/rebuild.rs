@@ -133,8 +133,7 @@ impl Dedup {
                     pipe.cmd("SET").arg(key).arg(winner.claim.encode()).arg("EX").arg(seconds).ignore();
                 }
             }
-            let mut redis = self.redis.clone();
-            let _: () = pipe.query_async(&mut redis).await?;
+            self.send(&pipe).await?;
         }
         if !any_taught {
             return Ok(winners);
@@ -194,8 +193,18 @@ impl Dedup {
                     held.insert(key, known);
                 }
             }
-            let _: () = pipe.query_async(&mut redis).await?;
+            self.send(&pipe).await?;
         }
+        Ok(())
+    }
+
+    /// A page may have nothing for the store: duplicates alone, or what has run out. Nothing is no request.
+    async fn send(&self, pipe: &redis::Pipeline) -> Result<(), DedupError> {
+        if pipe.is_empty() {
+            return Ok(());
+        }
+        let mut redis = self.redis.clone();
+        let _: () = pipe.query_async(&mut redis).await?;
         Ok(())
     }
 }

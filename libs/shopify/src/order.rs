@@ -1,0 +1,178 @@
+//! Orders: placed or paid, updated, cancelled.
+
+use rust_decimal::Decimal;
+
+use crate::money::{Side, sum};
+use crate::products::{self, Products};
+use crate::read::Node;
+use crate::settings::{Amounts, OrderIdFrom, Settings};
+use crate::topic::Topic;
+use crate::visitor::Visitor;
+use crate::webhook::{Headers, KnownOrder, Parts, Total, Unusable, plain};
+use crate::write::Object;
+
+/// Room for the envelope beside properties and context.
+pub(crate) const ENVELOPE_BYTES: usize = 1_500;
+
+/// The event's parts. An updated order tells what it is now, after edits, returns and refunds; the others what was bought.
+pub(crate) fn parts(
+    topic: Topic,
+    id: &str,
+    order: Node<'_>,
+    headers: &Headers<'_>,
+    settings: &Settings,
+) -> Result<Parts, Unusable> {
+    let order_id = order_id(id, order, settings)?;
+    let token = order.at("checkout_token").text();
+    let visitor = Visitor::of(order, headers, settings, token.as_deref().unwrap_or(id));
+    let side = Side::of_order(order, settings.amounts);
+    let is_now = topic == Topic::OrdersUpdated;
+    let worth = Worth::of(order, &side, is_now);
+
+    let mut properties = Object::default();
+    properties
+        .text("order_id", Some(&order_id))
+        .text("shopify_order_id", Some(id))
+        .text("order_name", order.at("name").text())
+        .text("checkout_id", token.or_else(|| order.at("checkout_id").id().map(Into::into)))
+        .text("cart_id", order.at("cart_token").text())
+        .text("affiliation", plain(headers.shop_domain, 253))
+        .text("currency", side.currency(order));
+    worth.write(&mut properties);
+    properties.text("coupon", coupons(order));
+    write_both_sides(order, settings.amounts, &mut properties);
+    properties
+        .text("source_name", order.at("source_name").text())
+        .text("financial_status", order.at("financial_status").text())
+        .text("payment_method", order.at("payment_gateway_names").first().text())
+        .text("cancel_reason", order.at("cancel_reason").text());
+
+    let mut products =
+        Products::beside(properties.len() + visitor.context.len() + visitor.place.len() + ENVELOPE_BYTES);
+    for (line, position) in order.at("line_items").items().zip(1..) {
+        let at_first = line.at("quantity").count();
+        let quantity = if is_now { line.at("current_quantity").count().or(at_first) } else { at_first };
+        match quantity {
+            Some(0) => {}
+            quantity => products.add(&products::product(line, &side, quantity.unwrap_or(1), position)),
+        }
+    }
+    products.write(&mut properties);
+
+    let known = KnownOrder {
+        shopify_order_id: id.to_owned(),
+        order_id,
+        anonymous_id: visitor.anonymous_id.clone(),
+        user_id: visitor.user_id.clone(),
+        place: visitor.place.clone(),
+        shop: total(order, Amounts::Shop),
+        presentment: total(order, Amounts::Presentment),
+    };
+    let times: &[&str] = match topic {
+        Topic::OrdersUpdated => &["updated_at"],
+        Topic::OrdersCancelled => &["cancelled_at", "updated_at"],
+        Topic::OrdersCreate
+        | Topic::OrdersPaid
+        | Topic::RefundsCreate
+        | Topic::CheckoutsCreate
+        | Topic::CheckoutsUpdate => &["processed_at", "created_at"],
+    };
+    let timestamp = times.iter().find_map(|key| order.at(key).text()).map(String::from);
+    Ok(Parts { properties, visitor, timestamp, order: Some(known), order_unknown: false })
+}
+
+fn order_id(id: &str, order: Node<'_>, settings: &Settings) -> Result<String, Unusable> {
+    let (field, value) = match settings.order_id_from {
+        OrderIdFrom::Id => return Ok(id.to_owned()),
+        OrderIdFrom::Name => ("name", order.at("name").text()),
+        OrderIdFrom::OrderNumber => ("order_number", order.at("order_number").text()),
+    };
+    let missing = Unusable::Field { field, why: "is absent, and the source takes it for the order's id" };
+    value.map(String::from).ok_or(missing)
+}
+
+/// What an order is worth, in Segment's words.
+struct Worth {
+    total: Option<Decimal>,
+    subtotal: Option<Decimal>,
+    revenue: Option<Decimal>,
+    tax: Option<Decimal>,
+    shipping: Option<Decimal>,
+    discount: Option<Decimal>,
+}
+
+impl Worth {
+    fn of(order: Node<'_>, side: &Side, is_now: bool) -> Self {
+        let amount = |key: &str| {
+            let now = is_now.then(|| side.amount(order, &format!("current_{key}"))).flatten();
+            now.or_else(|| side.amount(order, key))
+        };
+        let subtotal = amount("subtotal_price");
+        let tax = amount("total_tax");
+        let included = order.at("taxes_included").is_true();
+        let revenue = if included {
+            let lines = tax_of_lines(order, side, tax, is_now);
+            subtotal.and_then(|subtotal| subtotal.checked_sub(lines.unwrap_or_default()))
+        } else {
+            subtotal
+        };
+        let shipping = side
+            .of_set(order.at("total_shipping_price_set"))
+            .or_else(|| sum(order.at("shipping_lines").items().map(|line| side.amount(line, "price"))));
+        let discount = amount("total_discounts");
+        Self { total: amount("total_price"), subtotal, revenue, tax, shipping, discount }
+    }
+
+    fn write(&self, properties: &mut Object) {
+        properties
+            .amount("total", self.total)
+            .amount("revenue", self.revenue)
+            .amount("subtotal", self.subtotal)
+            .amount("shipping", self.shipping)
+            .amount("tax", self.tax)
+            .amount("discount", self.discount);
+    }
+}
+
+/// The tax inside the subtotal: that of the lines. The order's whole tax is that of the shipping, too. Lines tell what was bought: of
+/// what an order is now, only the whole tax is told.
+fn tax_of_lines(order: Node<'_>, side: &Side, tax: Option<Decimal>, is_now: bool) -> Option<Decimal> {
+    let of = |lines: &str| {
+        let taxes = order.at(lines).items().flat_map(|line| line.at("tax_lines").items());
+        sum(taxes.map(|tax| side.amount(tax, "price")))
+    };
+    let of_lines = if is_now { None } else { of("line_items") };
+    of_lines.or_else(|| tax.and_then(|tax| tax.checked_sub(of("shipping_lines").unwrap_or_default())))
+}
+
+fn coupons(order: Node<'_>) -> Option<String> {
+    let codes: Vec<String> = order
+        .at("discount_codes")
+        .items()
+        .filter_map(|c| c.at("code").text())
+        .take(5)
+        .map(String::from)
+        .collect();
+    (!codes.is_empty()).then(|| codes.join(","))
+}
+
+/// Both currencies and the other side's total, where they differ.
+fn write_both_sides(order: Node<'_>, amounts: Amounts, properties: &mut Object) {
+    let (shop, presentment) = (total(order, Amounts::Shop), total(order, Amounts::Presentment));
+    let (Some(shop), Some(presentment)) = (shop, presentment) else { return };
+    if shop.currency == presentment.currency {
+        return;
+    }
+    properties
+        .text("shop_currency", Some(&shop.currency))
+        .text("presentment_currency", Some(&presentment.currency));
+    match amounts {
+        Amounts::Shop => properties.amount("presentment_total", Some(presentment.amount)),
+        Amounts::Presentment => properties.amount("shop_total", Some(shop.amount)),
+    };
+}
+
+fn total(order: Node<'_>, amounts: Amounts) -> Option<Total> {
+    let side = Side::of_order(order, amounts);
+    Some(Total { amount: side.amount(order, "total_price")?, currency: side.currency(order)? })
+}

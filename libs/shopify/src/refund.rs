@@ -1,0 +1,153 @@
+//! Refunds: what was paid back, never what the order was worth.
+//!
+//! The amount is that of the payments that succeeded, not of the lines: shipping and goodwill have no line. A payment is in the
+//! currency in which it was made, which is the buyer's, while orders are told in the shop's unless the source says otherwise; where
+//! the order is known, such a refund is told in the order's currency, at the order's own rate (its total in one by its total in the
+//! other), so that a full refund is exactly the order. Where it is not known, the refund says what was paid back, in that currency,
+//! and whoever knows the order in another will refuse it rather than guess. Source: shopify.dev, Refund, Transaction; 2026-11.
+
+use rust_decimal::Decimal;
+
+use crate::money::{Side, code, rounded, sum};
+use crate::order::ENVELOPE_BYTES;
+use crate::products::{self, Products};
+use crate::read::Node;
+use crate::settings::{Amounts, OrderIdFrom, Settings};
+use crate::visitor::{Visitor, made_id};
+use crate::webhook::{KnownOrder, Parts, Total, Unusable};
+use crate::write::Object;
+
+/// A payment back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payment {
+    amount: Decimal,
+    /// As the payment names it.
+    currency: Option<String>,
+}
+
+/// Whether it is of an order made for a test: a refund says so of its payments.
+pub(crate) fn is_test(refund: Node<'_>) -> bool {
+    refund.at("transactions").items().any(|transaction| transaction.at("test").is_true())
+}
+
+/// The payments back that succeeded.
+pub(crate) fn paid_back(refund: Node<'_>) -> Vec<Payment> {
+    let is = |node: Node<'_>, key: &str, word: &str| {
+        node.at(key).text().is_some_and(|text| text.eq_ignore_ascii_case(word))
+    };
+    refund
+        .at("transactions")
+        .items()
+        .filter(|t| is(*t, "kind", "refund") && is(*t, "status", "success"))
+        .filter_map(|t| {
+            Some(Payment { amount: t.at("amount").decimal()?.abs(), currency: code(t.at("currency")) })
+        })
+        .filter(|payment| !payment.amount.is_zero())
+        .collect()
+}
+
+/// The event's parts.
+pub(crate) fn parts(
+    order: &str,
+    refund: Node<'_>,
+    settings: &Settings,
+    known: Option<&KnownOrder>,
+) -> Result<Parts, Unusable> {
+    let id = refund.at("id").id().ok_or(Unusable::Field { field: "id", why: "is no refund's id" })?;
+    let payments = paid_back(refund);
+    let paid = in_one_currency(&payments)?;
+    let told = told(&paid, settings.amounts, known);
+
+    let order_id = match (known, settings.order_id_from) {
+        (Some(known), _) => Some(known.order_id.as_str()),
+        (None, OrderIdFrom::Id) => Some(order),
+        // A refund names its order by Shopify's id alone, and that is not what others know it by.
+        (None, OrderIdFrom::Name | OrderIdFrom::OrderNumber) => None,
+    };
+    let mut properties = Object::default();
+    properties
+        .text("order_id", order_id)
+        .text("shopify_order_id", Some(order))
+        .text("refund_id", Some(&id))
+        .amount("total", Some(told.amount))
+        .text("currency", told.currency.as_deref());
+    if told != paid {
+        properties
+            .amount("paid_back", Some(paid.amount))
+            .text("paid_back_currency", paid.currency.as_deref());
+    }
+    let visitor = visitor(order, known);
+    // Where it is told in the currency of the payment because the order is not known, plain prices may be of another.
+    let is_orders_side =
+        known.is_some() && side_total(settings.amounts, known).map(|t| &t.currency) == told.currency.as_ref();
+    let side = Side::of_refund(if is_orders_side { settings.amounts } else { Amounts::Presentment });
+    let mut products =
+        Products::beside(properties.len() + visitor.context.len() + visitor.place.len() + ENVELOPE_BYTES);
+    for (line, position) in refund.at("refund_line_items").items().zip(1..) {
+        let quantity = line.at("quantity").count().unwrap_or(1);
+        if quantity > 0 {
+            products.add(&products::product(line.at("line_item"), &side, quantity, position));
+        }
+    }
+    products.write(&mut properties);
+    let timestamp =
+        ["processed_at", "created_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
+    Ok(Parts { properties, visitor, timestamp, order: None, order_unknown: known.is_none() })
+}
+
+fn in_one_currency(payments: &[Payment]) -> Result<Payment, Unusable> {
+    let currency = payments.first().and_then(|payment| payment.currency.clone());
+    if payments.iter().any(|payment| payment.currency != currency) {
+        return Err(Unusable::Field { field: "transactions", why: "pay back in more than one currency" });
+    }
+    let amount = sum(payments.iter().map(|payment| Some(payment.amount)))
+        .ok_or(Unusable::Field { field: "transactions", why: "pay back more than can be counted" })?;
+    Ok(Payment { amount, currency })
+}
+
+/// The refund in the currency in which its order was told, if that is known.
+fn told(paid: &Payment, amounts: Amounts, known: Option<&KnownOrder>) -> Payment {
+    let Some(order) = side_total(amounts, known) else { return paid.clone() };
+    let other = match amounts {
+        Amounts::Shop => known.and_then(|known| known.presentment.as_ref()),
+        Amounts::Presentment => known.and_then(|known| known.shop.as_ref()),
+    };
+    match (&paid.currency, other) {
+        (Some(currency), _) if *currency == order.currency => paid.clone(),
+        (Some(currency), Some(other)) if *currency == other.currency && other.amount > Decimal::ZERO => {
+            at_the_orders_rate(paid.amount, order, other).unwrap_or_else(|| paid.clone())
+        }
+        _ => paid.clone(),
+    }
+}
+
+fn at_the_orders_rate(amount: Decimal, order: &Total, other: &Total) -> Option<Payment> {
+    // First the product: a quotient that does not end would cost a full refund its last digit.
+    let amount = amount.checked_mul(order.amount)?.checked_div(other.amount)?;
+    Some(Payment { amount: rounded(amount, &order.currency), currency: Some(order.currency.clone()) })
+}
+
+fn side_total(amounts: Amounts, known: Option<&KnownOrder>) -> Option<&Total> {
+    match amounts {
+        Amounts::Shop => known?.shop.as_ref(),
+        Amounts::Presentment => known?.presentment.as_ref(),
+    }
+}
+
+/// Whoever the order was of.
+fn visitor(order: &str, known: Option<&KnownOrder>) -> Visitor {
+    let mut context = Object::default();
+    let Some(known) = known else {
+        let anonymous_id = made_id(&["order", order]).to_string();
+        return Visitor { anonymous_id, context, ..Visitor::default() };
+    };
+    if !known.place.is_empty() {
+        context.json("location", &known.place);
+    }
+    Visitor {
+        anonymous_id: known.anonymous_id.clone(),
+        user_id: known.user_id.clone(),
+        place: String::new(),
+        context,
+    }
+}

@@ -1,0 +1,291 @@
+//! A webhook's body and headers → one call of the Segment spec.
+//!
+//! In two steps, because a refund says neither who it was nor, where orders go by another name than Shopify's id, which order the
+//! rest of the world knows: [`read`] tells which order has to be looked up, [`Webhook::event`] takes what was found.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::read::Node;
+use crate::settings::Settings;
+use crate::topic::{Ignored, Topic};
+use crate::visitor::{Visitor, made_id};
+use crate::write::Object;
+use crate::{checkout, order, refund};
+
+/// What the headers say, apart from the signature. Empty: the header is not there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Headers<'a> {
+    /// `X-Shopify-Topic`.
+    pub topic: &'a str,
+    /// `X-Shopify-Shop-Domain`.
+    pub shop_domain: &'a str,
+    /// `X-Shopify-Webhook-Id`: the delivery, the same on its retries.
+    pub webhook_id: &'a str,
+    /// `X-Shopify-Event-Id`: the merchant's act, the same for all topics that it set off.
+    pub event_id: &'a str,
+    /// `X-Shopify-Triggered-At`. Stands for the time of a body that has none; it is no clock to correct others by, since a retry
+    /// repeats it.
+    pub triggered_at: &'a str,
+    /// `X-Shopify-API-Version`.
+    pub api_version: &'a str,
+}
+
+/// What a webhook turned out to be.
+#[derive(Debug)]
+pub enum Reading {
+    /// No event; why.
+    Ignored(Ignored),
+    /// An event can be made of it.
+    Webhook(Webhook),
+}
+
+/// A body that is of a topic that is taken.
+pub struct Webhook {
+    topic: Topic,
+    /// The order that it is about, by Shopify's id; of checkouts the checkout.
+    about: String,
+    body: Value,
+    /// What tells this delivery from others of its topic.
+    delivery: String,
+}
+
+/// A body that no event can be made of. It was signed: Shopify, or this code, is wrong. Never carries a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Not JSON.
+    #[error("the body is not JSON: line {line}, column {column}")]
+    NotJson {
+        /// Where.
+        line: usize,
+        /// Where in it.
+        column: usize,
+    },
+    /// Not an object.
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    /// A member without which nothing can be told is absent or unreadable.
+    #[error("`{field}` {why}")]
+    Field {
+        /// Its path.
+        field: &'static str,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+/// What has to be known of an order when a refund of it comes, which may be months later. No name and no address: ids, a place and
+/// amounts.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOrder {
+    /// Shopify's id.
+    pub shopify_order_id: String,
+    /// The `order_id` under which it was reported.
+    pub order_id: String,
+    /// `anonymousId` of its event; empty: none.
+    #[serde(default)]
+    pub anonymous_id: String,
+    /// `userId` of its event; empty: none.
+    #[serde(default)]
+    pub user_id: String,
+    /// Country and state as a JSON object; empty: none.
+    #[serde(default)]
+    pub place: String,
+    /// Its total in the shop's currency.
+    #[serde(default)]
+    pub shop: Option<Total>,
+    /// The same in the buyer's.
+    #[serde(default)]
+    pub presentment: Option<Total>,
+}
+
+/// An amount and its currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    /// In main units.
+    pub amount: Decimal,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+impl std::fmt::Debug for KnownOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KnownOrder").field("shopify_order_id", &self.shopify_order_id).finish_non_exhaustive()
+    }
+}
+
+/// An event.
+pub struct Translation {
+    /// One call of the Segment spec.
+    pub json: String,
+    /// What to keep of the order for its refunds.
+    pub order: Option<KnownOrder>,
+    /// A refund of an order that is not known: nothing says who it was.
+    pub order_unknown: bool,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Translation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Translation").field("order_unknown", &self.order_unknown).finish_non_exhaustive()
+    }
+}
+
+/// The parts of an event, which every topic makes in its own way.
+pub(crate) struct Parts {
+    pub(crate) properties: Object,
+    pub(crate) visitor: Visitor,
+    /// Its time as the body has it.
+    pub(crate) timestamp: Option<String>,
+    pub(crate) order: Option<KnownOrder>,
+    pub(crate) order_unknown: bool,
+}
+
+/// Reads a webhook whose signature was found to be right.
+///
+/// # Errors
+/// Nothing can be made of the body.
+pub fn read(headers: &Headers<'_>, body: &[u8], settings: &Settings) -> Result<Reading, Unusable> {
+    let topic = match Topic::parse(headers.topic) {
+        Ok(topic) if topic.is_the_other_purchase(settings.completed_on) => {
+            return Ok(Reading::Ignored(Ignored::NotThePurchase));
+        }
+        Ok(topic) => topic,
+        Err(ignored) => return Ok(Reading::Ignored(ignored)),
+    };
+    let delivery = delivery_of(headers, topic, body);
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|error| Unusable::NotJson { line: error.line(), column: error.column() })?;
+    if !body.is_object() {
+        return Err(Unusable::NotAnObject);
+    }
+    let document = Node::of(&body);
+    if document.at("test").is_true() && !settings.test_orders {
+        return Ok(Reading::Ignored(Ignored::TestOrder));
+    }
+    let source_name = document.at("source_name").text();
+    if source_name
+        .is_some_and(|name| settings.ignored_source_names.iter().any(|n| n.eq_ignore_ascii_case(&name)))
+    {
+        return Ok(Reading::Ignored(Ignored::SourceName));
+    }
+    let about = match topic {
+        Topic::OrdersCreate | Topic::OrdersPaid | Topic::OrdersUpdated | Topic::OrdersCancelled => {
+            document.at("id").id().ok_or(Unusable::Field { field: "id", why: "is no order's id" })?
+        }
+        Topic::RefundsCreate => {
+            if refund::is_test(document) && !settings.test_orders {
+                return Ok(Reading::Ignored(Ignored::TestOrder));
+            }
+            if refund::paid_back(document).is_empty() {
+                return Ok(Reading::Ignored(Ignored::NothingPaidBack));
+            }
+            document
+                .at("order_id")
+                .id()
+                .ok_or(Unusable::Field { field: "order_id", why: "is no order's id" })?
+        }
+        Topic::CheckoutsCreate | Topic::CheckoutsUpdate => {
+            checkout::token(document).ok_or(Unusable::Field { field: "token", why: "is absent" })?
+        }
+    };
+    Ok(Reading::Webhook(Webhook { topic, about, body, delivery }))
+}
+
+impl Webhook {
+    /// Its topic.
+    #[must_use]
+    pub const fn topic(&self) -> Topic {
+        self.topic
+    }
+
+    /// The order, by Shopify's id, of which [`event`](Self::event) wants to know what was kept; none where the body says it all.
+    #[must_use]
+    pub fn wants_order(&self) -> Option<&str> {
+        (self.topic == Topic::RefundsCreate).then_some(self.about.as_str())
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// A member that cannot be left out is absent or unreadable.
+    pub fn event(
+        &self,
+        headers: &Headers<'_>,
+        settings: &Settings,
+        known: Option<&KnownOrder>,
+    ) -> Result<Translation, Unusable> {
+        let document = Node::of(&self.body);
+        let parts = match self.topic {
+            Topic::OrdersCreate | Topic::OrdersPaid | Topic::OrdersUpdated | Topic::OrdersCancelled => {
+                order::parts(self.topic, &self.about, document, headers, settings)?
+            }
+            Topic::RefundsCreate => refund::parts(&self.about, document, settings, known)?,
+            Topic::CheckoutsCreate | Topic::CheckoutsUpdate => {
+                checkout::parts(self.topic, &self.about, document, headers, settings)
+            }
+        };
+        let Parts { properties, visitor, timestamp, order, order_unknown } = parts;
+        let mut context = visitor.context;
+        let mut library = Object::default();
+        library.text("name", Some("shopify-webhook")).text("version", plain(headers.api_version, 20));
+        context.object("library", &library);
+        let triggered_at = plain(headers.triggered_at, 64);
+        let mut call = Object::default();
+        call.text("type", Some("track"))
+            .text("event", Some(self.topic.event_name()))
+            .text("messageId", Some(self.message_id(document)))
+            .text("timestamp", timestamp.as_deref().or(triggered_at))
+            .text("anonymousId", Some(visitor.anonymous_id))
+            .text("userId", Some(visitor.user_id))
+            .object("properties", &properties)
+            .object("context", &context);
+        Ok(Translation { json: call.finish(), order, order_unknown })
+    }
+
+    /// What happens once is known by what it happens to: the order, the refund. Neither a second subscription nor a header that the
+    /// signature does not cover makes two events of it. What happens again and again is known by its delivery.
+    fn message_id(&self, document: Node<'_>) -> String {
+        let about = &self.about;
+        match self.topic {
+            Topic::OrdersCreate | Topic::OrdersPaid => format!("shopify.order_completed.{about}"),
+            Topic::OrdersCancelled => format!("shopify.order_cancelled.{about}"),
+            Topic::RefundsCreate => {
+                format!("shopify.order_refunded.{}", document.at("id").id().unwrap_or_default())
+            }
+            Topic::CheckoutsCreate => {
+                format!("shopify.checkout_started.{}", made_id(&["checkout", about]))
+            }
+            Topic::OrdersUpdated => format!("shopify.order_updated.{}", self.delivery),
+            Topic::CheckoutsUpdate => format!("shopify.checkout_updated.{}", self.delivery),
+        }
+    }
+}
+
+/// Retries repeat the delivery's id, and the body. Source: shopify.dev, "Ignore duplicate webhooks"; changelog "Updates to webhook
+/// retry mechanism" (8 retries in 4 hours with the original payload, since September 2024); 2026-11.
+fn delivery_of(headers: &Headers<'_>, topic: Topic, body: &[u8]) -> String {
+    let shop = headers.shop_domain.trim().to_ascii_lowercase();
+    let named = [headers.webhook_id.trim(), headers.event_id.trim()].into_iter().find(|id| !id.is_empty());
+    let id = match named {
+        Some(id) => made_id(&["delivery", &shop, topic.as_str(), id]),
+        None => {
+            let digest: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+            made_id(&["body", &shop, topic.as_str(), &digest])
+        }
+    };
+    id.to_string()
+}
+
+/// A header's value, if it is plain and not too long.
+pub(crate) fn plain(header: &str, max: usize) -> Option<&str> {
+    let value = header.trim();
+    ((1..=max).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic())).then_some(value)
+}

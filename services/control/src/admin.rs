@@ -9,6 +9,7 @@ use crate::name::{Label, Name};
 use crate::scope::{ADMIN_KEY_PREFIX, KeyHash, KnownKey, Scope};
 use crate::source::{NewSource, Source};
 use crate::store::Store;
+use crate::webhook::{WebhookDocument, check_channel};
 use crate::workspace::{NewWorkspace, Workspace};
 
 /// What a key of a workspace may not do about its sources.
@@ -100,7 +101,8 @@ impl Admin {
     ///
     /// # Errors
     /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NameTaken`],
-    /// [`ControlError::WriteKeyTaken`], [`ControlError::InstallationOnly`] if it names a rate, the database.
+    /// [`ControlError::WriteKeyTaken`], [`ControlError::InstallationOnly`] if it names a rate, whatever is wrong with its webhooks'
+    /// settings, the database.
     pub async fn create_source(
         &self,
         scope: Scope,
@@ -111,7 +113,9 @@ impl Admin {
             scope.check_installation(SAY_THE_RATE)?;
         }
         let write_key = new.write_key_or_new()?;
-        let source = self.store.insert_source(new, &write_key).await?;
+        let key = self.master_key.secrets();
+        let webhook = new.webhook.clone().map(|webhook| webhook.sealed(&key, None, false)).transpose()?;
+        let source = self.store.insert_source(new, &write_key, webhook).await?;
         Ok((source, write_key))
     }
 
@@ -129,6 +133,29 @@ impl Admin {
         // The installation's own limit protects it from its workspaces.
         scope.check_installation(SAY_THE_RATE)?;
         self.store.update_source_rate(workspace, source, events_per_second).await
+    }
+
+    /// Says which webhooks a source takes; none: no more. With `keep_previous` the secret saved until now stays valid.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoSource`], whatever is wrong with the settings, the database.
+    pub async fn set_source_webhook(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        source: SourceId,
+        document: Option<WebhookDocument>,
+        keep_previous: bool,
+    ) -> Result<Source, ControlError> {
+        scope.check(workspace)?;
+        let key = self.master_key.secrets();
+        self.store
+            .update_source_webhook(workspace, source, |saved| {
+                let Some(document) = document else { return Ok(None) };
+                check_channel(saved.channel)?;
+                document.sealed(&key, saved.sealed_webhook.as_deref(), keep_previous).map(Some)
+            })
+            .await
     }
 
     /// A workspace's sources, ascending by id.

@@ -14,7 +14,8 @@ use tracklayer_proto::control::v1::{
     CreateWorkspaceRequest, CreateWorkspaceResponse, ListConnectionsRequest, ListConnectionsResponse,
     ListSourcesRequest, ListSourcesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
     PutConnectionRequest, PutConnectionResponse, SetPartitionsRequest, SetPartitionsResponse,
-    SetSourceRateRequest, SetSourceRateResponse, WatchConfigRequest, WatchConfigResponse,
+    SetSourceRateRequest, SetSourceRateResponse, SetSourceWebhookRequest, SetSourceWebhookResponse,
+    WatchConfigRequest, WatchConfigResponse,
 };
 use tracklayer_rpc::{ServiceToken, require_service_token};
 
@@ -28,6 +29,7 @@ use crate::scope::Scope;
 use crate::source::{
     Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type, parse_write_key,
 };
+use crate::webhook::{WebhookDocument, check_channel, masked};
 use crate::workspace::{NewWorkspace, Workspace, parse_partitions};
 
 /// The service.
@@ -106,7 +108,7 @@ impl ControlService for ControlGrpc {
         let new = NewSource::try_from(request.into_inner()).map_err(status)?;
         let (source, write_key) = self.admin.create_source(scope, &new).await.map_err(status)?;
         Ok(Response::new(CreateSourceResponse {
-            source: Some(source_message(source)),
+            source: Some(source_message(source).map_err(status)?),
             write_key: write_key.into_inner(),
         }))
     }
@@ -118,14 +120,35 @@ impl ControlService for ControlGrpc {
         let rate = parse_rate(request.max_events_per_second).map_err(status)?;
         let source = SourceId(request.source_id);
         let source = self.admin.set_source_rate(scope, workspace, source, rate).await.map_err(status)?;
-        Ok(Response::new(SetSourceRateResponse { source: Some(source_message(source)) }))
+        let source = source_message(source).map_err(status)?;
+        Ok(Response::new(SetSourceRateResponse { source: Some(source) }))
+    }
+
+    async fn set_source_webhook(
+        &self,
+        request: Request<SetSourceWebhookRequest>,
+    ) -> Answer<SetSourceWebhookResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let document = WebhookDocument::parse(&request.webhook_json).map_err(status)?;
+        let source = SourceId(request.source_id);
+        let keep_previous = request.keep_previous_secret;
+        let source = self
+            .admin
+            .set_source_webhook(scope, workspace, source, document, keep_previous)
+            .await
+            .map_err(status)?;
+        let source = source_message(source).map_err(status)?;
+        Ok(Response::new(SetSourceWebhookResponse { source: Some(source) }))
     }
 
     async fn list_sources(&self, request: Request<ListSourcesRequest>) -> Answer<ListSourcesResponse> {
         let scope = self.scope(&request).await?;
         let workspace = workspace_id(request.into_inner().workspace_id).map_err(status)?;
         let sources = self.admin.list_sources(scope, workspace).await.map_err(status)?;
-        Ok(Response::new(ListSourcesResponse { sources: sources.into_iter().map(source_message).collect() }))
+        let sources = sources.into_iter().map(source_message).collect::<Result<_, _>>().map_err(status)?;
+        Ok(Response::new(ListSourcesResponse { sources }))
     }
 
     async fn put_connection(&self, request: Request<PutConnectionRequest>) -> Answer<PutConnectionResponse> {
@@ -190,11 +213,17 @@ impl TryFrom<CreateSourceRequest> for NewSource {
     type Error = ControlError;
 
     fn try_from(request: CreateSourceRequest) -> Result<Self, ControlError> {
+        let channel = Channel::parse(&request.channel)
+            .ok_or_else(|| ControlError::invalid("channel", "must be `browser`, `server` or `mobile`"))?;
+        let webhook = WebhookDocument::parse(&request.webhook_json)?;
+        if webhook.is_some() {
+            check_channel(channel)?;
+        }
         Ok(Self {
             workspace: workspace_id(request.workspace_id)?,
             name: Name::parse("name", &request.name)?,
-            channel: Channel::parse(&request.channel)
-                .ok_or_else(|| ControlError::invalid("channel", "must be `browser`, `server` or `mobile`"))?,
+            channel,
+            webhook,
             default_place: parse_place(&request.default_place)?,
             user_id_type: parse_user_id_type(&request.user_id_type)?,
             dedup_ttl_seconds: parse_dedup_ttl(request.dedup_ttl_seconds)?,
@@ -220,8 +249,9 @@ fn workspace_message(workspace: Workspace) -> pb::Workspace {
     }
 }
 
-fn source_message(source: Source) -> pb::Source {
-    pb::Source {
+fn source_message(source: Source) -> Result<pb::Source, ControlError> {
+    Ok(pb::Source {
+        webhook_json: source.sealed_webhook.as_deref().map(masked).transpose()?.unwrap_or_default(),
         source_id: source.id.0,
         workspace_id: source.workspace.0,
         name: source.name,
@@ -232,7 +262,7 @@ fn source_message(source: Source) -> pb::Source {
         dedup_ttl_seconds: source.dedup_ttl_seconds,
         dedup_by_order_id: source.dedup_by_order_id,
         max_events_per_second: source.max_events_per_second,
-    }
+    })
 }
 
 fn connection_message(connection: Connection) -> Result<pb::Connection, ControlError> {
@@ -280,6 +310,7 @@ fn source_config(source: &Source) -> pb::SourceConfig {
         banner_writes_defaults: source.banner_writes_defaults,
         dedup_by_order_id: source.dedup_by_order_id,
         max_events_per_second: source.max_events_per_second,
+        webhook_json: source.sealed_webhook.clone().unwrap_or_default(),
     }
 }
 

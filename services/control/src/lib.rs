@@ -2,7 +2,7 @@
 //!
 //! It owns the schema `control` and reads delivery over gRPC. Other services go on with the last configuration while it is away.
 //!
-//! Modules in reading order: [`config`] (settings), [`workspace`], [`source`], [`connection`] (the things, parsed), [`scope`]
+//! Modules in reading order: [`config`] (settings), [`workspace`], [`source`] and its [`webhook`], [`connection`] (the things, parsed), [`scope`]
 //! (who may), [`admin`] (what an administrator does), [`configuration`] (the feed), [`store`] (all SQL), [`grpc`], [`console`],
 //! [`seed`].
 
@@ -20,6 +20,7 @@ pub mod scope;
 pub mod seed;
 pub mod source;
 pub mod store;
+pub mod webhook;
 pub mod workspace;
 
 pub use config::Config;

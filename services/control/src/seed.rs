@@ -167,5 +167,6 @@ fn sample_source(
         dedup_by_order_id: false,
         max_events_per_second: None,
         write_key: parse_write_key(write_key)?,
+        webhook: None,
     })
 }

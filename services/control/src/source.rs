@@ -5,6 +5,7 @@ use tracklayer_ids::{Secret, SourceId, WorkspaceId};
 use crate::error::ControlError;
 use crate::name::Name;
 use crate::scope::{KeyHash, WRITE_KEY_PREFIX};
+use crate::webhook::WebhookDocument;
 
 /// How long a first occurrence is remembered where the source does not say: 7 days.
 const DEFAULT_DEDUP_TTL_SECONDS: u32 = 604_800;
@@ -46,6 +47,8 @@ pub struct NewSource {
     pub max_events_per_second: Option<u32>,
     /// A key to take over; none: one is made.
     pub write_key: Option<Secret<String>>,
+    /// Which webhooks it takes, secrets in clear; none: no webhooks.
+    pub webhook: Option<WebhookDocument>,
 }
 
 /// A source.
@@ -77,6 +80,8 @@ pub struct Source {
     pub dedup_by_order_id: bool,
     /// Events a second at each replica of ingest, 0: no limit; none: what the installation says.
     pub max_events_per_second: Option<u32>,
+    /// Which webhooks it takes, secrets sealed; none: no webhooks.
+    pub sealed_webhook: Option<String>,
 }
 
 impl Channel {

@@ -12,7 +12,7 @@ use crate::scope::KeyHash;
 use crate::source::{Channel, NewSource, Source, hint_of};
 
 impl Store {
-    /// Makes a source with this write key.
+    /// Makes a source with this write key, and its webhooks' settings with their secrets sealed.
     ///
     /// # Errors
     /// [`ControlError::NoWorkspace`], [`ControlError::NameTaken`], [`ControlError::WriteKeyTaken`], the database.
@@ -20,17 +20,18 @@ impl Store {
         &self,
         new: &NewSource,
         write_key: &Secret<String>,
+        sealed_webhook: Option<String>,
     ) -> Result<Source, ControlError> {
         let mut transaction = self.pool.begin().await?;
         lock_workspace(&mut transaction, new.workspace).await?;
         let inserted = sqlx::query(
             "insert into control.source
                  (workspace_id, name, write_key_sha256, write_key_hint, channel, default_place, user_id_type,
-                  dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id, max_events_per_second)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                  dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id, max_events_per_second, webhook)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::json)
              returning workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
                        user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
-                    max_events_per_second",
+                       max_events_per_second, webhook::text as webhook",
         )
         .bind(new.workspace.0)
         .bind(new.name.as_str())
@@ -43,6 +44,7 @@ impl Store {
         .bind(new.banner_writes_defaults)
         .bind(new.dedup_by_order_id)
         .bind(signed_rate(new.max_events_per_second)?)
+        .bind(sealed_webhook)
         .fetch_one(&mut *transaction)
         .await;
         let row = match inserted {
@@ -70,7 +72,7 @@ impl Store {
             "update control.source set max_events_per_second = $3 where workspace_id = $1 and source_id = $2
              returning workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
                        user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
-                       max_events_per_second",
+                       max_events_per_second, webhook::text as webhook",
         )
         .bind(workspace.0)
         .bind(source_id.0)
@@ -78,6 +80,42 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         source_of(&row.ok_or(ControlError::NoSource { workspace, source_id })?)
+    }
+
+    /// Changes which webhooks a source takes: `change` gets the source as it is, locked, and gives the settings, secrets sealed.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSource`], what `change` says, the database.
+    pub async fn update_source_webhook(
+        &self,
+        workspace: WorkspaceId,
+        source_id: SourceId,
+        change: impl FnOnce(&Source) -> Result<Option<String>, ControlError>,
+    ) -> Result<Source, ControlError> {
+        let mut transaction = self.pool.begin().await?;
+        let saved = sqlx::query(
+            "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
+                    user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                    max_events_per_second, webhook::text as webhook
+             from control.source where workspace_id = $1 and source_id = $2 for update",
+        )
+        .bind(workspace.0)
+        .bind(source_id.0)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let mut source = source_of(&saved.ok_or(ControlError::NoSource { workspace, source_id })?)?;
+        let sealed = change(&source)?;
+        sqlx::query(
+            "update control.source set webhook = $3::text::json where workspace_id = $1 and source_id = $2",
+        )
+        .bind(workspace.0)
+        .bind(source_id.0)
+        .bind(&sealed)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        source.sealed_webhook = sealed;
+        Ok(source)
     }
 
     /// A workspace's sources, ascending by id; none if there is no such workspace.
@@ -88,7 +126,7 @@ impl Store {
         let rows = sqlx::query(
             "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
                     user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
-                    max_events_per_second
+                    max_events_per_second, webhook::text as webhook
              from control.source where workspace_id = $1 order by source_id",
         )
         .bind(workspace.0)
@@ -103,7 +141,7 @@ pub(super) async fn select_all_sources(on: impl PgExecutor<'_>) -> Result<Vec<So
     let rows = sqlx::query(
         "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
                 user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
-                    max_events_per_second
+                max_events_per_second, webhook::text as webhook
          from control.source order by workspace_id, source_id",
     )
     .fetch_all(on)
@@ -133,6 +171,7 @@ fn source_of(row: &PgRow) -> Result<Source, ControlError> {
             .try_get::<Option<i32>, _>("max_events_per_second")?
             .map(|rate| unsigned("max_events_per_second of a source", rate))
             .transpose()?,
+        sealed_webhook: row.try_get("webhook")?,
     })
 }
 

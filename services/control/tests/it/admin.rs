@@ -4,7 +4,7 @@ use tonic::Code;
 use tracklayer_control::{ensure_first_admin_key, recover_admin_key};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest,
+    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, SetSourceWebhookRequest,
 };
 
 use crate::harness::{Replica, config, migrated, nowhere, refusal, source, start};
@@ -123,6 +123,46 @@ async fn a_source_has_the_rate_that_it_was_given_last() {
         refusal(&control.admin().create_source(too_much).await.unwrap_err()).2,
         "max_events_per_second"
     );
+}
+
+#[tokio::test]
+async fn a_sources_webhook_secret_is_kept_sealed_shown_to_nobody_and_replaced_beside_the_old_one() {
+    let control = start().await;
+    let (workspace, key) = control.workspace("northline").await;
+    let document = |secret: &str| {
+        format!(r#"{{"kind":"shopify","webhook_secret":"{secret}","shop_domain":"northline.myshopify.com"}}"#)
+    };
+    let request =
+        CreateSourceRequest { webhook_json: document("first-secret"), ..source(workspace, "shopify") };
+    let browser = CreateSourceRequest { channel: "browser".into(), ..request.clone() };
+    assert_eq!(refusal(&control.admin().create_source(browser).await.unwrap_err()).2, "channel");
+    let short = CreateSourceRequest { webhook_json: document("short"), ..request.clone() };
+    assert_eq!(refusal(&control.admin().create_source(short).await.unwrap_err()).2, "webhook_secret");
+
+    let mut admin = control.replica.client(&key);
+    let made = admin.create_source(request).await.unwrap().into_inner().source.unwrap();
+    assert!(made.webhook_json.contains(r#""webhook_secret":"***""#), "{}", made.webhook_json);
+    let set = SetSourceWebhookRequest {
+        workspace_id: workspace,
+        source_id: made.source_id,
+        webhook_json: document("second-secret"),
+        keep_previous_secret: true,
+    };
+    admin.set_source_webhook(set.clone()).await.unwrap();
+    let listed = admin.list_sources(ListSourcesRequest { workspace_id: workspace }).await.unwrap();
+    let listed = listed.into_inner().sources[0].webhook_json.clone();
+    assert!(listed.contains(r#""previous_webhook_secret":"***""#), "{listed}");
+    let row: String = sqlx::query_scalar("select webhook::text from control.source")
+        .fetch_one(&control.database.pool)
+        .await
+        .unwrap();
+    assert!(row.contains("enc:v1:") && !row.contains("-secret\""), "{row}");
+
+    let none = SetSourceWebhookRequest { webhook_json: String::new(), ..set.clone() };
+    let source = admin.set_source_webhook(none).await.unwrap().into_inner().source.unwrap();
+    assert_eq!(source.webhook_json, "");
+    let unknown = SetSourceWebhookRequest { source_id: made.source_id + 1, ..set };
+    assert_eq!(refusal(&admin.set_source_webhook(unknown).await.unwrap_err()).1, "NO_SUCH_SOURCE");
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use tonic::{Code, Status};
 use tracklayer_control::console::{Audience, audiences};
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateWorkspaceRequest, ListConnectionsRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, WatchConfigRequest,
+    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, SetSourceWebhookRequest,
+    WatchConfigRequest,
 };
 
 use crate::console::{Browser, location};
@@ -57,6 +58,18 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
                     workspace_id: workspace,
                     source_id: 1,
                     max_events_per_second: Some(1),
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "SetSourceWebhook",
+            BeRefused,
+            client
+                .set_source_webhook(SetSourceWebhookRequest {
+                    workspace_id: workspace,
+                    source_id: 1,
+                    ..SetSourceWebhookRequest::default()
                 })
                 .await
                 .map(|a| text(&a.into_inner())),

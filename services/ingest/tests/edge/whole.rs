@@ -68,6 +68,12 @@ impl ControlService for Control {
     ) -> Answer<control::SetSourceRateResponse> {
         never()
     }
+    async fn set_source_webhook(
+        &self,
+        _: tonic::Request<control::SetSourceWebhookRequest>,
+    ) -> Answer<control::SetSourceWebhookResponse> {
+        never()
+    }
     async fn list_sources(
         &self,
         _: tonic::Request<control::ListSourcesRequest>,

@@ -1,9 +1,13 @@
 //! `tracklayer sources`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
-use tracklayer_proto::control::v1::{CreateSourceRequest, ListSourcesRequest, SetSourceRateRequest, Source};
+use tracklayer_proto::control::v1::{
+    CreateSourceRequest, ListSourcesRequest, SetSourceRateRequest, SetSourceWebhookRequest, Source,
+};
 
 use super::Access;
 use super::names::Names;
@@ -40,6 +44,21 @@ pub enum Sources {
         /// A write key to keep from another system.
         #[arg(long, default_value = "")]
         write_key: String,
+        /// A file with which webhooks it takes, JSON: {"kind":"shopify","webhook_secret":"…"}. Its channel is then server, and the
+        /// webhooks' address is /v1/webhooks/shopify/ and the write key at ingest.
+        #[arg(long)]
+        webhook: Option<PathBuf>,
+    },
+    /// Say which webhooks a source takes, or replace their secret.
+    SetWebhook {
+        /// The source, by name or number.
+        source: String,
+        /// A file with the settings, JSON; a secret that stays as it is may be "***". Without it, the source takes no webhooks any more.
+        #[arg(long)]
+        settings: Option<PathBuf>,
+        /// Go on believing the secret saved until now beside the new one: while Shopify changes over, an hour.
+        #[arg(long, requires = "settings")]
+        keep_previous_secret: bool,
     },
     /// Say how much a source may send; what is above is told to come back.
     SetRate {
@@ -73,6 +92,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                         "default_place": s.default_place, "enabled": s.enabled, "write_key_hint": s.write_key_hint,
                         "dedup_ttl_seconds": s.dedup_ttl_seconds, "dedup_by_order_id": s.dedup_by_order_id,
                         "max_events_per_second": s.max_events_per_second,
+                        "webhook": serde_json::from_str::<serde_json::Value>(&s.webhook_json).ok(),
                     })
                 })
                 .collect();
@@ -103,6 +123,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             dedup_by_order_id,
             max_events_per_second,
             write_key,
+            webhook,
         } => {
             let request = CreateSourceRequest {
                 workspace_id,
@@ -114,6 +135,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                 dedup_by_order_id,
                 max_events_per_second,
                 write_key,
+                webhook_json: webhook.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
                 ..CreateSourceRequest::default()
             };
             let made = access.control()?.create_source(request).await?.into_inner();
@@ -122,6 +144,21 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                 json!({ "source_id": source.source_id, "name": source.name, "write_key": made.write_key });
             let row = vec![source.source_id.to_string(), source.name, made.write_key];
             print_rows(access.output, &document, &["id", "name", "write key (shown only now)"], &[row]);
+        }
+        Sources::SetWebhook { source, settings, keep_previous_secret } => {
+            let names = Names::read(access, workspace_id).await?;
+            let source_id =
+                names.source_called(&source).with_context(|| format!("there is no source `{source}`"))?;
+            let webhook_json = settings.as_deref().map(read_settings).transpose()?.unwrap_or_default();
+            let request =
+                SetSourceWebhookRequest { workspace_id, source_id, webhook_json, keep_previous_secret };
+            let source =
+                access.control()?.set_source_webhook(request).await?.into_inner().source.unwrap_or_default();
+            let webhook = serde_json::from_str::<serde_json::Value>(&source.webhook_json).ok();
+            let document = json!({ "source_id": source.source_id, "name": source.name, "webhook": webhook });
+            let takes = if source.webhook_json.is_empty() { "none".to_owned() } else { source.webhook_json };
+            let row = vec![source.source_id.to_string(), source.name, takes];
+            print_rows(access.output, &document, &["id", "name", "webhooks"], &[row]);
         }
         Sources::SetRate { source, max_events_per_second } => {
             let names = Names::read(access, workspace_id).await?;
@@ -138,6 +175,13 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_settings(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    // Nothing at all would mean: no webhooks any more.
+    anyhow::ensure!(!text.trim().is_empty(), "{} is empty", path.display());
+    Ok(text)
 }
 
 fn rate_of(source: &Source) -> String {

@@ -85,6 +85,10 @@ pub struct Config {
     /// How long rejected events are kept, hours.
     #[serde(default = "default_rejected_hours")]
     pub rejected_retention_hours: u32,
+    /// How long what a refund needs to know of its order (ids, place, total) is kept after the order's last webhook, days, 1 to 3,650.
+    /// The oldest adjustment that an ad platform takes is 55 days old (Google Ads, conversion adjustments; 2026-11).
+    #[serde(default = "default_known_order_days")]
+    pub known_order_days: u32,
     /// Share of events that are traced where the sender does not say, 0 to 1.
     #[serde(default = "default_trace_ratio")]
     pub trace_sample_ratio: f64,
@@ -152,6 +156,9 @@ fn default_rejected_per_hour() -> u32 {
 fn default_rejected_hours() -> u32 {
     168
 }
+fn default_known_order_days() -> u32 {
+    180
+}
 fn default_trace_ratio() -> f64 {
     0.01
 }
@@ -191,6 +198,7 @@ impl Config {
             narrowing_cache_seconds: default_narrowing_cache_seconds(),
             rejected_per_source_and_hour: default_rejected_per_hour(),
             rejected_retention_hours: default_rejected_hours(),
+            known_order_days: default_known_order_days(),
             trace_sample_ratio: default_trace_ratio(),
             trusted_proxies: 0,
             public_protocol: None,
@@ -260,6 +268,8 @@ impl Config {
         check((1..=100).contains(&look), format!("look_timeout_ms is {look}, allowed are 1 to 100"));
         let cache = self.narrowing_cache_seconds;
         check(cache <= 3_600, format!("narrowing_cache_seconds is {cache}, allowed are 0 to 3600"));
+        let days = self.known_order_days;
+        check((1..=3_650).contains(&days), format!("known_order_days is {days}, allowed are 1 to 3650"));
         let ratio = self.trace_sample_ratio;
         check((0.0..=1.0).contains(&ratio), format!("trace_sample_ratio is {ratio}, allowed are 0 to 1"));
         let protocol = self.public_protocol.as_deref();
@@ -295,13 +305,14 @@ mod tests {
             consent_timeout_ms: 0,
             look_timeout_ms: 0,
             narrowing_cache_seconds: 9_999,
+            known_order_days: 0,
             trace_sample_ratio: f64::NAN,
             public_protocol: Some("ftp".into()),
             journal: Kind::Kafka,
             kafka_replication: 0,
             ..config()
         };
-        assert_eq!(bad.problems().len(), 16, "{:?}", bad.problems());
+        assert_eq!(bad.problems().len(), 17, "{:?}", bad.problems());
     }
 
     #[test]

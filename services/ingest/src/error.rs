@@ -54,8 +54,8 @@ pub enum IngestError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Rejected events could not be read.
-    #[error("could not read rejected events")]
+    /// A table of ingest's could not be read or written.
+    #[error("could not read or write a table of ingest")]
     Store {
         /// Why.
         #[source]

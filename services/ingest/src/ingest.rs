@@ -20,6 +20,7 @@ use crate::error::IngestError;
 use crate::look::Look;
 use crate::metrics::{self, Wire};
 use crate::narrowing::Narrowing;
+use crate::orders::KnownOrders;
 use crate::outcome::{Incoming, Outcome};
 use crate::rate::RateLimit;
 use crate::rejected::RejectedEvents;
@@ -45,6 +46,8 @@ pub struct Ingest {
     pub appender: Appender,
     /// What could not be accepted.
     pub rejected: RejectedEvents,
+    /// Orders of shops, for their refunds.
+    pub orders: KnownOrders,
     /// Share of events that are traced where the sender does not say.
     pub trace_sample_ratio: f64,
 }

@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`config`]; [`http`] and [`grpc`] (the wires); [`credentials`] and [`source`] (who sends);
 //! [`ingest`] (what happens to events of any wire, in the order that the promises need) with its parts [`admission`],
-//! [`budget`], [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`]; [`outcome`], [`error`],
+//! [`budget`], [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`], [`orders`] (of shops, for their refunds); [`outcome`], [`error`],
 //! [`metrics`]; [`store`] (all SQL).
 //!
 //! It never calls downstream: what an event becomes is delivery's matter.
@@ -18,6 +18,7 @@ pub mod ingest;
 pub mod look;
 pub mod metrics;
 pub mod narrowing;
+pub mod orders;
 pub mod outcome;
 pub mod rate;
 pub mod rejected;

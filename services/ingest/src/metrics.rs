@@ -13,6 +13,8 @@ pub enum Wire {
     Http,
     /// `ingest.v1`.
     Grpc,
+    /// Webhooks of shops.
+    Webhook,
 }
 
 impl Wire {
@@ -22,6 +24,7 @@ impl Wire {
         match self {
             Self::Http => "http",
             Self::Grpc => "grpc",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -62,6 +65,10 @@ pub fn describe() {
     describe_counter!(
         "tracklayer_ingest_look_failures_total",
         "looks at the dedup store that gave no answer in time"
+    );
+    describe_counter!(
+        "tracklayer_ingest_webhooks_total",
+        "signed webhooks, by topic (those that are none of ours together) and what became of them"
     );
     describe_gauge!("tracklayer_ingest_journal_bytes", "what `received` takes of the database's disk");
     describe_gauge!(
@@ -116,6 +123,11 @@ pub fn journal_measured(bytes: u64, late: bool, full: bool) {
 pub fn refused(wire: Wire, code: &'static str) {
     counter!("tracklayer_ingest_refused_requests_total", "wire" => wire.as_str(), "code" => code)
         .increment(1);
+}
+
+/// A signed webhook. Both words are of closed lists: topics that are taken, or "other"; what became of events, or why none was made.
+pub fn webhook(topic: &'static str, outcome: &'static str) {
+    counter!("tracklayer_ingest_webhooks_total", "topic" => topic, "outcome" => outcome).increment(1);
 }
 
 /// Rejected events that were not kept.

@@ -29,6 +29,18 @@ impl Incoming {
     }
 }
 
+impl Outcome {
+    /// In metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+}
+
 /// What became of one event, in the order of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

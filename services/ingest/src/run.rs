@@ -22,6 +22,7 @@ use crate::ingest::Ingest;
 use crate::look::Look;
 use crate::metrics;
 use crate::narrowing::Narrowing;
+use crate::orders::KnownOrders;
 use crate::rate::RateLimit;
 use crate::rejected::RejectedEvents;
 
@@ -93,7 +94,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let appender_stop = CancellationToken::new();
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
     let appender = Appender::start(Arc::clone(&journal), appender_settings(&config), &appender_stop);
-    let rejected = RejectedEvents::new(pool, config.rejected_per_source_and_hour);
+    let rejected = RejectedEvents::new(pool.clone(), config.rejected_per_source_and_hour);
+    let orders = KnownOrders::new(pool);
     let budget = Budget::new(config.journal_budget);
     let ingest = Arc::new(Ingest {
         watch: watch.clone(),
@@ -109,6 +111,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         look: look(&config)?,
         appender: appender.clone(),
         rejected: rejected.clone(),
+        orders: orders.clone(),
         trace_sample_ratio: config.trace_sample_ratio,
     });
 
@@ -120,12 +123,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tasks.spawn(shutdown.clone().run_until_cancelled_owned(told));
     tasks.spawn(budget.watch(Arc::clone(&journal), shutdown.clone()));
     tasks.spawn(keep_house(journal, rejected, config.rejected_retention_hours, shutdown.clone()));
+    tasks.spawn(forget_orders(orders, config.known_order_days, shutdown.clone()));
     tasks.close();
 
     let edge = EdgeSettings {
         body_timeout: Duration::from_millis(config.body_timeout_ms),
         trusted_proxies: config.trusted_proxies,
         public_protocol: config.public_protocol.clone(),
+        master_key: config.master_key.clone(),
     };
     let of_calls = GrpcSettings { stream_window: config.stream_window, body_timeout: edge.body_timeout };
     let limits = StackLimits {
@@ -184,6 +189,23 @@ async fn follow_readiness(mut watch: ConfigWatch, readiness: Readiness, shutdown
         }
     }
     readiness.set(true, "");
+}
+
+/// Forgets orders whose refunds are not waited for any more.
+async fn forget_orders(orders: KnownOrders, days: u32, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        if let Err(error) = orders.forget_older_than(days).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "old orders of shops were not forgotten"
+            );
+        }
+    }
 }
 
 /// Makes what the journal needs in the coming days, and forgets old rejected events.

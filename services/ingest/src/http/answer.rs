@@ -83,6 +83,11 @@ impl From<IngestError> for Refusal {
 
 /// A refusal as it goes out; counted.
 pub(super) fn refused(refusal: &Refusal) -> Response {
+    refused_on(Wire::Http, refusal)
+}
+
+/// The same on another wire.
+pub(super) fn refused_on(wire: Wire, refusal: &Refusal) -> Response {
     #[derive(Serialize)]
     struct Refused<'a> {
         success: bool,
@@ -91,7 +96,7 @@ pub(super) fn refused(refusal: &Refusal) -> Response {
         #[serde(skip_serializing_if = "Option::is_none")]
         field: Option<&'a str>,
     }
-    metrics::refused(Wire::Http, refusal.code);
+    metrics::refused(wire, refusal.code);
     let body = Refused {
         success: false,
         code: refusal.code,
@@ -160,6 +165,11 @@ pub(super) fn batch(outcomes: &[Outcome]) -> Response {
         }
     }
     json(StatusCode::OK, &body)
+}
+
+/// A webhook of which no event was made, and why.
+pub(super) fn ignored(reason: &'static str, explanation: &'static str) -> Response {
+    json(StatusCode::OK, &serde_json::json!({ "success": true, "ignored": reason, "message": explanation }))
 }
 
 /// The pixel; the same whatever happened.

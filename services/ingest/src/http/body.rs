@@ -20,6 +20,8 @@ use crate::admission::Admitted;
 
 /// Most bytes of a single call's body; its event is held to 32,768 afterwards, with its own code.
 pub(super) const MAX_SINGLE_BYTES: usize = 65_536;
+/// Most bytes of a webhook. An order has some 2,000 bytes for each of its lines, and its event holds as many as fit.
+pub(super) const MAX_WEBHOOK_BYTES: usize = 2 * 1024 * 1024;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Most bytes of a refused body that are read before its connection is closed after all.
 const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
@@ -36,10 +38,35 @@ pub(super) fn reservation(headers: &HeaderMap, limit: usize) -> usize {
     }
 }
 
+/// Reads a body of at most `limit` bytes as it was sent: what a signature covers.
+pub(super) async fn read_as_sent(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Refusal> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        discard(body).await;
+        return Err(too_large(limit));
+    }
+    match tokio::time::timeout(patience, collect(&mut body, limit)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(Incomplete::TooLarge)) => {
+            discard(body).await;
+            Err(too_large(limit))
+        }
+        Ok(Err(Incomplete::Broken)) => {
+            Err(come_back("incomplete_body", "the body ended before it was complete"))
+        }
+        Err(_) => Err(come_back("body_timeout", "the body did not arrive in time")),
+    }
+}
+
 /// Reads and inflates a body of at most `limit` bytes, within the room that is held for it.
 pub(super) async fn read(
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     limit: usize,
     patience: Duration,
     room: &mut Admitted,
@@ -51,22 +78,7 @@ pub(super) async fn read(
         let message = "a body may be encoded with gzip only";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        discard(body).await;
-        return Err(too_large(limit));
-    }
-    let body = match tokio::time::timeout(patience, collect(&mut body, limit)).await {
-        Ok(Ok(whole)) => whole,
-        Ok(Err(Incomplete::TooLarge)) => {
-            discard(body).await;
-            return Err(too_large(limit));
-        }
-        Ok(Err(Incomplete::Broken)) => {
-            return Err(come_back("incomplete_body", "the body ended before it was complete"));
-        }
-        Err(_) => return Err(come_back("body_timeout", "the body did not arrive in time")),
-    };
+    let body = read_as_sent(headers, body, limit, patience).await?;
     if !body.starts_with(&GZIP) {
         return Ok(body);
     }
@@ -132,7 +144,11 @@ fn inflate(body: &[u8], limit: usize) -> Result<Bytes, Refusal> {
 }
 
 fn too_large(limit: usize) -> Refusal {
-    let code = if limit >= MAX_BATCH_BYTES { "batch_too_large" } else { "event_too_large" };
+    let code = match limit {
+        MAX_WEBHOOK_BYTES => "webhook_too_large",
+        MAX_BATCH_BYTES.. => "batch_too_large",
+        _ => "event_too_large",
+    };
     let message = format!("the body has more than {limit} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
 }

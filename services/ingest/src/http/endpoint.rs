@@ -17,6 +17,8 @@ pub(super) enum Endpoint {
     Pixel(EventType),
     /// `/v1/projects/<write key>/settings`.
     Settings(String),
+    /// `/v1/webhooks/shopify/<write key>`.
+    Shopify(String),
     /// `/.well-known/gpc.json`.
     GpcSupport,
 }
@@ -31,6 +33,7 @@ impl Endpoint {
             ["v1", call] => call_of(call).map(Self::Single),
             ["v1", "pixel", call] | ["pixel", "v1", call] => call_of(call).map(Self::Pixel),
             ["v1", "projects", write_key, "settings"] => Some(Self::Settings(decoded(write_key))),
+            ["v1", "webhooks", "shopify", write_key] => Some(Self::Shopify(decoded(write_key))),
             [".well-known", "gpc.json"] => Some(Self::GpcSupport),
             _ => None,
         }
@@ -39,7 +42,7 @@ impl Endpoint {
     /// The method that it takes.
     pub(super) const fn method(&self) -> Method {
         match self {
-            Self::Batch | Self::Single(_) | Self::Metrics => Method::POST,
+            Self::Batch | Self::Single(_) | Self::Metrics | Self::Shopify(_) => Method::POST,
             Self::Pixel(_) | Self::Settings(_) | Self::GpcSupport => Method::GET,
         }
     }
@@ -92,7 +95,17 @@ mod tests {
         }
         assert_eq!(Endpoint::of("/v1/m"), Some(Endpoint::Metrics));
         assert_eq!(Endpoint::of("/v1/projects/a%20b+c/settings"), Some(Endpoint::Settings("a b+c".into())));
-        for path in ["/", "/v1", "/v2/batch", "/v1/unknown", "/v1/batch/x", "/v1/projects/k"] {
+        assert_eq!(Endpoint::of("/v1/webhooks/shopify/wk_1/"), Some(Endpoint::Shopify("wk_1".into())));
+        for path in [
+            "/v1/webhooks/shopify",
+            "/v1/webhooks/other/wk_1",
+            "/",
+            "/v1",
+            "/v2/batch",
+            "/v1/unknown",
+            "/v1/batch/x",
+            "/v1/projects/k",
+        ] {
             assert_eq!(Endpoint::of(path), None, "{path}");
         }
     }

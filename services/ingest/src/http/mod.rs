@@ -1,7 +1,7 @@
 //! The Segment-compatible edge: what unmodified SDKs send, answered as they expect.
 //!
 //! Modules in reading order: [`endpoint`] (paths), [`body`] (bounded reading and inflating), [`events`] (batches and single
-//! calls), [`pixel`], [`settings`] (what analytics.js asks for at start), [`cors`], [`answer`] (every body that goes out),
+//! calls), [`pixel`], [`shopify`] (its webhooks), [`settings`] (what analytics.js asks for at start), [`cors`], [`answer`] (every body that goes out),
 //! [`person`] (address and headers of who connects).
 //!
 //! One handler looks at path and method itself, since SDKs disagree about slashes, and no answer may be a redirect: a
@@ -15,6 +15,7 @@ mod events;
 mod person;
 mod pixel;
 mod settings;
+mod shopify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::Method;
+use tracklayer_ids::MasterKey;
 
 use crate::ingest::Ingest;
 use answer::Refusal;
@@ -37,6 +39,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: u32,
     /// `http` or `https` where it is not to be found out.
     pub public_protocol: Option<String>,
+    /// Under which webhooks' secrets are sealed.
+    pub master_key: MasterKey,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +84,7 @@ async fn dispatch(edge: &Edge, request: Request) -> Response {
         }
         Endpoint::Pixel(event_type) => pixel::pixel(edge, &head, event_type).await,
         Endpoint::Settings(write_key) => settings::settings(edge, &head, &write_key),
+        Endpoint::Shopify(write_key) => shopify::webhook(edge, &head, body, &write_key).await,
         Endpoint::GpcSupport => answer::gpc_support(),
     }
 }

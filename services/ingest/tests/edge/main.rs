@@ -7,5 +7,6 @@ mod grpc;
 mod outages;
 mod promises;
 mod recorded;
+mod shopify;
 mod support;
 mod whole;

@@ -24,6 +24,7 @@ use tracklayer_ingest::http::{EdgeSettings, router};
 use tracklayer_ingest::ingest::Ingest;
 use tracklayer_ingest::look::Look;
 use tracklayer_ingest::narrowing::Narrowing;
+use tracklayer_ingest::orders::KnownOrders;
 use tracklayer_ingest::rate::RateLimit;
 use tracklayer_ingest::rejected::RejectedEvents;
 use tracklayer_journal::{Appender, AppenderSettings, PostgresJournal};
@@ -213,12 +214,14 @@ impl Bench {
                 &stop,
             ),
             rejected: RejectedEvents::new(database.pool.clone(), choices.rejected_per_hour),
+            orders: KnownOrders::new(database.pool.clone()),
             trace_sample_ratio: 0.0,
         });
         let settings = EdgeSettings {
             body_timeout: choices.body_timeout,
             trusted_proxies: choices.trusted_proxies,
             public_protocol: None,
+            master_key: master_key(),
         };
         let edge = router(Arc::clone(&ingest), settings);
         Self { database, redis, consent: log, config, ingest, edge, stop }

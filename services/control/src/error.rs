@@ -1,7 +1,7 @@
 //! What can go wrong, one variant per thing that a caller can act on.
 
 use tracklayer_destination::SettingsErrors;
-use tracklayer_ids::{SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, SourceId, WorkspaceId};
 use tracklayer_rpc::{Code, RpcError};
 use tracklayer_secrets::SecretError;
 
@@ -40,6 +40,31 @@ pub enum ControlError {
         /// The one that was asked for.
         source_id: SourceId,
     },
+    /// There is none.
+    #[error("workspace {workspace} has no connection {connection}")]
+    NoConnection {
+        /// Where it was looked for.
+        workspace: WorkspaceId,
+        /// The one that was asked for.
+        connection: ConnectionId,
+    },
+    /// There is none, and there never was.
+    #[error("workspace {workspace} has no freeze window {freeze_id}")]
+    NoFreeze {
+        /// Where it was looked for.
+        workspace: WorkspaceId,
+        /// The one that was asked for.
+        freeze_id: i64,
+    },
+    /// Each travels with every snapshot.
+    #[error(
+        "the workspace has {} freeze windows that are not over: remove one first",
+        crate::hold::MAX_FREEZES
+    )]
+    TooManyFreezes,
+    /// What is held for ever is no freeze.
+    #[error("with this window a connection would be held for more than 400 days on end: pause it instead")]
+    NeverReleased,
     /// The name is in use.
     #[error("the {what} `{name}` exists already")]
     NameTaken {
@@ -92,6 +117,10 @@ impl RpcError for ControlError {
             Self::InstallationOnly { .. } => (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED"),
             Self::NoWorkspace { .. } => (Code::NotFound, "NO_SUCH_WORKSPACE"),
             Self::NoSource { .. } => (Code::NotFound, "NO_SUCH_SOURCE"),
+            Self::NoConnection { .. } => (Code::NotFound, "NO_SUCH_CONNECTION"),
+            Self::NoFreeze { .. } => (Code::NotFound, "NO_SUCH_FREEZE"),
+            Self::TooManyFreezes => (Code::FailedPrecondition, "TOO_MANY_FREEZES"),
+            Self::NeverReleased => (Code::FailedPrecondition, "NEVER_RELEASED"),
             Self::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
             Self::WriteKeyTaken => (Code::AlreadyExists, "WRITE_KEY_TAKEN"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
@@ -124,6 +153,10 @@ impl RpcError for ControlError {
             | Self::InstallationOnly { .. }
             | Self::NoWorkspace { .. }
             | Self::NoSource { .. }
+            | Self::NoConnection { .. }
+            | Self::NoFreeze { .. }
+            | Self::TooManyFreezes
+            | Self::NeverReleased
             | Self::Store(_)
             | Self::Corrupt { .. } => None,
         }

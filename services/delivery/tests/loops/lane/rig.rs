@@ -386,5 +386,6 @@ fn connection(kind: &str, mut document: Value, services: &Services) -> Connectio
         mode: "live".to_owned(),
         document_json: document.to_string(),
         revision: REVISION,
+        ..ConnectionConfig::default()
     }
 }

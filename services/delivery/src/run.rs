@@ -17,6 +17,7 @@ use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
 
 use crate::backlog::Backlog;
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::dedup::Dedup;
@@ -24,12 +25,14 @@ use crate::entry::EntryReader;
 use crate::examine::Examiner;
 use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
+use crate::holds::Holds;
 use crate::http::Sender;
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
+use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::resolve::{Resolver, error_chain, read_event};
@@ -154,9 +157,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         suspects: Suspects::default(),
     });
     let quota = Quota::default();
+    let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let lanes = Arc::new(LaneContext {
+        clock: Clock::default(),
         connections: connections.clone(),
+        holds: holds.clone(),
+        pace: Pace::default(),
         config: watch.clone(),
         entries,
         progress: progress.clone(),
@@ -186,6 +193,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         identity,
         consent,
         config: watch.clone(),
+        holds,
     };
     let grpc = DeliveryGrpc::new(
         index.clone(),

@@ -1,5 +1,7 @@
 //! Pauses and the calendar: what is saved, told to services, refused, and kept for who asks later.
 
+use std::time::Duration;
+
 use tonic::Code;
 use tracklayer_proto::control::v1::{
     AddFreezeRequest, Connection, Freeze, FreezeWindow, ListConnectionsRequest, ListFreezesRequest,
@@ -49,7 +51,9 @@ impl Setup {
         let mut follower = self.control.replica.client(&master_key().service_token());
         let mut stream = follower.watch_config(WatchConfigRequest {}).await.unwrap().into_inner();
         tracklayer_testkit::eventually("the configuration", async || {
-            let WatchConfigResponse { workspaces, .. } = stream.message().await.unwrap().unwrap();
+            // A stream in which nothing comes is a failure, too.
+            let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
+            let WatchConfigResponse { workspaces, .. } = message.expect("nothing is told").unwrap().unwrap();
             workspaces.into_iter().find(|workspace| wanted(workspace))
         })
         .await

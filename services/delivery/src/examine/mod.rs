@@ -19,6 +19,7 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Channel, VERSION};
 
 use crate::dedup::Memory;
+use crate::holds::Holds;
 use crate::inspection::Inspection;
 use crate::lease::INDEX_LEVEL;
 use crate::resolve::error_chain;
@@ -116,6 +117,8 @@ pub struct Examiner {
     pub consent: Channel,
     /// Sources and connections.
     pub config: ConfigWatch,
+    /// What holds connections by an operator's will.
+    pub holds: Holds,
 }
 
 impl Examiner {

@@ -54,7 +54,7 @@ impl Setup {
             // A stream in which nothing comes is a failure, too.
             let message = tokio::time::timeout(Duration::from_secs(20), stream.message()).await;
             let WatchConfigResponse { workspaces, .. } = message.expect("nothing is told").unwrap().unwrap();
-            workspaces.into_iter().find(|workspace| wanted(workspace))
+            workspaces.into_iter().find(|workspace| !workspace.connections.is_empty() && wanted(workspace))
         })
         .await
     }

@@ -4,7 +4,7 @@
 //!
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`request`] (what goes
-//! on the wire, and its masked form), [`destination`] (the trait); the readings of a Segment event that all platforms share:
+//! on the wire, and its masked form), [`trial`] (what a platform says of a request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is built); one folder per platform
 //! ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
 //!
@@ -27,6 +27,7 @@ pub mod preview;
 pub mod registry;
 pub mod request;
 pub mod timing;
+pub mod trial;
 
 pub mod data_manager;
 pub mod ga4;
@@ -47,3 +48,4 @@ pub use outcome::{
 };
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
+pub use trial::{Finding, Trial};

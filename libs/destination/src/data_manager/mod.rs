@@ -4,6 +4,7 @@
 mod answer;
 mod payload;
 pub mod settings;
+mod verdict;
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
-pub use answer::{FIRST_STATUS, Verdict, read_status, request_id};
+pub use answer::request_id;
+pub use verdict::{Conclusion, FIRST_STATUS, Fate, MOST_LOOKS, Verdict, fate_of, next_look, read_status};
 
 use crate::body::ItemBody;
 use crate::commerce::order_id;

@@ -15,12 +15,14 @@ use crate::commerce::{
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
-use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
-use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
+use crate::google::customer::CustomerType;
+use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, state_of};
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
+use crate::person;
 use crate::timing;
 
 /// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
@@ -35,8 +37,8 @@ pub fn build(
 ) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
-    let max_age = (!act.is_adjustment()).then_some(MAX_CONVERSION_AGE);
-    let time = timing::checked(event, now, max_age, MAX_SKEW)?.min(now);
+    let max_age = if act.is_adjustment() { MAX_ADJUSTMENT_AGE } else { MAX_CONVERSION_AGE };
+    let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
     let order_id = order_id(connection, event);
     if let Some(id) = &order_id {
         check_order_id(id)?;
@@ -49,7 +51,7 @@ pub fn build(
     let mut body = Fields::default();
     body.insert("transactionId", transaction.as_str());
     let (at, worth) = if act.is_adjustment() {
-        restated(connection, event, act, order_id.as_deref(), time)?
+        restated(connection, event, act, order_id.as_deref(), time, now)?
     } else {
         (time, money(connection, event, act, &all, &mut notes)?)
     };
@@ -67,6 +69,12 @@ pub fn build(
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
         insert_cart(&mut body, settings, event, &all);
+    }
+    if settings.send_device_info && !event.decision.denies_user_data() {
+        insert_device(&mut body, connection, event, &mut notes);
+    }
+    if let Some(customer) = CustomerType::of(event).filter(|_| !act.is_adjustment()) {
+        body.insert("userProperties", Fields::default().with("customerType", customer.as_str()));
     }
     let variables = variables(connection, event, &mut notes);
     if !variables.is_empty() {
@@ -109,12 +117,14 @@ fn restated(
     act: Act,
     order_id: Option<&str>,
     time: Timestamp,
+    now: Timestamp,
 ) -> Result<(Timestamp, Option<(Decimal, String)>), Refusal> {
     if order_id.is_none() {
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
     }
     let state = state_of(event);
+    check_adjustable(&state, now)?;
     let left = match adjusted(connection, event, act)? {
         Adjusted::Void => Decimal::ZERO,
         Adjusted::Worth(value) => value,
@@ -166,7 +176,7 @@ fn insert_user(
     event: &Deliverable,
     notes: &mut Vec<Note>,
 ) -> Result<(), Refusal> {
-    let clicks = Clicks::of(connection, event);
+    let clicks = Clicks::of(connection, event, notes);
     let ids = if event.decision.denies_user_data() {
         Identifiers::default()
     } else {
@@ -204,6 +214,16 @@ fn identifiers(ids: &Identifiers) -> Member {
         list.push(Fields::default().with("address", address));
     }
     Member::from_iter(list)
+}
+
+/// The browser in which it happened. Source: `google-ads-datamanager` 0.9.4, `DeviceInfo`; 2026-11.
+fn insert_device(body: &mut Fields, connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) {
+    let mut device = Fields::default();
+    device.insert_some("userAgent", person::user_agent(connection, event));
+    device.insert_some("ipAddress", person::address(connection, event, "eventDeviceInfo.ipAddress", notes));
+    if !device.is_empty() {
+        body.insert("eventDeviceInfo", device);
+    }
 }
 
 fn insert_cart(body: &mut Fields, settings: &Settings, event: &Deliverable, all: &[Product]) {

@@ -1,12 +1,13 @@
 //! Which order event is what at Google, and what is left of an order.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
+use crate::google::MAX_ADJUSTMENT_AGE;
 use crate::outcome::{Refusal, RefusalCode};
 
 /// What an event does to a conversion.
@@ -58,10 +59,26 @@ pub enum Adjusted {
 pub fn state_of(event: &Deliverable) -> OrderState {
     let mut state = event.order_state.clone().unwrap_or_default();
     state.value = state.value.or_else(|| event.property("original_value").and_then(decimal_of));
-    state.at = state
-        .at
-        .or_else(|| event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok());
+    // Nothing is changed before it happened: a time that says so is none.
+    let stated = || event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok();
+    state.at = state.at.or_else(|| stated().filter(|at| *at <= event.time()));
     state
+}
+
+/// Refuses a change of a conversion that is too old for one, where its time is known.
+///
+/// # Errors
+/// It is.
+pub fn check_adjustable(state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
+    let age = state.at.map(|at| now.duration_since(at));
+    if age
+        .is_some_and(|age| age > SignedDuration::try_from(MAX_ADJUSTMENT_AGE).unwrap_or(SignedDuration::MAX))
+    {
+        return Err(Refusal::new(RefusalCode::EventTooOld, "the conversion is older than 54 days")
+            .at("timestamp")
+            .as_platform("CONVERSION_EXPIRED"));
+    }
+    Ok(())
 }
 
 /// What is left after this event.

@@ -5,6 +5,7 @@ mod answers;
 mod consent;
 mod documents;
 mod golden;
+mod google;
 mod ids;
 mod meta_answers;
 mod orders;

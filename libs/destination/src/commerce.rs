@@ -318,6 +318,18 @@ pub fn remainder(state: Option<&crate::deliverable::OrderState>, refund: Option<
     })
 }
 
+/// What a refund takes off an order, in the terms in which its value was sent, so that purchase and refunds add up to what is
+/// left; none where that value is not known.
+#[must_use]
+pub fn taken_off(state: &crate::deliverable::OrderState, refund: Option<Decimal>) -> Option<Decimal> {
+    let left_after = |refund| match remainder(Some(state), refund) {
+        Remainder::Nothing => Some(Decimal::ZERO),
+        Remainder::Left(left) => Some(left),
+        Remainder::Unknown => None,
+    };
+    left_after(Some(Decimal::ZERO))?.checked_sub(left_after(refund)?)
+}
+
 /// Digits of a currency's minor unit: 2 for EUR, 0 for JPY, 3 for KWD; 2 where nothing is known. Source: ISO 4217.
 fn minor_digits(currency: Option<&str>) -> u32 {
     currency

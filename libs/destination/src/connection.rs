@@ -258,7 +258,7 @@ pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, V
 
 /// Whether a property's key names something about a person, in any spelling.
 fn names_a_person(key: &str) -> bool {
-    const WORDS: [&str; 34] = [
+    const WORDS: [&str; 36] = [
         "email",
         "mail",
         "phone",
@@ -293,6 +293,8 @@ fn names_a_person(key: &str) -> bool {
         "user",
         "customer",
         "contact",
+        "recipient",
+        "sharemessage",
     ];
     let folded: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     WORDS.contains(&folded.as_str())

@@ -4,6 +4,7 @@
 mod answers;
 mod consent;
 mod documents;
+mod ga4;
 mod golden;
 mod google;
 mod ids;

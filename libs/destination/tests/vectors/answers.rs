@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracklayer_destination::google::oauth::{TokenOutcome, read_token};
 use tracklayer_destination::{
-    Answer, Destination, HoldKind, Item, ItemBody, ItemOutcome, WorkspaceDefaults, data_manager, ga4, open,
+    Answer, Destination, Finding, HoldKind, Item, ItemBody, ItemOutcome, Trial, WorkspaceDefaults,
+    data_manager, open,
 };
 
 use crate::{oauth, vectors};
@@ -137,7 +138,7 @@ fn google_agrees(case: &Value) -> Result<(), String> {
     let outcomes = match case["api"].as_str().unwrap() {
         "oauth" => return oauth_agrees(&answer, &expected[0]),
         "data_manager.status" => return status_agrees(&answer, &expected[0]),
-        "ga4.debug" => vec![ga4::read_validation(&answer)],
+        "ga4.debug" => vec![of_trial(google("ga4_mp").read_trial(&answer))],
         "google_ads" => classify(&*google("google_ads"), &answer, expected.len()),
         "data_manager" => classify(&*google("google_data_manager"), &answer, expected.len()),
         "ga4" => classify(&*google("ga4_mp"), &answer, expected.len()),
@@ -149,6 +150,18 @@ fn google_agrees(case: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A trial's result, as it would be of an event.
+fn of_trial(trial: Trial) -> ItemOutcome {
+    match trial {
+        Trial::Passed => ItemOutcome::DELIVERED,
+        Trial::Found(mut found) => {
+            let Finding { code, detail, .. } = found.remove(0);
+            ItemOutcome::Dead { code, detail }
+        }
+        Trial::Unanswered { .. } => panic!("{trial:?}"),
+    }
 }
 
 fn item_agrees(outcome: &ItemOutcome, expected: &Value) -> bool {

@@ -5,7 +5,6 @@ mod answers;
 mod consent;
 mod documents;
 mod ga4;
-mod golden;
 mod google;
 mod ids;
 mod meta_answers;

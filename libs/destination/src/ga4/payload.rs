@@ -66,10 +66,11 @@ pub fn build(
             body.insert("user_data".to_owned(), Value::Object(user));
         }
     }
-    if settings.send_ip && !event.decision.denies_user_data() {
-        if let Some(ip) = person::address(connection, event, "ip_override", &mut notes) {
-            body.insert("ip_override".to_owned(), json!(ip));
-        }
+    if settings.send_ip
+        && !event.decision.denies_user_data()
+        && let Some(ip) = person::address(connection, event, "ip_override", &mut notes)
+    {
+        body.insert("ip_override".to_owned(), json!(ip));
     }
     let params = params(connection, settings, event, &name, &mut notes)?;
     let order = order_effect(connection, event, &name, &params, time);

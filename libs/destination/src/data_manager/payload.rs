@@ -73,7 +73,8 @@ pub fn build(
     if settings.send_device_info && !event.decision.denies_user_data() {
         insert_device(&mut body, connection, event, &mut notes);
     }
-    if let Some(customer) = CustomerType::of(event).filter(|_| !act.is_adjustment()) {
+    let tells_of_customer = !act.is_adjustment() && !event.decision.denies_user_data();
+    if let Some(customer) = CustomerType::of(event).filter(|_| tells_of_customer) {
         body.insert("userProperties", Fields::default().with("customerType", customer.as_str()));
     }
     let variables = variables(connection, event, &mut notes);

@@ -130,6 +130,10 @@ fn a_new_customer_is_told_where_the_event_says_so() {
         let mut event = purchase();
         event["properties"].as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
         let told = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let denied =
+            Consent::Restricted { place: "DE".to_owned(), denied_purposes: vec!["ad_user_data".to_owned()] };
+        let without = build(&document("google_data_manager"), event.clone(), denied).unwrap().body.to_value();
+        assert!(without.get("userProperties").is_none(), "{without}");
         assert_eq!(
             told(body("google_ads", event.clone()).get("customerType")).as_deref(),
             ads,

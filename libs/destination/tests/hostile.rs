@@ -21,7 +21,7 @@ use tracklayer_proto::event::v1::ClickIds;
 use support::{World, connections, document, events, now, opened, with};
 
 /// Cases of each kind of connection, unless `PROPTEST_CASES` says otherwise.
-const CASES: u32 = 1_000;
+const CASES: u32 = 2_500;
 
 /// Places that connectors look at.
 const PLACES: &[&str] = &[
@@ -229,6 +229,57 @@ const TELLING: &[&str] = &[
     "{gclid}",
 ];
 
+/// Names that platforms have, keep for themselves, or make of others.
+const NAMES: &[&str] = &[
+    "Session start",
+    "session_start",
+    "First  open",
+    "1ga_x",
+    "_ga",
+    "ga_session",
+    "App store refund",
+    "Firebase campaign",
+    "error",
+    "Purchase",
+    "PURCHASE",
+    "purchase",
+    "Refund",
+    "StartCheckout",
+    "pageview",
+    "Quiz Finished",
+    "漢字",
+    "!!!",
+    "Order Completed",
+    "order  refunded",
+    "Order Cancelled",
+    "a name that is longer than any platform takes, and goes on, and on, and on",
+];
+
+/// Where click and browser ids stand.
+const CLICK_PLACES: &[&str] = &[
+    "properties.gclid",
+    "properties.gbraid",
+    "properties.wbraid",
+    "properties.fbclid",
+    "properties.fbc",
+    "properties.ttclid",
+];
+
+/// Click ids, and what becomes of them on the way.
+const CLICKS: &[&str] = &[
+    "Cj0KCQ_abc-DEF",
+    "Cj0%20abc",
+    "Cj0+abc=",
+    "Cj0€abc",
+    "a/b",
+    "__CLICKID__",
+    "{gclid}",
+    "E.C.P.x",
+    "fb.1.1795430000000.AbC",
+    "fb.1.x.AbC",
+    "fb.1.1795430000000.AbC.AQQCAQIB.x",
+];
+
 /// Numbers as nobody should write them.
 const NUMBERS: &[&str] = &[
     "0",
@@ -325,7 +376,10 @@ fn disturbed() -> impl Strategy<Value = String> {
         .map(|(_, event)| event)
         .partition(|event| event["event"].as_str().unwrap().starts_with("Order"));
     let good = prop_oneof![select(orders), select(others)];
-    (good, prop::collection::vec((select(PLACES), tree()), 0..6)).prop_map(|(mut event, changes)| {
+    let name = (Just("event"), select(NAMES).prop_map(quoted));
+    let click = (select(CLICK_PLACES), select(CLICKS).prop_map(quoted));
+    let change = prop_oneof![20 => (select(PLACES), tree()), 1 => name, 3 => click];
+    (good, prop::collection::vec(change, 0..8)).prop_map(|(mut event, changes)| {
         event.as_object_mut().unwrap().remove("order_state");
         for (number, (place, _)) in changes.iter().enumerate() {
             put(&mut event, place, json!(format!("@{number}@")));
@@ -362,9 +416,13 @@ fn put(event: &mut Value, place: &str, value: Value) {
 
 /// An event of nothing but what may be in one.
 fn anything() -> impl Strategy<Value = String> {
-    let call = select(&["track", "page", "screen", "identify", "group", "alias"][..]);
+    let call = prop_oneof![
+        3 => Just("track"),
+        1 => select(&["page", "screen", "identify", "group", "alias"][..])
+    ];
+    let name = prop_oneof![text(), select(NAMES).prop_map(quoted)];
     let part = || members(tree(), 10);
-    (call, text(), part(), part(), part(), part()).prop_map(|(call, name, properties, context, traits, integrations)| {
+    (call, name, part(), part(), part(), part()).prop_map(|(call, name, properties, context, traits, integrations)| {
         format!(
             r#"{{"type":"{call}","event":{name},"messageId":"m-1","userId":"u-1","anonymousId":"a-1","groupId":"g","previousId":"p",
             "timestamp":"2026-11-23T11:59:30Z","properties":{properties},"context":{context},"traits":{traits},"integrations":{integrations}}}"#

@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
 use crate::json::Json;
-use crate::outcome::{Note, Refusal, RefusalCode};
+use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// What a purchase is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -339,12 +339,12 @@ pub fn order_id_is_personal(order_id: &str) -> bool {
 pub fn order_id_to_send(
     connection: &Connection,
     event: &Deliverable,
-    target: &str,
+    target: &'static str,
     notes: &mut Vec<Note>,
 ) -> Option<String> {
     let id = order_id(connection, event)?;
     if order_id_is_personal(&id) {
-        notes.push(Note::rejected(target, "looks like personal data"));
+        notes.push(Note::rejected(target, Rule::LooksPersonal));
         return None;
     }
     Some(id)

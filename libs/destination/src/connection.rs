@@ -10,7 +10,7 @@ use crate::destination::ConsentQuery;
 use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
 use crate::json::Json;
 use crate::mapping::{EventFilter, EventMap, wants};
-use crate::outcome::{Note, Refusal, RefusalCode, Skip};
+use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
 use crate::person;
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
@@ -231,7 +231,7 @@ impl Connection {
         fields.retain(|name, value| {
             let personal = looks_personal(&*value);
             if personal {
-                notes.push(Note::rejected(format!("{prefix}{name}"), "looks like personal data"));
+                notes.push(Note::rejected(format!("{prefix}{name}"), Rule::LooksPersonal));
             }
             !personal
         });

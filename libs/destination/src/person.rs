@@ -140,22 +140,16 @@ fn texts_of(value: Json<'_>) -> Vec<String> {
 pub fn address(
     connection: &Connection,
     event: &Deliverable,
-    target: &str,
+    target: &'static str,
     notes: &mut Vec<Note>,
 ) -> Option<String> {
     let text = match event.event.ip.trim() {
         "" => connection.text(event, "ip", &["context.ip"])?,
         ip => ip.to_owned(),
     };
-    let public = public_address(&text);
-    if public.is_none() {
-        notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: target.to_owned(),
-            reason: "not a public address".to_owned(),
-        });
-    }
-    public
+    public_address(&text)
+        .map_err(|reason| notes.push(Note::of_value(NoteKind::Rejected, Field::Ip, target, reason)))
+        .ok()
 }
 
 /// The person's user agent.
@@ -198,11 +192,11 @@ impl<'n> Keys<'n> {
     /// The text to send for one field: the hash where the platform wants one.
     pub fn one(&mut self, target: fmt::Arguments<'_>, field: Field, input: Option<&str>) -> Option<String> {
         let outcome = normalise(self.platform, field, input?, &self.hints);
-        let note = |kind, reason: String| Note { kind, field: target.to_string(), reason };
+        let note = |kind, reason| Note::of_value(kind, field, target.to_string(), reason);
         match &outcome {
             Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. } => {}
-            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, (*reason).to_owned())),
-            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, (*reason).to_owned())),
+            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, *reason)),
+            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, *reason)),
         }
         outcome.into_wire()
     }

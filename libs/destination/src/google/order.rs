@@ -7,7 +7,7 @@ use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDE
 use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
-use crate::outcome::{Refusal, RefusalCode};
+use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// What an event does to a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub fn money(
     event: &Deliverable,
     act: Act,
     products: &[crate::commerce::Product],
-    notes: &mut Vec<crate::outcome::Note>,
+    notes: &mut Vec<Note>,
 ) -> Result<Option<(Decimal, String)>, Refusal> {
     let currency = Currency::of(connection, event);
     if act == Act::Purchase {
@@ -136,11 +136,7 @@ pub fn money(
     match (value, currency.code()) {
         (Some(value), Some(code)) => Ok(Some((value, code.to_owned()))),
         (Some(_), None) => {
-            notes.push(crate::outcome::Note {
-                kind: crate::outcome::NoteKind::Rejected,
-                field: "conversionValue".to_owned(),
-                reason: "a value without a currency".to_owned(),
-            });
+            notes.push(Note::rejected("conversionValue", Rule::ValueWithoutCurrency));
             Ok(None)
         }
         (None, _) => Ok(None),

@@ -9,7 +9,7 @@ use crate::commerce::{self, Currency, custom_value, joined, number, order_id_to_
 use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, Member};
-use crate::outcome::{Note, Refusal};
+use crate::outcome::{Note, Refusal, Rule};
 
 /// Builds `custom_data`; empty if there is nothing to say.
 pub fn custom_data(
@@ -39,7 +39,7 @@ pub fn custom_data(
             custom.insert("currency", code);
         }
         // A value without currency refuses the whole request (2804023).
-        (Some(_), None) => notes.push(Note::rejected("custom_data.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("custom_data.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     if let Some(id) = order_id_to_send(connection, event, "custom_data.order_id", notes) {
@@ -67,15 +67,13 @@ pub fn custom_data(
             Some(value) => {
                 custom.insert(key, value);
             }
-            None => {
-                notes.push(Note::rejected(format!("custom_data.{key}"), "not what the platform takes there"))
-            }
+            None => notes.push(Note::rejected(format!("custom_data.{key}"), Rule::NotTaken)),
         }
     }
     // A custom field may be one half of the pair.
     if custom.contains("value") && !custom.contains("currency") {
         custom.remove("value");
-        notes.push(Note::rejected("custom_data.value", "a value without a currency"));
+        notes.push(Note::rejected("custom_data.value", Rule::ValueWithoutCurrency));
     }
     Ok(custom)
 }
@@ -88,7 +86,7 @@ fn insert_contents(
 ) {
     let with_id: Vec<_> = all.iter().filter_map(|p| Some((p.id.as_ref()?, p))).collect();
     if with_id.len() < all.len() {
-        notes.push(Note::rejected("custom_data.contents", "a product without an id"));
+        notes.push(Note::rejected("custom_data.contents", Rule::ProductWithoutId));
     }
     if !with_id.is_empty() {
         let kind = event.property("content_type").and_then(text_of);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
-use tracklayer_normalise::{Field, Hints, Platform, fbc};
+use tracklayer_normalise::{Field, Hints, Platform, Reason, fbc};
 use tracklayer_proto::event::v1::{Channel, EventType};
 
 use super::custom_data::custom_data;
@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::Fields;
 use crate::mapping::is_true;
-use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
 
@@ -64,6 +64,31 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    match element(connection, settings, event, now, &mut notes) {
+        Ok((name, event_id, body)) => Ok(Item {
+            body: ItemBody::of(&body),
+            notes,
+            group: String::new(),
+            exclusive: None,
+            event_id,
+            repeatable: true,
+            name,
+            order: None,
+            built_at: now,
+        }),
+        Err(refusal) => Err(refusal.with_notes(notes)),
+    }
+}
+
+/// The event's name and id at Meta, and its fields.
+fn element(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<(String, String, Fields), Refusal> {
     let (name, shape) = name_of(connection, settings, event)?;
     let source = action_source(connection, settings, event);
     if source == ActionSource::BusinessMessaging {
@@ -78,7 +103,6 @@ pub fn build(
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
-    let mut notes = Vec::new();
     let mut body = Fields::default();
     let event_id = connection.event_id(event);
     body.insert("event_name", name.as_str());
@@ -92,14 +116,14 @@ pub fn build(
             Some(url) => {
                 body.insert("event_source_url", url.as_str());
             }
-            None => notes.push(Note::warned("event_source_url", "a website event without a page address")),
+            None => notes.push(Note::warned("event_source_url", Rule::NoPageAddress)),
         }
         if let Some(referrer) = person::referrer(connection, event) {
             body.insert("referrer_url", referrer);
         }
     }
 
-    let user = user_data(connection, settings, event, page.as_deref(), now, &mut notes);
+    let user = user_data(connection, settings, event, page.as_deref(), now, notes);
     if source == ActionSource::Website && !user.contains("client_user_agent") {
         if settings.require_user_agent {
             return Err(Refusal::new(
@@ -108,13 +132,13 @@ pub fn build(
             )
             .at("context.userAgent"));
         }
-        notes.push(Note::warned("user_data.client_user_agent", "a website event without user agent"));
+        notes.push(Note::warned("user_data.client_user_agent", Rule::NoUserAgent));
     }
     check_breadth(&user)?;
     let has_address = user.contains("client_ip_address");
     body.insert("user_data", user);
 
-    let custom = custom_data(connection, settings, event, &name, shape, &mut notes)?;
+    let custom = custom_data(connection, settings, event, &name, shape, notes)?;
     if !custom.is_empty() {
         body.insert("custom_data", custom);
     }
@@ -126,17 +150,7 @@ pub fn build(
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
-    Ok(Item {
-        body: ItemBody::of(&body),
-        notes,
-        group: String::new(),
-        exclusive: None,
-        event_id,
-        repeatable: true,
-        name,
-        order: None,
-        built_at: now,
-    })
+    Ok((name, event_id, body))
 }
 
 /// Where the conversion happened.
@@ -251,15 +265,14 @@ fn user_data(
 }
 
 fn fbp(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Option<String> {
-    let value = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp)?;
-    if fbc::valid_fbp(&value) {
+    let found = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp);
+    if found.is_none() && clicks::unusable(connection, event, "fbp", None).is_none() {
+        return None;
+    }
+    if let Some(value) = found.filter(|value| fbc::valid_fbp(value)) {
         return Some(value);
     }
-    notes.push(Note {
-        kind: NoteKind::Rejected,
-        field: "user_data.fbp".to_owned(),
-        reason: "malformed".to_owned(),
-    });
+    notes.push(Note::of_value(NoteKind::Rejected, Field::Fbp, "user_data.fbp", Reason::NotAnFbp));
     None
 }
 
@@ -275,10 +288,18 @@ fn fbc(
     let event_ms = event.time().as_millisecond();
     let cookie = clicks::of_event(connection, event, "fbc", None, |ids| &ids.fbc);
     let fbclid = clicks::of_event(connection, event, "fbclid", page, |ids| &ids.fbclid);
+    if fbclid.is_none()
+        && let Some(reason) = clicks::unusable(connection, event, "fbclid", page)
+    {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "fbclid", reason));
+    }
     let referrer = person::referrer(connection, event);
-    if cookie.as_deref().is_some_and(|cookie| !fbc::valid_fbc(cookie)) {
-        let reason = "malformed".to_owned();
-        notes.push(Note { kind: NoteKind::Rejected, field: "user_data.fbc".to_owned(), reason });
+    let is_broken = match &cookie {
+        Some(cookie) => !fbc::valid_fbc(cookie),
+        None => clicks::unusable(connection, event, "fbc", None).is_some(),
+    };
+    if is_broken {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::Fbc, "user_data.fbc", Reason::NotAnFbc));
     }
     let own = fbc::Click {
         cookie: cookie.as_deref(),

@@ -13,7 +13,7 @@ use crate::connection::{Connection, harmless_properties};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
-use crate::outcome::{Item, Note, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
 
@@ -24,11 +24,35 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    match element(connection, settings, event, now, &mut notes) {
+        Ok((name, event_id, body)) => Ok(Item {
+            body: ItemBody::of(&body),
+            notes,
+            group: settings.test_event_code.clone().unwrap_or_default(),
+            exclusive: None,
+            event_id,
+            repeatable: true,
+            name,
+            order: None,
+            built_at: now,
+        }),
+        Err(refusal) => Err(refusal.with_notes(notes)),
+    }
+}
+
+/// The event's name and id at TikTok, and its fields.
+fn element(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<(String, String, Fields), Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(max_age(settings)), MAX_SKEW)?;
     let source = settings.event_source;
 
-    let mut notes = Vec::new();
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
     let mut body = Fields::default();
@@ -36,7 +60,7 @@ pub fn build(
     body.insert("event_time", timing::floor_seconds(time));
     body.insert("event_id", event_id.as_str());
 
-    let user = user(connection, settings, event, page.as_deref(), &mut notes);
+    let user = user(connection, settings, event, page.as_deref(), notes);
     check_match_key(&user, source)?;
     if is_limited(settings, event, source, user.contains("ip"))? {
         body.insert("limited_data_use", true);
@@ -67,20 +91,9 @@ pub fn build(
         EventSource::Offline => {}
     }
 
-    let properties = properties(connection, settings, event, &name, &mut notes)?;
+    let properties = properties(connection, settings, event, &name, notes)?;
     body.insert("properties", properties);
-    let group = settings.test_event_code.clone().unwrap_or_default();
-    Ok(Item {
-        body: ItemBody::of(&body),
-        notes,
-        group,
-        exclusive: None,
-        event_id,
-        repeatable: true,
-        name: name.text,
-        order: None,
-        built_at: now,
-    })
+    Ok((name.text, event_id, body))
 }
 
 fn user(
@@ -107,6 +120,11 @@ fn user(
         .or_else(|| clicks::usable(&event.known_click_ids.ttclid));
     let ttp = clicks::find(connection, event, "ttp", None, |ids| &ids.ttp)
         .or_else(|| event.property("_ttp").and_then(text_of).and_then(|t| clicks::usable(&t)));
+    if ttclid.is_none()
+        && let Some(reason) = clicks::unusable(connection, event, "ttclid", page)
+    {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "user.ttclid", reason));
+    }
     for (key, value) in [("ttclid", ttclid), ("ttp", ttp)] {
         if let Some(value) = value {
             user.insert(key, value);
@@ -298,14 +316,14 @@ fn properties(
             map.insert("currency", code);
             map.insert("value", number(value));
         }
-        (Some(_), None) => notes.push(Note::rejected("properties.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("properties.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     let is_list = event.folded_name() == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
     let contents: Vec<Fields> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {
-        notes.push(Note::rejected("properties.contents", "a product without an id"));
+        notes.push(Note::rejected("properties.contents", Rule::ProductWithoutId));
     }
     if !contents.is_empty() {
         map.insert("content_type", kind);
@@ -338,19 +356,14 @@ fn properties(
             Some(value) => {
                 map.insert(key, value);
             }
-            None => {
-                notes.push(Note::rejected(format!("properties.{key}"), "not what the platform takes there"))
-            }
+            None => notes.push(Note::rejected(format!("properties.{key}"), Rule::NotTaken)),
         }
     }
     // A custom field may be one half of the pair.
     if map.contains("value") != map.contains("currency") {
         map.remove("value");
         map.remove("currency");
-        notes.push(Note::rejected(
-            "properties.value",
-            "a value without a currency, or a currency without a value",
-        ));
+        notes.push(Note::rejected("properties.value", Rule::HalfOfValueAndCurrency));
     }
     Ok(map)
 }

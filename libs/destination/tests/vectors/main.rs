@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its vectors must fail")]
 
 mod answers;
+mod left_out;
 // The checks of the library that normalises, so that the count below is one of checks that ran.
 #[path = "../../../normalise/tests/vectors/checks.rs"]
 mod normalisation;

@@ -90,6 +90,18 @@ pub struct Product {
     pub position: Option<u32>,
     /// Affiliation of this line.
     pub affiliation: Option<String>,
+    /// How it comes to the customer, one of [`DELIVERY_CATEGORIES`].
+    pub delivery_category: Option<&'static str>,
+}
+
+/// Ways in which an order comes to the customer, the same words at Meta and TikTok. Sources: Meta,
+/// CAPI/parameters/custom-data, delivery_category; 2026-02. TikTok, Events API 2.0, properties; 2026-08.
+pub const DELIVERY_CATEGORIES: [&str; 3] = ["in_store", "curbside", "home_delivery"];
+
+/// The way of that name.
+fn delivery_category(value: Json<'_>) -> Option<&'static str> {
+    let word = text_of(value)?;
+    DELIVERY_CATEGORIES.into_iter().find(|way| *way == word)
 }
 
 /// Where product ids come from unless the connection says otherwise.
@@ -141,6 +153,7 @@ fn product(value: Json<'_>, id_from: &[impl AsRef<str>]) -> Product {
         quantity: value.at("quantity").and_then(decimal_of).map_or(1, at_least_one),
         position: value.at("position").and_then(decimal_of).and_then(|d| d.to_u32()),
         affiliation: text("affiliation"),
+        delivery_category: value.at("delivery_category").and_then(delivery_category),
     }
 }
 
@@ -379,8 +392,10 @@ pub fn custom_value(name: &str, value: Value) -> Option<Value> {
         "content_type" => {
             text_of(&value).filter(|t| t == "product" || t == "product_group").map(Value::String)
         }
-        "delivery_category" => text_of(&value)
-            .filter(|t| matches!(t.as_str(), "in_store" | "curbside" | "home_delivery"))
+        "delivery_category" => delivery_category(Json::from(&value)).map(Value::from),
+        // Meta's words for it: `new_customer_to_business` and others of that form.
+        "customer_segmentation" => text_of(&value)
+            .filter(|t| t.len() <= 64 && t.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
             .map(Value::String),
         "order_id" => text_of(&value).filter(|id| !order_id_is_personal(id)).map(Value::String),
         "content_name" | "content_category" | "search_string" | "query" | "status" | "item_number"

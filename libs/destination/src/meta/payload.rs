@@ -7,13 +7,16 @@ use tracklayer_normalise::{Field, Hints, Platform, Reason, fbc};
 use tracklayer_proto::event::v1::{Channel, EventType};
 
 use super::custom_data::custom_data;
+use super::ids::{self, MessagingChannel};
 use super::settings::{ActionSource, Refunds, Settings};
 use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
+use crate::commerce::order_id_is_personal;
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::Fields;
+use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
@@ -91,15 +94,12 @@ fn element(
 ) -> Result<(String, String, Fields), Refusal> {
     let (name, shape) = name_of(connection, settings, event)?;
     let source = action_source(connection, settings, event);
-    if source == ActionSource::BusinessMessaging {
-        // Without messaging_channel and an id of the conversation (2804063 and its kin) it would fail its whole request.
-        return Err(Refusal::new(
-            RefusalCode::EventNotSupported,
-            "events of business messaging need the channel and the conversation, which no event here has",
-        )
-        .at("properties.action_source")
-        .as_platform("2804063"));
-    }
+    let channel = match source {
+        ActionSource::BusinessMessaging => Some(MessagingChannel::of(connection, event)?),
+        _ => None,
+    };
+    // A lead of a conversation has a name of its own.
+    let name = if channel.is_some() && name == "Lead" { "LeadSubmitted".to_owned() } else { name };
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
@@ -123,7 +123,12 @@ fn element(
         }
     }
 
-    let user = user_data(connection, settings, event, page.as_deref(), now, notes);
+    let mut user = user_data(connection, settings, event, page.as_deref(), now, notes);
+    ids::insert(connection, event, source, &mut user, notes);
+    if let Some(channel) = channel {
+        channel.check(&name, &user)?;
+        body.insert("messaging_channel", channel.as_str());
+    }
     if source == ActionSource::Website && !user.contains("client_user_agent") {
         if settings.require_user_agent {
             return Err(Refusal::new(
@@ -145,12 +150,44 @@ fn element(
     if source == ActionSource::App {
         body.insert("app_data", app_data(event)?);
     }
+    if let Some(original) = original_event(event, notes) {
+        body.insert("original_event_data", original);
+    }
     if event.property("opt_out").is_some_and(is_true) {
         body.insert("opt_out", true);
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
     Ok((name, event_id, body))
+}
+
+/// The earlier event that a delayed one belongs to: `properties.original_event_data`, in Meta's types and without other keys,
+/// which would fail the whole request. Source: Meta, CAPI/parameters/server-event, original_event_data; 2026-02.
+fn original_event(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
+    let stated = event.property("original_event_data")?;
+    let mut original = Fields::default();
+    original.insert_some("event_name", stated.at("event_name").and_then(text_of));
+    match stated.at("event_time").map(seconds_of) {
+        Some(Some(seconds)) => original.insert("event_time", seconds),
+        Some(None) => notes.push(Note::rejected("original_event_data.event_time", Rule::NotTaken)),
+        None => {}
+    }
+    match stated.at("order_id").and_then(text_of) {
+        Some(id) if order_id_is_personal(&id) => {
+            notes.push(Note::rejected("original_event_data.order_id", Rule::LooksPersonal));
+        }
+        id => original.insert_some("order_id", id),
+    }
+    original.insert_some("event_id", stated.at("event_id").and_then(text_of));
+    (!original.is_empty()).then_some(original)
+}
+
+/// A time as Unix seconds: a whole number of them, or a time in ISO 8601.
+fn seconds_of(value: Json<'_>) -> Option<i64> {
+    match value.as_u64() {
+        Some(seconds) => i64::try_from(seconds).ok(),
+        None => text_of(value)?.parse::<Timestamp>().ok().map(timing::floor_seconds),
+    }
 }
 
 /// Where the conversion happened.
@@ -245,7 +282,7 @@ fn user_data(
             user.insert(key, hashes);
         }
     }
-    let madid = event.context("device.advertisingId").and_then(text_of);
+    let madid = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     if let Some(madid) = keys.one(format_args!("user_data.madid"), Field::MobileAdId, madid.as_deref()) {
         user.insert("madid", madid);
     }
@@ -374,16 +411,21 @@ fn app_data(event: &Deliverable) -> Result<Value, Refusal> {
         String::new(),
         text("timezone"),
     ];
-    let tracking = event.context("device.adTrackingEnabled").is_some_and(is_true);
+    // Segment's plugins for iOS tell the answer to Apple's question beside the flag, or instead of it.
+    let tracking = match event.context("device.adTrackingEnabled") {
+        Some(flag) => is_true(flag),
+        None => text("device.trackingStatus").eq_ignore_ascii_case("authorized"),
+    };
+    let collecting = event.property("application_tracking_enabled").is_none_or(is_true);
     Ok(json!({
         "advertiser_tracking_enabled": u8::from(tracking),
-        "application_tracking_enabled": 1,
+        "application_tracking_enabled": u8::from(collecting),
         "extinfo": extinfo,
     }))
 }
 
 /// Properties that have their own place in the payload and never go along as custom ones.
-pub const TAKEN: [&str; 31] = [
+pub const TAKEN: [&str; 50] = [
     "action_source",
     "event_id",
     "fbp",
@@ -415,4 +457,23 @@ pub const TAKEN: [&str; 31] = [
     "data_processing_options",
     "data_processing_options_country",
     "data_processing_options_state",
+    "subscription_id",
+    "fb_login_id",
+    "lead_id",
+    "anon_id",
+    "page_id",
+    "page_scoped_user_id",
+    "ctwa_clid",
+    "ig_account_id",
+    "ig_sid",
+    "whatsapp_business_account_id",
+    "messaging_channel",
+    "application_tracking_enabled",
+    "original_event_data",
+    "net_revenue",
+    "predicted_ltv",
+    "delivery_category",
+    "status",
+    "item_number",
+    "customer_segmentation",
 ];

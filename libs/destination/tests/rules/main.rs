@@ -7,6 +7,7 @@ mod documents;
 mod golden;
 mod ids;
 mod meta_answers;
+mod meta_payload;
 mod orders;
 mod preview;
 mod random;

@@ -5,11 +5,11 @@ use tracklayer_normalise::{Field, Hints, Platform};
 
 use super::names::{Name, name_of};
 use super::settings::{EventSource, Settings};
-use super::{MAX_SKEW, max_age};
+use super::{MAX_SKEW, max_age, source};
 use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{self, Currency, custom_value, number, order_id_to_send, products};
-use crate::connection::{Connection, harmless_properties};
+use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
@@ -51,7 +51,7 @@ fn element(
 ) -> Result<(String, String, Fields), Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(max_age(settings)), MAX_SKEW)?;
-    let source = settings.event_source;
+    let kind = settings.event_source;
 
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
@@ -61,13 +61,13 @@ fn element(
     body.insert("event_id", event_id.as_str());
 
     let user = user(connection, settings, event, page.as_deref(), notes);
-    check_match_key(&user, source)?;
-    if is_limited(settings, event, source, user.contains("ip"))? {
+    check_match_key(&user, kind)?;
+    if is_limited(settings, event, kind, user.contains("ip"))? {
         body.insert("limited_data_use", true);
     }
     body.insert("user", user);
 
-    match source {
+    match kind {
         EventSource::Web => {
             let url = page.or_else(|| settings.default_page_url.clone()).ok_or_else(|| {
                 Refusal::new(
@@ -83,12 +83,18 @@ fn element(
             body.insert("page", page);
         }
         EventSource::App => {
-            body.insert("app", app(settings, event)?);
+            body.insert("app", source::app(settings, event)?);
         }
         EventSource::Crm => {
-            body.insert("lead", lead(connection, event)?);
+            body.insert("lead", source::lead(connection, event)?);
         }
         EventSource::Offline => {}
+    }
+
+    if matches!(kind, EventSource::Web | EventSource::App)
+        && let Some(ad) = source::ad(event, notes)
+    {
+        body.insert("ad", ad);
     }
 
     let properties = properties(connection, settings, event, &name, notes)?;
@@ -158,12 +164,19 @@ fn user(
             user.insert(key, text);
         }
     }
-    let device = event.context("device.advertisingId").and_then(text_of);
+    let device = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     let android =
         event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
     let key = if android { "gaid" } else { "idfa" };
     if let Some(id) = keys.one(format_args!("user.{key}"), Field::MobileAdId, device.as_deref()) {
         user.insert(key, id);
+    }
+    let vendor = connection.text(event, "idfv", &["properties.idfv", "context.device.idfv"]);
+    if let Some(id) = keys.one(format_args!("user.idfv"), Field::MobileAdId, vendor.as_deref()) {
+        user.insert("idfv", id);
+    }
+    if let Some(status) = source::att_status(connection, event, notes) {
+        user.insert("att_status", status);
     }
     user
 }
@@ -234,34 +247,8 @@ fn not_expressible(reason: String) -> Refusal {
     Refusal::new(RefusalCode::RestrictionNotExpressible, reason)
 }
 
-fn app(settings: &Settings, event: &Deliverable) -> Result<Fields, Refusal> {
-    let text = |path: &str| event.context(path).and_then(text_of);
-    let id = settings.app_id.clone().or_else(|| text("app.namespace")).ok_or_else(|| {
-        Refusal::new(RefusalCode::InvalidPayload, "an app event needs an app id; set app_id")
-            .at("context.app.namespace")
-    })?;
-    let mut app = Fields::default().with("app_id", id);
-    for (key, path) in [("app_name", "app.name"), ("app_version", "app.version")] {
-        if let Some(value) = text(path) {
-            app.insert(key, value);
-        }
-    }
-    Ok(app)
-}
-
-fn lead(connection: &Connection, event: &Deliverable) -> Result<Fields, Refusal> {
-    let id = connection.text(event, "lead_id", &["properties.lead_id"]).ok_or_else(|| {
-        Refusal::new(RefusalCode::InvalidPayload, "a CRM event needs the lead's id").at("properties.lead_id")
-    })?;
-    let mut lead = Fields::default().with("lead_id", id);
-    if let Some(source) = event.property("lead_event_source").and_then(text_of) {
-        lead.insert("lead_event_source", source);
-    }
-    Ok(lead)
-}
-
 /// Properties that have their own place and never go along as custom ones.
-const TAKEN: [&str; 24] = [
+const TAKEN: [&str; 29] = [
     "event_id",
     "limited_data_use",
     "ttclid",
@@ -286,10 +273,22 @@ const TAKEN: [&str; 24] = [
     "revenue",
     "total",
     "action_source",
+    "ad",
+    "idfv",
+    "att_status",
+    "num_items",
+    "predicted_ltv",
 ];
 
-/// Texts that TikTok names beside money and products.
-const TEXTS: [&str; 4] = ["description", "status", "shop_id", "delivery_category"];
+/// What goes along as the event states it, in the type that TikTok takes, with what a note calls it.
+const STATED: [(&str, &str); 6] = [
+    ("description", "properties.description"),
+    ("status", "properties.status"),
+    ("shop_id", "properties.shop_id"),
+    ("delivery_category", "properties.delivery_category"),
+    ("num_items", "properties.num_items"),
+    ("predicted_ltv", "properties.predicted_ltv"),
+];
 
 fn properties(
     connection: &Connection,
@@ -335,9 +334,15 @@ fn properties(
     {
         map.insert("query", query);
     }
-    for key in TEXTS {
-        if let Some(text) = event.property(key).and_then(text_of) {
-            map.insert(key, text);
+    for (key, target) in STATED {
+        let Some(stated) = event.property(key) else { continue };
+        if looks_personal(stated) {
+            notes.push(Note::rejected(target, Rule::LooksPersonal));
+            continue;
+        }
+        match custom_value(key, stated.to_value()) {
+            Some(value) => map.insert(key, value),
+            None => notes.push(Note::rejected(target, Rule::NotTaken)),
         }
     }
     if name.is_custom {

@@ -11,6 +11,7 @@ mod meta_payload;
 mod orders;
 mod preview;
 mod random;
+mod tiktok_payload;
 mod webhook;
 
 use jiff::Timestamp;

@@ -74,6 +74,10 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
 /// It is private, or no address.
 pub fn public_address(text: &str) -> Result<String, Reason> {
     let text = text.trim();
+    if let Ok(v4) = text.parse::<Ipv4Addr>() {
+        // There is one way to write it, which this is.
+        return if is_private_v4(v4) { Err(Reason::NotPublic) } else { Ok(text.to_owned()) };
+    }
     let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()));
     let ip = ip.map_err(|_| Reason::NotAnIp)?.to_canonical();
     if is_private_address(ip) { Err(Reason::NotPublic) } else { Ok(ip.to_string()) }

@@ -3,7 +3,6 @@
 //! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
@@ -20,6 +19,7 @@ use crate::google::action;
 use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
+use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
 use crate::person;
 use crate::timing;
@@ -336,7 +336,7 @@ fn order_effect(
     match act {
         Act::Purchase if mode == UploadMode::Conversion => {
             let value = body.get("conversionValue").and_then(Member::as_value).and_then(decimal_of);
-            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Value::as_str);
+            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Json::as_str);
             OrderFacts::of(connection, event).sold(value, currency, time)
         }
         Act::Refund => Some(OrderEffect::Refunded {

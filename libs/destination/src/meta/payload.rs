@@ -15,11 +15,11 @@ use crate::clicks;
 use crate::commerce::order_id_is_personal;
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
-use crate::fields::Fields;
+use crate::fields::{Fields, Member};
 use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
-use crate::person::{self, Keys, Person};
+use crate::person::{self, KeyName, Keys};
 use crate::timing;
 
 /// Longest custom event name. Source: Meta, docs/meta-pixel/implementation/conversion-tracking; 2026-11.
@@ -103,23 +103,23 @@ fn element(
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
-    let mut body = Fields::default();
+    let mut body = Fields::with_capacity(16);
     let event_id = connection.event_id(event);
-    body.insert("event_name", name.as_str());
-    body.insert("event_time", timing::floor_seconds(time));
-    body.insert("event_id", event_id.as_str());
-    body.insert("action_source", source.as_str());
+    body.push("event_name", name.as_str());
+    body.push("event_time", timing::floor_seconds(time));
+    body.push("event_id", event_id.as_str());
+    body.push("action_source", source.as_str());
 
     let page = person::page_url(connection, event);
     if source == ActionSource::Website {
         match &page {
             Some(url) => {
-                body.insert("event_source_url", url.as_str());
+                body.push("event_source_url", url.as_str());
             }
             None => notes.push(Note::warned("event_source_url", Rule::NoPageAddress)),
         }
         if let Some(referrer) = person::referrer(connection, event) {
-            body.insert("referrer_url", referrer);
+            body.push("referrer_url", referrer);
         }
     }
 
@@ -127,7 +127,7 @@ fn element(
     ids::insert(connection, event, source, &mut user, notes);
     if let Some(channel) = channel {
         channel.check(&name, &user)?;
-        body.insert("messaging_channel", channel.as_str());
+        body.push("messaging_channel", channel.as_str());
     }
     if source == ActionSource::Website && !user.contains("client_user_agent") {
         if settings.require_user_agent {
@@ -141,20 +141,20 @@ fn element(
     }
     check_breadth(&user)?;
     let has_address = user.contains("client_ip_address");
-    body.insert("user_data", user);
+    body.push("user_data", user);
 
     let custom = custom_data(connection, settings, event, &name, shape, notes)?;
     if !custom.is_empty() {
-        body.insert("custom_data", custom);
+        body.push("custom_data", custom);
     }
     if source == ActionSource::App {
-        body.insert("app_data", app_data(event)?);
+        body.push("app_data", app_data(event)?);
     }
     if let Some(original) = original_event(event, notes) {
-        body.insert("original_event_data", original);
+        body.push("original_event_data", original);
     }
     if event.property("opt_out").is_some_and(is_true) {
-        body.insert("opt_out", true);
+        body.push("opt_out", true);
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
@@ -247,6 +247,20 @@ fn checked_name(name: String) -> Result<String, Refusal> {
     Ok(name)
 }
 
+/// What Meta takes of a person, as lists of hashes. Source: Meta, CAPI/parameters/customer-information-parameters; 2026-01.
+const KEYS: [KeyName; 10] = [
+    KeyName { field: Field::Email, name: "em", target: "user_data.em", is_list: true },
+    KeyName { field: Field::Phone, name: "ph", target: "user_data.ph", is_list: true },
+    KeyName { field: Field::FirstName, name: "fn", target: "user_data.fn", is_list: true },
+    KeyName { field: Field::LastName, name: "ln", target: "user_data.ln", is_list: true },
+    KeyName { field: Field::Gender, name: "ge", target: "user_data.ge", is_list: true },
+    KeyName { field: Field::Birthday, name: "db", target: "user_data.db", is_list: true },
+    KeyName { field: Field::City, name: "ct", target: "user_data.ct", is_list: true },
+    KeyName { field: Field::State, name: "st", target: "user_data.st", is_list: true },
+    KeyName { field: Field::PostalCode, name: "zp", target: "user_data.zp", is_list: true },
+    KeyName { field: Field::Country, name: "country", target: "user_data.country", is_list: true },
+];
+
 fn user_data(
     connection: &Connection,
     settings: &Settings,
@@ -255,48 +269,33 @@ fn user_data(
     now: Timestamp,
     notes: &mut Vec<Note>,
 ) -> Fields {
-    let person = Person::of(connection, event);
-    let mut user = Fields::default();
-    let country = person.country.as_deref().or(settings.default_country.as_deref());
+    let mut user = Fields::with_capacity(20);
     // Nobody is born later, wherever he is.
     let now_year = Some(now.to_zoned(jiff::tz::TimeZone::UTC).year());
-    let hints = Hints { country, now_year, ..Hints::default() };
-    let mut keys = Keys::new(Platform::Meta, hints, notes);
+    let country = settings.default_country.as_deref();
+    let person = person::keys_of(connection, event, Platform::Meta, &KEYS, country, now_year);
+    person.insert(&KEYS, &mut user, notes);
+    let mut keys = Keys::new(Platform::Meta, Hints::default(), notes);
     let external = connection.external_id(event);
-    let lists: [(&str, Field, &[String]); 11] = [
-        ("em", Field::Email, &person.emails),
-        ("ph", Field::Phone, &person.phones),
-        ("fn", Field::FirstName, person.first_name.as_slice()),
-        ("ln", Field::LastName, person.last_name.as_slice()),
-        ("ge", Field::Gender, person.gender.as_slice()),
-        ("db", Field::Birthday, person.birth_date.as_slice()),
-        ("ct", Field::City, person.city.as_slice()),
-        ("st", Field::State, person.state.as_slice()),
-        ("zp", Field::PostalCode, person.postal_code.as_slice()),
-        ("country", Field::Country, person.country.as_slice()),
-        ("external_id", Field::ExternalId, external.as_slice()),
-    ];
-    for (key, field, inputs) in lists {
-        let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
-        if !hashes.is_empty() {
-            user.insert(key, hashes);
-        }
+    let hashes = keys.list(format_args!("user_data.external_id"), Field::ExternalId, external.as_slice());
+    if !hashes.is_empty() {
+        user.push("external_id", hashes.into_iter().collect::<Member>());
     }
     let madid = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     if let Some(madid) = keys.one(format_args!("user_data.madid"), Field::MobileAdId, madid.as_deref()) {
-        user.insert("madid", madid);
+        user.push("madid", madid);
     }
     if let Some(ip) = person::address(connection, event, "user_data.client_ip_address", notes) {
-        user.insert("client_ip_address", ip);
+        user.push("client_ip_address", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("client_user_agent", agent);
+        user.push("client_user_agent", agent);
     }
     if let Some(fbp) = fbp(connection, event, notes) {
-        user.insert("fbp", fbp);
+        user.push("fbp", fbp);
     }
     if let Some(fbc) = fbc(connection, event, page, notes) {
-        user.insert("fbc", fbc);
+        user.push("fbc", fbc);
     }
     user
 }

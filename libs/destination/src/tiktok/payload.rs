@@ -14,7 +14,7 @@ use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
-use crate::person::{self, Keys, Person};
+use crate::person::{self, KeyName, Keys};
 use crate::timing;
 
 /// Builds the event's element of `data`.
@@ -55,17 +55,17 @@ fn element(
 
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
-    let mut body = Fields::default();
-    body.insert("event", name.text.as_str());
-    body.insert("event_time", timing::floor_seconds(time));
-    body.insert("event_id", event_id.as_str());
+    let mut body = Fields::with_capacity(10);
+    body.push("event", name.text.as_str());
+    body.push("event_time", timing::floor_seconds(time));
+    body.push("event_id", event_id.as_str());
 
     let user = user(connection, settings, event, page.as_deref(), notes);
     check_match_key(&user, kind)?;
     if is_limited(settings, event, kind, user.contains("ip"))? {
-        body.insert("limited_data_use", true);
+        body.push("limited_data_use", true);
     }
-    body.insert("user", user);
+    body.push("user", user);
 
     match kind {
         EventSource::Web => {
@@ -80,13 +80,13 @@ fn element(
             if let Some(referrer) = person::referrer(connection, event) {
                 page.insert("referrer", referrer);
             }
-            body.insert("page", page);
+            body.push("page", page);
         }
         EventSource::App => {
-            body.insert("app", source::app(settings, event)?);
+            body.push("app", source::app(settings, event)?);
         }
         EventSource::Crm => {
-            body.insert("lead", source::lead(connection, event)?);
+            body.push("lead", source::lead(connection, event)?);
         }
         EventSource::Offline => {}
     }
@@ -94,13 +94,25 @@ fn element(
     if matches!(kind, EventSource::Web | EventSource::App)
         && let Some(ad) = source::ad(event, notes)
     {
-        body.insert("ad", ad);
+        body.push("ad", ad);
     }
 
     let properties = properties(connection, settings, event, &name, notes)?;
-    body.insert("properties", properties);
+    body.push("properties", properties);
     Ok((name.text, event_id, body))
 }
+
+/// What TikTok takes of a person. Source: TikTok, Events API 2.0, as integrations cite it; 2026-08.
+const KEYS: [KeyName; 8] = [
+    KeyName { field: Field::Email, name: "email", target: "user.email", is_list: true },
+    KeyName { field: Field::Phone, name: "phone", target: "user.phone", is_list: true },
+    KeyName { field: Field::FirstName, name: "first_name", target: "user.first_name", is_list: false },
+    KeyName { field: Field::LastName, name: "last_name", target: "user.last_name", is_list: false },
+    KeyName { field: Field::City, name: "city", target: "user.city", is_list: false },
+    KeyName { field: Field::State, name: "state", target: "user.state", is_list: false },
+    KeyName { field: Field::PostalCode, name: "zip_code", target: "user.zip_code", is_list: false },
+    KeyName { field: Field::Country, name: "country", target: "user.country", is_list: false },
+];
 
 fn user(
     connection: &Connection,
@@ -109,16 +121,15 @@ fn user(
     page: Option<&str>,
     notes: &mut Vec<Note>,
 ) -> Fields {
-    let person = Person::of(connection, event);
-    let mut user = Fields::default();
+    let mut user = Fields::with_capacity(18);
     if let Some(ip) = person::address(connection, event, "user.ip", notes) {
-        user.insert("ip", ip);
+        user.push("ip", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("user_agent", agent);
+        user.push("user_agent", agent);
     }
     if let Some(locale) = connection.text(event, "locale", &["context.locale"]) {
-        user.insert("locale", locale.replace('_', "-"));
+        user.push("locale", locale.replace('_', "-"));
     }
     let referrer = person::referrer(connection, event).filter(|r| same_host(r, page));
     let ttclid = clicks::of_event(connection, event, "ttclid", page, |ids| &ids.ttclid)
@@ -131,52 +142,37 @@ fn user(
     {
         notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "user.ttclid", reason));
     }
-    for (key, value) in [("ttclid", ttclid), ("ttp", ttp)] {
-        if let Some(value) = value {
-            user.insert(key, value);
-        }
-    }
-    let country = person.country.as_deref().or(settings.default_country.as_deref());
-    let hints = Hints { country, lower_external_id: settings.external_id_lower_case, ..Hints::default() };
-    let mut keys = Keys::new(Platform::Tiktok, hints, notes);
+    user.push_some("ttclid", ttclid);
+    user.push_some("ttp", ttp);
+    let country = settings.default_country.as_deref();
+    let person = person::keys_of(connection, event, Platform::Tiktok, &KEYS, country, None);
+    let (contacts, others) = KEYS.split_at(2);
+    person.insert(contacts, &mut user, notes);
+    let hints = Hints { lower_external_id: settings.external_id_lower_case, ..Hints::default() };
     let external = connection.external_id(event);
-    let lists = [
-        ("email", Field::Email, person.emails.as_slice()),
-        ("phone", Field::Phone, person.phones.as_slice()),
-        ("external_id", Field::ExternalId, external.as_slice()),
-    ];
-    for (key, field, inputs) in lists {
-        let hashes = keys.list(format_args!("user.{key}"), field, inputs);
-        if !hashes.is_empty() {
-            user.insert(key, hashes);
-        }
+    let hashes = Keys::new(Platform::Tiktok, hints, notes).list(
+        format_args!("user.external_id"),
+        Field::ExternalId,
+        external.as_slice(),
+    );
+    if !hashes.is_empty() {
+        user.push("external_id", hashes.into_iter().collect::<Member>());
     }
-    let singles = [
-        ("first_name", Field::FirstName, &person.first_name),
-        ("last_name", Field::LastName, &person.last_name),
-        ("city", Field::City, &person.city),
-        ("state", Field::State, &person.state),
-        ("zip_code", Field::PostalCode, &person.postal_code),
-        ("country", Field::Country, &person.country),
-    ];
-    for (key, field, input) in singles {
-        if let Some(text) = keys.one(format_args!("user.{key}"), field, input.as_deref()) {
-            user.insert(key, text);
-        }
-    }
+    person.insert(others, &mut user, notes);
+    let mut keys = Keys::new(Platform::Tiktok, hints, notes);
     let device = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     let android =
         event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
     let key = if android { "gaid" } else { "idfa" };
     if let Some(id) = keys.one(format_args!("user.{key}"), Field::MobileAdId, device.as_deref()) {
-        user.insert(key, id);
+        user.push(key, id);
     }
     let vendor = connection.text(event, "idfv", &["properties.idfv", "context.device.idfv"]);
     if let Some(id) = keys.one(format_args!("user.idfv"), Field::MobileAdId, vendor.as_deref()) {
-        user.insert("idfv", id);
+        user.push("idfv", id);
     }
     if let Some(status) = source::att_status(connection, event, notes) {
-        user.insert("att_status", status);
+        user.push("att_status", status);
     }
     user
 }

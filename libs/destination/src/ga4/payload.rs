@@ -19,7 +19,7 @@ use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::order::Act;
 use crate::google::user::address;
-use crate::outcome::{Item, Note, NoteKind, OrderEffect, Refusal, RefusalCode};
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
 
@@ -47,11 +47,7 @@ pub fn build(
     body.insert(key.to_owned(), json!(client));
     match event.event.user_id.trim() {
         "" => {}
-        id if looks_personal(&json!(id)) => notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: "user_id".to_owned(),
-            reason: "looks like personal data".to_owned(),
-        }),
+        id if looks_personal(&json!(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
         id => {
             body.insert("user_id".to_owned(), json!(id));
         }
@@ -219,7 +215,7 @@ fn params(
                 params.insert(name, cut(value));
             }
             // GA4 would drop it, or the whole event, without a word.
-            _ => notes.push(Note::rejected(format!("params.{key}"), "not a parameter that GA4 takes")),
+            _ => notes.push(Note::rejected(format!("params.{key}"), Rule::NotAParameter)),
         }
     }
     let session = event
@@ -231,11 +227,7 @@ fn params(
         .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
     let room = MAX_PARAMS - 2;
     if params.len() > room {
-        notes.push(Note {
-            kind: NoteKind::Omitted,
-            field: "params".to_owned(),
-            reason: "more than 25 parameters".to_owned(),
-        });
+        notes.push(Note::omitted("params", Rule::TooManyParameters));
         params = params.into_iter().take(room).collect();
     }
     insert_text(&mut params, "session_id", session, MAX_TEXT);
@@ -300,11 +292,7 @@ fn insert_money(
             params.insert("value".to_owned(), number(value));
             params.insert("currency".to_owned(), json!(code));
         }
-        (Some(_), None) => notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: "params.value".to_owned(),
-            reason: "a value without a currency".to_owned(),
-        }),
+        (Some(_), None) => notes.push(Note::rejected("params.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     if is_order {

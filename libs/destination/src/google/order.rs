@@ -8,7 +8,7 @@ use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::google::MAX_ADJUSTMENT_AGE;
-use crate::outcome::{Refusal, RefusalCode};
+use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// What an event does to a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub fn money(
     event: &Deliverable,
     act: Act,
     products: &[crate::commerce::Product],
-    notes: &mut Vec<crate::outcome::Note>,
+    notes: &mut Vec<Note>,
 ) -> Result<Option<(Decimal, String)>, Refusal> {
     let currency = Currency::of(connection, event);
     if act == Act::Purchase {
@@ -153,11 +153,7 @@ pub fn money(
     match (value, currency.code()) {
         (Some(value), Some(code)) => Ok(Some((value, code.to_owned()))),
         (Some(_), None) => {
-            notes.push(crate::outcome::Note {
-                kind: crate::outcome::NoteKind::Rejected,
-                field: "conversionValue".to_owned(),
-                reason: "a value without a currency".to_owned(),
-            });
+            notes.push(Note::rejected("conversionValue", Rule::ValueWithoutCurrency));
             Ok(None)
         }
         (None, _) => Ok(None),

@@ -7,7 +7,7 @@ use crate::clicks;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::fields::Fields;
-use crate::outcome::Note;
+use crate::outcome::{Note, Rule};
 use crate::person::{self, Keys, Person};
 
 /// Click ids of one conversion. gclid may stand beside gbraid since October 2025; gbraid and wbraid never together; gclid
@@ -34,7 +34,7 @@ impl Clicks {
             if is_readable(&found) {
                 return Some(found);
             }
-            notes.push(Note::rejected(name, "not of the letters of a click id"));
+            notes.push(Note::rejected(name, Rule::NotOfAClickIdsLetters));
             None
         };
         let found = Self {

@@ -3,7 +3,6 @@
 //! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
@@ -21,7 +20,8 @@ use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, sta
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
-use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
+use crate::json::Json;
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person;
 use crate::timing;
 
@@ -185,7 +185,7 @@ fn cart(settings: &Settings, event: &Deliverable, all: &[Product], notes: &mut V
             let id = p.id.as_deref()?;
             // A larger one is no int32 and refuses the whole request.
             let Ok(quantity) = i32::try_from(p.quantity) else {
-                notes.push(Note::rejected("cartData.items", "a quantity that is out of bounds"));
+                notes.push(Note::rejected("cartData.items.quantity", Rule::OutOfBounds));
                 return None;
             };
             let mut item = Fields::default().with("productId", id).with("quantity", quantity);
@@ -354,7 +354,7 @@ fn order_effect(
     match act {
         Act::Purchase if mode == UploadMode::Conversion => {
             let value = body.get("conversionValue").and_then(Member::as_value).and_then(decimal_of);
-            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Value::as_str);
+            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Json::as_str);
             OrderFacts::of(connection, event).sold(value, currency, time)
         }
         Act::Refund => Some(OrderEffect::Refunded {

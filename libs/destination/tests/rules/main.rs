@@ -8,9 +8,11 @@ mod ga4;
 mod google;
 mod ids;
 mod meta_answers;
+mod meta_payload;
 mod orders;
 mod preview;
 mod random;
+mod tiktok_payload;
 mod webhook;
 
 use jiff::Timestamp;

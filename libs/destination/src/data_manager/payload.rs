@@ -35,6 +35,18 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
     let max_age = if act.is_adjustment() { MAX_ADJUSTMENT_AGE } else { MAX_CONVERSION_AGE };
@@ -43,7 +55,6 @@ pub fn build(
     if let Some(id) = &order_id {
         check_order_id(id)?;
     }
-    let mut notes = Vec::new();
     let event_id = connection.event_id(event);
     let transaction = transaction_id(settings, order_id.as_deref(), &event_id)?;
     let all = products(event, &settings.content_id_from);
@@ -53,7 +64,7 @@ pub fn build(
     let (at, worth) = if act.is_adjustment() {
         restated(connection, event, act, order_id.as_deref(), time, now)?
     } else {
-        (time, money(connection, event, act, &all, &mut notes)?)
+        (time, money(connection, event, act, &all, notes)?)
     };
     body.insert("eventTimestamp", rfc3339(at));
     if let Some((value, currency)) = &worth {
@@ -64,27 +75,27 @@ pub fn build(
     if let Some(consent) = consent(&event.decision) {
         body.insert("consent", consent);
     }
-    insert_user(&mut body, connection, settings, event, &mut notes)?;
+    insert_user(&mut body, connection, settings, event, notes)?;
     let is_braid =
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
         insert_cart(&mut body, settings, event, &all);
     }
     if settings.send_device_info && !event.decision.denies_user_data() {
-        insert_device(&mut body, connection, event, &mut notes);
+        insert_device(&mut body, connection, event, notes);
     }
     let tells_of_customer = !act.is_adjustment() && !event.decision.denies_user_data();
     if let Some(customer) = CustomerType::of(event).filter(|_| tells_of_customer) {
         body.insert("userProperties", Fields::default().with("customerType", customer.as_str()));
     }
-    let variables = variables(connection, event, &mut notes);
+    let variables = variables(connection, event, notes);
     if !variables.is_empty() {
         body.insert("customVariables", Member::from_iter(variables));
     }
     let order = effect(connection, event, act, worth.as_ref(), order_id, time);
     Ok(Item {
         body: ItemBody::of(&body),
-        notes,
+        notes: std::mem::take(notes),
         group: action.clone(),
         exclusive: Some(transaction),
         event_id,

@@ -39,9 +39,20 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
-    let mut notes = Vec::new();
     let mut body = Map::new();
     let (key, client) = client_id(connection, settings, event)?;
     body.insert(key.to_owned(), json!(client));
@@ -57,23 +68,23 @@ pub fn build(
         body.insert("consent".to_owned(), consent);
     }
     if settings.send_user_data && !event.decision.denies_user_data() {
-        let user = user_data(connection, settings, event, &mut notes);
+        let user = user_data(connection, settings, event, notes);
         if !user.is_empty() {
             body.insert("user_data".to_owned(), Value::Object(user));
         }
     }
     if settings.send_ip
         && !event.decision.denies_user_data()
-        && let Some(ip) = person::address(connection, event, "ip_override", &mut notes)
+        && let Some(ip) = person::address(connection, event, "ip_override", notes)
     {
         body.insert("ip_override".to_owned(), json!(ip));
     }
-    let params = params(connection, settings, event, &name, &mut notes)?;
+    let params = params(connection, settings, event, &name, notes)?;
     let order = order_effect(connection, event, &name, &params, time);
     body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
     Ok(Item {
         body: ItemBody::of(&body),
-        notes,
+        notes: std::mem::take(notes),
         group: String::new(),
         exclusive: None,
         event_id: connection.event_id(event),
@@ -197,7 +208,7 @@ fn params(
     if name == "page_view" {
         insert_page(&mut params, connection, event);
     }
-    let items: Vec<Value> = all.iter().filter_map(item).take(MAX_ITEMS).collect();
+    let items: Vec<Value> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
     if !items.is_empty() && !is_all_of_it(event, name, &params) {
         params.insert("items".to_owned(), Value::Array(items));
     }
@@ -346,7 +357,7 @@ fn cut(value: Value) -> Value {
     }
 }
 
-fn item(product: &Product) -> Option<Value> {
+fn ga4_item(product: &Product) -> Option<Value> {
     let mut item = Map::new();
     let texts = [("item_id", &product.id), ("item_name", &product.name)];
     for (key, text) in texts {
@@ -382,6 +393,6 @@ mod tests {
     #[test]
     fn an_item_without_id_and_name_is_no_item() {
         let priced = Product { price: decimal_of(&json!(3)), ..Product::default() };
-        assert_eq!(item(&priced), None);
+        assert_eq!(ga4_item(&priced), None);
     }
 }

@@ -35,6 +35,18 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
     let customer = super::digits(&settings.customer_id);
@@ -44,23 +56,16 @@ pub fn build(
     if let Some(id) = &order_id {
         check_order_id(id)?;
     }
-    let mut notes = Vec::new();
     let (body, time, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
-        let body =
-            change(connection, settings, event, act, resource, order_id.as_deref(), time, now, &mut notes)?;
+        let body = change(connection, settings, event, act, resource, order_id.as_deref(), time, now, notes)?;
         (body, time, ADJUSTMENTS)
     } else if settings.mode == UploadMode::Enhancement {
         let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
-        (
-            enhancement(connection, settings, event, resource, order_id.as_deref(), &mut notes)?,
-            time,
-            ADJUSTMENTS,
-        )
+        (enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?, time, ADJUSTMENTS)
     } else {
         let time = timing::checked(event, now, Some(MAX_CONVERSION_AGE), MAX_SKEW)?.min(now);
-        let body =
-            conversion(connection, settings, event, act, resource, order_id.as_deref(), time, &mut notes)?;
+        let body = conversion(connection, settings, event, act, resource, order_id.as_deref(), time, notes)?;
         (body, time, CONVERSIONS)
     };
     let exclusive = order_id
@@ -73,7 +78,7 @@ pub fn build(
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
         order: order_effect(connection, event, act, settings.mode, &body, order_id, time),
-        notes,
+        notes: std::mem::take(notes),
         group: group.to_owned(),
         exclusive,
         event_id: connection.event_id(event),

@@ -6,16 +6,23 @@
 use tracklayer_normalise::{Field, Hints, Outcome, Platform, Reason, normalise};
 
 use super::settings::ActionSource;
-use crate::connection::Connection;
+use crate::clicks;
+use crate::connection::{Connection, looks_personal};
 use crate::deliverable::Deliverable;
-use crate::fields::Fields;
-use crate::outcome::{Note, NoteKind, Refusal, RefusalCode};
+use crate::fields::{Fields, Member};
+use crate::json::Json;
+use crate::note::NoteReason;
+use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// The form of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// A whole number.
     Number,
+    /// A number of 15 or 16 digits: an id that Meta gave to a lead. Shops and other platforms call their own so, too.
+    Lead,
+    /// The id of a click.
+    Click,
     /// Text, never changed.
     Text,
 }
@@ -35,11 +42,11 @@ enum Carrier {
 const IDS: [(&str, &str, Form, Carrier); 10] = [
     ("subscription_id", "user_data.subscription_id", Form::Text, Carrier::Any),
     ("fb_login_id", "user_data.fb_login_id", Form::Number, Carrier::Any),
-    ("lead_id", "user_data.lead_id", Form::Number, Carrier::Any),
+    ("lead_id", "user_data.lead_id", Form::Lead, Carrier::Any),
     ("anon_id", "user_data.anon_id", Form::Text, Carrier::App),
     ("page_id", "user_data.page_id", Form::Text, Carrier::Messaging),
     ("page_scoped_user_id", "user_data.page_scoped_user_id", Form::Text, Carrier::Messaging),
-    ("ctwa_clid", "user_data.ctwa_clid", Form::Text, Carrier::Messaging),
+    ("ctwa_clid", "user_data.ctwa_clid", Form::Click, Carrier::Messaging),
     ("ig_account_id", "user_data.ig_account_id", Form::Text, Carrier::Messaging),
     ("ig_sid", "user_data.ig_sid", Form::Text, Carrier::Messaging),
     (
@@ -68,24 +75,33 @@ pub fn insert(
             continue;
         }
         let Some(text) = connection.text_of_property(event, name) else { continue };
-        let reason = match (form, normalise(Platform::Meta, Field::OpaqueId, &text, &Hints::default())) {
-            (_, Outcome::Omitted { reason } | Outcome::Rejected { reason }) => reason,
-            (Form::Text, id) => {
-                user.insert_some(name, id.into_wire());
-                continue;
-            }
-            // A lead id that is no number fails its whole request (2804036).
-            (Form::Number, id) => {
-                match id.wire().and_then(|id| id.parse::<u64>().ok()).filter(|id| *id > 0) {
-                    Some(number) => {
-                        user.insert(name, number);
-                        continue;
-                    }
-                    None => Reason::NotANumber,
-                }
-            }
-        };
-        notes.push(Note::of_value(NoteKind::Rejected, Field::OpaqueId, target, reason));
+        match checked(form, &text) {
+            Ok(value) => user.insert(name, value),
+            Err(reason) => notes.push(Note { about: ABOUT, ..Note::rejected(target, reason) }),
+        }
+    }
+}
+
+/// What notes call these ids.
+const ABOUT: &str = Field::OpaqueId.as_str();
+
+/// An id in Meta's form, or why it is none. One that is wrong fails its whole request.
+fn checked(form: Form, text: &str) -> Result<Member, NoteReason> {
+    let id = match normalise(Platform::Meta, Field::OpaqueId, text, &Hints::default()) {
+        Outcome::Omitted { reason } | Outcome::Rejected { reason } => return Err(reason.into()),
+        id => id.into_wire().unwrap_or_default(),
+    };
+    let number = || id.parse::<u64>().ok().filter(|id| *id > 0);
+    match form {
+        Form::Text if looks_personal(Json::Text(&id)) => Err(Rule::LooksPersonal.into()),
+        Form::Text => Ok(id.into()),
+        Form::Click => Ok(clicks::checked(&id)?.into()),
+        Form::Number => number().map(Member::from).ok_or(Reason::NotANumber.into()),
+        // Source: Meta, "Conversion Leads", payload specification: "15 or 16-digit number"; a bad one is 2804036; 2026-11.
+        Form::Lead => {
+            let number = number().ok_or(Reason::NotANumber)?;
+            if (15..=16).contains(&id.len()) { Ok(number.into()) } else { Err(Rule::NotTaken.into()) }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::order_id_is_personal;
-use crate::connection::Connection;
+use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::json::Json;
@@ -166,7 +166,6 @@ fn element(
 fn original_event(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
     let stated = event.property("original_event_data")?;
     let mut original = Fields::default();
-    original.insert_some("event_name", stated.at("event_name").and_then(text_of));
     match stated.at("event_time").map(seconds_of) {
         Some(Some(seconds)) => original.insert("event_time", seconds),
         Some(None) => notes.push(Note::rejected("original_event_data.event_time", Rule::NotTaken)),
@@ -178,16 +177,29 @@ fn original_event(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> 
         }
         id => original.insert_some("order_id", id),
     }
-    original.insert_some("event_id", stated.at("event_id").and_then(text_of));
+    for (key, target) in
+        [("event_name", "original_event_data.event_name"), ("event_id", "original_event_data.event_id")]
+    {
+        match stated.at(key).and_then(text_of) {
+            Some(text) if looks_personal(Json::Text(&text)) => {
+                notes.push(Note::rejected(target, Rule::LooksPersonal));
+            }
+            text => original.insert_some(key, text),
+        }
+    }
     (!original.is_empty()).then_some(original)
 }
 
-/// A time as Unix seconds: a whole number of them, or a time in ISO 8601.
+/// A time as Unix seconds: a whole number of them, also as text, or a time in ISO 8601. What would lie after the year 2100 was meant as
+/// milliseconds, and is none.
 fn seconds_of(value: Json<'_>) -> Option<i64> {
-    match value.as_u64() {
-        Some(seconds) => i64::try_from(seconds).ok(),
-        None => text_of(value)?.parse::<Timestamp>().ok().map(timing::floor_seconds),
-    }
+    const IN_2100: i64 = 4_102_444_800;
+    let text = text_of(value)?;
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => timing::floor_seconds(text.parse::<Timestamp>().ok()?),
+    };
+    (0..IN_2100).contains(&seconds).then_some(seconds)
 }
 
 /// Where the conversion happened.

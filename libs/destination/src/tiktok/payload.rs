@@ -337,6 +337,8 @@ fn properties(
             continue;
         }
         match custom_value(key, stated.to_value()) {
+            // TikTok's list has it among the strings.
+            Some(value) if key == "num_items" => map.insert_some(key, text_of(&value)),
             Some(value) => map.insert(key, value),
             None => notes.push(Note::rejected(target, Rule::NotTaken)),
         }

@@ -4,10 +4,11 @@
 
 use super::settings::Settings;
 use crate::clicks;
-use crate::connection::Connection;
+use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::Fields;
-use crate::mapping::is_true;
+use crate::json::Json;
+use crate::mapping::truth_of;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// `app`: which app it was.
@@ -50,14 +51,26 @@ pub fn ad(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
             Err(reason) => notes.push(Note::rejected("ad.callback", reason)),
         }
     }
-    for key in ["campaign_id", "ad_id", "creative_id"] {
-        ad.insert_some(key, stated.at(key).and_then(text_of));
+    for (key, target) in [
+        ("campaign_id", "ad.campaign_id"),
+        ("ad_id", "ad.ad_id"),
+        ("creative_id", "ad.creative_id"),
+        ("attribution_type", "ad.attribution_type"),
+        ("attribution_provider", "ad.attribution_provider"),
+    ] {
+        match stated.at(key).and_then(text_of) {
+            Some(text) if looks_personal(Json::Text(&text)) => {
+                notes.push(Note::rejected(target, Rule::LooksPersonal));
+            }
+            text => ad.insert_some(key, text),
+        }
     }
-    for key in ["is_retargeting", "attributed"] {
-        ad.insert_some(key, stated.at(key).map(is_true));
-    }
-    for key in ["attribution_type", "attribution_provider"] {
-        ad.insert_some(key, stated.at(key).and_then(text_of));
+    for (key, target) in [("is_retargeting", "ad.is_retargeting"), ("attributed", "ad.attributed")] {
+        let Some(stated) = stated.at(key) else { continue };
+        match truth_of(stated) {
+            Some(truth) => ad.insert(key, truth),
+            None => notes.push(Note::rejected(target, Rule::NotTaken)),
+        }
     }
     (!ad.is_empty()).then_some(ad)
 }

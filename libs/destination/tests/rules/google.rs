@@ -151,7 +151,7 @@ fn a_quantity_that_is_no_int32_does_not_cost_the_request() {
     let item = build(&document, event, Consent::Allow).unwrap();
     let items = item.body.to_value()["cartData"]["items"].clone();
     assert_eq!(items.as_array().unwrap().len(), 1, "{items}");
-    assert!(item.notes.iter().any(|note| note.field == "cartData.items"), "{:?}", item.notes);
+    assert!(item.notes.iter().any(|note| note.field == "cartData.items.quantity"), "{:?}", item.notes);
 }
 
 #[test]

@@ -146,9 +146,47 @@ fn ids_of_metas_own_go_out_as_they_are() {
         assert!(sent["user_data"].get("lead_id").is_none(), "{wrong}");
         assert_eq!(noted(json!({ "lead_id": wrong })), [("user_data.lead_id".to_owned(), "not_a_number")]);
     }
+    // A CRM's own number and TikTok's lead: properties of the same name.
+    for not_metas in [json!(48_213), json!("7123456789012345678")] {
+        let noted = noted(json!({ "lead_id": not_metas }));
+        assert_eq!(noted, [("user_data.lead_id".to_owned(), "not_taken")], "{not_metas}");
+    }
     let mapped = with(document("meta_capi"), "/field_map", json!({ "lead_id": "properties.crm.lead" }));
-    let sent = build(&mapped, having(json!({ "crm": { "lead": 77 } })), Consent::Allow).unwrap();
-    assert_eq!(sent.body.to_value()["user_data"]["lead_id"], 77);
+    let lead = json!({ "crm": { "lead": 1_525_645_896_321_548_u64 } });
+    let sent = build(&mapped, having(lead), Consent::Allow).unwrap();
+    assert_eq!(sent.body.to_value()["user_data"]["lead_id"], 1_525_645_896_321_548_u64);
+}
+
+#[test]
+fn what_goes_out_unhashed_is_no_address_and_no_number_of_a_person() {
+    for personal in ["jane@example.com", "+49 171 2345678"] {
+        let sent = json!({
+            "subscription_id": personal,
+            "original_event_data": { "event_name": "Purchase", "event_id": personal, "event_time": "1795168800" }
+        });
+        let body = body(sent.clone());
+        assert!(!body.to_string().contains(personal), "{body}");
+        assert_eq!(body["original_event_data"]["event_time"], 1_795_168_800);
+        let code = "looks_personal";
+        let fields = ["original_event_data.event_id", "user_data.subscription_id"];
+        let mut told = noted(sent);
+        told.sort();
+        assert_eq!(told, fields.map(|field| (field.to_owned(), code)));
+    }
+    let milliseconds = json!({ "original_event_data": { "event_time": 1_795_168_800_000_u64 } });
+    assert!(body(milliseconds.clone()).get("original_event_data").is_none());
+    assert_eq!(noted(milliseconds), [("original_event_data.event_time".to_owned(), "not_taken")]);
+}
+
+#[test]
+fn a_click_id_of_a_conversation_is_one() {
+    for broken in ["{{ctwa_clid}}", "__CTWA_CLID__", "a b"] {
+        let event = having(json!({
+            "action_source": "business_messaging", "messaging_channel": "whatsapp", "page_id": "7", "ctwa_clid": broken
+        }));
+        let refusal = build(&document("meta_capi"), event, Consent::Allow).unwrap_err();
+        assert_eq!(refusal.platform_code, Some("2804087"), "{broken}");
+    }
 }
 
 /// Meta, "Custom Data Parameters", and its SDK's Content.

@@ -191,4 +191,12 @@ fn a_refused_event_tells_what_had_been_left_out_of_it() {
         let about = |field: &str| notes.iter().any(|note| note["about"] == field && note["index"] == 0);
         assert!(about("email") && about("external_id"), "{answer}");
     }
+    event["context"] = json!({ "traits": { "phone": "0171 2345678" } });
+    event["properties"].as_object_mut().unwrap().remove("gclid");
+    for kind in ["google_ads", "google_data_manager"] {
+        let answer = &told(&document(kind), std::slice::from_ref(&event), "allow")[0];
+        assert_eq!(answer["refused"][0]["code"], "no_match_key", "{answer}");
+        let code = |note: &Value| note["about"] == "phone" && note["code"] == "country_unknown";
+        assert!(answer["notes"].as_array().unwrap().iter().any(code), "{answer}");
+    }
 }

@@ -89,6 +89,19 @@ fn an_iphone_tells_its_ids_and_its_answer_in_plain() {
     }
 }
 
+#[test]
+fn an_ad_says_yes_or_no_or_nothing_and_names_nobody() {
+    let ad = json!({
+        "campaign_id": "jane@example.com", "ad_id": "18", "is_retargeting": "yes", "attributed": 0
+    });
+    let built = item("web", json!({ "ad": ad.clone() }));
+    assert_eq!(built.body.to_value()["ad"], json!({ "ad_id": "18", "attributed": false }));
+    let mut told = noted(json!({ "ad": ad }));
+    told.sort();
+    let expected = [("ad.campaign_id", "looks_personal"), ("ad.is_retargeting", "not_taken")];
+    assert_eq!(told, expected.map(|(field, code)| (field.to_owned(), code)));
+}
+
 /// TikTok, Events API 2.0, `properties`: the types that are published.
 #[test]
 fn properties_go_out_in_tiktoks_types() {
@@ -102,7 +115,7 @@ fn properties_go_out_in_tiktoks_types() {
         ("status", json!("paid")),
         ("shop_id", json!("12")),
         ("delivery_category", json!("in_store")),
-        ("num_items", json!(3)),
+        ("num_items", json!("3")),
         ("predicted_ltv", json!(99.9)),
     ] {
         assert_eq!(properties[key], value, "{key}");

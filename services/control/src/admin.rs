@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, MasterKey, Secret, SourceId, WorkspaceId};
+use tracklayer_journal::Kind;
 
 use crate::connection::{Connection, prepare};
 use crate::error::ControlError;
@@ -21,13 +22,20 @@ const SAY_THE_RATE: &str = "say how much a source may send";
 pub struct Admin {
     store: Store,
     master_key: MasterKey,
+    journal: Kind,
 }
 
 impl Admin {
     /// Over the tables, with the key under which secrets are sealed.
     #[must_use]
     pub fn new(store: Store, master_key: MasterKey) -> Self {
-        Self { store, master_key }
+        Self { store, master_key, journal: Kind::Postgres }
+    }
+
+    /// Of an installation with that journal.
+    #[must_use]
+    pub fn beside(self, journal: Kind) -> Self {
+        Self { journal, ..self }
     }
 
     /// Who presents this key.
@@ -66,7 +74,7 @@ impl Admin {
     /// Says over how many partitions a workspace's events are spread from now on.
     ///
     /// # Errors
-    /// [`ControlError::InstallationOnly`], [`ControlError::NoWorkspace`], the database.
+    /// [`ControlError::InstallationOnly`], [`ControlError::PartitionsStay`], [`ControlError::NoWorkspace`], the database.
     pub async fn set_partitions(
         &self,
         scope: Scope,
@@ -75,6 +83,9 @@ impl Admin {
     ) -> Result<Workspace, ControlError> {
         // Each of them costs the installation's processes a loop and a lane for each connection.
         scope.check_installation("say how many partitions a workspace has")?;
+        if self.journal == Kind::Kafka {
+            return Err(ControlError::PartitionsStay);
+        }
         self.store.update_partitions(workspace, partitions).await
     }
 

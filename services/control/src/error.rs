@@ -32,6 +32,9 @@ pub enum ControlError {
         /// The one that was asked for.
         workspace: WorkspaceId,
     },
+    /// A topic's records cannot be spread anew.
+    #[error("over kafka a workspace keeps the number of partitions that it was made with")]
+    PartitionsStay,
     /// There is none.
     #[error("workspace {workspace} has no source {source_id}")]
     NoSource {
@@ -116,6 +119,7 @@ impl RpcError for ControlError {
             Self::OtherWorkspace { .. } => (Code::PermissionDenied, "OTHER_WORKSPACE"),
             Self::InstallationOnly { .. } => (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED"),
             Self::NoWorkspace { .. } => (Code::NotFound, "NO_SUCH_WORKSPACE"),
+            Self::PartitionsStay => (Code::FailedPrecondition, "PARTITIONS_STAY"),
             Self::NoSource { .. } => (Code::NotFound, "NO_SUCH_SOURCE"),
             Self::NoConnection { .. } => (Code::NotFound, "NO_SUCH_CONNECTION"),
             Self::NoFreeze { .. } => (Code::NotFound, "NO_SUCH_FREEZE"),
@@ -152,6 +156,7 @@ impl RpcError for ControlError {
             | Self::OtherWorkspace { .. }
             | Self::InstallationOnly { .. }
             | Self::NoWorkspace { .. }
+            | Self::PartitionsStay
             | Self::NoSource { .. }
             | Self::NoConnection { .. }
             | Self::NoFreeze { .. }

@@ -83,6 +83,11 @@ pub enum RunError {
         /// How many.
         partitions: usize,
     },
+    /// A journal that nothing has been read from does not answer: its address may be wrong.
+    #[error(
+        "the journal does not answer, and nothing was changed to use it; see `kafka_brokers`, and start again when it does"
+    )]
+    JournalAway(#[source] tracklayer_journal::JournalError),
     /// Addresses of the others.
     #[error("could not use the address of another service")]
     Connect(#[from] tracklayer_rpc::ConnectError),
@@ -126,6 +131,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let partitions = cursors.of_another_journal().await?.len();
     if partitions > 0 {
         return Err(RunError::JournalChanged { partitions });
+    }
+    // From the first cursor in it on there is no way back.
+    if journal.kind() == Kind::Kafka && !cursors.stand_in_kafka().await? {
+        journal.weaknesses().await.map_err(RunError::JournalAway)?;
     }
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();

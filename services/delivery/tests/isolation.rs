@@ -54,6 +54,7 @@ impl Installation {
         let key = tracklayer_control::ensure_first_admin_key(&database.pool).await.unwrap().unwrap();
         let config = tracklayer_control::Config {
             database_url: database.secret_url(),
+            journal: tracklayer_journal::Kind::Postgres,
             delivery_address: "http://127.0.0.1:1".to_owned(),
             master_key: master_key.clone(),
             database_connections: 4,

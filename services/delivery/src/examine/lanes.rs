@@ -218,7 +218,7 @@ pub fn sources(config: &WorkspaceConfig, heard: &BTreeSet<i64>) -> Finding {
     Finding::warning(
         CHECK,
         format!("no event within a day: {}", some(silent.iter().map(|source| source.name.clone()))),
-        "see whether it still sends; switch off what is not in use: `tracklayer sources`",
+        "see whether it still sends; a source that was just made, or sends less than daily, needs nothing",
     )
 }
 

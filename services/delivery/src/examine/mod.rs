@@ -220,8 +220,9 @@ impl Examiner {
         let remembered =
             |of: &SourceEvents| memory.of(of.workspace, of.source).as_secs_f64() * per_second(of);
         let expected = redis::Expected {
-            events_per_second: rates.iter().map(per_second).sum(),
-            claims: rates.iter().map(remembered).sum(),
+            // The sum of no floats is -0.0.
+            events_per_second: rates.iter().map(per_second).sum::<f64>() + 0.0,
+            claims: rates.iter().map(remembered).sum::<f64>() + 0.0,
             longest: memory.longest(),
         };
         findings.push(redis::memory(&facts, &expected));

@@ -1,9 +1,9 @@
 //! Decision and order of each event before it is planned, and the last look at consent before a request.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracklayer_destination::{Consent, Destination, HoldKind, Mode};
+use tracklayer_destination::{Consent, Destination, HoldKind, Mode, NoteCounts};
 use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -59,7 +59,7 @@ impl Lane {
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
             plan::plan_again(slot, destination, now);
         }
-        tell_of_fields(slots);
+        tell_of_fields(slots, destination.kind().as_str());
         Ok(())
     }
 
@@ -172,13 +172,20 @@ impl Lane {
     }
 }
 
-/// Counts what was left out of the events or changed in them, once for all of a range.
-fn tell_of_fields(slots: &[Slot]) {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for note in slots.iter().filter_map(|slot| slot.item.as_ref()).flat_map(|item| &item.notes) {
-        *counts.entry(note.kind.as_str()).or_default() += 1;
+/// Counts what was left out of the events or noted about them, once for all of a range: by platform, field and reason.
+fn tell_of_fields(slots: &mut [Slot], platform: &'static str) {
+    let mut counts = NoteCounts::default();
+    for slot in slots {
+        counts.add(&std::mem::take(&mut slot.notes));
     }
-    for (kind, count) in counts {
-        metrics::counter!("tracklayer_delivery_fields_total", "kind" => kind).increment(count);
+    for (labels, count) in counts.iter() {
+        metrics::counter!(
+            "tracklayer_delivery_fields_total",
+            "platform" => platform,
+            "kind" => labels.kind,
+            "field" => labels.field,
+            "reason" => labels.reason,
+        )
+        .increment(count);
     }
 }

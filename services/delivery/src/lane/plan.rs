@@ -61,10 +61,15 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     match built {
         Ok(item) if destination.mode() == Mode::Shadow => {
             let name = item.name.clone();
+            slot.notes = item.notes;
             slot.settle(State::Shadowed, "", &name, now);
         }
-        Ok(item) => slot.item = Some(item),
+        Ok(mut item) => {
+            slot.notes = std::mem::take(&mut item.notes);
+            slot.item = Some(item);
+        }
         Err(refusal) => {
+            slot.notes = refusal.notes;
             slot.field = refusal.field.clone().unwrap_or_default();
             let state = match refusal.code {
                 // The connection has no use for such an event: nothing went wrong, and nobody needs to act.

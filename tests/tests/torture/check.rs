@@ -22,6 +22,8 @@ use crate::workspace::Workspace;
 
 /// Nothing waits longer than this after the last fault.
 const SETTLE_LIMIT: Duration = Duration::from_secs(75);
+/// Of a wait that is longer it is told what it is for.
+const LONG_WAIT: Duration = Duration::from_secs(15);
 /// Events of each sort whose whole story is read, beside those that look wrong.
 const STORIES: usize = 40;
 /// Of one kind of finding, so many are told.
@@ -153,13 +155,14 @@ pub async fn check(scene: &Scene, seed: u64) -> anyhow::Result<Findings> {
         }
         findings.tell("events are dead that should not be", &wrongly);
         let is_dead = |id: &str| firsts[id].iter().any(|first| dead.contains_key(&(*connection, *first)));
-        let missing = at_platform(&mut findings, *platform, &counted, &sent, received, &mut look_at);
-        let missing: Vec<&String> =
+        let won = |id: &str| delivered_at(&firsts[id], |at| dead.get(&(*connection, at)));
+        let missing = at_platform(&mut findings, *platform, &counted, &sent, &firsts, won, &mut look_at);
+        let missing: Vec<&str> =
             missing.into_iter().filter(|id| !may_be_blocked(id) && !is_dead(id)).collect();
         let told: Vec<String> = missing.iter().map(|id| format!("{id} at {platform}")).collect();
         findings.tell("events were accepted and are not delivered", &told);
         findings.lost += missing.len() as u64;
-        look_at.extend(missing.into_iter().cloned());
+        look_at.extend(missing.into_iter().map(str::to_owned));
         let found = balance.connections.iter().find(|balance| balance.connection_id == *connection);
         let found = found.with_context(|| format!("no balance of {platform}"))?;
         in_ledger(&mut findings, *platform, found, counted.len() as u64, winners);
@@ -204,6 +207,7 @@ pub async fn check(scene: &Scene, seed: u64) -> anyhow::Result<Findings> {
 /// Waits until nothing waits and nothing is held.
 async fn settle(stage: &Stage, workspace: &Workspace) -> Result<(), String> {
     let begun = Instant::now();
+    let mut to_be_told = LONG_WAIT;
     loop {
         let request = GetStatsRequest { workspace_id: workspace.id.0 };
         let seen = match stage.delivery().get_stats(request).await {
@@ -218,6 +222,10 @@ async fn settle(stage: &Stage, workspace: &Workspace) -> Result<(), String> {
         };
         if begun.elapsed() > SETTLE_LIMIT {
             return Err(seen);
+        }
+        if begun.elapsed() > to_be_told {
+            println!("  not at rest after {to_be_told:?}: {seen}");
+            to_be_told += LONG_WAIT;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -272,6 +280,23 @@ fn firsts_of(positions: &BTreeSet<Position>, stopped: Option<&Stopped>) -> Vec<P
     };
     let (before, after) = positions.iter().partition(|position| stopped.was_resolved(position));
     [before, after].iter().filter_map(|of| in_order(of).first().copied()).collect()
+}
+
+/// As which of its first positions a platform may have got an event: that which is not dead; and one that is dead because nobody
+/// knows whether it arrived, too.
+fn delivered_at<'a>(firsts: &[Position], letter: impl Fn(Position) -> Option<&'a Letter>) -> Vec<Position> {
+    let mut may_be = Vec::new();
+    for first in firsts {
+        match letter(*first) {
+            None => {
+                may_be.push(*first);
+                break;
+            }
+            Some(letter) if letter.code == "outcome_unknown" => may_be.push(*first),
+            Some(_) => {}
+        }
+    }
+    may_be
 }
 
 fn in_order(positions: &BTreeSet<Position>) -> Vec<Position> {
@@ -388,26 +413,31 @@ fn at_platform<'a>(
     platform: AdPlatform,
     counted: &[Counted],
     sent: &BTreeMap<String, Sent>,
-    received: &'a BTreeMap<String, BTreeSet<Position>>,
+    firsts: &BTreeMap<&'a str, Vec<Position>>,
+    won: impl Fn(&str) -> Vec<Position>,
     look_at: &mut BTreeSet<String>,
-) -> Vec<&'a String> {
+) -> Vec<&'a str> {
     let mut times: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut newest: BTreeMap<&str, (Generation, Offset, &str)> = BTreeMap::new();
+    let mut newest: BTreeMap<&str, (Position, &str)> = BTreeMap::new();
     let mut swapped = Vec::new();
     let mut copies = 0;
     for event in counted {
         copies += u64::from(event.duplicates);
         let times = times.entry(&event.event_id).or_default();
         *times += 1;
-        let first =
-            received.get(&event.event_id).and_then(|all| all.iter().map(|p| (p.generation, p.offset)).min());
-        let (1, Some((generation, offset))) = (*times, first) else { continue };
-        let this = (generation, offset, event.event_id.as_str());
-        let newest = newest.entry(&sent[&event.event_id].event.person).or_insert(this);
-        if (this.0, this.1) < (newest.0, newest.1) {
-            swapped.push(format!("{} after {} at {platform}", event.event_id, newest.2));
-        } else {
-            *newest = this;
+        // What is counted and not in the journal was told of already.
+        if *times > 1 || !firsts.contains_key(event.event_id.as_str()) {
+            continue;
+        }
+        let newest = newest.entry(&sent[&event.event_id].event.person).or_insert((FIRST, ""));
+        let may_be = won(&event.event_id);
+        // The earliest that keeps the order: what comes later has the most room then.
+        let keeps = |at: &&Position| (at.generation, at.offset) >= (newest.0.generation, newest.0.offset);
+        match may_be.iter().find(keeps) {
+            Some(at) => *newest = (*at, event.event_id.as_str()),
+            None => {
+                swapped.push(format!("{} at {may_be:?} after {} at {platform}", event.event_id, newest.1));
+            }
         }
     }
     *findings.copies.entry(platform.to_string()).or_default() += copies;
@@ -428,7 +458,7 @@ fn at_platform<'a>(
     findings.leaked += leaked.len() as u64;
     let id_of = |text: &String| text.split(' ').next().unwrap_or_default().to_owned();
     look_at.extend(doubled.iter().chain(&leaked).map(id_of));
-    received.keys().filter(|id| sent.contains_key(*id) && !times.contains_key(id.as_str())).collect()
+    firsts.keys().filter(|id| sent.contains_key(**id) && !times.contains_key(**id)).copied().collect()
 }
 
 /// The ledger and the platform count the same, and every first occurrence has an end: delivered, blocked, or one of the two that

@@ -19,6 +19,9 @@ use crate::binary::{lock, repository, target_dir};
 /// How long a client may take to send a handful of events, waiting out a refusal included.
 const RUN_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
+/// The folder of the packages that the differential tests alone need: 50 MB, so whoever runs other tests does without.
+const SEGMENT_MAPPINGS: &str = "segment-mappings";
+
 /// A client that is ready to run.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -83,6 +86,20 @@ pub async fn node(script: &'static str) -> Option<Client> {
         let node = node_program()?;
         install_npm_packages()?;
         let script = install_script(script)?;
+        Ok(Client { program: node, script, arguments: Vec::new() })
+    })
+    .await
+}
+
+/// Segment's own mapping code, which records the requests that it would make; none, said aloud, where that cannot be had.
+///
+/// # Panics
+/// The packages cannot be installed.
+pub async fn segment_mappings() -> Option<Client> {
+    ready(|| {
+        let node = node_program()?;
+        install_npm_packages_of(SEGMENT_MAPPINGS)?;
+        let script = install_script(&format!("{SEGMENT_MAPPINGS}/mappings.mjs"))?;
         Ok(Client { program: node, script, arguments: Vec::new() })
     })
     .await
@@ -200,9 +217,16 @@ fn node_program() -> anyhow::Result<PathBuf> {
 }
 
 fn install_npm_packages() -> anyhow::Result<()> {
+    install_npm_packages_of("")
+}
+
+/// The packages that a folder beside the scripts names; the empty one is theirs.
+fn install_npm_packages_of(part: &str) -> anyhow::Result<()> {
     let _one_installer = lock("clients")?;
-    let folder = clients_dir()?;
-    once(&folder, "npm", &["package.json", "package-lock.json", ".npmrc"], || {
+    let folder = clients_dir()?.join(part);
+    std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let made_from = ["package.json", "package-lock.json", ".npmrc"];
+    once(&sources_dir().join(part), &folder, "npm", &made_from, || {
         run("npm", &["ci", "--silent"], &folder).map(drop)
     })
 }
@@ -214,7 +238,7 @@ fn install_python_packages() -> anyhow::Result<PathBuf> {
     let _one_installer = lock("clients")?;
     let folder = clients_dir()?;
     let python = folder.join("venv/bin/python");
-    once(&folder, "pip", &["requirements.txt"], || {
+    once(&sources_dir(), &folder, "pip", &["requirements.txt"], || {
         if run("python3", &["-m", "venv", "--clear", "venv"], &folder).is_err() {
             return missing("Python has no venv: install the package `python3-venv`");
         }
@@ -227,6 +251,7 @@ fn install_python_packages() -> anyhow::Result<PathBuf> {
 
 /// Copies what an installation is made from and installs, unless the very same was installed before.
 fn once(
+    sources: &Path,
     folder: &Path,
     what: &str,
     made_from: &[&str],
@@ -234,7 +259,7 @@ fn once(
 ) -> anyhow::Result<()> {
     let mut content = Vec::new();
     for file in made_from {
-        let source = sources_dir().join(file);
+        let source = sources.join(file);
         content
             .extend(std::fs::read(&source).with_context(|| format!("could not read {}", source.display()))?);
     }
@@ -243,7 +268,7 @@ fn once(
         return Ok(());
     }
     for file in made_from {
-        std::fs::copy(sources_dir().join(file), folder.join(file))?;
+        std::fs::copy(sources.join(file), folder.join(file))?;
     }
     install()?;
     std::fs::write(&done, content).with_context(|| format!("could not write {}", done.display()))

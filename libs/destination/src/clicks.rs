@@ -1,6 +1,6 @@
 //! Click and browser ids: from the event itself, from its page's query, else those known for the person or device.
 
-use tracklayer_normalise::click;
+use tracklayer_normalise::{Reason, click};
 use tracklayer_proto::event::v1::ClickIds;
 
 use crate::connection::Connection;
@@ -19,10 +19,25 @@ pub fn from_query(address: &str, name: &str) -> Option<String> {
 /// A click id as it may be sent: trimmed, not empty, in one piece, no template that nobody filled in.
 #[must_use]
 pub fn usable(value: &str) -> Option<String> {
+    checked(value).ok().map(str::to_owned)
+}
+
+/// The same, or why it may not be sent.
+///
+/// # Errors
+/// It may not.
+pub fn checked(value: &str) -> Result<&str, Reason> {
     let value = value.trim();
-    let broken = value.chars().any(|c| c.is_whitespace() || c.is_control());
-    (!value.is_empty() && !broken && value.len() <= MAX_BYTES && !click::is_macro(value))
-        .then(|| value.to_owned())
+    if value.is_empty() {
+        return Err(Reason::Empty);
+    }
+    if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Reason::WhiteSpace);
+    }
+    if value.len() > MAX_BYTES {
+        return Err(Reason::TooLong);
+    }
+    if click::is_macro(value) { Err(Reason::UnreplacedMacro) } else { Ok(value) }
 }
 
 fn usable_of(value: Json<'_>) -> Option<String> {
@@ -30,6 +45,23 @@ fn usable_of(value: Json<'_>) -> Option<String> {
         Json::Text(text) => usable(text),
         other => usable(&text_of(other)?),
     }
+}
+
+/// Why the event's own id is left out, where it names one that may not be sent.
+#[must_use]
+pub fn unusable(
+    connection: &Connection,
+    event: &Deliverable,
+    name: &str,
+    page: Option<&str>,
+) -> Option<Reason> {
+    let why = |value: &str| checked(value).err();
+    connection
+        .find_or(event, name, || event.property(name))
+        .and_then(text_of)
+        .and_then(|text| why(&text))
+        .or_else(|| page.and_then(|url| click::from_url(url, name)).and_then(|text| why(&text)))
+        .or_else(|| event.context(name).and_then(text_of).and_then(|text| why(&text)))
 }
 
 /// Finds one id: the document's own path, properties, the page's query, context, what ingest saw, what identity knows.

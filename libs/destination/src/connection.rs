@@ -10,11 +10,11 @@ use crate::destination::ConsentQuery;
 use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
 use crate::json::Json;
 use crate::mapping::{EventFilter, EventMap, wants};
-use crate::outcome::{Note, Refusal, RefusalCode, Skip};
+use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
 use crate::person;
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
-const FIELDS: [&str; 25] = [
+const FIELDS: [&str; 38] = [
     "ip",
     "user_agent",
     "page_url",
@@ -40,6 +40,19 @@ const FIELDS: [&str; 25] = [
     "client_id",
     "session_id",
     "lead_id",
+    "subscription_id",
+    "fb_login_id",
+    "anon_id",
+    "page_id",
+    "page_scoped_user_id",
+    "ctwa_clid",
+    "ig_account_id",
+    "ig_sid",
+    "whatsapp_business_account_id",
+    "messaging_channel",
+    "advertising_id",
+    "idfv",
+    "att_status",
 ];
 
 /// All fields that every kind has.
@@ -186,6 +199,12 @@ impl Connection {
         text_of(self.find(event, field, defaults)?)
     }
 
+    /// The same of a field whose usual place is the property of its name.
+    #[must_use]
+    pub fn text_of_property(&self, event: &Deliverable, field: &str) -> Option<String> {
+        text_of(self.find_or(event, field, || event.property(field))?)
+    }
+
     /// The event's id at the platform: never empty, since ingest gives every event a message_id. Copies of a commerce event that
     /// were deduplicated by their order have one id, whichever of them it is that goes out; a pixel can have the same.
     #[must_use]
@@ -231,7 +250,7 @@ impl Connection {
         fields.retain(|name, value| {
             let personal = looks_personal(&*value);
             if personal {
-                notes.push(Note::rejected(format!("{prefix}{name}"), "looks like personal data"));
+                notes.push(Note::rejected(format!("{prefix}{name}"), Rule::LooksPersonal));
             }
             !personal
         });
@@ -258,7 +277,7 @@ pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, V
 
 /// Whether a property's key names something about a person, in any spelling.
 fn names_a_person(key: &str) -> bool {
-    const WORDS: [&str; 34] = [
+    const WORDS: [&str; 36] = [
         "email",
         "mail",
         "phone",
@@ -293,6 +312,8 @@ fn names_a_person(key: &str) -> bool {
         "user",
         "customer",
         "contact",
+        "recipient",
+        "sharemessage",
     ];
     let folded: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     WORDS.contains(&folded.as_str())

@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::id_of_key;
+use tracklayer_normalise::Platform;
 use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 
 use crate::commerce::{Product, order_id_is_personal};
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
-use crate::person::Person;
+use crate::person::{Person, PersonKeys};
 
 /// What the consent firewall decided for this event and this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,10 +88,12 @@ pub struct OrderState {
     pub refunded: Decimal,
 }
 
-/// What several connections read of an event, each in the same places.
+/// What several connections read of an event, each in the same places, and what they make of it.
 #[derive(Debug, Default)]
 struct Readings {
     person: OnceLock<Person>,
+    /// The person in each platform's form.
+    keys: [OnceLock<PersonKeys>; 4],
     products: OnceLock<Vec<Product>>,
 }
 
@@ -204,6 +207,21 @@ impl Deliverable {
     /// The person as connections without paths of their own read it: read once.
     pub(crate) fn person(&self, read: impl FnOnce() -> Person) -> &Person {
         self.readings.person.get_or_init(read)
+    }
+
+    /// The person in a platform's form, as connections that look at the usual places have it: normalised and hashed once.
+    pub(crate) fn person_keys(
+        &self,
+        platform: Platform,
+        normalise: impl FnOnce() -> PersonKeys,
+    ) -> &PersonKeys {
+        let slot = match platform {
+            Platform::Meta => 0,
+            Platform::Google => 1,
+            Platform::Ga4 => 2,
+            Platform::Tiktok => 3,
+        };
+        self.readings.keys[slot].get_or_init(normalise)
     }
 
     /// The products as connections with the usual ids read them: read once.

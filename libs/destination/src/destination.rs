@@ -9,6 +9,7 @@ use crate::deliverable::Deliverable;
 use crate::document::{ConsentCap, Kind, Mode};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::request::HttpRequest;
+use crate::trial::Trial;
 
 /// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,4 +103,17 @@ pub trait Destination: Send + Sync {
 
     /// Reads an answer: one outcome per item that was sent, in the order of `sent`.
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome>;
+
+    /// The request by which the platform tries items of one group: it says what it thinks of them and counts nothing. None
+    /// where it has no such thing; a test code that makes an event show up and count all the same is none.
+    fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {
+        let _ = (items, access_token);
+        None
+    }
+
+    /// Reads the answer to [`Destination::trial`].
+    fn read_trial(&self, answer: &Answer) -> Trial {
+        let code = format!("HTTP_{}", answer.status);
+        Trial::Unanswered { code, detail: "this kind of connection has no trial".to_owned() }
+    }
 }

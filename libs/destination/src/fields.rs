@@ -1,12 +1,16 @@
 //! A payload while it is built: JSON objects of a dozen members, whose names are nearly always known at compile time.
 //!
-//! A list that is searched from its beginning is faster at that size than any map, and a name costs no allocation.
+//! A list that is searched from its beginning is faster at that size than any map, and a name costs no allocation. Members are
+//! small: an object grows as it is filled, and what it holds is moved each time.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use serde_json::Value;
+use serde_json::{Number, Value};
+
+use crate::json::Json;
 
 /// A member's name.
 pub type Name = Cow<'static, str>;
@@ -18,15 +22,61 @@ pub struct Fields(Vec<(Name, Member)>);
 /// What stands under a name.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Member {
-    /// Any JSON.
-    Value(Value),
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(Number),
+    /// True or false.
+    Bool(bool),
+    /// Any other JSON.
+    Value(Box<Value>),
+    /// What several payloads have in common.
+    Shared(SharedTexts),
     /// An object.
     Object(Fields),
     /// A list.
     List(Vec<Member>),
 }
 
+/// Texts that several payloads have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Texts {
+    /// A text alone.
+    One(String),
+    /// A list of texts.
+    List(Vec<String>),
+}
+
+/// The same, held by all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedTexts(Arc<Texts>);
+
+impl From<Texts> for SharedTexts {
+    fn from(texts: Texts) -> Self {
+        Self(Arc::new(texts))
+    }
+}
+
 impl Fields {
+    /// Without members, with room for some.
+    #[must_use]
+    pub fn with_capacity(members: usize) -> Self {
+        Self(Vec::with_capacity(members))
+    }
+
+    /// Adds a member that is not there yet, which spares the search for it.
+    pub fn push(&mut self, name: &'static str, field: impl Into<Member>) {
+        debug_assert!(!self.contains(name), "{name} is there already");
+        self.0.push((Name::Borrowed(name), field.into()));
+    }
+
+    /// The same for a member that has a value.
+    pub fn push_some(&mut self, name: &'static str, field: Option<impl Into<Member>>) {
+        if let Some(field) = field {
+            self.push(name, field);
+        }
+    }
+
     /// Sets a member; one that is there gets the new value in its place.
     pub fn insert(&mut self, name: impl Into<Name>, field: impl Into<Member>) {
         let (name, field) = (name.into(), field.into());
@@ -97,23 +147,42 @@ impl Member {
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(fields) => fields.get(name),
-            Self::Value(_) | Self::List(_) => None,
+            Self::Text(_)
+            | Self::Number(_)
+            | Self::Bool(_)
+            | Self::Value(_)
+            | Self::Shared(_)
+            | Self::List(_) => None,
         }
     }
 
     /// The value, if it is neither object nor list of ours.
     #[must_use]
-    pub const fn as_value(&self) -> Option<&Value> {
+    pub fn as_value(&self) -> Option<Json<'_>> {
         match self {
-            Self::Value(value) => Some(value),
-            Self::Object(_) | Self::List(_) => None,
+            Self::Text(text) => Some(Json::Text(text)),
+            Self::Number(number) => Some(Json::Number(number)),
+            Self::Bool(value) => Some(Json::Bool(*value)),
+            Self::Value(value) => Some(Json::from(&**value)),
+            Self::Shared(_) | Self::Object(_) | Self::List(_) => None,
         }
     }
 }
 
 impl<T: Into<Value>> From<T> for Member {
     fn from(value: T) -> Self {
-        Self::Value(value.into())
+        match value.into() {
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) => Self::Number(number),
+            Value::Bool(value) => Self::Bool(value),
+            other @ (Value::Null | Value::Array(_) | Value::Object(_)) => Self::Value(Box::new(other)),
+        }
+    }
+}
+
+impl From<SharedTexts> for Member {
+    fn from(texts: SharedTexts) -> Self {
+        Self::Shared(texts)
     }
 }
 
@@ -157,7 +226,14 @@ impl Serialize for Fields {
 impl Serialize for Member {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Value(value) => value.serialize(serializer),
+            Self::Shared(texts) => match &*texts.0 {
+                Texts::One(text) => serializer.serialize_str(text),
+                Texts::List(texts) => texts.serialize(serializer),
+            },
             Self::Object(fields) => fields.serialize(serializer),
             Self::List(items) => items.serialize(serializer),
         }
@@ -175,17 +251,22 @@ mod tests {
         let mut fields = Fields::default().with("b", 1).with("a", "x").with("c", true);
         fields.insert("b", 2.5);
         fields.insert_some("d", None::<String>);
+        fields.push("one", SharedTexts::from(Texts::One("x\"".to_owned())));
+        fields.push_some("several", Some(SharedTexts::from(Texts::List(vec!["y".to_owned()]))));
         fields.insert("list", [1, 2].into_iter().collect::<Member>());
         fields.insert("inner", Fields::default().with(String::from("own"), Value::Null));
         fields.remove("a");
         fields.insert_new(
             [("b", "not this"), ("e", "this"), ("e", "nor this")].map(|(n, f)| (n.to_owned(), f)),
         );
-        assert_eq!(fields.names().collect::<Vec<_>>(), ["b", "c", "list", "inner", "e"]);
+        assert_eq!(fields.names().collect::<Vec<_>>(), ["b", "c", "one", "several", "list", "inner", "e"]);
         assert!(fields.contains("c") && !fields.contains("a") && !fields.contains("d"));
         assert!(fields.get("inner").and_then(|inner| inner.get("own")).is_some());
         let text = serde_json::to_string(&fields).unwrap();
-        assert_eq!(text, r#"{"b":2.5,"c":true,"list":[1,2],"inner":{"own":null},"e":"this"}"#);
+        assert_eq!(
+            text,
+            r#"{"b":2.5,"c":true,"one":"x\"","several":["y"],"list":[1,2],"inner":{"own":null},"e":"this"}"#
+        );
         assert_eq!(json!(fields), serde_json::from_str::<Value>(&text).unwrap());
     }
 }

@@ -3,10 +3,11 @@
 //! `preview` shows the very requests that a lane would send, because there is only this one way to build them.
 //!
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
-//! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`request`] (what goes
-//! on the wire, and its masked form), [`destination`] (the trait); the readings of a Segment event that all platforms share:
-//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is built); one folder per platform
-//! ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
+//! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`note`] (what stays
+//! behind of an event, and why), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
+//! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
+//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is
+//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
@@ -21,12 +22,14 @@ pub mod fields;
 pub mod json;
 pub mod mapping;
 pub mod network;
+pub mod note;
 pub mod outcome;
 pub mod person;
 pub mod preview;
 pub mod registry;
 pub mod request;
 pub mod timing;
+pub mod trial;
 
 pub mod data_manager;
 pub mod ga4;
@@ -42,8 +45,8 @@ pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings};
 pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 pub use json::Json;
 pub use network::is_private;
-pub use outcome::{
-    Answer, HoldKind, Item, ItemOutcome, Note, NoteKind, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,
-};
+pub use note::{Note, NoteCounts, NoteKind, NoteLabels, NoteReason, Rule};
+pub use outcome::{Answer, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Skip, SkipReason};
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
+pub use trial::{Finding, Trial};

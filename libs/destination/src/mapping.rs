@@ -144,11 +144,27 @@ fn is_test_order(event: &Deliverable) -> bool {
 /// True, "true" and 1: where a flag restricts, it is read generously.
 #[must_use]
 pub fn is_true<'a>(value: impl Into<Json<'a>>) -> bool {
+    truth_of(value) == Some(true)
+}
+
+/// Yes or no, of a boolean, `true` or `false`, 1 or 0; none of anything else.
+#[must_use]
+pub fn truth_of<'a>(value: impl Into<Json<'a>>) -> Option<bool> {
     match value.into() {
-        Json::Bool(b) => b,
-        Json::Text(s) => s.trim().eq_ignore_ascii_case("true") || s.trim() == "1",
-        Json::Number(n) => n.as_i64() == Some(1),
-        Json::Null | Json::List(_) | Json::Object(_) => false,
+        Json::Bool(b) => Some(b),
+        Json::Text(s) => match s.trim() {
+            "1" => Some(true),
+            "0" => Some(false),
+            word if word.eq_ignore_ascii_case("true") => Some(true),
+            word if word.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        },
+        Json::Number(n) => match n.as_i64() {
+            Some(1) => Some(true),
+            Some(0) => Some(false),
+            _ => None,
+        },
+        Json::Null | Json::List(_) | Json::Object(_) => None,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use tracklayer_normalise::Reason;
+
 /// Whether a host, as it stands in a URL, is a private or local name or address. A name that is not an address says nothing
 /// about what it resolves to: whoever connects must ask [`is_private_address`] again.
 #[must_use]
@@ -66,14 +68,19 @@ fn is_private_v6(ip: Ipv6Addr) -> bool {
 }
 
 /// A person's address in its canonical form: without the port that some proxies write behind it, and an IPv4 address that
-/// came wrapped in IPv6 as itself; none if it is private or no address. Documentation ranges pass: they occur in tests
-/// only, and no platform refuses them.
-#[must_use]
-pub fn public_address(text: &str) -> Option<String> {
+/// came wrapped in IPv6 as itself. Documentation ranges pass: they occur in tests only, and no platform refuses them.
+///
+/// # Errors
+/// It is private, or no address.
+pub fn public_address(text: &str) -> Result<String, Reason> {
     let text = text.trim();
+    if let Ok(v4) = text.parse::<Ipv4Addr>() {
+        // There is one way to write it, which this is.
+        return if is_private_v4(v4) { Err(Reason::NotPublic) } else { Ok(text.to_owned()) };
+    }
     let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()));
-    let ip = ip.ok()?.to_canonical();
-    (!is_private_address(ip)).then(|| ip.to_string())
+    let ip = ip.map_err(|_| Reason::NotAnIp)?.to_canonical();
+    if is_private_address(ip) { Err(Reason::NotPublic) } else { Ok(ip.to_string()) }
 }
 
 #[cfg(test)]
@@ -116,12 +123,12 @@ mod tests {
 
     #[test]
     fn a_persons_address_is_canonical_or_nothing() {
-        assert_eq!(public_address(" 2001:DB8::1 ").as_deref(), Some("2001:db8::1"));
-        assert_eq!(public_address("203.0.113.7:4711").as_deref(), Some("203.0.113.7"));
-        assert_eq!(public_address("[2001:db8::1]:443").as_deref(), Some("2001:db8::1"));
-        assert_eq!(public_address("::ffff:203.0.113.7").as_deref(), Some("203.0.113.7"));
-        assert_eq!(public_address("::ffff:10.0.0.1"), None);
-        assert_eq!(public_address("10.0.0.5"), None);
-        assert_eq!(public_address("unknown"), None);
+        assert_eq!(public_address(" 2001:DB8::1 ").as_deref(), Ok("2001:db8::1"));
+        assert_eq!(public_address("203.0.113.7:4711").as_deref(), Ok("203.0.113.7"));
+        assert_eq!(public_address("[2001:db8::1]:443").as_deref(), Ok("2001:db8::1"));
+        assert_eq!(public_address("::ffff:203.0.113.7").as_deref(), Ok("203.0.113.7"));
+        assert_eq!(public_address("::ffff:10.0.0.1"), Err(Reason::NotPublic));
+        assert_eq!(public_address("10.0.0.5"), Err(Reason::NotPublic));
+        assert_eq!(public_address("unknown"), Err(Reason::NotAnIp));
     }
 }

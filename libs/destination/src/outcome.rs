@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::body::ItemBody;
+pub use crate::note::{Note, NoteKind, Rule};
 
 /// Why an event cannot be sent: a closed list, the same for every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,18 +97,27 @@ pub struct Refusal {
     pub reason: String,
     /// What the platform itself would have called it, where it has a name.
     pub platform_code: Option<&'static str>,
+    /// What had been left out of the event by then: often the cause, where nothing is left to match a person by.
+    pub notes: Vec<Note>,
 }
 
 impl Refusal {
     /// A refusal without a field to blame.
     pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
-        Self { code, field: None, reason: reason.into(), platform_code: None }
+        Self { code, field: None, reason: reason.into(), platform_code: None, notes: Vec::new() }
     }
 
     /// Names the field to blame.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Tells what had been left out by then.
+    #[must_use]
+    pub fn with_notes(mut self, notes: Vec<Note>) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -158,52 +168,6 @@ pub struct Skip {
     pub reason: SkipReason,
     /// For people.
     pub detail: String,
-}
-
-/// What became of one field that does not go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NoteKind {
-    /// Nothing was there.
-    Omitted,
-    /// Something wrong was there.
-    Rejected,
-    /// The field went out, but a person should know (a website event without a user agent).
-    Warned,
-}
-
-impl NoteKind {
-    /// The kind as it stands in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Omitted => "omitted",
-            Self::Rejected => "rejected",
-            Self::Warned => "warned",
-        }
-    }
-}
-
-/// A remark about one field of an event that goes out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// What became of it.
-    pub kind: NoteKind,
-    /// The platform's field, `user_data.ph`.
-    pub field: String,
-    /// Why, from a small set of words; no personal data.
-    pub reason: String,
-}
-
-impl Note {
-    /// Something wrong was there.
-    pub fn rejected(field: impl Into<String>, reason: &str) -> Self {
-        Self { kind: NoteKind::Rejected, field: field.into(), reason: reason.to_owned() }
-    }
-
-    /// It went out, but a person should know.
-    pub fn warned(field: impl Into<String>, reason: &str) -> Self {
-        Self { kind: NoteKind::Warned, field: field.into(), reason: reason.to_owned() }
-    }
 }
 
 /// What a sent item does to the state that delivery keeps per (connection, order_id).

@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use tracklayer_normalise::{Field, Hints, Outcome, Platform, normalise};
+use tracklayer_normalise::{Field, Hints, Outcome, Platform, Reason, normalise};
 
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
+use crate::fields::{Fields, SharedTexts, Texts};
 use crate::json::Json;
 use crate::network::public_address;
 use crate::outcome::{Note, NoteKind};
@@ -109,6 +110,24 @@ impl Person {
         }
     }
 
+    /// The texts of one field.
+    fn texts(&self, field: Field) -> &[String] {
+        match field {
+            Field::Email => &self.emails,
+            Field::Phone => &self.phones,
+            Field::FirstName => self.first_name.as_slice(),
+            Field::LastName => self.last_name.as_slice(),
+            Field::Gender => self.gender.as_slice(),
+            Field::Birthday => self.birth_date.as_slice(),
+            Field::Street => self.street.as_slice(),
+            Field::City => self.city.as_slice(),
+            Field::State => self.state.as_slice(),
+            Field::PostalCode => self.postal_code.as_slice(),
+            Field::Country => self.country.as_slice(),
+            _ => &[],
+        }
+    }
+
     fn read(connection: &Connection, event: &Deliverable) -> Self {
         let text = |field, paths: &[&str]| connection.text(event, field, paths);
         let texts =
@@ -140,22 +159,16 @@ fn texts_of(value: Json<'_>) -> Vec<String> {
 pub fn address(
     connection: &Connection,
     event: &Deliverable,
-    target: &str,
+    target: &'static str,
     notes: &mut Vec<Note>,
 ) -> Option<String> {
     let text = match event.event.ip.trim() {
         "" => connection.text(event, "ip", &["context.ip"])?,
         ip => ip.to_owned(),
     };
-    let public = public_address(&text);
-    if public.is_none() {
-        notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: target.to_owned(),
-            reason: "not a public address".to_owned(),
-        });
-    }
-    public
+    public_address(&text)
+        .map_err(|reason| notes.push(Note::of_value(NoteKind::Rejected, Field::Ip, target, reason)))
+        .ok()
 }
 
 /// The person's user agent.
@@ -182,6 +195,106 @@ pub fn referrer(connection: &Connection, event: &Deliverable) -> Option<String> 
     connection.text(event, "referrer", &["context.page.referrer", "properties.referrer"])
 }
 
+/// A field of a person in a platform's payload.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyName {
+    /// What it is.
+    pub field: Field,
+    /// The platform's name.
+    pub name: &'static str,
+    /// The same as notes tell it: `user_data.em`.
+    pub target: &'static str,
+    /// Whether the platform takes a list.
+    pub is_list: bool,
+}
+
+/// A person in a platform's form: normalised and hashed once for all connections that look at the usual places.
+#[derive(Debug, Clone)]
+pub struct PersonKeys {
+    /// The country that was taken for the person's, since a form may depend on it.
+    country: Option<String>,
+    now_year: Option<i16>,
+    keys: Vec<PersonKey>,
+}
+
+/// One field: what goes out, and what stays behind.
+#[derive(Debug, Clone)]
+struct PersonKey {
+    field: Field,
+    texts: Option<SharedTexts>,
+    left_out: Vec<(NoteKind, Reason)>,
+}
+
+impl PersonKeys {
+    fn of(platform: Platform, person: &Person, names: &[KeyName], hints: &Hints<'_>) -> Self {
+        let keys = names.iter().map(|name| PersonKey::of(platform, person.texts(name.field), *name, hints));
+        Self { country: hints.country.map(str::to_owned), now_year: hints.now_year, keys: keys.collect() }
+    }
+
+    /// Whether they are what these hints give.
+    fn fit(&self, hints: &Hints<'_>) -> bool {
+        self.country.as_deref() == hints.country && self.now_year == hints.now_year
+    }
+
+    /// Adds the fields of these names to a payload.
+    pub fn insert(&self, names: &[KeyName], user: &mut Fields, notes: &mut Vec<Note>) {
+        for name in names {
+            let Some(key) = self.keys.iter().find(|key| key.field == name.field) else { continue };
+            user.push_some(name.name, key.texts.clone());
+            for (kind, reason) in &key.left_out {
+                notes.push(Note::of_value(*kind, name.field, name.target, *reason));
+            }
+        }
+    }
+}
+
+impl PersonKey {
+    fn of(platform: Platform, inputs: &[String], name: KeyName, hints: &Hints<'_>) -> Self {
+        let mut left_out = Vec::new();
+        let mut sent: Vec<String> = Vec::new();
+        for input in inputs {
+            match normalise(platform, name.field, input, hints) {
+                Outcome::Omitted { reason } => left_out.push((NoteKind::Omitted, reason)),
+                Outcome::Rejected { reason } => left_out.push((NoteKind::Rejected, reason)),
+                outcome @ (Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. }) => {
+                    if let Some(text) = outcome.into_wire()
+                        && !sent.contains(&text)
+                    {
+                        sent.push(text);
+                    }
+                }
+            }
+        }
+        let texts = match name.is_list {
+            true => Some(sent).filter(|sent| !sent.is_empty()).map(Texts::List),
+            false => sent.pop().map(Texts::One),
+        };
+        Self { field: name.field, texts: texts.map(SharedTexts::from), left_out }
+    }
+}
+
+/// The person's fields in a platform's form, normalised anew only where this connection reads the person in places of its own
+/// or takes another country for the person's.
+pub fn keys_of<'e>(
+    connection: &Connection,
+    event: &'e Deliverable,
+    platform: Platform,
+    names: &[KeyName],
+    default_country: Option<&str>,
+    now_year: Option<i16>,
+) -> Cow<'e, PersonKeys> {
+    let person = Person::of(connection, event);
+    let country = person.country.as_deref().or(default_country);
+    let hints = Hints { country, now_year, ..Hints::default() };
+    if !connection.has_own_person_fields {
+        let shared = event.person_keys(platform, || PersonKeys::of(platform, &person, names, &hints));
+        if shared.fit(&hints) {
+            return Cow::Borrowed(shared);
+        }
+    }
+    Cow::Owned(PersonKeys::of(platform, &person, names, &hints))
+}
+
 /// Normalises for one platform and keeps count of what had to stay behind.
 pub struct Keys<'n> {
     platform: Platform,
@@ -198,11 +311,11 @@ impl<'n> Keys<'n> {
     /// The text to send for one field: the hash where the platform wants one.
     pub fn one(&mut self, target: fmt::Arguments<'_>, field: Field, input: Option<&str>) -> Option<String> {
         let outcome = normalise(self.platform, field, input?, &self.hints);
-        let note = |kind, reason: String| Note { kind, field: target.to_string(), reason };
+        let note = |kind, reason| Note::of_value(kind, field, target.to_string(), reason);
         match &outcome {
             Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. } => {}
-            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, (*reason).to_owned())),
-            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, (*reason).to_owned())),
+            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, *reason)),
+            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, *reason)),
         }
         outcome.into_wire()
     }

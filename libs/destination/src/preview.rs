@@ -11,6 +11,7 @@ use crate::commerce::decimal_of;
 use crate::deliverable::{Consent, Deliverable, OrderState, text_of};
 use crate::destination::Destination;
 use crate::document::{Kind, SettingsErrors, WorkspaceDefaults};
+use crate::note::Note;
 use crate::outcome::Item;
 use crate::registry::{open, secret_paths};
 use crate::request::MASK;
@@ -93,9 +94,10 @@ fn stated(object: &Map<String, Value>) -> Consent {
 
 /// Answers each line: one Segment-spec event (`order_state`, `known_click_ids` and `dedup_by_order_id`, true where its source is
 /// so configured, may stand beside its own keys), or an array of events that go out together. An answer is one line of JSON:
-/// `{"status","requests":[{"method","url","headers","body"}],"refused":[{"index","code","field","reason"}],"notes":[…]}`,
-/// with `status` one of built, partly_refused, refused, filtered, blocked, invalid. Secrets are `***`; missing ones are
-/// taken as given.
+/// `{"status","requests":[{"method","url","headers","body"}],"refused":[{"index","code","field","reason"}],
+/// "notes":[{"index","kind","field","about","code","reason"}]}`, with `status` one of built, partly_refused, refused, filtered,
+/// blocked, invalid. Notes tell what was left out of events, also of refused ones. Secrets are `***`; missing ones are taken as
+/// given.
 ///
 /// # Errors
 /// The document is not valid.
@@ -146,6 +148,19 @@ struct Told {
 impl Told {
     fn add(&mut self, index: usize, code: &str, field: Option<&str>, reason: &str) {
         self.refused.push(json!({ "index": index, "code": code, "field": field, "reason": reason }));
+    }
+
+    fn note(&mut self, index: usize, notes: &[Note]) {
+        self.notes.extend(notes.iter().map(|note| {
+            json!({
+                "index": index,
+                "kind": note.kind.as_str(),
+                "field": note.field,
+                "about": note.about,
+                "code": note.reason.code(),
+                "reason": note.reason.text(),
+            })
+        }));
     }
 }
 
@@ -222,14 +237,13 @@ fn one(
     }
     match destination.build(&event, now) {
         Ok(item) => {
-            told.notes.extend(item.notes.iter().map(|note| {
-                json!({ "index": index, "kind": note.kind.as_str(), "field": note.field, "reason": note.reason })
-            }));
+            told.note(index, &item.notes);
             Some(item)
         }
         Err(refusal) => {
             told.refusals += 1;
             told.add(index, refusal.code.as_str(), refusal.field.as_deref(), &refusal.reason);
+            told.note(index, &refusal.notes);
             None
         }
     }

@@ -5,7 +5,8 @@
 
 use url::form_urlencoded;
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::text;
 
 /// The value of a parameter in the query of `url`, percent-decoded once, case kept; `None` if it is missing or
@@ -36,13 +37,13 @@ pub fn is_macro(id: &str) -> bool {
 /// A click id in the form of the wire: itself.
 pub(crate) fn form(text: &str) -> Form {
     if is_macro(text) {
-        return Err(Unusable("unreplaced macro"));
+        return Err(Reason::UnreplacedMacro);
     }
     if text::is_placeholder(text) {
-        return Err(Unusable("placeholder"));
+        return Err(Reason::Placeholder);
     }
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(Unusable("white space inside"));
+        return Err(Reason::WhiteSpace);
     }
     Ok(text.to_owned())
 }
@@ -63,10 +64,10 @@ mod tests {
     #[test]
     fn a_macro_is_no_id() {
         for id in ["__CLICKID__", "{gclid}", "${CLICK}", "{{ttclid}}", "%%ID%%"] {
-            assert_eq!(form(id), Err(Unusable("unreplaced macro")), "{id}");
+            assert_eq!(form(id), Err(Reason::UnreplacedMacro), "{id}");
         }
         assert_eq!(form("E.C.P.CukBAbCdEfGh_-0"), Ok("E.C.P.CukBAbCdEfGh_-0".into()));
         assert_eq!(form("__"), Ok("__".into()));
-        assert_eq!(form("a b"), Err(Unusable("white space inside")));
+        assert_eq!(form("a b"), Err(Reason::WhiteSpace));
     }
 }

@@ -5,7 +5,8 @@
 
 use jiff::civil::Date;
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::text;
 
 /// First year of birth that Meta takes.
@@ -36,8 +37,8 @@ pub(crate) fn birthday(text: &str, now_year: Option<i16>) -> Form {
                 from_parts(&groups[2], &groups[1], &groups[0], last_year).map_err(|_| month_first)
             })?
         }
-        [1..=2, 1..=2, 1..=2] => return Err(Unusable("four-digit year required")),
-        _ => return Err(Unusable("not a date")),
+        [1..=2, 1..=2, 1..=2] => return Err(Reason::ShortYear),
+        _ => return Err(Reason::NotADate),
     };
     Ok(format!("{:04}{:02}{:02}", date.year(), date.month(), date.day()))
 }
@@ -45,18 +46,18 @@ pub(crate) fn birthday(text: &str, now_year: Option<i16>) -> Form {
 /// Day, month or year alone, padded with zeros.
 pub(crate) fn part(text: &str, part: Part, now_year: Option<i16>) -> Form {
     let groups = digit_groups(text)?;
-    let [group] = groups.as_slice() else { return Err(Unusable("not a number")) };
-    let number: i16 = group.parse().map_err(|_| Unusable("out of range"))?;
+    let [group] = groups.as_slice() else { return Err(Reason::NotANumber) };
+    let number: i16 = group.parse().map_err(|_| Reason::OutOfRange)?;
     match part {
         Part::Day if (1..=31).contains(&number) && group.len() <= 2 => Ok(format!("{number:02}")),
-        Part::Day => Err(Unusable("no day from 01 to 31")),
+        Part::Day => Err(Reason::NoDayOfMonth),
         Part::Month if (1..=12).contains(&number) && group.len() <= 2 => Ok(format!("{number:02}")),
-        Part::Month => Err(Unusable("no month from 01 to 12")),
-        Part::Year if group.len() != 4 => Err(Unusable("four-digit year required")),
+        Part::Month => Err(Reason::NoMonth),
+        Part::Year if group.len() != 4 => Err(Reason::ShortYear),
         Part::Year if (FIRST_YEAR..=now_year.unwrap_or(LAST_YEAR)).contains(&number) => {
             Ok(format!("{number:04}"))
         }
-        Part::Year => Err(Unusable("year before 1900 or in the future")),
+        Part::Year => Err(Reason::YearOutOfRange),
     }
 }
 
@@ -69,13 +70,13 @@ fn without_time(text: &str) -> &str {
 }
 
 /// The runs of digits of a text in which nothing but separators stands beside them.
-fn digit_groups(text: &str) -> Result<Vec<String>, Unusable> {
+fn digit_groups(text: &str) -> Result<Vec<String>, Reason> {
     let mut groups: Vec<String> = vec![String::new()];
     for c in text.chars() {
         match (text::decimal_digit(c), groups.last_mut()) {
             (Some(digit), Some(group)) => group.push(char::from(b'0' + digit)),
             (None, Some(group)) if c.is_alphanumeric() => {
-                return Err(Unusable(if group.is_empty() { "not a date" } else { "letters inside" }));
+                return Err(if group.is_empty() { Reason::NotADate } else { Reason::LettersInside });
             }
             (_, Some(group)) if group.is_empty() => {}
             _ => groups.push(String::new()),
@@ -86,7 +87,7 @@ fn digit_groups(text: &str) -> Result<Vec<String>, Unusable> {
 }
 
 /// Eight digits: the year first, as published; else last, which 1900 and later tell apart (0216 is no such year).
-fn from_eight_digits(digits: &str, last_year: i16) -> Result<Date, Unusable> {
+fn from_eight_digits(digits: &str, last_year: i16) -> Result<Date, Reason> {
     let ymd = from_parts(&digits[..4], &digits[4..6], &digits[6..], last_year);
     ymd.or_else(|year_first| {
         from_parts(&digits[4..], &digits[..2], &digits[2..4], last_year)
@@ -95,16 +96,16 @@ fn from_eight_digits(digits: &str, last_year: i16) -> Result<Date, Unusable> {
     })
 }
 
-fn from_parts(year: &str, month: &str, day: &str, last_year: i16) -> Result<Date, Unusable> {
+fn from_parts(year: &str, month: &str, day: &str, last_year: i16) -> Result<Date, Reason> {
     let (Ok(year), Ok(month), Ok(day)) = (year.parse::<i16>(), month.parse(), day.parse()) else {
-        return Err(Unusable("not a date"));
+        return Err(Reason::NotADate);
     };
-    let date = Date::new(year, month, day).map_err(|_| Unusable("month or day out of range"))?;
+    let date = Date::new(year, month, day).map_err(|_| Reason::NoSuchDate)?;
     if year < FIRST_YEAR {
-        return Err(Unusable("year before 1900"));
+        return Err(Reason::YearBefore1900);
     }
     if year > last_year {
-        return Err(Unusable("year in the future"));
+        return Err(Reason::YearInFuture);
     }
     Ok(date)
 }
@@ -130,26 +131,26 @@ mod tests {
     #[test]
     fn a_date_that_does_not_exist_is_refused() {
         for (text, why) in [
-            ("1997-02-30", "month or day out of range"),
-            ("1900-02-29", "month or day out of range"),
-            ("97-02-16", "four-digit year required"),
-            ("Feb 16 1997", "not a date"),
-            ("16 Feb 1997", "not a date"),
-            ("1997", "not a date"),
-            ("-", "not a date"),
-            ("1899-12-31", "year before 1900"),
-            ("2031-01-01", "year in the future"),
+            ("1997-02-30", Reason::NoSuchDate),
+            ("1900-02-29", Reason::NoSuchDate),
+            ("97-02-16", Reason::ShortYear),
+            ("Feb 16 1997", Reason::NotADate),
+            ("16 Feb 1997", Reason::NotADate),
+            ("1997", Reason::NotADate),
+            ("-", Reason::NotADate),
+            ("1899-12-31", Reason::YearBefore1900),
+            ("2031-01-01", Reason::YearInFuture),
         ] {
-            assert_eq!(birthday(text, Some(2030)), Err(Unusable(why)), "{text}");
+            assert_eq!(birthday(text, Some(2030)), Err(why), "{text}");
         }
     }
 
     #[test]
     fn parts_are_padded_and_bounded() {
         assert_eq!(part("6", Part::Day, None), Ok("06".into()));
-        assert_eq!(part("006", Part::Day, None), Err(Unusable("no day from 01 to 31")));
+        assert_eq!(part("006", Part::Day, None), Err(Reason::NoDayOfMonth));
         assert_eq!(part("12", Part::Month, None), Ok("12".into()));
-        assert_eq!(part("99999999", Part::Month, None), Err(Unusable("out of range")));
-        assert_eq!(part("1997", Part::Year, Some(1996)), Err(Unusable("year before 1900 or in the future")));
+        assert_eq!(part("99999999", Part::Month, None), Err(Reason::OutOfRange));
+        assert_eq!(part("1997", Part::Year, Some(1996)), Err(Reason::YearOutOfRange));
     }
 }

@@ -8,13 +8,14 @@ const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 /// SHA-256 of the text's UTF-8 bytes, as lower-case hex.
 pub fn sha256_hex(s: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // Digit by digit through an iterator took as long as the digest itself.
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(s.as_bytes()) {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    // Digit by digit into a text took as long as the digest itself.
+    let mut digits = [0_u8; 64];
+    let (pairs, _) = digits.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(Sha256::digest(s.as_bytes()).iter()) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     }
-    text
+    // Digits are ASCII: there is nothing that could be no text.
+    str::from_utf8(&digits).unwrap_or_default().to_owned()
 }
 
 /// What a text is when it is looked at as a digest.

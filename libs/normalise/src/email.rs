@@ -3,7 +3,8 @@
 //! All platforms: trim, lower case; no punycode, since no platform publishes one. Google alone rewrites addresses of
 //! Gmail. An address that is none is left out: mending it by guess would hash some other person's.
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::{Platform, text};
 
 /// Domains for which Google drops dots and the part from the first plus sign. Exactly these two: sub-domains and
@@ -18,7 +19,7 @@ const GMAIL: [&str; 2] = ["gmail.com", "googlemail.com"];
 /// Google's own helper library raises.
 pub(crate) fn form(platform: Platform, text: &str) -> Form {
     let address = text::lower(text);
-    let Some((local, domain)) = address.split_once('@') else { return Err(Unusable("no @")) };
+    let Some((local, domain)) = address.split_once('@') else { return Err(Reason::NoAt) };
     check(local, domain)?;
     match platform {
         Platform::Google | Platform::Ga4 if GMAIL.contains(&domain) => without_gmail_suffix(local, domain),
@@ -26,31 +27,31 @@ pub(crate) fn form(platform: Platform, text: &str) -> Form {
     }
 }
 
-fn check(local: &str, domain: &str) -> Result<(), Unusable> {
+fn check(local: &str, domain: &str) -> Result<(), Reason> {
     if domain.contains('@') {
-        return Err(Unusable("more than one @"));
+        return Err(Reason::SeveralAts);
     }
     if local.is_empty() {
-        return Err(Unusable("empty local part"));
+        return Err(Reason::EmptyLocalPart);
     }
     if domain.is_empty() {
-        return Err(Unusable("empty domain"));
+        return Err(Reason::EmptyDomain);
     }
     let of_no_address =
         |c: char| matches!(c, '<' | '>' | ',' | ';') || c.is_control() || text::is_invisible(c);
     for part in [local, domain] {
         if part.contains(char::is_whitespace) {
-            return Err(Unusable("white space inside"));
+            return Err(Reason::WhiteSpace);
         }
         if part.contains(of_no_address) {
-            return Err(Unusable("not an address alone"));
+            return Err(Reason::NotAnAddressAlone);
         }
     }
     if !domain.contains('.') {
-        return Err(Unusable("no dot in the domain"));
+        return Err(Reason::NoDotInDomain);
     }
     if domain.split('.').any(str::is_empty) {
-        return Err(Unusable("empty label in the domain"));
+        return Err(Reason::EmptyLabel);
     }
     Ok(())
 }
@@ -58,7 +59,7 @@ fn check(local: &str, domain: &str) -> Result<(), Unusable> {
 fn without_gmail_suffix(local: &str, domain: &str) -> Form {
     let mut kept = local.split('+').next().unwrap_or_default().replace('.', "");
     if kept.is_empty() {
-        return Err(Unusable("empty local part"));
+        return Err(Reason::EmptyLocalPart);
     }
     kept.push('@');
     kept.push_str(domain);
@@ -81,18 +82,18 @@ mod tests {
     #[test]
     fn what_is_no_single_address_is_left_out() {
         for (text, why) in [
-            ("john", "no @"),
-            ("a@b@c.de", "more than one @"),
-            ("@b.de", "empty local part"),
-            ("a@", "empty domain"),
-            ("a b@c.de", "white space inside"),
-            ("Ann<a@b.de>", "not an address alone"),
-            ("a@b.de,c", "not an address alone"),
-            ("root@localhost", "no dot in the domain"),
-            ("a@b..de", "empty label in the domain"),
-            ("a@b.de.", "empty label in the domain"),
+            ("john", Reason::NoAt),
+            ("a@b@c.de", Reason::SeveralAts),
+            ("@b.de", Reason::EmptyLocalPart),
+            ("a@", Reason::EmptyDomain),
+            ("a b@c.de", Reason::WhiteSpace),
+            ("Ann<a@b.de>", Reason::NotAnAddressAlone),
+            ("a@b.de,c", Reason::NotAnAddressAlone),
+            ("root@localhost", Reason::NoDotInDomain),
+            ("a@b..de", Reason::EmptyLabel),
+            ("a@b.de.", Reason::EmptyLabel),
         ] {
-            assert_eq!(form(Platform::Meta, text), Err(Unusable(why)), "{text}");
+            assert_eq!(form(Platform::Meta, text), Err(why), "{text}");
         }
     }
 }

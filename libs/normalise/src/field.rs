@@ -62,6 +62,39 @@ pub enum Field {
 #[error("`{0}` is no field with a form of its own")]
 pub struct UnknownField(String);
 
+impl Field {
+    /// The field's name in metrics and previews.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Gender => "gender",
+            Self::Birthday => "birthday",
+            Self::BirthDay => "birth_day",
+            Self::BirthMonth => "birth_month",
+            Self::BirthYear => "birth_year",
+            Self::Street => "street",
+            Self::City => "city",
+            Self::State => "state",
+            Self::PostalCode => "postal_code",
+            Self::Country => "country",
+            Self::ExternalId => "external_id",
+            Self::Ip => "ip",
+            Self::UserAgent => "user_agent",
+            Self::MobileAdId => "mobile_ad_id",
+            Self::Locale => "locale",
+            Self::Fbc => "fbc",
+            Self::Fbp => "fbp",
+            Self::ClickId => "click_id",
+            Self::OpaqueId => "opaque_id",
+            Self::Currency => "currency",
+            Self::ConversionDateTime => "conversion_date_time",
+        }
+    }
+}
+
 impl FromStr for Field {
     type Err = UnknownField;
 

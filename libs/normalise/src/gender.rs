@@ -1,6 +1,7 @@
 //! Gender. Meta alone takes it, as `f` or `m`.
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 
 const FEMALE: [&str; 21] = [
     "f", "female", "w", "woman", "women", "girl", "lady", "she", "her", "mrs", "ms", "miss", "madam", "frau",
@@ -39,7 +40,7 @@ pub(crate) fn form(text: &str) -> Form {
     } else if MALE.contains(&word.as_str()) {
         Ok("m".to_owned())
     } else {
-        Err(Unusable("neither f nor m"))
+        Err(Reason::NeitherFNorM)
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn every_other_answer_is_left_out() {
         for word in ["non-binary", "u", "divers", "prefer not to say", "x", "1"] {
-            assert_eq!(form(word), Err(Unusable("neither f nor m")), "{word}");
+            assert_eq!(form(word), Err(Reason::NeitherFNorM), "{word}");
         }
     }
 }

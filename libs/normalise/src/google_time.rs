@@ -5,31 +5,33 @@
 
 use jiff::civil::DateTime;
 
+use crate::Reason;
+
 /// Why a text is no time of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTime {
     /// Not of the form `yyyy-mm-ddThh:mm:ss`.
-    #[error("not a date and time of day")]
+    #[error("{}", Reason::NotATime)]
     Form,
     /// No such day, hour, minute or second.
-    #[error("no such day or time of day")]
+    #[error("{}", Reason::NoSuchTime)]
     Range,
     /// No zone at its end.
-    #[error("no zone")]
+    #[error("{}", Reason::NoZone)]
     NoZone,
     /// An offset that is none.
-    #[error("not an offset from UTC")]
+    #[error("{}", Reason::NotAnOffset)]
     Offset,
 }
 
 impl BadTime {
-    /// The same as a constant text.
-    pub fn reason(self) -> &'static str {
+    /// The same as a reason for leaving the time out.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Form => "not a date and time of day",
-            Self::Range => "no such day or time of day",
-            Self::NoZone => "no zone",
-            Self::Offset => "not an offset from UTC",
+            Self::Form => Reason::NotATime,
+            Self::Range => Reason::NoSuchTime,
+            Self::NoZone => Reason::NoZone,
+            Self::Offset => Reason::NotAnOffset,
         }
     }
 }

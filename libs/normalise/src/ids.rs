@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::{Platform, text};
 
 /// What programs and shops write as the id of somebody whom they do not know. Sent as an id, such a word would join
@@ -30,10 +31,10 @@ const NOBODY: [&str; 13] = [
 /// `lower` is for shops whose pixel lower-cases. Google: as it is.
 pub(crate) fn external_id(platform: Platform, text: &str, lower: bool) -> Form {
     if NOBODY.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return Err(Unusable("placeholder"));
+        return Err(Reason::Placeholder);
     }
     if is_nil_uuid(text) {
-        return Err(Unusable("nil UUID"));
+        return Err(Reason::NilUuid);
     }
     match platform {
         Platform::Meta => Ok(text::lower(text)),
@@ -47,10 +48,10 @@ pub(crate) fn external_id(platform: Platform, text: &str, lower: bool) -> Form {
 /// refused tracking.
 pub(crate) fn mobile_ad_id(platform: Platform, text: &str) -> Form {
     if is_nil_uuid(text) {
-        return Err(Unusable("all-zero id: tracking refused"));
+        return Err(Reason::TrackingRefused);
     }
     if !is_uuid(text) {
-        return Err(Unusable("not an advertising id"));
+        return Err(Reason::NotAnAdvertisingId);
     }
     match platform {
         Platform::Meta => Ok(text.to_ascii_lowercase()),
@@ -61,10 +62,10 @@ pub(crate) fn mobile_ad_id(platform: Platform, text: &str) -> Form {
 /// An id that the platform made: never lower-cased, cut or hashed.
 pub(crate) fn opaque(text: &str) -> Form {
     if text::is_placeholder(text) {
-        return Err(Unusable("placeholder"));
+        return Err(Reason::Placeholder);
     }
     if text.contains(char::is_control) {
-        return Err(Unusable("control character inside"));
+        return Err(Reason::ControlCharacter);
     }
     Ok(text.to_owned())
 }
@@ -77,13 +78,13 @@ pub(crate) fn ip(text: &str) -> Form {
     let address = text
         .parse::<IpAddr>()
         .or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()))
-        .map_err(|_| Unusable("not an IP address"))?
+        .map_err(|_| Reason::NotAnIp)?
         .to_canonical();
     let is_public = match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
     };
-    if is_public { Ok(address.to_string()) } else { Err(Unusable("not a public address")) }
+    if is_public { Ok(address.to_string()) } else { Err(Reason::NotPublic) }
 }
 
 /// Source: IANA IPv4 Special-Purpose Address Registry; 2026-11. Documentation ranges are left in for tests.
@@ -163,10 +164,10 @@ mod tests {
             "fe80::1",
             "fd00::1",
         ] {
-            assert_eq!(ip(address), Err(Unusable("not a public address")), "{address}");
+            assert_eq!(ip(address), Err(Reason::NotPublic), "{address}");
         }
-        assert_eq!(ip("203.0.113.999"), Err(Unusable("not an IP address")));
-        assert_eq!(ip("1.1.1.1, 10.0.0.1"), Err(Unusable("not an IP address")));
+        assert_eq!(ip("203.0.113.999"), Err(Reason::NotAnIp));
+        assert_eq!(ip("1.1.1.1, 10.0.0.1"), Err(Reason::NotAnIp));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! is chosen by (platform, field) and nothing else. What cannot be used is left out and counted, never guessed: a
 //! wrong digest may be some other person's.
 //!
-//! Reading order: [`Platform`] and [`Field`] (what is asked for), [`Outcome`] (what comes out), [`normalise`] (the
+//! Reading order: [`Platform`] and [`Field`] (what is asked for), [`Outcome`] (what comes out), [`Reason`] (why nothing does), [`normalise`] (the
 //! one entry point, in `rule.rs`), then one file per kind of field: `email`, `phone`, `name`, [`place`], `date`,
 //! `gender`, `ids`. Beside them stand [`fbc`] and [`click`] (click ids), [`google_time`], [`money`], and [`line`] for
 //! the command `tracklayer normalize`.
@@ -26,6 +26,7 @@ mod outcome;
 mod phone;
 pub mod place;
 mod platform;
+mod reason;
 mod rule;
 mod text;
 
@@ -33,4 +34,5 @@ pub use digest::sha256_hex;
 pub use field::{Field, UnknownField};
 pub use outcome::Outcome;
 pub use platform::{Platform, UnknownPlatform};
+pub use reason::Reason;
 pub use rule::{Hints, normalise};

@@ -21,8 +21,8 @@ pub fn answer(line: &str) -> String {
             told(id, [("normalized", value), ("hash", hash)])
         }
         Ok(Outcome::AlreadyHashed { hash }) => told(id, [("hash", hash)]),
-        Ok(Outcome::Omitted { reason }) => told(id, [("omitted", reason.to_owned())]),
-        Ok(Outcome::Rejected { reason }) => told(id, [("rejected", reason.to_owned())]),
+        Ok(Outcome::Omitted { reason }) => told(id, [("omitted", reason.text().to_owned())]),
+        Ok(Outcome::Rejected { reason }) => told(id, [("rejected", reason.text().to_owned())]),
         Err(why) => told(id, [("rejected", why)]),
     }
 }

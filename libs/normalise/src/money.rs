@@ -7,6 +7,8 @@ mod amount;
 
 use iso_currency::Currency;
 
+use crate::text;
+
 pub use amount::{Amount, BadAmount};
 
 /// The ISO 4217 code in upper case. `None` for what is no currency to pay in: funds, metals, test codes.
@@ -24,7 +26,7 @@ pub fn minor_units(code: &str) -> Option<u32> {
 }
 
 fn known(text: &str) -> Option<Currency> {
-    let code = text.trim();
+    let code = text::tidy(text);
     if code.len() != 3 || !code.is_ascii() {
         return None;
     }
@@ -38,6 +40,7 @@ mod tests {
     #[test]
     fn a_currency_is_its_code_in_upper_case() {
         assert_eq!(currency(" usd "), Some("USD"));
+        assert_eq!(currency("\u{feff}U\u{200b}SD\u{ad}"), Some("USD"));
         assert_eq!(currency("Eur"), Some("EUR"));
         for text in ["", "US", "$", "USDT", "ZZZ", "XXX", "XAU", "XTS", "€ur"] {
             assert_eq!(currency(text), None, "{text}");

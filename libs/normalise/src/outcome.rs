@@ -1,6 +1,8 @@
 //! What becomes of one value.
 
-/// What to do with one value. Reasons are short, constant and free of personal data, fit for a metric's label.
+use crate::Reason;
+
+/// What to do with one value. Reasons are from a closed list without personal data, fit for a metric's label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The canonical form, and its digest where the platform takes one.
@@ -18,12 +20,12 @@ pub enum Outcome {
     /// Nothing was there: the field is left out.
     Omitted {
         /// Why.
-        reason: &'static str,
+        reason: Reason,
     },
     /// Something unusable was there: the field is left out, and somebody should look at the source.
     Rejected {
         /// Why.
-        reason: &'static str,
+        reason: Reason,
     },
 }
 
@@ -47,9 +49,9 @@ impl Outcome {
     }
 
     /// Why the field is left out, if it is.
-    pub fn reason(&self) -> Option<&'static str> {
+    pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Omitted { reason } | Self::Rejected { reason } => Some(reason),
+            Self::Omitted { reason } | Self::Rejected { reason } => Some(*reason),
             Self::Normalised { .. } | Self::AlreadyHashed { .. } => None,
         }
     }

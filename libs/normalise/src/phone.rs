@@ -8,7 +8,8 @@
 mod plan;
 mod written;
 
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::{Hints, Platform, place};
 use plan::Plan;
 use written::Written;
@@ -38,7 +39,7 @@ pub(crate) fn form(platform: Platform, text: &str, hints: &Hints) -> Form {
 fn e164(written: &Written, hints: &Hints) -> Form {
     let digits = written.digits.as_str();
     if digits.bytes().all(|digit| digit == b'0') {
-        return Err(Unusable("all zeros"));
+        return Err(Reason::AllZeros);
     }
     if written.has_plus {
         // "+0049" and "+0044" are a habit of forms that put the plus in front by themselves.
@@ -66,16 +67,16 @@ fn e164(written: &Written, hints: &Hints) -> Form {
     if hints.assume_international {
         return international(digits, written.zero_before(0));
     }
-    Err(Unusable("national form and no country known"))
+    Err(Reason::CountryUnknown)
 }
 
 /// A number that begins with its country code. `zero_at` is where a bracketed zero stands.
 fn international(digits: &str, zero_at: Option<usize>) -> Form {
     if digits.starts_with('0') {
-        return Err(Unusable("a country code cannot start with 0"));
+        return Err(Reason::CountryCodeZero);
     }
     within_bounds(digits.len())?;
-    let code = plan::country_code(digits).ok_or(Unusable("no such country code"))?;
+    let code = plan::country_code(digits).ok_or(Reason::NoSuchCountryCode)?;
     let mut rest = digits[code.len()..].to_owned();
     if zero_at == Some(code.len()) && !KEEP_ZERO.contains(&code) {
         rest.remove(0);
@@ -94,7 +95,7 @@ fn international(digits: &str, zero_at: Option<usize>) -> Form {
 /// A number as it is dialled inside its country, or one that begins with the country's code all the same.
 fn national(digits: &str, plan: &Plan) -> Form {
     if plan.code().len() + digits.len() < FEWEST_DIGITS {
-        return Err(Unusable("fewer than 7 digits"));
+        return Err(Reason::TooFewDigits);
     }
     let significant = plan.already_international(digits).map_or_else(|| in_plan(digits, plan), Ok)?;
     within_bounds(plan.code().len() + significant.len())?;
@@ -107,18 +108,14 @@ fn in_plan(digits: &str, plan: &Plan) -> Form {
         Some(stripped) if plan.matches(&stripped) || !plan.matches(digits) => stripped,
         _ => digits.to_owned(),
     };
-    if plan.matches(&significant) {
-        Ok(significant)
-    } else {
-        Err(Unusable("not in the country's numbering plan"))
-    }
+    if plan.matches(&significant) { Ok(significant) } else { Err(Reason::NotInPlan) }
 }
 
-fn within_bounds(digits: usize) -> Result<(), Unusable> {
+fn within_bounds(digits: usize) -> Result<(), Reason> {
     match digits {
-        0..FEWEST_DIGITS => Err(Unusable("fewer than 7 digits")),
+        0..FEWEST_DIGITS => Err(Reason::TooFewDigits),
         FEWEST_DIGITS..=MOST_DIGITS => Ok(()),
-        _ => Err(Unusable("more than 15 digits")),
+        _ => Err(Reason::TooManyDigits),
     }
 }
 
@@ -177,17 +174,14 @@ mod tests {
         ] {
             assert!(in_country(text, country).is_err(), "{text}");
         }
-        assert_eq!(anywhere("+2101234567"), Err(Unusable("no such country code")));
-        assert_eq!(anywhere("+0 123 456 789"), Err(Unusable("a country code cannot start with 0")));
-        assert_eq!(anywhere("0171 2345678"), Err(Unusable("national form and no country known")));
+        assert_eq!(anywhere("+2101234567"), Err(Reason::NoSuchCountryCode));
+        assert_eq!(anywhere("+0 123 456 789"), Err(Reason::CountryCodeZero));
+        assert_eq!(anywhere("0171 2345678"), Err(Reason::CountryUnknown));
     }
 
     #[test]
     fn an_unknown_country_is_no_country() {
-        assert_eq!(
-            in_country("0171 2345678", "Atlantis"),
-            Err(Unusable("national form and no country known"))
-        );
+        assert_eq!(in_country("0171 2345678", "Atlantis"), Err(Reason::CountryUnknown));
         assert_eq!(in_country("0171 2345678", "Germany"), Ok("+491712345678".into()));
     }
 

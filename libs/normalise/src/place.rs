@@ -9,7 +9,8 @@ mod postal;
 mod us_state;
 
 use crate::Platform;
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::text::{self, Keep};
 
 pub use country::alpha2;
@@ -51,7 +52,7 @@ pub(crate) fn state(platform: Platform, text: &str, country: Option<&str>) -> Fo
     }
     let bare = text::letters(text, Keep { spaces: false, digits: true });
     match country.and_then(alpha2) {
-        Some("US") => us_state::code(text, &bare).map(str::to_owned).ok_or(Unusable("not a US state")),
+        Some("US") => us_state::code(text, &bare).map(str::to_owned).ok_or(Reason::NotAUsState),
         Some(_) => Ok(bare),
         // Without a country a name of one of the states is taken for it: hardly any other region bears one.
         None => Ok(us_state::code(text, &bare).map_or(bare, str::to_owned)),
@@ -79,6 +80,6 @@ mod tests {
         assert_eq!(state(Platform::Meta, "Ontario", Some("CA")), Ok("ontario".into()));
         assert_eq!(state(Platform::Meta, "Bayern", None), Ok("bayern".into()));
         assert_eq!(state(Platform::Google, "New York", Some("US")), Ok("new york".into()));
-        assert_eq!(state(Platform::Tiktok, "Freedonia", Some("US")), Err(Unusable("not a US state")));
+        assert_eq!(state(Platform::Tiktok, "Freedonia", Some("US")), Err(Reason::NotAUsState));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::digest::{self, Kind};
 use crate::{
-    Field, Outcome, Platform, click, date, email, fbc, gender, google_time, ids, money, name, phone, place,
-    text,
+    Field, Outcome, Platform, Reason, click, date, email, fbc, gender, google_time, ids, money, name, phone,
+    place, text,
 };
 
 /// What is known beside the value. `Default` knows nothing.
@@ -20,12 +20,8 @@ pub struct Hints<'a> {
     pub now_year: Option<i16>,
 }
 
-/// A value that must be left out, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unusable(pub &'static str);
-
-/// The value in the platform's form.
-pub(crate) type Form = Result<String, Unusable>;
+/// The value in the platform's form, or why it must be left out.
+pub(crate) type Form = Result<String, Reason>;
 
 /// Brings one value into the form in which the platform wants it, hashed where it wants a digest. Never panics; the
 /// same input always gives the same outcome, and a normalised value given again is itself (a telephone number at
@@ -33,20 +29,20 @@ pub(crate) type Form = Result<String, Unusable>;
 pub fn normalise(platform: Platform, field: Field, input: &str, hints: &Hints) -> Outcome {
     let text = text::tidy(input);
     if text.is_empty() {
-        return Outcome::Omitted { reason: "empty" };
+        return Outcome::Omitted { reason: Reason::Empty };
     }
     let treatment = treatment(platform, field);
     if treatment == Treatment::NotTaken {
-        return Outcome::Rejected { reason: "not a field of this platform" };
+        return Outcome::Rejected { reason: Reason::NotAField };
     }
     match (digest::kind(&text), treatment) {
         (Kind::Sha256(hash), Treatment::Hashed) => return Outcome::AlreadyHashed { hash },
         (Kind::Empty, Treatment::Hashed) => {
-            return Outcome::Rejected { reason: "SHA-256 of the empty string" };
+            return Outcome::Rejected { reason: Reason::HashOfNothing };
         }
         // An id may look like MD5: it is an id all the same.
         (Kind::Md5, Treatment::Hashed) if field != Field::ExternalId => {
-            return Outcome::Rejected { reason: "MD5, not SHA-256" };
+            return Outcome::Rejected { reason: Reason::Md5 };
         }
         _ => {}
     }
@@ -54,19 +50,19 @@ pub fn normalise(platform: Platform, field: Field, input: &str, hints: &Hints) -
         return Outcome::AlreadyHashed { hash: text.into_owned() };
     }
     match form(platform, field, &text, hints) {
-        Err(Unusable(reason)) => Outcome::Rejected { reason },
-        Ok(value) if value.is_empty() => Outcome::Rejected { reason: "nothing left" },
+        Err(reason) => Outcome::Rejected { reason },
+        Ok(value) if value.is_empty() => Outcome::Rejected { reason: Reason::NothingLeft },
         // Persons called Null lose a match key; all rows of "null" would else be one person.
         Ok(value)
             if is_told_by_a_person(field)
                 && (text::is_placeholder(&text) || text::is_placeholder(&value)) =>
         {
-            Outcome::Rejected { reason: "placeholder" }
+            Outcome::Rejected { reason: Reason::Placeholder }
         }
         // Where a person's data were expected, a digest of another sort matches nobody, and one that goes out plain
         // is no city. Dropping hyphens can make one of what was none: a UUID in a name.
         Ok(value) if is_told_by_a_person(field) && digest::kind(&value) != Kind::None => {
-            Outcome::Rejected { reason: "a digest, not the value itself" }
+            Outcome::Rejected { reason: Reason::Digest }
         }
         Ok(value) if treatment == Treatment::Plain => Outcome::Normalised { value, hash: None },
         Ok(value) => {
@@ -134,12 +130,12 @@ fn form(platform: Platform, field: Field, text: &str, hints: &Hints) -> Form {
         Field::UserAgent | Field::OpaqueId | Field::Locale => ids::opaque(text),
         Field::ClickId => click::form(text),
         Field::Fbc if fbc::valid_fbc(text) => Ok(text.to_owned()),
-        Field::Fbc => Err(Unusable("not of the form fb.index.milliseconds.fbclid")),
+        Field::Fbc => Err(Reason::NotAnFbc),
         Field::Fbp if fbc::valid_fbp(text) => Ok(text.to_owned()),
-        Field::Fbp => Err(Unusable("not of the form fb.index.milliseconds.number")),
-        Field::Currency => money::currency(text).map(str::to_owned).ok_or(Unusable("not an ISO 4217 code")),
+        Field::Fbp => Err(Reason::NotAnFbp),
+        Field::Currency => money::currency(text).map(str::to_owned).ok_or(Reason::NotACurrency),
         Field::ConversionDateTime => {
-            google_time::conversion_date_time(text).map_err(|why| Unusable(why.reason()))
+            google_time::conversion_date_time(text).map_err(google_time::BadTime::reason)
         }
     }
 }
@@ -148,30 +144,30 @@ fn form(platform: Platform, field: Field, text: &str, hints: &Hints) -> Form {
 mod tests {
     use super::*;
 
-    fn reason(platform: Platform, field: Field, input: &str) -> &'static str {
-        normalise(platform, field, input, &Hints::default()).reason().unwrap_or("none")
+    fn reason(platform: Platform, field: Field, input: &str) -> Option<Reason> {
+        normalise(platform, field, input, &Hints::default()).reason()
     }
 
     #[test]
     fn what_is_blank_is_omitted_and_what_is_bad_is_rejected() {
         let blank = normalise(Platform::Meta, Field::City, " \u{a0}\u{feff}", &Hints::default());
-        assert_eq!(blank, Outcome::Omitted { reason: "empty" });
+        assert_eq!(blank, Outcome::Omitted { reason: Reason::Empty });
         let bad = normalise(Platform::Meta, Field::FirstName, "---", &Hints::default());
-        assert_eq!(bad, Outcome::Rejected { reason: "nothing left" });
+        assert_eq!(bad, Outcome::Rejected { reason: Reason::NothingLeft });
     }
 
     #[test]
     fn the_digest_of_nothing_is_refused_everywhere() {
         let of_nothing = digest::sha256_hex("");
         for platform in [Platform::Meta, Platform::Google, Platform::Ga4, Platform::Tiktok] {
-            assert_eq!(reason(platform, Field::Email, &of_nothing), "SHA-256 of the empty string");
+            assert_eq!(reason(platform, Field::Email, &of_nothing), Some(Reason::HashOfNothing));
         }
     }
 
     #[test]
     fn a_digest_is_refused_where_plain_text_goes_out() {
         let digest = digest::sha256_hex("berlin");
-        assert_eq!(reason(Platform::Google, Field::City, &digest), "a digest, not the value itself");
+        assert_eq!(reason(Platform::Google, Field::City, &digest), Some(Reason::Digest));
         assert!(normalise(Platform::Meta, Field::City, &digest, &Hints::default()).wire().is_some());
     }
 
@@ -179,7 +175,7 @@ mod tests {
     fn a_uuid_is_not_a_name() {
         assert_eq!(
             reason(Platform::Meta, Field::FirstName, "3f2504e0-4f89-11d3-9a0c-0305e82c3301"),
-            "a digest, not the value itself"
+            Some(Reason::Digest)
         );
     }
 
@@ -187,16 +183,16 @@ mod tests {
     fn a_placeholder_is_no_name_and_no_place() {
         for text in ["null", "N-u-l-l", "undefined", "(not set)", "[object Object]"] {
             for field in [Field::FirstName, Field::LastName, Field::City, Field::PostalCode] {
-                assert_eq!(reason(Platform::Meta, field, text), "placeholder", "{text}");
+                assert_eq!(reason(Platform::Meta, field, text), Some(Reason::Placeholder), "{text}");
             }
         }
-        assert_eq!(reason(Platform::Meta, Field::LastName, "Na"), "none");
+        assert_eq!(reason(Platform::Meta, Field::LastName, "Na"), None);
     }
 
     #[test]
     fn a_platform_gets_no_field_that_it_does_not_know() {
-        assert_eq!(reason(Platform::Tiktok, Field::Gender, "f"), "not a field of this platform");
-        assert_eq!(reason(Platform::Meta, Field::Street, "Main St"), "not a field of this platform");
+        assert_eq!(reason(Platform::Tiktok, Field::Gender, "f"), Some(Reason::NotAField));
+        assert_eq!(reason(Platform::Meta, Field::Street, "Main St"), Some(Reason::NotAField));
     }
 
     #[test]
@@ -204,6 +200,6 @@ mod tests {
         let appended = format!("{}.AQQCAQIB", digest::sha256_hex("a@b.example"));
         let outcome = normalise(Platform::Meta, Field::Email, &appended, &Hints::default());
         assert_eq!(outcome.wire(), Some(appended.as_str()));
-        assert_eq!(reason(Platform::Tiktok, Field::Email, &appended), "no @");
+        assert_eq!(reason(Platform::Tiktok, Field::Email, &appended), Some(Reason::NoAt));
     }
 }

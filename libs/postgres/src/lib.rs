@@ -20,6 +20,15 @@ pub enum PostgresError {
     /// Nobody answered, or the answer was a refusal.
     #[error("could not connect to the database")]
     Connect(#[source] sqlx::Error),
+    /// Nobody answers there.
+    #[error("no database answers at {address}")]
+    Away {
+        /// Host and port, or the folder of the socket.
+        address: String,
+        /// Why not.
+        #[source]
+        cause: sqlx::Error,
+    },
     /// A schema or its history could not be brought up to date.
     #[error("could not migrate schema `{schema}`")]
     Migrate {

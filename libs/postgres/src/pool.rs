@@ -6,7 +6,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tracklayer_ids::Secret;
@@ -67,8 +67,8 @@ impl Limits {
 /// a Unix socket: `postgres://user@%2Fvar%2Frun%2Fpostgresql/database`.
 ///
 /// # Errors
-/// [`PostgresError::BadAddress`], or [`PostgresError::Connect`] at once for a refusal (password, missing database) and
-/// after 15 s for a server that is away.
+/// [`PostgresError::BadAddress`], or [`PostgresError::Connect`] at once for a refusal (password, missing database), or
+/// [`PostgresError::Away`] after 15 s for a server that does not answer.
 pub async fn connect(url: &Secret<String>, max_connections: u32) -> Result<PgPool, PostgresError> {
     connect_with(url, Limits::new(max_connections)).await
 }
@@ -108,12 +108,34 @@ pub async fn connect_with(url: &Secret<String>, limits: Limits) -> Result<PgPool
     loop {
         match pool.acquire().await {
             Ok(_) => return Ok(pool),
+            Err(sqlx::Error::PoolTimedOut) if tokio::time::Instant::now() >= give_up => {
+                return Err(away(&pool.connect_options(), limits.acquire_timeout).await);
+            }
             Err(error) if is_unavailable(&error) && tokio::time::Instant::now() < give_up => {
                 tracing::debug!(error = %error, "database not there yet");
                 tokio::time::sleep(CONNECT_PAUSE).await;
             }
             Err(error) => return Err(PostgresError::Connect(error)),
         }
+    }
+}
+
+/// Who does not answer, and why. A pool tries again and again and tells of none of its failures, so that it takes a try of our own.
+async fn away(options: &PgConnectOptions, patience: Duration) -> PostgresError {
+    let tried = tokio::time::timeout(patience, PgConnection::connect_with(options)).await;
+    let cause = match tried {
+        Ok(Err(cause)) => cause,
+        // It is there now, but was not in time; or it is silent.
+        Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+    };
+    PostgresError::Away { address: address(options), cause }
+}
+
+/// Host and port, or the folder of the socket.
+fn address(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
     }
 }
 
@@ -125,4 +147,21 @@ pub(crate) fn options(url: &Secret<String>) -> Result<PgConnectOptions, Postgres
 
 fn milliseconds(duration: Duration) -> String {
     duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_away_is_named_with_the_reason() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = Secret::new(format!("postgres://somebody:secret@{closed}/tracklayer"));
+        let error = away(&options(&url).unwrap(), Duration::from_secs(5)).await;
+        assert_eq!(error.to_string(), format!("no database answers at {closed}"));
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains("refused"), "{cause}");
+    }
 }

@@ -108,6 +108,32 @@ impl Inbound<'_> {
     }
 }
 
+/// Answers one request without a connection: what the platform itself says, no fault put on it.
+pub(crate) fn ask(world: &World, request: &http::Request<Bytes>) -> http::Response<Bytes> {
+    let Some((platform, path)) = Platform::of_path(request.uri().path()) else {
+        return respond(Answer::text(404, "Not Found"));
+    };
+    let inbound = Inbound {
+        method: request.method(),
+        path,
+        query: request.uri().query().unwrap_or(""),
+        headers: request.headers(),
+        body: request.body(),
+        now: world.options.clock.now(),
+        fault: None,
+        localised: false,
+    };
+    let answer =
+        if request.body().len() > MAX_BODY { Answer::empty(413) } else { answer(world, platform, &inbound) };
+    note(world, platform, &Put::default(), Some(&answer));
+    respond(answer)
+}
+
+fn respond(answer: Answer) -> http::Response<Bytes> {
+    let body = answer.body.clone();
+    answer.response(None).map(|_| body)
+}
+
 /// All routes.
 pub(crate) fn router(world: Arc<World>) -> Router {
     admin::router().fallback(exchange).with_state(world)

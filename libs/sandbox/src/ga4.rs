@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
+use crate::google::{is_currency, is_sha256};
 use crate::json::{Items, Json, Object};
 use crate::platform::Platform;
 use crate::store::Arrival;
@@ -31,7 +32,7 @@ const MAX_AGE_SECONDS: i64 = 72 * 3600;
 /// Google publishes no margin.
 const MAX_AHEAD_SECONDS: i64 = 15 * 60;
 
-const RESERVED_EVENTS: [&str; 21] = [
+const RESERVED_EVENTS: [&str; 22] = [
     "ad_activeview",
     "ad_click",
     "ad_exposure",
@@ -53,18 +54,12 @@ const RESERVED_EVENTS: [&str; 21] = [
     "os_update",
     "screen_view",
     "session_start",
-];
-const RESERVED_STARTS: [&str; 9] = [
-    "_",
-    "firebase_",
-    "ga_",
-    "google_",
-    "gtag.",
-    "app_store_",
-    "dynamic_link_",
-    "notification_",
     "user_engagement",
 ];
+/// Starts that events, parameters and user properties may not have.
+const RESERVED_STARTS: [&str; 5] = ["_", "firebase_", "ga_", "google_", "gtag."];
+/// Starts of whole families of events that GA4 makes itself.
+const RESERVED_FAMILIES: [&str; 3] = ["app_store_", "dynamic_link_", "notification_"];
 const RESERVED_PROPERTIES: [&str; 5] =
     ["first_open_time", "first_visit_time", "last_deep_link_referrer", "user_id", "first_open_after_install"];
 
@@ -181,6 +176,7 @@ fn findings(inbound: &Inbound<'_>) -> Vec<Finding> {
         check_time(None, micros, inbound.now, &mut say);
     }
     check_consent(&body, &mut say);
+    check_user_data(&body, &mut say);
     check_user_properties(&body, &mut say);
     match body.list("events") {
         None | Some([]) => {
@@ -214,6 +210,30 @@ fn check_consent(body: &Object<'_>, say: &mut Say<'_>) {
         if !known || !matches!(value.text(), Some("GRANTED" | "DENIED")) {
             let text = format!("Consent {key} must be GRANTED or DENIED.");
             say(None, &format!("consent.{key}"), text, "VALUE_INVALID");
+        }
+    }
+}
+
+/// Members that are digests: a list of them, or one. Source: Google Analytics, "Send user-provided data with User-ID"; 2026-11.
+fn check_user_data(body: &Object<'_>, say: &mut Say<'_>) {
+    let Some(user) = body.object("user_data") else { return };
+    let mut check = |at: &str, object: &Object<'_>| {
+        for (key, value) in object.0.iter().filter(|(key, _)| key.starts_with("sha256_")) {
+            let good = match value {
+                Json::Text(text) => is_sha256(text),
+                Json::List(list) => list.iter().all(|item| item.text().is_some_and(is_sha256)),
+                _ => false,
+            };
+            if !good {
+                let field = format!("user_data.{at}{key}");
+                say(None, &field, format!("{key} must be SHA-256 in hex."), "VALUE_INVALID");
+            }
+        }
+    };
+    check("", user);
+    for address in user.list("address").unwrap_or(&[]) {
+        if let Json::Object(address) = address {
+            check("address.", address);
         }
     }
 }
@@ -263,7 +283,10 @@ fn check_event(index: usize, event: &Json<'_>, now: Timestamp, say: &mut Say<'_>
         say(at, "events", format!("Event at index: [{index}] needs a name."), "VALUE_REQUIRED");
     } else if !is_name(name, MAX_NAME) {
         say(at, "events", bad("invalid"), "NAME_INVALID");
-    } else if RESERVED_EVENTS.contains(&name) || is_reserved_start(name) {
+    } else if RESERVED_EVENTS.contains(&name)
+        || is_reserved_start(name)
+        || RESERVED_FAMILIES.iter().any(|start| name.starts_with(start))
+    {
         say(at, "events", bad("reserved"), "NAME_RESERVED");
     }
     if let Some(micros) = micros(event) {
@@ -278,6 +301,14 @@ fn check_event(index: usize, event: &Json<'_>, now: Timestamp, say: &mut Say<'_>
     }
     if params.get("value").is_some() && params.text("currency").is_none() {
         say(at, "events.params.currency", "A value needs a currency.".to_owned(), "VALUE_REQUIRED");
+    }
+    let field = "events.params.value";
+    if params.get("value").is_some_and(|value| value.number().is_none()) {
+        say(at, field, "The value must be a number.".to_owned(), "VALUE_INVALID");
+    }
+    if let Some(currency) = params.text("currency").filter(|currency| !is_currency(currency)) {
+        let text = format!("[{currency}] is not an ISO 4217 currency.");
+        say(at, "events.params.currency", text, "VALUE_INVALID");
     }
     let has_transaction = params.text("transaction_id").is_some_and(|id| !id.is_empty());
     if matches!(name, "purchase" | "refund") && !has_transaction {

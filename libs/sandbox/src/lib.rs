@@ -9,7 +9,8 @@
 //! Modules in reading order: [`options`] (credentials and switches), [`platform`] (whose path is whose),
 //! [`fault`], `serve` (connections), `exchange` (one request from headers to answer), `store` (what was
 //! counted), `json` and `shape` (requests as trees, and tables of what may be in them), `meta`, `tiktok`,
-//! `google`, `ga4`, `webhook`, `admin` (the same views over HTTP) and [`client`] (for another process).
+//! `google`, `ga4`, `webhook`, [`in_process`] (without a port), `admin` (the same views over HTTP) and [`client`] (for another
+//! process).
 
 mod admin;
 mod answer;
@@ -19,6 +20,7 @@ mod exchange;
 pub mod fault;
 mod ga4;
 mod google;
+pub mod in_process;
 mod json;
 mod meta;
 pub mod options;
@@ -42,6 +44,7 @@ use tokio_util::task::TaskTracker;
 pub use client::SandboxClient;
 pub use clock::Clock;
 pub use fault::{Fault, How};
+pub use in_process::Platforms;
 pub use options::Options;
 pub use platform::Platform;
 pub use store::{Counted, SeenRequest, Totals};

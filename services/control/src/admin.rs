@@ -1,10 +1,13 @@
 //! What an administrator can do, whoever asks: the gRPC service, the console, the seed. Each act gets the caller's scope first
 //! and checks it before anything is read.
 
-use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
+use jiff::Timestamp;
+use tracklayer_ids::{ConnectionId, MasterKey, Secret, SourceId, WorkspaceId};
+use tracklayer_journal::Kind;
 
 use crate::connection::{Connection, prepare};
 use crate::error::ControlError;
+use crate::hold::{Freeze, NewFreeze, Pause, Reason};
 use crate::name::{Label, Name};
 use crate::scope::{ADMIN_KEY_PREFIX, KeyHash, KnownKey, Scope};
 use crate::source::{NewSource, Source};
@@ -20,13 +23,20 @@ const SAY_THE_RATE: &str = "say how much a source may send";
 pub struct Admin {
     store: Store,
     master_key: MasterKey,
+    journal: Kind,
 }
 
 impl Admin {
     /// Over the tables, with the key under which secrets are sealed.
     #[must_use]
     pub fn new(store: Store, master_key: MasterKey) -> Self {
-        Self { store, master_key }
+        Self { store, master_key, journal: Kind::Postgres }
+    }
+
+    /// Of an installation with that journal.
+    #[must_use]
+    pub fn beside(self, journal: Kind) -> Self {
+        Self { journal, ..self }
     }
 
     /// Who presents this key.
@@ -65,7 +75,7 @@ impl Admin {
     /// Says over how many partitions a workspace's events are spread from now on.
     ///
     /// # Errors
-    /// [`ControlError::InstallationOnly`], [`ControlError::NoWorkspace`], the database.
+    /// [`ControlError::InstallationOnly`], [`ControlError::PartitionsStay`], [`ControlError::NoWorkspace`], the database.
     pub async fn set_partitions(
         &self,
         scope: Scope,
@@ -74,6 +84,9 @@ impl Admin {
     ) -> Result<Workspace, ControlError> {
         // Each of them costs the installation's processes a loop and a lane for each connection.
         scope.check_installation("say how many partitions a workspace has")?;
+        if self.journal == Kind::Kafka {
+            return Err(ControlError::PartitionsStay);
+        }
         self.store.update_partitions(workspace, partitions).await
     }
 
@@ -200,6 +213,101 @@ impl Admin {
     ) -> Result<Vec<Connection>, ControlError> {
         self.check_exists(scope, workspace).await?;
         self.store.connections(workspace).await
+    }
+
+    /// Stops a connection, in the name of the key. One that is paused stays so, with the reason from before.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NoConnection`], the database.
+    pub async fn pause_connection(
+        &self,
+        key: &KnownKey,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+        reason: &Reason,
+    ) -> Result<Connection, ControlError> {
+        key.scope.check(workspace)?;
+        self.store.insert_pause(workspace, connection, reason, key.id).await
+    }
+
+    /// Ends a connection's pause, in the name of the key, and answers it; none if it was not paused.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NoConnection`], the database.
+    pub async fn resume_connection(
+        &self,
+        key: &KnownKey,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+    ) -> Result<(Connection, Option<Pause>), ControlError> {
+        key.scope.check(workspace)?;
+        self.store.end_pause(workspace, connection, key.id).await
+    }
+
+    /// Who paused a connection and why, newest first.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoConnection`], the database.
+    pub async fn list_pauses(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+    ) -> Result<Vec<Pause>, ControlError> {
+        scope.check(workspace)?;
+        self.store.pauses(workspace, connection).await
+    }
+
+    /// Says how fast a connection sends what has waited for a release.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoConnection`], the database.
+    pub async fn set_release_pace(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+        events_per_second: Option<u32>,
+    ) -> Result<Connection, ControlError> {
+        scope.check(workspace)?;
+        self.store.update_release_pace(workspace, connection, events_per_second).await
+    }
+
+    /// Adds a window of the calendar, in the name of the key.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], [`ControlError::NoConnection`],
+    /// [`ControlError::NeverReleased`], [`ControlError::TooManyFreezes`], the database.
+    pub async fn add_freeze(&self, key: &KnownKey, new: &NewFreeze) -> Result<Freeze, ControlError> {
+        key.scope.check(new.workspace)?;
+        self.store.insert_freeze(new, Timestamp::now(), key.id).await
+    }
+
+    /// A workspace's windows, removed and past ones too, ascending by id.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoWorkspace`], the database.
+    pub async fn list_freezes(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<Freeze>, ControlError> {
+        self.check_exists(scope, workspace).await?;
+        self.store.freezes(workspace).await
+    }
+
+    /// Removes a window, in the name of the key.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoFreeze`], the database.
+    pub async fn remove_freeze(
+        &self,
+        key: &KnownKey,
+        workspace: WorkspaceId,
+        freeze_id: i64,
+    ) -> Result<Freeze, ControlError> {
+        key.scope.check(workspace)?;
+        self.store.remove_freeze(workspace, freeze_id, key.id).await
     }
 
     /// Makes an admin key for `of` and returns it; it is kept nowhere.

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::Kind;
 
 /// Everything that control can be told at start.
 #[derive(Debug, Clone, Deserialize)]
@@ -9,6 +10,9 @@ use tracklayer_ids::{MasterKey, Secret};
 pub struct Config {
     /// PostgreSQL, `postgres://user:password@host/database`. The primary.
     pub database_url: Secret<String>,
+    /// Which journal the installation uses, as its other services have it: over Kafka partitions stay as many as they were.
+    #[serde(default)]
+    pub journal: Kind,
     /// Where delivery answers, `http://host:port`: the console's counts and stories come from there. It may be away.
     pub delivery_address: String,
     /// The installation's master key; filled in from its file. Connection secrets are sealed under it, and the console's
@@ -63,6 +67,7 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let config = Config {
             database_url: Secret::new("postgres://localhost/tracklayer".to_owned()),
+            journal: Kind::Postgres,
             delivery_address: "delivery:7401".to_owned(),
             master_key: no_key(),
             database_connections: 1,

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::error::ControlError;
+use crate::hold::Freeze;
 use crate::metrics;
 use crate::scope::KeyHash;
 use crate::source::Source;
@@ -42,6 +43,8 @@ pub struct WorkspaceConfiguration {
     pub sources: Vec<Source>,
     /// Ascending by id, secrets sealed.
     pub connections: Vec<Connection>,
+    /// Windows of its calendar that are not removed, ascending by id.
+    pub freezes: Vec<Freeze>,
     /// Keys that may see it.
     pub admin_keys: Vec<KeyHash>,
 }
@@ -53,7 +56,13 @@ impl WorkspaceConfiguration {
     /// A workspace on which nothing hangs yet.
     #[must_use]
     pub fn of(workspace: Workspace) -> Self {
-        Self { workspace, sources: Vec::new(), connections: Vec::new(), admin_keys: Vec::new() }
+        Self {
+            workspace,
+            sources: Vec::new(),
+            connections: Vec::new(),
+            freezes: Vec::new(),
+            admin_keys: Vec::new(),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! A connection: one destination with its settings. Its document is checked in clear, as delivery will open it, and leaves this
 //! module sealed (for the table) and masked (for people); nothing else of it is kept.
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tracklayer_destination::{Kind, WorkspaceDefaults, open, secret_paths};
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 use tracklayer_secrets::{SecretError, mask_document, merge_unchanged, open_document, seal_document};
 
 use crate::error::ControlError;
+use crate::hold::Pause;
 
 /// Largest document, so that a snapshot of all connections stays a small message.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -26,8 +28,14 @@ pub struct Connection {
     pub mode: String,
     /// The document, secrets sealed, as text: a copy in clear exists only inside [`prepare`].
     pub sealed_document: String,
-    /// Rises with each change.
+    /// Rises with each change of the document.
     pub revision: u64,
+    /// The pause that holds.
+    pub pause: Option<Pause>,
+    /// When the newest pause that was ended was ended.
+    pub resumed_at: Option<Timestamp>,
+    /// How fast all its lanes together send what has waited for a release, events a second; 0: no limit. None: the default.
+    pub release_events_per_second: Option<u32>,
 }
 
 /// A document that is right, in the two forms that may leave this module.

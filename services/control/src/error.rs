@@ -1,7 +1,7 @@
 //! What can go wrong, one variant per thing that a caller can act on.
 
 use tracklayer_destination::SettingsErrors;
-use tracklayer_ids::{SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, SourceId, WorkspaceId};
 use tracklayer_rpc::{Code, RpcError};
 use tracklayer_secrets::SecretError;
 
@@ -32,6 +32,9 @@ pub enum ControlError {
         /// The one that was asked for.
         workspace: WorkspaceId,
     },
+    /// A topic's records cannot be spread anew.
+    #[error("over kafka a workspace keeps the number of partitions that it was made with")]
+    PartitionsStay,
     /// There is none.
     #[error("workspace {workspace} has no source {source_id}")]
     NoSource {
@@ -40,6 +43,31 @@ pub enum ControlError {
         /// The one that was asked for.
         source_id: SourceId,
     },
+    /// There is none.
+    #[error("workspace {workspace} has no connection {connection}")]
+    NoConnection {
+        /// Where it was looked for.
+        workspace: WorkspaceId,
+        /// The one that was asked for.
+        connection: ConnectionId,
+    },
+    /// There is none, and there never was.
+    #[error("workspace {workspace} has no freeze window {freeze_id}")]
+    NoFreeze {
+        /// Where it was looked for.
+        workspace: WorkspaceId,
+        /// The one that was asked for.
+        freeze_id: i64,
+    },
+    /// Each travels with every snapshot.
+    #[error(
+        "the workspace has {} freeze windows that are not over: remove one first",
+        crate::hold::MAX_FREEZES
+    )]
+    TooManyFreezes,
+    /// What is held for ever is no freeze.
+    #[error("with this window a connection would be held for more than 400 days on end: pause it instead")]
+    NeverReleased,
     /// The name is in use.
     #[error("the {what} `{name}` exists already")]
     NameTaken {
@@ -91,7 +119,12 @@ impl RpcError for ControlError {
             Self::OtherWorkspace { .. } => (Code::PermissionDenied, "OTHER_WORKSPACE"),
             Self::InstallationOnly { .. } => (Code::PermissionDenied, "INSTALLATION_KEY_NEEDED"),
             Self::NoWorkspace { .. } => (Code::NotFound, "NO_SUCH_WORKSPACE"),
+            Self::PartitionsStay => (Code::FailedPrecondition, "PARTITIONS_STAY"),
             Self::NoSource { .. } => (Code::NotFound, "NO_SUCH_SOURCE"),
+            Self::NoConnection { .. } => (Code::NotFound, "NO_SUCH_CONNECTION"),
+            Self::NoFreeze { .. } => (Code::NotFound, "NO_SUCH_FREEZE"),
+            Self::TooManyFreezes => (Code::FailedPrecondition, "TOO_MANY_FREEZES"),
+            Self::NeverReleased => (Code::FailedPrecondition, "NEVER_RELEASED"),
             Self::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
             Self::WriteKeyTaken => (Code::AlreadyExists, "WRITE_KEY_TAKEN"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID_FIELD"),
@@ -123,7 +156,12 @@ impl RpcError for ControlError {
             | Self::OtherWorkspace { .. }
             | Self::InstallationOnly { .. }
             | Self::NoWorkspace { .. }
+            | Self::PartitionsStay
             | Self::NoSource { .. }
+            | Self::NoConnection { .. }
+            | Self::NoFreeze { .. }
+            | Self::TooManyFreezes
+            | Self::NeverReleased
             | Self::Store(_)
             | Self::Corrupt { .. } => None,
         }

@@ -7,15 +7,18 @@ use prost_types::Timestamp;
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
-use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, MasterKey, Secret, SourceId, WorkspaceId};
 use tracklayer_proto::control::v1::control_service_server::ControlService;
 use tracklayer_proto::control::v1::{
-    self as pb, CreateAdminKeyRequest, CreateAdminKeyResponse, CreateSourceRequest, CreateSourceResponse,
-    CreateWorkspaceRequest, CreateWorkspaceResponse, ListConnectionsRequest, ListConnectionsResponse,
-    ListSourcesRequest, ListSourcesResponse, ListWorkspacesRequest, ListWorkspacesResponse,
-    PutConnectionRequest, PutConnectionResponse, SetPartitionsRequest, SetPartitionsResponse,
-    SetSourceRateRequest, SetSourceRateResponse, SetSourceWebhookRequest, SetSourceWebhookResponse,
-    WatchConfigRequest, WatchConfigResponse,
+    self as pb, AddFreezeRequest, AddFreezeResponse, CreateAdminKeyRequest, CreateAdminKeyResponse,
+    CreateSourceRequest, CreateSourceResponse, CreateWorkspaceRequest, CreateWorkspaceResponse,
+    ListConnectionsRequest, ListConnectionsResponse, ListFreezesRequest, ListFreezesResponse,
+    ListPausesRequest, ListPausesResponse, ListSourcesRequest, ListSourcesResponse, ListWorkspacesRequest,
+    ListWorkspacesResponse, PauseConnectionRequest, PauseConnectionResponse, PutConnectionRequest,
+    PutConnectionResponse, RemoveFreezeRequest, RemoveFreezeResponse, ResumeConnectionRequest,
+    ResumeConnectionResponse, SetPartitionsRequest, SetPartitionsResponse, SetReleasePaceRequest,
+    SetReleasePaceResponse, SetSourceRateRequest, SetSourceRateResponse, SetSourceWebhookRequest,
+    SetSourceWebhookResponse, WatchConfigRequest, WatchConfigResponse,
 };
 use tracklayer_rpc::{ServiceToken, require_service_token};
 
@@ -23,9 +26,10 @@ use crate::admin::Admin;
 use crate::configuration::{Configuration, Feed, WorkspaceConfiguration};
 use crate::connection::{Connection, parse_document};
 use crate::error::ControlError;
+use crate::hold::{Freeze, NewFreeze, Pause, Reason, Said, parse_pace};
 use crate::metrics::Follower;
 use crate::name::{Label, Name};
-use crate::scope::Scope;
+use crate::scope::{KnownKey, Scope};
 use crate::source::{
     Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type, parse_write_key,
 };
@@ -51,8 +55,12 @@ impl ControlGrpc {
     }
 
     async fn scope<T>(&self, request: &Request<T>) -> Result<Scope, Status> {
+        Ok(self.key(request).await?.scope)
+    }
+
+    async fn key<T>(&self, request: &Request<T>) -> Result<KnownKey, Status> {
         let presented = tracklayer_rpc::bearer(request.metadata()).map(Secret::new);
-        Ok(self.admin.authenticate(presented.as_ref()).await.map_err(status)?.scope)
+        self.admin.authenticate(presented.as_ref()).await.map_err(status)
     }
 }
 
@@ -176,6 +184,90 @@ impl ControlService for ControlGrpc {
         Ok(Response::new(ListConnectionsResponse { connections }))
     }
 
+    async fn pause_connection(
+        &self,
+        request: Request<PauseConnectionRequest>,
+    ) -> Answer<PauseConnectionResponse> {
+        let key = self.key(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let connection = connection_id(request.connection_id).map_err(status)?;
+        let reason = Reason::parse("reason", &request.reason).map_err(status)?;
+        let paused =
+            self.admin.pause_connection(&key, workspace, connection, &reason).await.map_err(status)?;
+        Ok(Response::new(PauseConnectionResponse {
+            connection: Some(connection_message(paused).map_err(status)?),
+        }))
+    }
+
+    async fn resume_connection(
+        &self,
+        request: Request<ResumeConnectionRequest>,
+    ) -> Answer<ResumeConnectionResponse> {
+        let key = self.key(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let connection = connection_id(request.connection_id).map_err(status)?;
+        let (resumed, ended) =
+            self.admin.resume_connection(&key, workspace, connection).await.map_err(status)?;
+        Ok(Response::new(ResumeConnectionResponse {
+            connection: Some(connection_message(resumed).map_err(status)?),
+            ended: ended.as_ref().map(pause_message),
+        }))
+    }
+
+    async fn list_pauses(&self, request: Request<ListPausesRequest>) -> Answer<ListPausesResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let connection = connection_id(request.connection_id).map_err(status)?;
+        let pauses = self.admin.list_pauses(scope, workspace, connection).await.map_err(status)?;
+        Ok(Response::new(ListPausesResponse { pauses: pauses.iter().map(pause_message).collect() }))
+    }
+
+    async fn set_release_pace(
+        &self,
+        request: Request<SetReleasePaceRequest>,
+    ) -> Answer<SetReleasePaceResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let connection = connection_id(request.connection_id).map_err(status)?;
+        let pace = parse_pace(request.release_events_per_second).map_err(status)?;
+        let paced = self.admin.set_release_pace(scope, workspace, connection, pace).await.map_err(status)?;
+        Ok(Response::new(SetReleasePaceResponse {
+            connection: Some(connection_message(paced).map_err(status)?),
+        }))
+    }
+
+    async fn add_freeze(&self, request: Request<AddFreezeRequest>) -> Answer<AddFreezeResponse> {
+        let key = self.key(&request).await?;
+        let new = NewFreeze::try_from(request.into_inner()).map_err(status)?;
+        let freeze = self.admin.add_freeze(&key, &new).await.map_err(status)?;
+        Ok(Response::new(AddFreezeResponse { freeze: Some(freeze_message(&freeze, jiff::Timestamp::now())) }))
+    }
+
+    async fn list_freezes(&self, request: Request<ListFreezesRequest>) -> Answer<ListFreezesResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let now = jiff::Timestamp::now();
+        let mut freezes = self.admin.list_freezes(scope, workspace).await.map_err(status)?;
+        freezes.retain(|freeze| request.all || !freeze.is_over(now));
+        Ok(Response::new(ListFreezesResponse {
+            freezes: freezes.iter().map(|freeze| freeze_message(freeze, now)).collect(),
+        }))
+    }
+
+    async fn remove_freeze(&self, request: Request<RemoveFreezeRequest>) -> Answer<RemoveFreezeResponse> {
+        let key = self.key(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let removed = self.admin.remove_freeze(&key, workspace, request.freeze_id).await.map_err(status)?;
+        let freeze = freeze_message(&removed, jiff::Timestamp::now());
+        Ok(Response::new(RemoveFreezeResponse { freeze: Some(freeze) }))
+    }
+
     async fn create_admin_key(
         &self,
         request: Request<CreateAdminKeyRequest>,
@@ -199,6 +291,27 @@ fn status(error: ControlError) -> Status {
 
 fn workspace_id(id: i64) -> Result<WorkspaceId, ControlError> {
     if id > 0 { Ok(WorkspaceId(id)) } else { Err(ControlError::invalid("workspace_id", "is required")) }
+}
+
+fn connection_id(id: i64) -> Result<ConnectionId, ControlError> {
+    if id > 0 { Ok(ConnectionId(id)) } else { Err(ControlError::invalid("connection_id", "is required")) }
+}
+
+impl TryFrom<AddFreezeRequest> for NewFreeze {
+    type Error = ControlError;
+
+    fn try_from(request: AddFreezeRequest) -> Result<Self, ControlError> {
+        let workspace = workspace_id(request.workspace_id)?;
+        let window = request.window.ok_or_else(|| ControlError::invalid("window", "is required"))?;
+        let connection = match window.connection_id {
+            0 => None,
+            id if id > 0 => Some(ConnectionId(id)),
+            _ => return Err(ControlError::invalid("window.connection_id", "is out of range")),
+        };
+        let reason = Reason::parse("window.reason", &window.reason)?;
+        let said = Said { time_zone: window.time_zone, days: window.days, from: window.from, to: window.to };
+        Ok(Self { workspace, connection, window: said.window()?, reason })
+    }
 }
 
 impl TryFrom<CreateWorkspaceRequest> for NewWorkspace {
@@ -242,10 +355,7 @@ fn workspace_message(workspace: Workspace) -> pb::Workspace {
         partitions: workspace.partitions,
         value_from: workspace.value_from,
         value_fallback: workspace.value_fallback.as_str().to_owned(),
-        created_at: Some(Timestamp {
-            seconds: workspace.created_at.as_second(),
-            nanos: workspace.created_at.subsec_nanosecond(),
-        }),
+        created_at: Some(stamp(workspace.created_at)),
     }
 }
 
@@ -274,17 +384,68 @@ fn connection_message(connection: Connection) -> Result<pb::Connection, ControlE
         kind: connection.kind,
         mode: connection.mode,
         revision: connection.revision,
+        pause: connection.pause.as_ref().map(pause_message),
+        release_events_per_second: connection.release_events_per_second,
     })
 }
 
-fn snapshot_message(configuration: &Configuration) -> WatchConfigResponse {
-    WatchConfigResponse {
-        version: configuration.version,
-        workspaces: configuration.workspaces.iter().map(workspace_config).collect(),
+fn pause_message(pause: &Pause) -> pb::Pause {
+    let (resumed_at, resumed_by) = at_and_by(pause.resumed.as_ref());
+    pb::Pause {
+        paused_at: Some(stamp(pause.paused_at)),
+        paused_by: pause.paused_by.clone(),
+        reason: pause.reason.clone(),
+        resumed_at,
+        resumed_by,
     }
 }
 
-fn workspace_config(of: &WorkspaceConfiguration) -> pb::WorkspaceConfig {
+fn window_message(freeze: &Freeze) -> pb::FreezeWindow {
+    let (removed_at, removed_by) = at_and_by(freeze.removed.as_ref());
+    pb::FreezeWindow {
+        freeze_id: freeze.id,
+        connection_id: freeze.connection.map_or(0, |connection| connection.0),
+        time_zone: freeze.said.time_zone.clone(),
+        days: freeze.said.days.clone(),
+        from: freeze.said.from.clone(),
+        to: freeze.said.to.clone(),
+        reason: freeze.reason.clone(),
+        created_by: freeze.created_by.clone(),
+        created_at: Some(stamp(freeze.created_at)),
+        removed_at,
+        removed_by,
+    }
+}
+
+fn freeze_message(freeze: &Freeze, now: jiff::Timestamp) -> pb::Freeze {
+    let window = freeze.window.as_ref().filter(|_| freeze.removed.is_none());
+    let span =
+        window.and_then(|window| window.span_at(now).or_else(|| window.span_at(window.next_from(now)?)));
+    pb::Freeze {
+        window: Some(window_message(freeze)),
+        begins: span.map(|span| stamp(span.from)),
+        ends: span.map(|span| stamp(span.to)),
+    }
+}
+
+fn at_and_by(what: Option<&(jiff::Timestamp, String)>) -> (Option<Timestamp>, String) {
+    what.map_or((None, String::new()), |(at, by)| (Some(stamp(*at)), by.clone()))
+}
+
+fn stamp(at: jiff::Timestamp) -> Timestamp {
+    // Never negative: these are times since the installation was made.
+    Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+fn snapshot_message(configuration: &Configuration) -> WatchConfigResponse {
+    let now = jiff::Timestamp::now();
+    WatchConfigResponse {
+        version: configuration.version,
+        workspaces: configuration.workspaces.iter().map(|of| workspace_config(of, now)).collect(),
+    }
+}
+
+fn workspace_config(of: &WorkspaceConfiguration, now: jiff::Timestamp) -> pb::WorkspaceConfig {
     pb::WorkspaceConfig {
         workspace_id: of.workspace.id.0,
         name: of.workspace.name.clone(),
@@ -294,6 +455,7 @@ fn workspace_config(of: &WorkspaceConfiguration) -> pb::WorkspaceConfig {
         value_from: of.workspace.value_from.clone(),
         value_fallback: of.workspace.value_fallback.as_str().to_owned(),
         admin_key_sha256: of.admin_keys.iter().map(|hash| hash.0.to_vec()).collect(),
+        freezes: of.freezes.iter().filter(|freeze| freeze.is_told(now)).map(window_message).collect(),
     }
 }
 
@@ -322,5 +484,8 @@ fn connection_config(connection: &Connection) -> pb::ConnectionConfig {
         mode: connection.mode.clone(),
         document_json: connection.sealed_document.clone(),
         revision: connection.revision,
+        pause: connection.pause.as_ref().map(pause_message),
+        resumed_at: connection.resumed_at.map(stamp),
+        release_events_per_second: connection.release_events_per_second,
     }
 }

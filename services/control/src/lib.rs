@@ -2,7 +2,7 @@
 //!
 //! It owns the schema `control` and reads delivery over gRPC. Other services go on with the last configuration while it is away.
 //!
-//! Modules in reading order: [`config`] (settings), [`workspace`], [`source`] and its [`webhook`], [`connection`] (the things, parsed), [`scope`]
+//! Modules in reading order: [`config`] (settings), [`workspace`], [`source`] and its [`webhook`], [`connection`], [`hold`] (the things, parsed), [`scope`]
 //! (who may), [`admin`] (what an administrator does), [`configuration`] (the feed), [`store`] (all SQL), [`grpc`], [`console`],
 //! [`seed`].
 
@@ -13,6 +13,7 @@ pub mod connection;
 pub mod console;
 pub mod error;
 pub mod grpc;
+pub mod hold;
 mod metrics;
 pub mod name;
 mod run;

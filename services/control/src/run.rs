@@ -48,7 +48,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     metrics::describe();
     let pool = tracklayer_postgres::connect(&config.database_url, config.database_connections).await?;
     let store = Store::new(pool.clone());
-    let admin = Admin::new(store.clone(), config.master_key.clone());
+    let admin = Admin::new(store.clone(), config.master_key.clone()).beside(config.journal);
     let token = Secret::new(config.master_key.service_token());
     let console = Console {
         admin: admin.clone(),

@@ -18,6 +18,8 @@ use tracklayer_rpc::{Code, RpcError};
 use crate::books::{Books, BooksError, Counts};
 use crate::connections::Connections;
 use crate::examine::{Examiner, Finding, Level};
+use crate::forecast::{self, ForecastError, Forecaster, PAGE_EVENTS};
+use crate::holds::{Hold, Holds};
 use crate::inspection::{Inspection, InspectionError, Lag};
 use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
@@ -44,7 +46,9 @@ pub struct DeliveryGrpc {
     inspection: Inspection,
     keeping: Keeping,
     examiner: Examiner,
+    forecaster: Forecaster,
     connections: Connections,
+    holds: Holds,
     config: ConfigWatch,
     control_address: String,
     service_token: String,
@@ -80,6 +84,8 @@ enum ApiError {
     Story(#[from] StoryError),
     #[error(transparent)]
     Inspection(#[from] InspectionError),
+    #[error(transparent)]
+    Forecast(#[from] ForecastError),
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -103,6 +109,9 @@ impl RpcError for ApiError {
                 (Code::FailedPrecondition, "UNREADABLE_BLOCK")
             }
             Self::Inspection(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Forecast(ForecastError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
+            Self::Forecast(ForecastError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
+            Self::Forecast(ForecastError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -144,6 +153,7 @@ impl DeliveryGrpc {
         master_key: &MasterKey,
     ) -> Self {
         let pool = index.pool().clone();
+        let holds = examiner.holds.clone();
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
             stats: StatsStore::new(pool.clone()),
@@ -157,13 +167,24 @@ impl DeliveryGrpc {
             },
             inspection,
             examiner,
+            forecaster: Forecaster {
+                connections: connections.clone(),
+                holds: holds.clone(),
+                cursors: CursorStore::beside(pool.clone(), journal.kind()),
+                resolved: ResolvedStore::over(index.clone(), journal.resolved()),
+                retries: RetryStore::new(pool.clone()),
+                lanes: LaneStore::new(pool.clone()),
+                page_events: PAGE_EVENTS,
+            },
             stories: Stories {
+                holds: holds.clone(),
                 resolved: ResolvedStore::over(index.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool, journal.kind()),
                 journal,
                 ledger: LedgerStore::new(index),
             },
             connections,
+            holds,
             config,
             control_address,
             service_token: master_key.service_token(),
@@ -260,6 +281,31 @@ impl DeliveryGrpc {
         Ok(pb::GiveUpUnreadResponse { lanes: lanes.collect() })
     }
 
+    async fn forecast(
+        &self,
+        workspace: WorkspaceId,
+        request: &pb::ForecastReleaseRequest,
+    ) -> Result<pb::ForecastReleaseResponse, ApiError> {
+        let connection = ConnectionId(request.connection_id);
+        let release_at = request.release_at.as_ref().map(|at| {
+            let why = || ApiError::Invalid { field: "release_at", why: "is out of range".to_owned() };
+            jiff::Timestamp::new(at.seconds, at.nanos).map_err(|_| why())
+        });
+        let from = request.from.as_ref().map(|from| {
+            let place =
+                |position| forecast::Place { position, ahead: from.ahead, retries_first: from.retries_first };
+            required(from.position).map(place)
+        });
+        let (release_at, from) = (release_at.transpose()?, from.transpose()?);
+        let now = jiff::Timestamp::now();
+        let page = self.forecaster.page(workspace, connection, release_at, from, now).await?;
+        let waiting = match from {
+            None => self.books.counts(workspace).await?.waiting.get(&connection.0).copied().unwrap_or(0),
+            Some(_) => 0,
+        };
+        Ok(proto_forecast(page, waiting))
+    }
+
     fn partitions(&self, workspace: WorkspaceId) -> Result<u32, ApiError> {
         let snapshot = self.config.snapshot();
         let found = snapshot.as_ref().and_then(|s| s.workspaces.get(&workspace));
@@ -272,6 +318,12 @@ impl DeliveryGrpc {
         let latencies = self.stats.latencies(workspace).await?;
         let requests = self.stats.requests(workspace).await?;
         let holds: BTreeMap<i64, String> = self.lanes.holds(workspace).await?.into_iter().collect();
+        let now = jiff::Timestamp::now();
+        // An operator's hold is told before any lane has: the configuration says it.
+        let health = |connection: i64| match self.holds.of(workspace, ConnectionId(connection)).at(now) {
+            Some(hold) => format!("{}: {}", hold.kind(), hold.detail()),
+            None => holds.get(&connection).cloned().unwrap_or_else(|| "open".to_owned()),
+        };
         let connections = waiting
             .into_iter()
             .map(|(connection, waiting)| {
@@ -293,7 +345,7 @@ impl DeliveryGrpc {
                     p99_ms: percentile(&buckets, 0.99),
                     requests: requests.get(&connection).copied().unwrap_or(0),
                     waiting,
-                    health: holds.get(&connection).cloned().unwrap_or_else(|| "open".to_owned()),
+                    health: health(connection),
                 }
             })
             .collect();
@@ -317,6 +369,43 @@ fn proto_finding(finding: Finding) -> pb::Finding {
         workspace_id: finding.workspace.map_or(0, |workspace| workspace.0),
         found: finding.found,
         advice: finding.advice,
+    }
+}
+
+fn proto_forecast(page: forecast::Page, waiting: u64) -> pb::ForecastReleaseResponse {
+    let outlook = page.outlook;
+    let expiring = |event: forecast::Expiring| pb::ExpiringEvent {
+        position: Some(proto_position(event.position)),
+        message_id: event.message_id,
+        name: event.name,
+        event_time: Some(proto_time(event.event_time)),
+        code: event.code.to_owned(),
+        expires_at: Some(proto_time(event.expires_at)),
+        sent_at: Some(proto_time(event.sent_at)),
+    };
+    pb::ForecastReleaseResponse {
+        hold: outlook.hold.as_ref().map(|hold| hold.kind().to_owned()).unwrap_or_default(),
+        detail: outlook.hold.as_ref().map(Hold::detail).unwrap_or_default(),
+        freeze_begins: outlook.freeze.0.map(proto_time),
+        freeze_ends: outlook.freeze.1.map(proto_time),
+        release_at: Some(proto_time(outlook.release_at)),
+        events_per_second: outlook.pace.unwrap_or(0),
+        waiting,
+        retrying: page.retrying,
+        examined: page.examined,
+        expiring: page.expiring,
+        events: page.named.into_iter().map(expiring).collect(),
+        unexamined: page.unexamined,
+        looked_at: page.looked_at,
+        last_at: page.last_at.map(proto_time),
+        shortest_age_limit_seconds: page
+            .shortest_age_limit
+            .map_or(0, |limit| limit.as_secs().max(0).cast_unsigned()),
+        next: page.next.map(|place| pb::ForecastPlace {
+            position: Some(proto_position(place.position)),
+            ahead: place.ahead,
+            retries_first: place.retries_first,
+        }),
     }
 }
 
@@ -414,6 +503,7 @@ impl DeliveryService for DeliveryGrpc {
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         let balances = self.books.balances(workspace).await.map_err(|e| refuse(&e.into()))?;
         let received = balances.received;
+        let now = jiff::Timestamp::now();
         let names = self.connections.of(workspace);
         let connections: Vec<pb::ConnectionBalance> = balances
             .finish()
@@ -430,10 +520,13 @@ impl DeliveryService for DeliveryGrpc {
                 states: balance
                     .states
                     .into_iter()
-                    .map(|((state, reason), count)| pb::StateCount {
-                        state: state.as_str().to_owned(),
-                        reason,
-                        count,
+                    .map(|((state, reason), count)| {
+                        let hold = self.holds.of(workspace, ConnectionId(connection_id)).at(now);
+                        let (state, reason) = match hold.filter(|_| state == State::Waiting) {
+                            Some(hold) => (State::Held, hold.kind().to_owned()),
+                            None => (state, reason),
+                        };
+                        pb::StateCount { state: state.as_str().to_owned(), reason, count }
                     })
                     .collect(),
                 faults: balance.faults,
@@ -580,6 +673,15 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.give_up(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn forecast_release(
+        &self,
+        request: Request<pb::ForecastReleaseRequest>,
+    ) -> Result<Response<pb::ForecastReleaseResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

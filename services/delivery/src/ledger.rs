@@ -16,7 +16,7 @@ pub enum State {
     Filtered,
     /// Consent.
     Blocked,
-    /// Waits for a retry, or behind one.
+    /// Waits for a retry, or behind one; told of what is beyond the cursor, too, where an operator holds the connection.
     Held,
     /// Built and validated, not sent.
     Shadowed,

@@ -2,9 +2,9 @@
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
-//! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`narrowing`], [`quota`], [`http`] and
-//! [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
+//! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
+//! [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
 //!
@@ -16,13 +16,16 @@ pub mod backoff;
 pub mod balance;
 pub mod books;
 pub mod clients;
+pub mod clock;
 pub mod config;
 pub mod connections;
 pub mod dedup;
 pub mod entry;
 pub mod examine;
+pub mod forecast;
 pub mod give_ups;
 pub mod grpc;
+pub mod holds;
 pub mod http;
 pub mod inspection;
 pub mod kept;
@@ -31,6 +34,7 @@ pub mod lease;
 pub mod ledger;
 pub mod narrowing;
 pub mod oauth;
+pub mod pace;
 pub mod preview;
 pub mod progress;
 pub mod quota;

@@ -17,6 +17,7 @@ use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
 
 use crate::backlog::Backlog;
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::dedup::Dedup;
@@ -24,12 +25,14 @@ use crate::entry::EntryReader;
 use crate::examine::Examiner;
 use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
+use crate::holds::Holds;
 use crate::http::Sender;
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
+use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::resolve::{Resolver, error_chain, read_event};
@@ -80,6 +83,11 @@ pub enum RunError {
         /// How many.
         partitions: usize,
     },
+    /// A journal that nothing has been read from does not answer: its address may be wrong.
+    #[error(
+        "the journal does not answer, and nothing was changed to use it; see `kafka_brokers`, and start again when it does"
+    )]
+    JournalAway(#[source] tracklayer_journal::JournalError),
     /// Addresses of the others.
     #[error("could not use the address of another service")]
     Connect(#[from] tracklayer_rpc::ConnectError),
@@ -124,6 +132,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     if partitions > 0 {
         return Err(RunError::JournalChanged { partitions });
     }
+    // From the first cursor in it on there is no way back.
+    if journal.kind() == Kind::Kafka && !cursors.stand_in_kafka().await? {
+        journal.weaknesses().await.map_err(RunError::JournalAway)?;
+    }
     let entries = EntryReader::new(resolved.clone(), config.entry_cache_bytes);
     let progress = Progress::default();
     let sender = Sender::new(config.allow_private_addresses)?;
@@ -154,9 +166,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         suspects: Suspects::default(),
     });
     let quota = Quota::default();
+    let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let lanes = Arc::new(LaneContext {
+        clock: Clock::default(),
         connections: connections.clone(),
+        holds: holds.clone(),
+        pace: Pace::default(),
         config: watch.clone(),
         entries,
         progress: progress.clone(),
@@ -186,6 +202,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         identity,
         consent,
         config: watch.clone(),
+        holds,
     };
     let grpc = DeliveryGrpc::new(
         index.clone(),

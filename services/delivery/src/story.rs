@@ -9,6 +9,7 @@ use tracklayer_journal::{Journal, JournalError, Layout, Most, Place};
 use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
+use crate::holds::{Hold, Holds};
 use crate::ledger::State;
 use crate::progress::width;
 use crate::resolve::message_hash;
@@ -46,6 +47,8 @@ pub struct Stories {
     pub cursors: CursorStore,
     /// Verdicts.
     pub ledger: LedgerStore,
+    /// What holds connections by an operator's will.
+    pub holds: Holds,
 }
 
 impl Stories {
@@ -168,12 +171,18 @@ impl Stories {
                     _ => format!("deny: {} ({})", d.reason, d.place),
                 });
             deliveries.push(match verdict {
-                None => pb::DeliveryStory {
-                    connection_id: connection,
-                    state: State::Waiting.as_str().to_owned(),
-                    consent: decision.unwrap_or_default(),
-                    ..pb::DeliveryStory::default()
-                },
+                None => {
+                    let hold = self.holds.of(workspace, lane.duty.connection).at(jiff::Timestamp::now());
+                    let state = if hold.is_some() { State::Held } else { State::Waiting };
+                    pb::DeliveryStory {
+                        connection_id: connection,
+                        state: state.as_str().to_owned(),
+                        reason: hold.as_ref().map(|hold| hold.kind().to_owned()).unwrap_or_default(),
+                        detail: hold.as_ref().map(Hold::detail).unwrap_or_default(),
+                        consent: decision.unwrap_or_default(),
+                        ..pb::DeliveryStory::default()
+                    }
+                }
                 Some((verdict, at)) => pb::DeliveryStory {
                     connection_id: connection,
                     state: verdict.state.as_str().to_owned(),

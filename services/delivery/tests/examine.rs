@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use redis::aio::ConnectionManager;
 use tracklayer_delivery::examine::redis::look;
 use tracklayer_delivery::examine::{Examiner, Finding, Level};
+use tracklayer_delivery::holds::Holds;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::retention::RetentionStore;
@@ -71,6 +72,7 @@ impl Bench {
             identity: nobody.clone(),
             consent: nobody,
             config: configuration(),
+            holds: Holds::new(configuration()),
         };
         Self { database, _redis: redis, connection, examiner }
     }

@@ -13,6 +13,7 @@ use tonic::{Code, Request, Status};
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
+use tracklayer_delivery::holds::Holds;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::index::Index;
@@ -53,6 +54,7 @@ impl Installation {
         let key = tracklayer_control::ensure_first_admin_key(&database.pool).await.unwrap().unwrap();
         let config = tracklayer_control::Config {
             database_url: database.secret_url(),
+            journal: tracklayer_journal::Kind::Postgres,
             delivery_address: "http://127.0.0.1:1".to_owned(),
             master_key: master_key.clone(),
             database_connections: 4,
@@ -112,6 +114,7 @@ impl Installation {
             identity: channel("http://127.0.0.1:1"),
             consent: channel("http://127.0.0.1:1"),
             config: watch.clone(),
+            holds: Holds::new(watch.clone()),
         };
         let control = self.control.clone();
         DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &self.master_key)
@@ -153,6 +156,11 @@ async fn every_rpc(
         before_day: "2026-01-31".to_owned(),
         ..pb::GiveUpUnreadRequest::default()
     };
+    let forecast = pb::ForecastReleaseRequest {
+        workspace_id,
+        connection_id: 999,
+        ..pb::ForecastReleaseRequest::default()
+    };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
@@ -188,6 +196,11 @@ async fn every_rpc(
             "Examine",
             AWorkspaces,
             delivery.examine(with(key, pb::ExamineRequest { workspace_id })).await.map(|_| ()),
+        ),
+        (
+            "ForecastRelease",
+            AWorkspacesButNothingThere,
+            delivery.forecast_release(with(key, forecast)).await.map(|_| ()),
         ),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]

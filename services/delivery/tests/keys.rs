@@ -9,6 +9,7 @@ use tonic::{Code, Request};
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
+use tracklayer_delivery::holds::Holds;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::index::Index;
@@ -47,6 +48,7 @@ async fn a_preview_asks_whose_the_key_is() {
         identity: channel.clone(),
         consent: channel,
         config: watch.clone(),
+        holds: Holds::new(watch.clone()),
     };
     let delivery = DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &key);
     let preview = async |bearer: Option<&str>| {

@@ -215,7 +215,6 @@ impl Resolver {
         let (evidence, again) = batch.evidence();
         let clicks = batch.clicks_worth_writing();
         let is_new = !evidence.pairs.is_empty();
-        let written: Vec<SeenPair<'_>> = evidence.pairs.iter().chain(&again).copied().collect();
         // Before the identifiers that they were seen on: what is stored with its click ids is not changed by them.
         self.keep_clicks(workspace, batch, &clicks).await?;
         let recorded = if is_new {
@@ -224,7 +223,8 @@ impl Resolver {
             Recorded::default()
         };
         self.store.touch(workspace, &again).await?;
-        self.recent.note(workspace, written.into_iter().map(|pair| (pair, pair.first_seen, pair.last_seen)));
+        let written = recorded.stored.iter().chain(&again);
+        self.recent.note(workspace, written.map(|pair| (*pair, pair.first_seen, pair.last_seen)));
         let mut told = None;
         if is_new {
             let stale = batch.stale(&recorded.components);

@@ -22,6 +22,8 @@ use crate::workspace::Workspace;
 
 /// Nothing waits longer than this after the last fault.
 const SETTLE_LIMIT: Duration = Duration::from_secs(75);
+/// Of a wait that is longer it is told what it is for.
+const LONG_WAIT: Duration = Duration::from_secs(15);
 /// Events of each sort whose whole story is read, beside those that look wrong.
 const STORIES: usize = 40;
 /// Of one kind of finding, so many are told.
@@ -205,6 +207,7 @@ pub async fn check(scene: &Scene, seed: u64) -> anyhow::Result<Findings> {
 /// Waits until nothing waits and nothing is held.
 async fn settle(stage: &Stage, workspace: &Workspace) -> Result<(), String> {
     let begun = Instant::now();
+    let mut to_be_told = LONG_WAIT;
     loop {
         let request = GetStatsRequest { workspace_id: workspace.id.0 };
         let seen = match stage.delivery().get_stats(request).await {
@@ -219,6 +222,10 @@ async fn settle(stage: &Stage, workspace: &Workspace) -> Result<(), String> {
         };
         if begun.elapsed() > SETTLE_LIMIT {
             return Err(seen);
+        }
+        if begun.elapsed() > to_be_told {
+            println!("  not at rest after {to_be_told:?}: {seen}");
+            to_be_told += LONG_WAIT;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -4,15 +4,11 @@
 //! Sources: D/concepts/understand-errors, D/diagnostics; `google-ads-datamanager` 0.9.4 `ErrorReason`; 2026-11.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::google::error::Envelope;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
-
-/// Before this the status of a request says nothing. Source: D/diagnostics; 2026-11.
-pub const FIRST_STATUS: Duration = Duration::from_secs(30 * 60);
 
 const UNCONFIRMED: &str = "unconfirmed: request ";
 
@@ -96,65 +92,4 @@ fn is_of_connection(reason: &str) -> bool {
             | "MISMATCHED_ACCOUNT_TYPE"
             | "PERMISSION_DENIED"
     ) || reason.starts_with("DESTINATION_ACCOUNT_")
-}
-
-/// The verdict about one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Not yet; ask again after this.
-    Processing(Duration),
-    /// Told.
-    Told {
-        /// `SUCCESS`, `PARTIAL_SUCCESS`, `FAILED`; the worst of the destinations.
-        status: String,
-        /// Events that failed.
-        failed: u64,
-        /// Events of the request.
-        total: u64,
-        /// How many failed for which reason.
-        codes: BTreeMap<String, u64>,
-    },
-    /// The status could not be read.
-    Unreadable,
-}
-
-/// Reads the answer of `requestStatus:retrieve`. Counts only: no index says which event failed.
-#[must_use]
-pub fn read_status(answer: &Answer) -> Verdict {
-    let json = answer.json().unwrap_or_default();
-    let Some(rows) =
-        json.get("requestStatusPerDestination").and_then(Value::as_array).filter(|r| !r.is_empty())
-    else {
-        return Verdict::Unreadable;
-    };
-    let status_of =
-        |row: &Value| row.get("requestStatus").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let statuses: Vec<String> = rows.iter().map(status_of).collect();
-    if answer.status != 200 {
-        return Verdict::Unreadable;
-    }
-    if statuses.iter().any(|s| s == "PROCESSING") {
-        return Verdict::Processing(FIRST_STATUS);
-    }
-    // int64 is a JSON string.
-    let count = |value: Option<&Value>| {
-        value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse::<u64>().ok())).unwrap_or(0)
-    };
-    let mut codes: BTreeMap<String, u64> = BTreeMap::new();
-    for error in rows.iter().filter_map(|r| r.pointer("/errorInfo/errorCounts")?.as_array()).flatten() {
-        let reason = error.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
-        let sum = codes.entry(reason).or_default();
-        *sum = sum.saturating_add(count(error.get("recordCount")));
-    }
-    let rank = |status: &String| match status.as_str() {
-        "SUCCESS" => 0,
-        "PARTIAL_SUCCESS" => 1,
-        _ => 2,
-    };
-    Verdict::Told {
-        status: statuses.into_iter().max_by_key(rank).unwrap_or_default(),
-        failed: codes.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
-        total: rows.iter().map(|r| count(r.pointer("/eventsIngestionStatus/recordCount"))).max().unwrap_or(0),
-        codes,
-    }
 }

@@ -4,6 +4,7 @@
 mod answer;
 mod payload;
 pub mod settings;
+mod verdict;
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
-pub use answer::{FIRST_STATUS, Verdict, read_status, request_id};
+pub use answer::request_id;
+pub use verdict::{Conclusion, FIRST_STATUS, Fate, MOST_LOOKS, Verdict, fate_of, next_look, read_status};
 
 use crate::body::ItemBody;
 use crate::commerce::order_id;
@@ -23,9 +25,10 @@ use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::google::oauth::DATA_MANAGER;
 use crate::google::order::Act;
-use crate::google::{MAX_CONVERSION_AGE, action};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
+use crate::trial::Trial;
 use settings::{Account, Settings};
 
 /// How far in the future an event may be; up to that it goes out as now.
@@ -74,6 +77,41 @@ impl DataManager {
         }
     }
 
+    /// The request for items of one action. `validate_only`: Google says what it thinks of them and processes nothing.
+    fn ingest(
+        &self,
+        items: &[&Item],
+        access_token: Option<&Secret<String>>,
+        validate_only: bool,
+    ) -> HttpRequest {
+        let settings = &self.settings;
+        let mut destination = Map::new();
+        destination.insert("operatingAccount".to_owned(), account(&settings.operating_account));
+        if let Some(login) = &settings.login_account {
+            destination.insert("loginAccount".to_owned(), account(login));
+        }
+        if let Some(linked) = &settings.linked_account {
+            destination.insert("linkedAccount".to_owned(), account(linked));
+        }
+        if let Some(item) = items.first() {
+            destination.insert("productDestinationId".to_owned(), json!(item.group));
+        }
+        // An encoding without user data does no harm, user data without one is refused.
+        let body = Body {
+            destinations: [destination],
+            encoding: "HEX",
+            validate_only,
+            events: items.iter().map(|item| &item.body).collect(),
+        };
+        let url = format!("{}/v1/events:ingest", settings.base_url.trim_end_matches('/'));
+        let no_token = Secret::new(String::new());
+        HttpRequest::post_json(url, &body).secret_header(
+            "authorization",
+            "Bearer ",
+            access_token.unwrap_or(&no_token),
+        )
+    }
+
     /// The request for the verdict about an earlier one.
     #[must_use]
     pub fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> HttpRequest {
@@ -116,7 +154,7 @@ impl Destination for DataManager {
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
-        (!Act::of(event).is_adjustment()).then_some(MAX_CONVERSION_AGE)
+        Some(if Act::of(event).is_adjustment() { MAX_ADJUSTMENT_AGE } else { MAX_CONVERSION_AGE })
     }
 
     fn consent_query(&self) -> ConsentQuery {
@@ -143,32 +181,7 @@ impl Destination for DataManager {
     }
 
     fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest {
-        let settings = &self.settings;
-        let mut destination = Map::new();
-        destination.insert("operatingAccount".to_owned(), account(&settings.operating_account));
-        if let Some(login) = &settings.login_account {
-            destination.insert("loginAccount".to_owned(), account(login));
-        }
-        if let Some(linked) = &settings.linked_account {
-            destination.insert("linkedAccount".to_owned(), account(linked));
-        }
-        if let Some(item) = items.first() {
-            destination.insert("productDestinationId".to_owned(), json!(item.group));
-        }
-        // An encoding without user data does no harm, user data without one is refused.
-        let body = Body {
-            destinations: [destination],
-            encoding: "HEX",
-            validate_only: false,
-            events: items.iter().map(|item| &item.body).collect(),
-        };
-        let url = format!("{}/v1/events:ingest", settings.base_url.trim_end_matches('/'));
-        let no_token = Secret::new(String::new());
-        HttpRequest::post_json(url, &body).secret_header(
-            "authorization",
-            "Bearer ",
-            access_token.unwrap_or(&no_token),
-        )
+        self.ingest(items, access_token, false)
     }
 
     fn oauth(&self) -> Option<&OAuthSettings> {
@@ -177,5 +190,13 @@ impl Destination for DataManager {
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         answer::classify(answer, sent)
+    }
+
+    fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {
+        Some(self.ingest(items, access_token, true))
+    }
+
+    fn read_trial(&self, answer: &Answer) -> Trial {
+        error::read_trial(answer, &["events"])
     }
 }

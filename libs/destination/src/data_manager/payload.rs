@@ -15,12 +15,14 @@ use crate::commerce::{
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
-use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
-use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
+use crate::google::customer::CustomerType;
+use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, state_of};
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
+use crate::person;
 use crate::timing;
 
 /// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
@@ -33,15 +35,26 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
-    let max_age = (!act.is_adjustment()).then_some(MAX_CONVERSION_AGE);
-    let time = timing::checked(event, now, max_age, MAX_SKEW)?.min(now);
+    let max_age = if act.is_adjustment() { MAX_ADJUSTMENT_AGE } else { MAX_CONVERSION_AGE };
+    let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
     let order_id = order_id(connection, event);
     if let Some(id) = &order_id {
         check_order_id(id)?;
     }
-    let mut notes = Vec::new();
     let event_id = connection.event_id(event);
     let transaction = transaction_id(settings, order_id.as_deref(), &event_id)?;
     let all = products(event, &settings.content_id_from);
@@ -49,9 +62,9 @@ pub fn build(
     let mut body = Fields::default();
     body.insert("transactionId", transaction.as_str());
     let (at, worth) = if act.is_adjustment() {
-        restated(connection, event, act, order_id.as_deref(), time)?
+        restated(connection, event, act, order_id.as_deref(), time, now)?
     } else {
-        (time, money(connection, event, act, &all, &mut notes)?)
+        (time, money(connection, event, act, &all, notes)?)
     };
     body.insert("eventTimestamp", rfc3339(at));
     if let Some((value, currency)) = &worth {
@@ -62,20 +75,27 @@ pub fn build(
     if let Some(consent) = consent(&event.decision) {
         body.insert("consent", consent);
     }
-    insert_user(&mut body, connection, settings, event, &mut notes)?;
+    insert_user(&mut body, connection, settings, event, notes)?;
     let is_braid =
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
         insert_cart(&mut body, settings, event, &all);
     }
-    let variables = variables(connection, event, &mut notes);
+    if settings.send_device_info && !event.decision.denies_user_data() {
+        insert_device(&mut body, connection, event, notes);
+    }
+    let tells_of_customer = !act.is_adjustment() && !event.decision.denies_user_data();
+    if let Some(customer) = CustomerType::of(event).filter(|_| tells_of_customer) {
+        body.insert("userProperties", Fields::default().with("customerType", customer.as_str()));
+    }
+    let variables = variables(connection, event, notes);
     if !variables.is_empty() {
         body.insert("customVariables", Member::from_iter(variables));
     }
     let order = effect(connection, event, act, worth.as_ref(), order_id, time);
     Ok(Item {
         body: ItemBody::of(&body),
-        notes,
+        notes: std::mem::take(notes),
         group: action.clone(),
         exclusive: Some(transaction),
         event_id,
@@ -109,12 +129,14 @@ fn restated(
     act: Act,
     order_id: Option<&str>,
     time: Timestamp,
+    now: Timestamp,
 ) -> Result<(Timestamp, Option<(Decimal, String)>), Refusal> {
     if order_id.is_none() {
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
     }
     let state = state_of(event);
+    check_adjustable(&state, now)?;
     let left = match adjusted(connection, event, act)? {
         Adjusted::Void => Decimal::ZERO,
         Adjusted::Worth(value) => value,
@@ -166,7 +188,7 @@ fn insert_user(
     event: &Deliverable,
     notes: &mut Vec<Note>,
 ) -> Result<(), Refusal> {
-    let clicks = Clicks::of(connection, event);
+    let clicks = Clicks::of(connection, event, notes);
     let ids = if event.decision.denies_user_data() {
         Identifiers::default()
     } else {
@@ -204,6 +226,16 @@ fn identifiers(ids: &Identifiers) -> Member {
         list.push(Fields::default().with("address", address));
     }
     Member::from_iter(list)
+}
+
+/// The browser in which it happened. Source: `google-ads-datamanager` 0.9.4, `DeviceInfo`; 2026-11.
+fn insert_device(body: &mut Fields, connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) {
+    let mut device = Fields::default();
+    device.insert_some("userAgent", person::user_agent(connection, event));
+    device.insert_some("ipAddress", person::address(connection, event, "eventDeviceInfo.ipAddress", notes));
+    if !device.is_empty() {
+        body.insert("eventDeviceInfo", device);
+    }
 }
 
 fn insert_cart(body: &mut Fields, settings: &Settings, event: &Deliverable, all: &[Product]) {

@@ -35,13 +35,16 @@ pub struct Settings {
     /// Where events happen that say nothing about it.
     #[serde(default)]
     pub event_source: EventSource,
+    /// Send the browser's user agent and the person's address on the network as `eventDeviceInfo`.
+    #[serde(default)]
+    pub send_device_info: bool,
     /// Country of phone numbers and addresses that say none (ISO 3166-1 alpha-2).
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Z]{2}$"))]
     pub default_country: Option<String>,
     /// Merchant Center id: cart data goes out only with one.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[0-9]{1,20}$"))]
+    #[schemars(regex(pattern = r"^[0-9]{1,18}$"))]
     pub merchant_id: Option<String>,
     /// Label of the Merchant Center feed.
     #[serde(default)]

@@ -1,23 +1,29 @@
 //! GA4 Measurement Protocol. It answers 2xx whatever it is sent, so everything is validated here; and it knows no event ids,
 //! so a request whose outcome is unknown must not be repeated.
 
+mod debug;
 mod names;
 mod payload;
+mod recommended;
 pub mod settings;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
+use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason, told};
+use crate::google::order::Act;
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
+use crate::trial::Trial;
 use settings::Settings;
 
 /// Oldest event: later ones are moved or dropped without a word. Source: GA4 Measurement Protocol, "timestamp_micros": 72
@@ -61,6 +67,21 @@ impl Ga4 {
         }
         if errors.is_empty() { Ok(Self { connection, settings }) } else { Err(SettingsErrors(errors)) }
     }
+
+    fn request(&self, path: &str, body: &impl Serialize) -> HttpRequest {
+        let settings = &self.settings;
+        let stream = match (&settings.measurement_id, &settings.firebase_app_id) {
+            (Some(id), _) => ("measurement_id", id.as_str()),
+            (None, Some(id)) => ("firebase_app_id", id.as_str()),
+            (None, None) => ("measurement_id", ""),
+        };
+        let query: String =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair(stream.0, stream.1).finish();
+        let base = settings.base_url.trim_end_matches('/');
+        let mut request = HttpRequest::post_json(format!("{base}/{path}?{query}"), body);
+        request.secret_query.push(("api_secret", settings.api_secret.clone()));
+        request
+    }
 }
 
 impl Destination for Ga4 {
@@ -84,6 +105,12 @@ impl Destination for Ga4 {
         self.connection.consent_query()
     }
 
+    fn order_key(&self, event: &Deliverable) -> Option<String> {
+        matches!(Act::of(event), Act::Refund | Act::Cancel)
+            .then(|| order_id(&self.connection, event))
+            .flatten()
+    }
+
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
         self.connection.wants(event)?;
         let mapped =
@@ -101,23 +128,19 @@ impl Destination for Ga4 {
     }
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
-        let settings = &self.settings;
-        let body = items.first().map(|item| &item.body);
-        let stream = match (&settings.measurement_id, &settings.firebase_app_id) {
-            (Some(id), _) => ("measurement_id", id.as_str()),
-            (None, Some(id)) => ("firebase_app_id", id.as_str()),
-            (None, None) => ("measurement_id", ""),
-        };
-        let query: String =
-            url::form_urlencoded::Serializer::new(String::new()).append_pair(stream.0, stream.1).finish();
-        let base = settings.base_url.trim_end_matches('/');
-        let mut request = HttpRequest::post_json(format!("{base}/mp/collect?{query}"), &body);
-        request.secret_query.push(("api_secret", settings.api_secret.clone()));
-        request
+        self.request("mp/collect", &items.first().map(|item| &item.body))
     }
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         vec![read(answer); sent.len()]
+    }
+
+    fn trial(&self, items: &[&Item], _: Option<&Secret<String>>) -> Option<HttpRequest> {
+        Some(debug::request(self, items.first()?))
+    }
+
+    fn read_trial(&self, answer: &Answer) -> Trial {
+        debug::read(answer)
     }
 }
 
@@ -135,19 +158,5 @@ fn read(answer: &Answer) -> ItemOutcome {
             hold(HoldKind::Configuration, None, "nothing is collected there: base_url is wrong")
         }
         _ => hold(HoldKind::Transient, answer.retry_after(), "GA4 answers 2xx to everything that arrives"),
-    }
-}
-
-/// Reads the answer of `/debug/mp/collect` to one event: an empty list is good. The secret is not checked there.
-#[must_use]
-pub fn read_validation(answer: &Answer) -> ItemOutcome {
-    let json = answer.json().unwrap_or_default();
-    match json.get("validationMessages").and_then(Value::as_array).map(|list| list.first()) {
-        Some(None) => ItemOutcome::DELIVERED,
-        Some(Some(message)) => {
-            let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            ItemOutcome::Dead { code: text("validationCode"), detail: told(&text("description")) }
-        }
-        None => read(&Answer { status: 502, ..answer.clone() }),
     }
 }

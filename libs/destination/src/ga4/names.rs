@@ -91,15 +91,26 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
             return Err(Refusal::new(RefusalCode::EventNotMapped, "no mapping for this event").at("event"));
         }
     };
-    let raw = name.trim().to_lowercase();
-    if RESERVED.contains(&raw.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| raw.starts_with(prefix)) {
-        return Err(Refusal::new(RefusalCode::EventNameReserved, "GA4 keeps this name for itself")
+    let reserved = || {
+        Refusal::new(RefusalCode::EventNameReserved, "GA4 keeps this name for itself")
             .at("event")
-            .as_platform("NAME_RESERVED"));
+            .as_platform("NAME_RESERVED")
+    };
+    if is_reserved(name.trim()) {
+        return Err(reserved());
     }
-    sanitised(&name).ok_or_else(|| {
+    let name = sanitised(&name).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "nothing of the name is left that GA4 takes").at("event")
-    })
+    })?;
+    // "Session start" is none of GA4's names until its space has become an underscore.
+    if is_reserved(&name) { Err(reserved()) } else { Ok(name) }
+}
+
+/// Whether GA4 keeps a name for itself, in any case: a name that differs from its own by case alone is taken for it by whoever
+/// reads the reports.
+fn is_reserved(name: &str) -> bool {
+    let name = name.to_lowercase();
+    RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A name with runs of other characters as one underscore, trimmed, a letter first, at most 40; case kept.

@@ -1,20 +1,25 @@
 //! Resolved event + settings → the body of one request.
 
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tracklayer_normalise::{Field, Hints, Platform};
 
 use super::names::{name_of, sanitised};
+use super::recommended;
 use super::settings::Settings;
 use super::{MAX_EVENT_AGE, MAX_SKEW};
 use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{
-    Currency, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    Currency, OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    refund_is_unpriced, taken_off,
 };
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
-use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
+use crate::google::order::Act;
+use crate::google::user::address;
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
 
@@ -34,19 +39,26 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
-    let mut notes = Vec::new();
     let mut body = Map::new();
     let (key, client) = client_id(connection, settings, event)?;
     body.insert(key.to_owned(), json!(client));
     match event.event.user_id.trim() {
         "" => {}
-        id if looks_personal(&json!(id)) => notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: "user_id".to_owned(),
-            reason: "looks like personal data".to_owned(),
-        }),
+        id if looks_personal(&json!(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
         id => {
             body.insert("user_id".to_owned(), json!(id));
         }
@@ -56,25 +68,54 @@ pub fn build(
         body.insert("consent".to_owned(), consent);
     }
     if settings.send_user_data && !event.decision.denies_user_data() {
-        let user = user_data(connection, settings, event, &mut notes);
+        let user = user_data(connection, settings, event, notes);
         if !user.is_empty() {
             body.insert("user_data".to_owned(), Value::Object(user));
         }
     }
-    let params = params(connection, settings, event, &name, &mut notes)?;
+    if settings.send_ip
+        && !event.decision.denies_user_data()
+        && let Some(ip) = person::address(connection, event, "ip_override", notes)
+    {
+        body.insert("ip_override".to_owned(), json!(ip));
+    }
+    let params = params(connection, settings, event, &name, notes)?;
+    let order = order_effect(connection, event, &name, &params, time);
     body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
     Ok(Item {
         body: ItemBody::of(&body),
-        notes,
+        notes: std::mem::take(notes),
         group: String::new(),
         exclusive: None,
         event_id: connection.event_id(event),
         // GA4 knows no event ids: a repeat counts again.
         repeatable: false,
         name,
-        order: None,
+        order,
         built_at: now,
     })
+}
+
+/// What the lane must remember about the order: refunds are told in the terms of what went out for it.
+fn order_effect(
+    connection: &Connection,
+    event: &Deliverable,
+    name: &str,
+    params: &Map<String, Value>,
+    at: Timestamp,
+) -> Option<OrderEffect> {
+    match (Act::of(event), name) {
+        (Act::Purchase, "purchase") => {
+            let value = params.get("value").and_then(decimal_of);
+            OrderFacts::of(connection, event).sold(value, params.get("currency").and_then(Value::as_str), at)
+        }
+        (act @ (Act::Refund | Act::Cancel), "refund") => Some(OrderEffect::Refunded {
+            order_id: order_id(connection, event)?,
+            amount: if act == Act::Cancel { None } else { refund_amount(connection, event) },
+            at,
+        }),
+        _ => None,
+    }
 }
 
 /// A client id is taken from the browser, never invented: an invented one is a new visitor.
@@ -93,7 +134,8 @@ fn client_id(
             .or_else(|| clicks::find(connection, event, "client_id", None, |ids| &ids.ga_client_id));
         ("client_id", found)
     };
-    found.map(|id| (key, id)).ok_or_else(|| {
+    // A client id that is a person's address is none, and Google forbids it.
+    found.filter(|id| !looks_personal(&json!(id))).map(|id| (key, id)).ok_or_else(|| {
         Refusal::new(RefusalCode::NoClientId, format!("no {key}: the event cannot be joined to a visitor"))
             .at(format!("integrations.{INTEGRATION}.clientId"))
             .as_platform("NO_CLIENT_ID")
@@ -131,6 +173,20 @@ fn user_data(
             user.insert(key.to_owned(), json!(hashes));
         }
     }
+    if let Some(address) = address(&mut keys, &person) {
+        let parts = [
+            ("sha256_first_name", Some(address.first_name)),
+            ("sha256_last_name", Some(address.last_name)),
+            ("sha256_street", address.street),
+            ("city", address.city),
+            ("region", address.state),
+            ("postal_code", Some(address.postal_code)),
+            ("country", Some(address.country)),
+        ];
+        let parts: Map<String, Value> =
+            parts.into_iter().filter_map(|(key, part)| Some((key.to_owned(), json!(part?)))).collect();
+        user.insert("address".to_owned(), json!([parts]));
+    }
     user
 }
 
@@ -144,30 +200,19 @@ fn params(
     let mut params = Map::new();
     let all = products(event, &settings.content_id_from);
     insert_money(&mut params, connection, event, name, &all, notes)?;
-    match name {
-        "search" => insert_text(
-            &mut params,
-            "search_term",
-            connection.text(event, "query", &["properties.query"]),
-            MAX_TEXT,
-        ),
-        "page_view" => insert_page(&mut params, connection, event),
-        "view_item_list" => {
-            insert_text(&mut params, "item_list_id", event.property("list_id").and_then(text_of), MAX_TEXT);
-            insert_text(
-                &mut params,
-                "item_list_name",
-                event.property("category").and_then(text_of),
-                MAX_TEXT,
-            );
-        }
-        _ => {}
+    for (param, from) in recommended::params_of(name) {
+        let field = if *param == "search_term" { "query" } else { param };
+        let found = connection.text(event, field, from);
+        insert_text(&mut params, param, found, MAX_TEXT);
     }
-    let items: Vec<Value> = all.iter().filter_map(item).take(MAX_ITEMS).collect();
-    if !items.is_empty() {
+    if name == "page_view" {
+        insert_page(&mut params, connection, event);
+    }
+    let items: Vec<Value> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
+    if !items.is_empty() && !is_all_of_it(event, name, &params) {
         params.insert("items".to_owned(), Value::Array(items));
     }
-    if !is_recommended(name) {
+    if recommended::takes_others(name) {
         for (key, value) in harmless_properties(event, &TAKEN) {
             if let Some(key) = sanitised(&key).filter(|key| !is_reserved_param(key)) {
                 params.entry(key).or_insert_with(|| cut(value));
@@ -181,7 +226,7 @@ fn params(
                 params.insert(name, cut(value));
             }
             // GA4 would drop it, or the whole event, without a word.
-            _ => notes.push(Note::rejected(format!("params.{key}"), "not a parameter that GA4 takes")),
+            _ => notes.push(Note::rejected(format!("params.{key}"), Rule::NotAParameter)),
         }
     }
     let session = event
@@ -193,11 +238,7 @@ fn params(
         .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
     let room = MAX_PARAMS - 2;
     if params.len() > room {
-        notes.push(Note {
-            kind: NoteKind::Omitted,
-            field: "params".to_owned(),
-            reason: "more than 25 parameters".to_owned(),
-        });
+        notes.push(Note::omitted("params", Rule::TooManyParameters));
         params = params.into_iter().take(room).collect();
     }
     insert_text(&mut params, "session_id", session, MAX_TEXT);
@@ -220,26 +261,6 @@ const TAKEN: [&str; 10] = [
     "test",
     "items",
 ];
-
-fn is_recommended(name: &str) -> bool {
-    matches!(
-        name,
-        "purchase"
-            | "refund"
-            | "add_to_cart"
-            | "remove_from_cart"
-            | "add_to_wishlist"
-            | "view_item"
-            | "select_item"
-            | "view_cart"
-            | "begin_checkout"
-            | "add_shipping_info"
-            | "add_payment_info"
-            | "view_item_list"
-            | "search"
-            | "page_view"
-    )
-}
 
 fn is_reserved_param(key: &str) -> bool {
     ["firebase_", "ga_", "google_", "gtag"].iter().any(|prefix| key.starts_with(prefix))
@@ -264,25 +285,25 @@ fn insert_money(
         params.insert("transaction_id".to_owned(), json!(id));
     }
     let currency = Currency::of(connection, event);
+    let mut code = currency.code();
     let value = match name {
         "purchase" => {
             let value = connection.worth.of_purchase(event, all)?;
             currency.required()?;
             Some(value)
         }
-        "refund" => refund_amount(connection, event),
+        "refund" => {
+            code = code.or_else(|| event.order_state.as_ref()?.currency.as_deref());
+            refund_value(connection, event, code)
+        }
         _ => connection.worth.of_other(event, all),
     };
-    match (value, currency.code()) {
+    match (value, code) {
         (Some(value), Some(code)) => {
             params.insert("value".to_owned(), number(value));
             params.insert("currency".to_owned(), json!(code));
         }
-        (Some(_), None) => notes.push(Note {
-            kind: NoteKind::Rejected,
-            field: "params.value".to_owned(),
-            reason: "a value without a currency".to_owned(),
-        }),
+        (Some(_), None) => notes.push(Note::rejected("params.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     if is_order {
@@ -293,11 +314,27 @@ fn insert_money(
                 params.insert(key.to_owned(), number(amount));
             }
         }
-        for key in ["coupon", "affiliation"] {
-            insert_text(params, key, connection.text(event, key, &[&format!("properties.{key}")]), MAX_TEXT);
-        }
     }
     Ok(())
+}
+
+/// What a refund takes off, in the terms of the purchase that went out: 138.60 without tax is not refunded with 155.98. As
+/// stated where the purchase is not known, or was in another currency, and nothing where it is left open what came back.
+fn refund_value(connection: &Connection, event: &Deliverable, currency: Option<&str>) -> Option<Decimal> {
+    if refund_is_unpriced(connection, event) {
+        return None;
+    }
+    let all_of_it = Act::of(event) == Act::Cancel;
+    let amount = refund_amount(connection, event).filter(|_| !all_of_it);
+    let state = event.order_state.as_ref().filter(|state| state.currency.as_deref() == currency);
+    state.and_then(|state| taken_off(state, amount)).or_else(|| refund_amount(connection, event))
+}
+
+/// Whether a refund is all of an order that went out: then its items say nothing more.
+fn is_all_of_it(event: &Deliverable, name: &str, params: &Map<String, Value>) -> bool {
+    let Some(state) = event.order_state.as_ref().filter(|_| name == "refund") else { return false };
+    state.refunded.is_zero()
+        && state.value.is_some_and(|sold| params.get("value").and_then(decimal_of) == Some(sold))
 }
 
 fn insert_page(params: &mut Map<String, Value>, connection: &Connection, event: &Deliverable) {
@@ -320,7 +357,7 @@ fn cut(value: Value) -> Value {
     }
 }
 
-fn item(product: &Product) -> Option<Value> {
+fn ga4_item(product: &Product) -> Option<Value> {
     let mut item = Map::new();
     let texts = [("item_id", &product.id), ("item_name", &product.name)];
     for (key, text) in texts {
@@ -356,6 +393,6 @@ mod tests {
     #[test]
     fn an_item_without_id_and_name_is_no_item() {
         let priced = Product { price: decimal_of(&json!(3)), ..Product::default() };
-        assert_eq!(item(&priced), None);
+        assert_eq!(ga4_item(&priced), None);
     }
 }

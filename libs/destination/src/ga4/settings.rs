@@ -26,9 +26,13 @@ pub struct Settings {
     #[serde(default = "default_base_url")]
     #[schemars(regex(pattern = r"^https?://[^/?#]+(/[^?#]*)?$"))]
     pub base_url: String,
-    /// Send hashed e-mail and phone as `user_data`.
+    /// Send hashed e-mail, phone and address as `user_data`.
     #[serde(default)]
     pub send_user_data: bool,
+    /// Send the person's address on the network as `ip_override`, from which GA4 tells where the person is; without it, events
+    /// have no place.
+    #[serde(default)]
+    pub send_ip: bool,
     /// Send events that GA4 has no recommended name for.
     #[serde(default = "yes")]
     pub send_custom_events: bool,

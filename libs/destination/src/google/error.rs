@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::outcome::{Answer, HoldKind, ItemOutcome, bounded_wait, told};
+use crate::trial::{Finding, Trial};
 
 const HOURS: u64 = 3600;
 
@@ -56,6 +57,11 @@ impl AdsError {
     #[must_use]
     pub fn class(&self) -> Class {
         class_of(&self.family, &self.code)
+    }
+
+    fn into_finding(self) -> Finding {
+        let field = self.field.unwrap_or_default();
+        Finding { index: self.index, field, code: self.code, detail: self.message }
     }
 }
 
@@ -276,4 +282,41 @@ impl Envelope {
             _ => Some(hold(HoldKind::Transient, self.wait, self.status.clone())),
         }
     }
+}
+
+/// Reads the answer to a request with `validateOnly`: of the Ads API, whose success may hold a partial failure, and of Data
+/// Manager, which refuses the whole request. `lists` are the names that items have in paths.
+#[must_use]
+pub fn read_trial(answer: &Answer, lists: &[&str]) -> Trial {
+    if (200..=299).contains(&answer.status) {
+        let Some(json) = answer.json() else {
+            let detail = "an answer that is not JSON".to_owned();
+            return Trial::Unanswered { code: format!("HTTP_{}", answer.status), detail };
+        };
+        let failure = json.get("partialFailureError");
+        let errors = ads_errors(failure.and_then(|failure| failure.get("details")));
+        let found: Vec<Finding> = errors.into_iter().map(AdsError::into_finding).collect();
+        return match failure {
+            // It failed, and says nothing of why.
+            Some(failure) if found.is_empty() => {
+                let message = failure.get("message").and_then(Value::as_str).unwrap_or_default();
+                let code = "PARTIAL_FAILURE".to_owned();
+                Trial::of(vec![Finding { index: None, field: String::new(), code, detail: told(message) }])
+            }
+            _ => Trial::of(found),
+        };
+    }
+    let envelope = Envelope::of(answer);
+    let mut found: Vec<Finding> = envelope.ads.into_iter().map(AdsError::into_finding).collect();
+    found.extend(envelope.violations.into_iter().map(|violation| Finding {
+        index: violation.index(lists),
+        code: violation.reason.clone().unwrap_or_else(|| envelope.status.clone()),
+        field: violation.field,
+        detail: told(&violation.description),
+    }));
+    if found.is_empty() {
+        let code = envelope.reason.unwrap_or(envelope.status);
+        return Trial::Unanswered { code, detail: envelope.message };
+    }
+    Trial::Found(found)
 }

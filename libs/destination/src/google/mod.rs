@@ -1,6 +1,7 @@
 //! What Google's two upload APIs share: OAuth, identifiers, click ids, orders and the error envelope.
 
 pub mod action;
+pub mod customer;
 pub mod error;
 pub mod oauth;
 pub mod order;
@@ -13,3 +14,7 @@ use std::time::Duration;
 /// as `EXPIRED_EVENT` (Ads API), or as `EVENT_TOO_OLD` in a verdict of Data Manager half an hour after it was "accepted", so it
 /// is told apart before. Adjustments have a limit of their own. Source: Google Ads Help, "About conversion windows"; 2026-11.
 pub const MAX_CONVERSION_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Oldest conversion that can be adjusted. Source: googleads v26 `CONVERSION_EXPIRED`: 54 days (guides say 55); Data Manager adjusts
+/// the same conversions; 2026-11.
+pub const MAX_ADJUSTMENT_AGE: Duration = Duration::from_secs(54 * 24 * 3600);

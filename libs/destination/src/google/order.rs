@@ -1,13 +1,14 @@
 //! Which order event is what at Google, and what is left of an order.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
-use crate::outcome::{Refusal, RefusalCode};
+use crate::google::MAX_ADJUSTMENT_AGE;
+use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 
 /// What an event does to a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +59,26 @@ pub enum Adjusted {
 pub fn state_of(event: &Deliverable) -> OrderState {
     let mut state = event.order_state.clone().unwrap_or_default();
     state.value = state.value.or_else(|| event.property("original_value").and_then(decimal_of));
-    state.at = state
-        .at
-        .or_else(|| event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok());
+    // Nothing is changed before it happened: a time that says so is none.
+    let stated = || event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok();
+    state.at = state.at.or_else(|| stated().filter(|at| *at <= event.time()));
     state
+}
+
+/// Refuses a change of a conversion that is too old for one, where its time is known.
+///
+/// # Errors
+/// It is.
+pub fn check_adjustable(state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
+    let age = state.at.map(|at| now.duration_since(at));
+    if age
+        .is_some_and(|age| age > SignedDuration::try_from(MAX_ADJUSTMENT_AGE).unwrap_or(SignedDuration::MAX))
+    {
+        return Err(Refusal::new(RefusalCode::EventTooOld, "the conversion is older than 54 days")
+            .at("timestamp")
+            .as_platform("CONVERSION_EXPIRED"));
+    }
+    Ok(())
 }
 
 /// What is left after this event.
@@ -125,7 +142,7 @@ pub fn money(
     event: &Deliverable,
     act: Act,
     products: &[crate::commerce::Product],
-    notes: &mut Vec<crate::outcome::Note>,
+    notes: &mut Vec<Note>,
 ) -> Result<Option<(Decimal, String)>, Refusal> {
     let currency = Currency::of(connection, event);
     if act == Act::Purchase {
@@ -136,11 +153,7 @@ pub fn money(
     match (value, currency.code()) {
         (Some(value), Some(code)) => Ok(Some((value, code.to_owned()))),
         (Some(_), None) => {
-            notes.push(crate::outcome::Note {
-                kind: crate::outcome::NoteKind::Rejected,
-                field: "conversionValue".to_owned(),
-                reason: "a value without a currency".to_owned(),
-            });
+            notes.push(Note::rejected("conversionValue", Rule::ValueWithoutCurrency));
             Ok(None)
         }
         (None, _) => Ok(None),

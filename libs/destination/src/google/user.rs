@@ -7,7 +7,7 @@ use crate::clicks;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::fields::Fields;
-use crate::outcome::Note;
+use crate::outcome::{Note, Rule};
 use crate::person::{self, Keys, Person};
 
 /// Click ids of one conversion. gclid may stand beside gbraid since October 2025; gbraid and wbraid never together; gclid
@@ -24,12 +24,18 @@ pub struct Clicks {
 }
 
 impl Clicks {
-    /// Of the event itself; only if it has none, of what identity knows.
+    /// Of the event itself; only if it has none, of what identity knows. One that Google could not read stays behind with a
+    /// note.
     #[must_use]
-    pub fn of(connection: &Connection, event: &Deliverable) -> Self {
+    pub fn of(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Self {
         let page = person::page_url(connection, event);
-        let own = |name: &str, of: fn(&ClickIds) -> &str| {
-            clicks::of_event(connection, event, name, page.as_deref(), of)
+        let mut own = |name: &'static str, of: fn(&ClickIds) -> &str| {
+            let found = clicks::of_event(connection, event, name, page.as_deref(), of)?;
+            if is_readable(&found) {
+                return Some(found);
+            }
+            notes.push(Note::rejected(name, Rule::NotOfAClickIdsLetters));
+            None
         };
         let found = Self {
             gclid: own("gclid", |ids| &ids.gclid),
@@ -38,10 +44,11 @@ impl Clicks {
         };
         let found = if found.is_empty() {
             let known = &event.known_click_ids;
+            let readable = |id: &str| clicks::usable(id).filter(|id| is_readable(id));
             Self {
-                gclid: clicks::usable(&known.gclid),
-                gbraid: clicks::usable(&known.gbraid),
-                wbraid: clicks::usable(&known.wbraid),
+                gclid: readable(&known.gclid),
+                gbraid: readable(&known.gbraid),
+                wbraid: readable(&known.wbraid),
             }
         } else {
             found
@@ -78,6 +85,13 @@ impl Clicks {
             .filter_map(|(key, value)| Some((key, value.as_deref()?)))
             .fold(Fields::default(), |fields, (key, value)| fields.with(key, value))
     }
+}
+
+/// Whether a click id can be read: base64url, perhaps in parts. Anything else was changed on its way and ends as
+/// `UNPARSEABLE_GCLID`, or as `INVALID_GCLID` in a verdict. Source: googleads v26 `ConversionUploadError`; the letters are those of
+/// all ids seen; 2026-11.
+fn is_readable(id: &str) -> bool {
+    id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
 /// A postal address that is complete enough: both names, country and postal code.
@@ -136,7 +150,8 @@ impl Identifiers {
     }
 }
 
-fn address(keys: &mut Keys<'_>, person: &Person) -> Option<Address> {
+/// The person's address, if it is complete enough.
+pub fn address(keys: &mut Keys<'_>, person: &Person) -> Option<Address> {
     // Without one of the four there is no address: what is there is not even hashed.
     let (first, last) = (person.first_name.as_deref()?, person.last_name.as_deref()?);
     let (country, postal_code) = (person.country.as_deref()?, person.postal_code.as_deref()?);

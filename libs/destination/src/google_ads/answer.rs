@@ -78,7 +78,19 @@ fn of_item(error: &AdsError, item: &Item) -> ItemOutcome {
     {
         return ItemOutcome::ResendReduced { code: error.code.clone(), body };
     }
-    outcome_of(error.class(), &error.code, &error.message, error.retry_delay)
+    outcome_of(error.class(), &error.code, &advice(error), error.retry_delay)
+}
+
+/// What an operator reads: Google's words, or better ones where they do not say what to do.
+fn advice(error: &AdsError) -> String {
+    match error.code.as_str() {
+        // Closed to newcomers. Source: Google Ads developer blog, "Changes to offline click conversion"; 2026-05.
+        "CUSTOMER_NOT_ALLOWLISTED_FOR_THIS_FEATURE" => {
+            "Google takes no uploads of this project by the Ads API: use a connection of kind google_data_manager"
+                .to_owned()
+        }
+        _ => error.message.clone(),
+    }
 }
 
 /// Terms, or settings of enhanced conversions for leads, only matter where there are identifiers; an older guide refuses
@@ -132,7 +144,7 @@ fn refused_for(
     count: usize,
 ) -> Vec<ItemOutcome> {
     let wait = error.retry_delay.or(envelope_wait);
-    let (code, detail) = (error.code.clone(), error.message.clone());
+    let (code, detail) = (error.code.clone(), advice(error));
     let is_size = code.starts_with("TOO_MANY_") && code.ends_with("_IN_REQUEST");
     let about = if count == 1 { Some(0) } else { error.index.filter(|index| *index < count) };
     match (error.class(), about) {

@@ -7,7 +7,7 @@ pub mod settings;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tracklayer_ids::Secret;
@@ -18,12 +18,13 @@ use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
-use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
+use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::google::oauth::ADWORDS;
 use crate::google::order::Act;
-use crate::google::{MAX_CONVERSION_AGE, action};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
+use crate::trial::Trial;
 use settings::{Settings, UploadMode};
 
 /// Group of items for `uploadClickConversions`.
@@ -31,8 +32,6 @@ pub const CONVERSIONS: &str = "conversions";
 /// Group of items for `uploadConversionAdjustments`.
 pub const ADJUSTMENTS: &str = "conversionAdjustments";
 
-/// Oldest conversion that can be adjusted. Source: googleads v26 `CONVERSION_EXPIRED`: 54 days; guides say 55; 2026-11.
-pub const MAX_ADJUSTMENT_AGE: SignedDuration = SignedDuration::from_hours(54 * 24);
 /// Oldest conversion that can be enhanced. Source: "enhanced conversions for web", 24 hours; 2026-11.
 pub const MAX_ENHANCEMENT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How far in the future an event may be; up to that it goes out as now.
@@ -68,9 +67,54 @@ impl GoogleAds {
         let mut errors = Vec::new();
         let connection = Connection::new(&document, workspace, Some("custom_variables."), &mut errors);
         action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
+        let keys = document.field_map.keys().map(|key| ("field_map", key));
+        for (map, key) in keys.chain(document.constants.keys().map(|key| ("constants", key))) {
+            let id = key.strip_prefix("custom_variables.");
+            if id.is_some_and(|id| !id.bytes().all(|byte| byte.is_ascii_digit())) {
+                let why = "must name the custom variable by its id (digits)";
+                errors.push(SettingsError::new(format!("{map}.{key}"), why));
+            }
+        }
         let settings = document.settings;
         let oauth = settings.oauth.settings(ADWORDS);
         if errors.is_empty() { Ok(Self { connection, settings, oauth }) } else { Err(SettingsErrors(errors)) }
+    }
+
+    /// The upload of items of one group. `validate_only`: Google says what it thinks of them and counts nothing.
+    fn upload(
+        &self,
+        items: &[&Item],
+        access_token: Option<&Secret<String>>,
+        validate_only: bool,
+    ) -> HttpRequest {
+        let settings = &self.settings;
+        let group = items.first().map_or(CONVERSIONS, |item| item.group.as_str());
+        let method =
+            if group == ADJUSTMENTS { "uploadConversionAdjustments" } else { "uploadClickConversions" };
+        let bodies: Vec<&ItemBody> = items.iter().map(|item| &item.body).collect();
+        let (conversions, conversion_adjustments) =
+            if group == ADJUSTMENTS { (None, Some(bodies)) } else { (Some(bodies), None) };
+        // Without partialFailure one bad item fails them all, and Google insists on it.
+        let body = Body { conversions, conversion_adjustments, partial_failure: true, validate_only };
+        let base = settings.base_url.trim_end_matches('/');
+        let url =
+            format!("{base}/{}/customers/{}:{method}", settings.api_version, digits(&settings.customer_id));
+        let no_token = Secret::new(String::new());
+        let mut request = HttpRequest::post_json(url, &body).secret_header(
+            "authorization",
+            "Bearer ",
+            access_token.unwrap_or(&no_token),
+        );
+        if let Some(id) = &settings.login_customer_id {
+            request = request.header("login-customer-id", digits(id));
+        }
+        if let Some(id) = &settings.linked_customer_id {
+            request = request.header("linked-customer-id", digits(id));
+        }
+        if let Some(token) = &settings.developer_token {
+            request = request.secret_header("developer-token", "", token);
+        }
+        request
     }
 }
 
@@ -105,12 +149,12 @@ impl Destination for GoogleAds {
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
-        // An adjustment's age is that of the order, which the builder looks at.
-        let max_age = match self.settings.mode {
+        Some(match self.settings.mode {
+            // What it adjusts is older still; where the order is known, the builder looks at its own age.
+            _ if Act::of(event).is_adjustment() => MAX_ADJUSTMENT_AGE,
             UploadMode::Enhancement => MAX_ENHANCEMENT_AGE,
             UploadMode::Conversion => MAX_CONVERSION_AGE,
-        };
-        (!Act::of(event).is_adjustment()).then_some(max_age)
+        })
     }
 
     fn consent_query(&self) -> ConsentQuery {
@@ -137,34 +181,7 @@ impl Destination for GoogleAds {
     }
 
     fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest {
-        let settings = &self.settings;
-        let group = items.first().map_or(CONVERSIONS, |item| item.group.as_str());
-        let method =
-            if group == ADJUSTMENTS { "uploadConversionAdjustments" } else { "uploadClickConversions" };
-        let bodies: Vec<&ItemBody> = items.iter().map(|item| &item.body).collect();
-        let (conversions, conversion_adjustments) =
-            if group == ADJUSTMENTS { (None, Some(bodies)) } else { (Some(bodies), None) };
-        // Without partialFailure one bad item fails them all, and Google insists on it.
-        let body = Body { conversions, conversion_adjustments, partial_failure: true, validate_only: false };
-        let base = settings.base_url.trim_end_matches('/');
-        let url =
-            format!("{base}/{}/customers/{}:{method}", settings.api_version, digits(&settings.customer_id));
-        let no_token = Secret::new(String::new());
-        let mut request = HttpRequest::post_json(url, &body).secret_header(
-            "authorization",
-            "Bearer ",
-            access_token.unwrap_or(&no_token),
-        );
-        if let Some(id) = &settings.login_customer_id {
-            request = request.header("login-customer-id", digits(id));
-        }
-        if let Some(id) = &settings.linked_customer_id {
-            request = request.header("linked-customer-id", digits(id));
-        }
-        if let Some(token) = &settings.developer_token {
-            request = request.secret_header("developer-token", "", token);
-        }
-        request
+        self.upload(items, access_token, false)
     }
 
     fn oauth(&self) -> Option<&OAuthSettings> {
@@ -173,5 +190,13 @@ impl Destination for GoogleAds {
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         answer::classify(answer, sent)
+    }
+
+    fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {
+        Some(self.upload(items, access_token, true))
+    }
+
+    fn read_trial(&self, answer: &Answer) -> Trial {
+        error::read_trial(answer, &["conversions", "conversion_adjustments", "conversionAdjustments"])
     }
 }

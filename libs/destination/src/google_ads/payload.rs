@@ -3,24 +3,25 @@
 //! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
 
 use jiff::Timestamp;
-use serde_json::Value;
 use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
-use super::{ADJUSTMENTS, CONVERSIONS, MAX_ADJUSTMENT_AGE, MAX_ENHANCEMENT_AGE, MAX_SKEW};
+use super::{ADJUSTMENTS, CONVERSIONS, MAX_ENHANCEMENT_AGE, MAX_SKEW};
 use crate::body::ItemBody;
 use crate::commerce::{
     OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
 };
 use crate::connection::Connection;
-use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::deliverable::{Consent, Deliverable, OrderState, text_of};
 use crate::fields::{Fields, Member};
-use crate::google::MAX_CONVERSION_AGE;
 use crate::google::action;
-use crate::google::order::{Act, Adjusted, adjusted, money, state_of};
+use crate::google::customer::CustomerType;
+use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, state_of};
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
-use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
+use crate::json::Json;
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person;
 use crate::timing;
 
@@ -34,6 +35,18 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    let built = item(connection, settings, event, now, &mut notes);
+    built.map_err(|refusal| refusal.with_notes(notes))
+}
+
+fn item(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
     let customer = super::digits(&settings.customer_id);
@@ -43,21 +56,16 @@ pub fn build(
     if let Some(id) = &order_id {
         check_order_id(id)?;
     }
-    let mut notes = Vec::new();
     let (body, time, group) = if act.is_adjustment() {
-        let time = timing::checked(event, now, None, MAX_SKEW)?.min(now);
-        (change(connection, event, act, resource, order_id.as_deref(), time, now)?, time, ADJUSTMENTS)
+        let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
+        let body = change(connection, settings, event, act, resource, order_id.as_deref(), time, now, notes)?;
+        (body, time, ADJUSTMENTS)
     } else if settings.mode == UploadMode::Enhancement {
         let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
-        (
-            enhancement(connection, settings, event, resource, order_id.as_deref(), &mut notes)?,
-            time,
-            ADJUSTMENTS,
-        )
+        (enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?, time, ADJUSTMENTS)
     } else {
         let time = timing::checked(event, now, Some(MAX_CONVERSION_AGE), MAX_SKEW)?.min(now);
-        let body =
-            conversion(connection, settings, event, act, resource, order_id.as_deref(), time, &mut notes)?;
+        let body = conversion(connection, settings, event, act, resource, order_id.as_deref(), time, notes)?;
         (body, time, CONVERSIONS)
     };
     let exclusive = order_id
@@ -70,7 +78,7 @@ pub fn build(
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
         order: order_effect(connection, event, act, settings.mode, &body, order_id, time),
-        notes,
+        notes: std::mem::take(notes),
         group: group.to_owned(),
         exclusive,
         event_id: connection.event_id(event),
@@ -121,7 +129,10 @@ fn conversion(
     if event.decision == Consent::Allow {
         body.insert("consent", Fields::default().with("adUserData", "GRANTED"));
     }
-    let clicks = Clicks::of(connection, event);
+    if let Some(customer) = CustomerType::of(event).filter(|customer| *customer != CustomerType::Reengaged) {
+        body.insert("customerType", customer.as_str());
+    }
+    let clicks = Clicks::of(connection, event, notes);
     // `addressInfo` is refused here (UNSUPPORTED_USER_IDENTIFIER).
     let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), false, notes);
     if clicks.is_empty() && ids.is_empty() {
@@ -133,7 +144,7 @@ fn conversion(
     if !ids.is_empty() {
         body.insert("userIdentifiers", identifiers(&ids));
     }
-    if let Some(cart) = cart(settings, event, &all) {
+    if let Some(cart) = cart(settings, event, &all, notes) {
         body.insert("cartData", cart);
     }
     let customer = super::digits(&settings.customer_id);
@@ -171,12 +182,18 @@ fn identifiers(ids: &Identifiers) -> Member {
     Member::from_iter(list)
 }
 
-fn cart(settings: &Settings, event: &Deliverable, all: &[Product]) -> Option<Fields> {
+fn cart(settings: &Settings, event: &Deliverable, all: &[Product], notes: &mut Vec<Note>) -> Option<Fields> {
     let merchant = settings.merchant_id.as_ref()?;
     let items: Vec<Fields> = all
         .iter()
         .filter_map(|p| {
-            let mut item = Fields::default().with("productId", p.id.as_deref()?).with("quantity", p.quantity);
+            let id = p.id.as_deref()?;
+            // A larger one is no int32 and refuses the whole request.
+            let Ok(quantity) = i32::try_from(p.quantity) else {
+                notes.push(Note::rejected("cartData.items.quantity", Rule::OutOfBounds));
+                return None;
+            };
+            let mut item = Fields::default().with("productId", id).with("quantity", quantity);
             if let Some(price) = p.price {
                 item.insert("unitPrice", number(price));
             }
@@ -221,33 +238,31 @@ fn variables(
 }
 
 /// A refund, cancellation or new value: RETRACTION or RESTATEMENT.
+#[allow(clippy::too_many_arguments, reason = "one place where all that makes an adjustment comes together")]
 fn change(
     connection: &Connection,
+    settings: &Settings,
     event: &Deliverable,
     act: Act,
     resource: String,
     order_id: Option<&str>,
     time: Timestamp,
     now: Timestamp,
+    notes: &mut Vec<Note>,
 ) -> Result<Fields, Refusal> {
     let state = state_of(event);
-    if let Some(original) = state.at
-        && now.max(time).duration_since(original) > MAX_ADJUSTMENT_AGE
-    {
-        return Err(Refusal::new(RefusalCode::EventTooOld, "the conversion is older than 54 days")
-            .at("timestamp")
-            .as_platform("CONVERSION_EXPIRED"));
-    }
+    check_adjustable(&state, now.max(time))?;
     let mut body = Fields::default();
     body.insert("conversionAction", resource);
-    body.insert("adjustmentDateTime", date_time(time, event));
+    body.insert("adjustmentDateTime", date_time(time.max(earliest_change(&state)), event));
     match order_id {
         Some(id) => {
             body.insert("orderId", id);
         }
         // Only for conversions that went out without an order id; the time must be the one uploaded, to the second.
-        None => match (Clicks::of(connection, event).gclid, state.at) {
-            (Some(gclid), Some(at)) => {
+        // Never for those that a tag reported (MISSING_ORDER_ID_FOR_WEBPAGE).
+        None => match (Clicks::of(connection, event, notes).gclid, state.at) {
+            (Some(gclid), Some(at)) if settings.mode == UploadMode::Conversion => {
                 let pair = Fields::default()
                     .with("gclid", gclid)
                     .with("conversionDateTime", original_time(event, at));
@@ -279,6 +294,14 @@ fn change(
         }
     }
     Ok(body)
+}
+
+/// The first second at which a conversion can be changed: uploaded to the second, it must lie before (`ADJUSTMENT_PRECEDES_CONVERSION`).
+/// Clocks of two systems are often further apart than a sale and its cancellation.
+fn earliest_change(state: &OrderState) -> Timestamp {
+    state.at.map_or(Timestamp::MIN, |at| {
+        Timestamp::from_second(timing::floor_seconds(at).saturating_add(1)).unwrap_or(at)
+    })
 }
 
 /// The original's time in the offset in which it was written, if the event quotes it.
@@ -336,7 +359,7 @@ fn order_effect(
     match act {
         Act::Purchase if mode == UploadMode::Conversion => {
             let value = body.get("conversionValue").and_then(Member::as_value).and_then(decimal_of);
-            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Value::as_str);
+            let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Json::as_str);
             OrderFacts::of(connection, event).sold(value, currency, time)
         }
         Act::Refund => Some(OrderEffect::Refunded {

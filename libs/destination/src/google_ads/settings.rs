@@ -50,7 +50,7 @@ pub struct Settings {
     pub default_country: Option<String>,
     /// Merchant Center id: cart data goes out only with one.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[0-9]{1,20}$"))]
+    #[schemars(regex(pattern = r"^[0-9]{1,18}$"))]
     pub merchant_id: Option<String>,
     /// Country of the Merchant Center feed.
     #[serde(default)]

@@ -6,10 +6,23 @@
 use super::payload::{Shape, TAKEN};
 use super::settings::Settings;
 use crate::commerce::{self, Currency, custom_value, joined, number, order_id_to_send, pieces, products};
-use crate::connection::{Connection, harmless_properties};
+use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, Member};
-use crate::outcome::{Note, Refusal};
+use crate::outcome::{Note, Refusal, Rule};
+
+/// What goes along as the event states it, under Meta's own name for it, with what a note calls it.
+///
+/// Meta lists `customer_segmentation` among the fields of an event and shows it in `custom_data`. It goes where it is shown:
+/// an unknown key there is a custom property, in the event itself it would refuse the whole request (2804019).
+const STATED: [(&str, &str); 6] = [
+    ("predicted_ltv", "custom_data.predicted_ltv"),
+    ("net_revenue", "custom_data.net_revenue"),
+    ("delivery_category", "custom_data.delivery_category"),
+    ("status", "custom_data.status"),
+    ("item_number", "custom_data.item_number"),
+    ("customer_segmentation", "custom_data.customer_segmentation"),
+];
 
 /// Builds `custom_data`; empty if there is nothing to say.
 pub fn custom_data(
@@ -39,7 +52,7 @@ pub fn custom_data(
             custom.insert("currency", code);
         }
         // A value without currency refuses the whole request (2804023).
-        (Some(_), None) => notes.push(Note::rejected("custom_data.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("custom_data.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     if let Some(id) = order_id_to_send(connection, event, "custom_data.order_id", notes) {
@@ -52,9 +65,16 @@ pub fn custom_data(
     {
         custom.insert("search_string", query);
     }
-    let ltv = event.property("predicted_ltv").and_then(|ltv| custom_value("predicted_ltv", ltv.to_value()));
-    if let Some(ltv) = ltv {
-        custom.insert("predicted_ltv", ltv);
+    for (key, target) in STATED {
+        let Some(stated) = event.property(key) else { continue };
+        if looks_personal(stated) {
+            notes.push(Note::rejected(target, Rule::LooksPersonal));
+            continue;
+        }
+        match custom_value(key, stated.to_value()) {
+            Some(value) => custom.insert(key, value),
+            None => notes.push(Note::rejected(target, Rule::NotTaken)),
+        }
     }
     if settings.custom_data_passthrough {
         let properties = harmless_properties(event, &TAKEN).into_iter();
@@ -67,15 +87,13 @@ pub fn custom_data(
             Some(value) => {
                 custom.insert(key, value);
             }
-            None => {
-                notes.push(Note::rejected(format!("custom_data.{key}"), "not what the platform takes there"))
-            }
+            None => notes.push(Note::rejected(format!("custom_data.{key}"), Rule::NotTaken)),
         }
     }
     // A custom field may be one half of the pair.
     if custom.contains("value") && !custom.contains("currency") {
         custom.remove("value");
-        notes.push(Note::rejected("custom_data.value", "a value without a currency"));
+        notes.push(Note::rejected("custom_data.value", Rule::ValueWithoutCurrency));
     }
     Ok(custom)
 }
@@ -88,7 +106,7 @@ fn insert_contents(
 ) {
     let with_id: Vec<_> = all.iter().filter_map(|p| Some((p.id.as_ref()?, p))).collect();
     if with_id.len() < all.len() {
-        notes.push(Note::rejected("custom_data.contents", "a product without an id"));
+        notes.push(Note::rejected("custom_data.contents", Rule::ProductWithoutId));
     }
     if !with_id.is_empty() {
         let kind = event.property("content_type").and_then(text_of);
@@ -99,6 +117,9 @@ fn insert_contents(
             let mut content = Fields::default().with("id", id.as_str()).with("quantity", product.quantity);
             if let Some(price) = product.price {
                 content.insert("item_price", number(price));
+            }
+            if let Some(category) = product.delivery_category {
+                content.insert("delivery_category", category);
             }
             content
         });

@@ -3,6 +3,7 @@
 
 mod answer;
 mod custom_data;
+mod ids;
 mod payload;
 mod restriction;
 pub mod settings;

@@ -3,20 +3,23 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
-use tracklayer_normalise::{Field, Hints, Platform, fbc};
+use tracklayer_normalise::{Field, Hints, Platform, Reason, fbc};
 use tracklayer_proto::event::v1::{Channel, EventType};
 
 use super::custom_data::custom_data;
+use super::ids::{self, MessagingChannel};
 use super::settings::{ActionSource, Refunds, Settings};
 use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
-use crate::connection::Connection;
+use crate::commerce::order_id_is_personal;
+use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
-use crate::fields::Fields;
+use crate::fields::{Fields, Member};
+use crate::json::Json;
 use crate::mapping::is_true;
-use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode};
-use crate::person::{self, Keys, Person};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
+use crate::person::{self, KeyName, Keys};
 use crate::timing;
 
 /// Longest custom event name. Source: Meta, docs/meta-pixel/implementation/conversion-tracking; 2026-11.
@@ -64,42 +67,68 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    match element(connection, settings, event, now, &mut notes) {
+        Ok((name, event_id, body)) => Ok(Item {
+            body: ItemBody::of(&body),
+            notes,
+            group: String::new(),
+            exclusive: None,
+            event_id,
+            repeatable: true,
+            name,
+            order: None,
+            built_at: now,
+        }),
+        Err(refusal) => Err(refusal.with_notes(notes)),
+    }
+}
+
+/// The event's name and id at Meta, and its fields.
+fn element(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<(String, String, Fields), Refusal> {
     let (name, shape) = name_of(connection, settings, event)?;
     let source = action_source(connection, settings, event);
-    if source == ActionSource::BusinessMessaging {
-        // Without messaging_channel and an id of the conversation (2804063 and its kin) it would fail its whole request.
-        return Err(Refusal::new(
-            RefusalCode::EventNotSupported,
-            "events of business messaging need the channel and the conversation, which no event here has",
-        )
-        .at("properties.action_source")
-        .as_platform("2804063"));
-    }
+    let channel = match source {
+        ActionSource::BusinessMessaging => Some(MessagingChannel::of(connection, event)?),
+        _ => None,
+    };
+    // A lead of a conversation has a name of its own.
+    let name = if channel.is_some() && name == "Lead" { "LeadSubmitted".to_owned() } else { name };
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
-    let mut notes = Vec::new();
-    let mut body = Fields::default();
+    let mut body = Fields::with_capacity(16);
     let event_id = connection.event_id(event);
-    body.insert("event_name", name.as_str());
-    body.insert("event_time", timing::floor_seconds(time));
-    body.insert("event_id", event_id.as_str());
-    body.insert("action_source", source.as_str());
+    body.push("event_name", name.as_str());
+    body.push("event_time", timing::floor_seconds(time));
+    body.push("event_id", event_id.as_str());
+    body.push("action_source", source.as_str());
 
     let page = person::page_url(connection, event);
     if source == ActionSource::Website {
         match &page {
             Some(url) => {
-                body.insert("event_source_url", url.as_str());
+                body.push("event_source_url", url.as_str());
             }
-            None => notes.push(Note::warned("event_source_url", "a website event without a page address")),
+            None => notes.push(Note::warned("event_source_url", Rule::NoPageAddress)),
         }
         if let Some(referrer) = person::referrer(connection, event) {
-            body.insert("referrer_url", referrer);
+            body.push("referrer_url", referrer);
         }
     }
 
-    let user = user_data(connection, settings, event, page.as_deref(), now, &mut notes);
+    let mut user = user_data(connection, settings, event, page.as_deref(), now, notes);
+    ids::insert(connection, event, source, &mut user, notes);
+    if let Some(channel) = channel {
+        channel.check(&name, &user)?;
+        body.push("messaging_channel", channel.as_str());
+    }
     if source == ActionSource::Website && !user.contains("client_user_agent") {
         if settings.require_user_agent {
             return Err(Refusal::new(
@@ -108,35 +137,69 @@ pub fn build(
             )
             .at("context.userAgent"));
         }
-        notes.push(Note::warned("user_data.client_user_agent", "a website event without user agent"));
+        notes.push(Note::warned("user_data.client_user_agent", Rule::NoUserAgent));
     }
     check_breadth(&user)?;
     let has_address = user.contains("client_ip_address");
-    body.insert("user_data", user);
+    body.push("user_data", user);
 
-    let custom = custom_data(connection, settings, event, &name, shape, &mut notes)?;
+    let custom = custom_data(connection, settings, event, &name, shape, notes)?;
     if !custom.is_empty() {
-        body.insert("custom_data", custom);
+        body.push("custom_data", custom);
     }
     if source == ActionSource::App {
-        body.insert("app_data", app_data(event)?);
+        body.push("app_data", app_data(event)?);
+    }
+    if let Some(original) = original_event(event, notes) {
+        body.push("original_event_data", original);
     }
     if event.property("opt_out").is_some_and(is_true) {
-        body.insert("opt_out", true);
+        body.push("opt_out", true);
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
-    Ok(Item {
-        body: ItemBody::of(&body),
-        notes,
-        group: String::new(),
-        exclusive: None,
-        event_id,
-        repeatable: true,
-        name,
-        order: None,
-        built_at: now,
-    })
+    Ok((name, event_id, body))
+}
+
+/// The earlier event that a delayed one belongs to: `properties.original_event_data`, in Meta's types and without other keys,
+/// which would fail the whole request. Source: Meta, CAPI/parameters/server-event, original_event_data; 2026-02.
+fn original_event(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
+    let stated = event.property("original_event_data")?;
+    let mut original = Fields::default();
+    match stated.at("event_time").map(seconds_of) {
+        Some(Some(seconds)) => original.insert("event_time", seconds),
+        Some(None) => notes.push(Note::rejected("original_event_data.event_time", Rule::NotTaken)),
+        None => {}
+    }
+    match stated.at("order_id").and_then(text_of) {
+        Some(id) if order_id_is_personal(&id) => {
+            notes.push(Note::rejected("original_event_data.order_id", Rule::LooksPersonal));
+        }
+        id => original.insert_some("order_id", id),
+    }
+    for (key, target) in
+        [("event_name", "original_event_data.event_name"), ("event_id", "original_event_data.event_id")]
+    {
+        match stated.at(key).and_then(text_of) {
+            Some(text) if looks_personal(Json::Text(&text)) => {
+                notes.push(Note::rejected(target, Rule::LooksPersonal));
+            }
+            text => original.insert_some(key, text),
+        }
+    }
+    (!original.is_empty()).then_some(original)
+}
+
+/// A time as Unix seconds: a whole number of them, also as text, or a time in ISO 8601. What would lie after the year 2100 was meant as
+/// milliseconds, and is none.
+fn seconds_of(value: Json<'_>) -> Option<i64> {
+    const IN_2100: i64 = 4_102_444_800;
+    let text = text_of(value)?;
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => timing::floor_seconds(text.parse::<Timestamp>().ok()?),
+    };
+    (0..IN_2100).contains(&seconds).then_some(seconds)
 }
 
 /// Where the conversion happened.
@@ -196,6 +259,20 @@ fn checked_name(name: String) -> Result<String, Refusal> {
     Ok(name)
 }
 
+/// What Meta takes of a person, as lists of hashes. Source: Meta, CAPI/parameters/customer-information-parameters; 2026-01.
+const KEYS: [KeyName; 10] = [
+    KeyName { field: Field::Email, name: "em", target: "user_data.em", is_list: true },
+    KeyName { field: Field::Phone, name: "ph", target: "user_data.ph", is_list: true },
+    KeyName { field: Field::FirstName, name: "fn", target: "user_data.fn", is_list: true },
+    KeyName { field: Field::LastName, name: "ln", target: "user_data.ln", is_list: true },
+    KeyName { field: Field::Gender, name: "ge", target: "user_data.ge", is_list: true },
+    KeyName { field: Field::Birthday, name: "db", target: "user_data.db", is_list: true },
+    KeyName { field: Field::City, name: "ct", target: "user_data.ct", is_list: true },
+    KeyName { field: Field::State, name: "st", target: "user_data.st", is_list: true },
+    KeyName { field: Field::PostalCode, name: "zp", target: "user_data.zp", is_list: true },
+    KeyName { field: Field::Country, name: "country", target: "user_data.country", is_list: true },
+];
+
 fn user_data(
     connection: &Connection,
     settings: &Settings,
@@ -204,62 +281,46 @@ fn user_data(
     now: Timestamp,
     notes: &mut Vec<Note>,
 ) -> Fields {
-    let person = Person::of(connection, event);
-    let mut user = Fields::default();
-    let country = person.country.as_deref().or(settings.default_country.as_deref());
+    let mut user = Fields::with_capacity(20);
     // Nobody is born later, wherever he is.
     let now_year = Some(now.to_zoned(jiff::tz::TimeZone::UTC).year());
-    let hints = Hints { country, now_year, ..Hints::default() };
-    let mut keys = Keys::new(Platform::Meta, hints, notes);
+    let country = settings.default_country.as_deref();
+    let person = person::keys_of(connection, event, Platform::Meta, &KEYS, country, now_year);
+    person.insert(&KEYS, &mut user, notes);
+    let mut keys = Keys::new(Platform::Meta, Hints::default(), notes);
     let external = connection.external_id(event);
-    let lists: [(&str, Field, &[String]); 11] = [
-        ("em", Field::Email, &person.emails),
-        ("ph", Field::Phone, &person.phones),
-        ("fn", Field::FirstName, person.first_name.as_slice()),
-        ("ln", Field::LastName, person.last_name.as_slice()),
-        ("ge", Field::Gender, person.gender.as_slice()),
-        ("db", Field::Birthday, person.birth_date.as_slice()),
-        ("ct", Field::City, person.city.as_slice()),
-        ("st", Field::State, person.state.as_slice()),
-        ("zp", Field::PostalCode, person.postal_code.as_slice()),
-        ("country", Field::Country, person.country.as_slice()),
-        ("external_id", Field::ExternalId, external.as_slice()),
-    ];
-    for (key, field, inputs) in lists {
-        let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
-        if !hashes.is_empty() {
-            user.insert(key, hashes);
-        }
+    let hashes = keys.list(format_args!("user_data.external_id"), Field::ExternalId, external.as_slice());
+    if !hashes.is_empty() {
+        user.push("external_id", hashes.into_iter().collect::<Member>());
     }
-    let madid = event.context("device.advertisingId").and_then(text_of);
+    let madid = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     if let Some(madid) = keys.one(format_args!("user_data.madid"), Field::MobileAdId, madid.as_deref()) {
-        user.insert("madid", madid);
+        user.push("madid", madid);
     }
     if let Some(ip) = person::address(connection, event, "user_data.client_ip_address", notes) {
-        user.insert("client_ip_address", ip);
+        user.push("client_ip_address", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("client_user_agent", agent);
+        user.push("client_user_agent", agent);
     }
     if let Some(fbp) = fbp(connection, event, notes) {
-        user.insert("fbp", fbp);
+        user.push("fbp", fbp);
     }
     if let Some(fbc) = fbc(connection, event, page, notes) {
-        user.insert("fbc", fbc);
+        user.push("fbc", fbc);
     }
     user
 }
 
 fn fbp(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Option<String> {
-    let value = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp)?;
-    if fbc::valid_fbp(&value) {
+    let found = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp);
+    if found.is_none() && clicks::unusable(connection, event, "fbp", None).is_none() {
+        return None;
+    }
+    if let Some(value) = found.filter(|value| fbc::valid_fbp(value)) {
         return Some(value);
     }
-    notes.push(Note {
-        kind: NoteKind::Rejected,
-        field: "user_data.fbp".to_owned(),
-        reason: "malformed".to_owned(),
-    });
+    notes.push(Note::of_value(NoteKind::Rejected, Field::Fbp, "user_data.fbp", Reason::NotAnFbp));
     None
 }
 
@@ -275,10 +336,18 @@ fn fbc(
     let event_ms = event.time().as_millisecond();
     let cookie = clicks::of_event(connection, event, "fbc", None, |ids| &ids.fbc);
     let fbclid = clicks::of_event(connection, event, "fbclid", page, |ids| &ids.fbclid);
+    if fbclid.is_none()
+        && let Some(reason) = clicks::unusable(connection, event, "fbclid", page)
+    {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "fbclid", reason));
+    }
     let referrer = person::referrer(connection, event);
-    if cookie.as_deref().is_some_and(|cookie| !fbc::valid_fbc(cookie)) {
-        let reason = "malformed".to_owned();
-        notes.push(Note { kind: NoteKind::Rejected, field: "user_data.fbc".to_owned(), reason });
+    let is_broken = match &cookie {
+        Some(cookie) => !fbc::valid_fbc(cookie),
+        None => clicks::unusable(connection, event, "fbc", None).is_some(),
+    };
+    if is_broken {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::Fbc, "user_data.fbc", Reason::NotAnFbc));
     }
     let own = fbc::Click {
         cookie: cookie.as_deref(),
@@ -353,16 +422,21 @@ fn app_data(event: &Deliverable) -> Result<Value, Refusal> {
         String::new(),
         text("timezone"),
     ];
-    let tracking = event.context("device.adTrackingEnabled").is_some_and(is_true);
+    // Segment's plugins for iOS tell the answer to Apple's question beside the flag, or instead of it.
+    let tracking = match event.context("device.adTrackingEnabled") {
+        Some(flag) => is_true(flag),
+        None => text("device.trackingStatus").eq_ignore_ascii_case("authorized"),
+    };
+    let collecting = event.property("application_tracking_enabled").is_none_or(is_true);
     Ok(json!({
         "advertiser_tracking_enabled": u8::from(tracking),
-        "application_tracking_enabled": 1,
+        "application_tracking_enabled": u8::from(collecting),
         "extinfo": extinfo,
     }))
 }
 
 /// Properties that have their own place in the payload and never go along as custom ones.
-pub const TAKEN: [&str; 31] = [
+pub const TAKEN: [&str; 50] = [
     "action_source",
     "event_id",
     "fbp",
@@ -394,4 +468,23 @@ pub const TAKEN: [&str; 31] = [
     "data_processing_options",
     "data_processing_options_country",
     "data_processing_options_state",
+    "subscription_id",
+    "fb_login_id",
+    "lead_id",
+    "anon_id",
+    "page_id",
+    "page_scoped_user_id",
+    "ctwa_clid",
+    "ig_account_id",
+    "ig_sid",
+    "whatsapp_business_account_id",
+    "messaging_channel",
+    "application_tracking_enabled",
+    "original_event_data",
+    "net_revenue",
+    "predicted_ltv",
+    "delivery_category",
+    "status",
+    "item_number",
+    "customer_segmentation",
 ];

@@ -5,6 +5,7 @@ mod answer;
 mod names;
 mod payload;
 pub mod settings;
+mod source;
 
 use std::time::Duration;
 

@@ -5,16 +5,16 @@ use tracklayer_normalise::{Field, Hints, Platform};
 
 use super::names::{Name, name_of};
 use super::settings::{EventSource, Settings};
-use super::{MAX_SKEW, max_age};
+use super::{MAX_SKEW, max_age, source};
 use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::{self, Currency, custom_value, number, order_id_to_send, products};
-use crate::connection::{Connection, harmless_properties};
+use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
-use crate::outcome::{Item, Note, Refusal, RefusalCode};
-use crate::person::{self, Keys, Person};
+use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
+use crate::person::{self, KeyName, Keys};
 use crate::timing;
 
 /// Builds the event's element of `data`.
@@ -24,26 +24,50 @@ pub fn build(
     event: &Deliverable,
     now: Timestamp,
 ) -> Result<Item, Refusal> {
+    let mut notes = Vec::new();
+    match element(connection, settings, event, now, &mut notes) {
+        Ok((name, event_id, body)) => Ok(Item {
+            body: ItemBody::of(&body),
+            notes,
+            group: settings.test_event_code.clone().unwrap_or_default(),
+            exclusive: None,
+            event_id,
+            repeatable: true,
+            name,
+            order: None,
+            built_at: now,
+        }),
+        Err(refusal) => Err(refusal.with_notes(notes)),
+    }
+}
+
+/// The event's name and id at TikTok, and its fields.
+fn element(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<(String, String, Fields), Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(max_age(settings)), MAX_SKEW)?;
-    let source = settings.event_source;
+    let kind = settings.event_source;
 
-    let mut notes = Vec::new();
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
-    let mut body = Fields::default();
-    body.insert("event", name.text.as_str());
-    body.insert("event_time", timing::floor_seconds(time));
-    body.insert("event_id", event_id.as_str());
+    let mut body = Fields::with_capacity(10);
+    body.push("event", name.text.as_str());
+    body.push("event_time", timing::floor_seconds(time));
+    body.push("event_id", event_id.as_str());
 
-    let user = user(connection, settings, event, page.as_deref(), &mut notes);
-    check_match_key(&user, source)?;
-    if is_limited(settings, event, source, user.contains("ip"))? {
-        body.insert("limited_data_use", true);
+    let user = user(connection, settings, event, page.as_deref(), notes);
+    check_match_key(&user, kind)?;
+    if is_limited(settings, event, kind, user.contains("ip"))? {
+        body.push("limited_data_use", true);
     }
-    body.insert("user", user);
+    body.push("user", user);
 
-    match source {
+    match kind {
         EventSource::Web => {
             let url = page.or_else(|| settings.default_page_url.clone()).ok_or_else(|| {
                 Refusal::new(
@@ -56,32 +80,39 @@ pub fn build(
             if let Some(referrer) = person::referrer(connection, event) {
                 page.insert("referrer", referrer);
             }
-            body.insert("page", page);
+            body.push("page", page);
         }
         EventSource::App => {
-            body.insert("app", app(settings, event)?);
+            body.push("app", source::app(settings, event)?);
         }
         EventSource::Crm => {
-            body.insert("lead", lead(connection, event)?);
+            body.push("lead", source::lead(connection, event)?);
         }
         EventSource::Offline => {}
     }
 
-    let properties = properties(connection, settings, event, &name, &mut notes)?;
-    body.insert("properties", properties);
-    let group = settings.test_event_code.clone().unwrap_or_default();
-    Ok(Item {
-        body: ItemBody::of(&body),
-        notes,
-        group,
-        exclusive: None,
-        event_id,
-        repeatable: true,
-        name: name.text,
-        order: None,
-        built_at: now,
-    })
+    if matches!(kind, EventSource::Web | EventSource::App)
+        && let Some(ad) = source::ad(event, notes)
+    {
+        body.push("ad", ad);
+    }
+
+    let properties = properties(connection, settings, event, &name, notes)?;
+    body.push("properties", properties);
+    Ok((name.text, event_id, body))
 }
+
+/// What TikTok takes of a person. Source: TikTok, Events API 2.0, as integrations cite it; 2026-08.
+const KEYS: [KeyName; 8] = [
+    KeyName { field: Field::Email, name: "email", target: "user.email", is_list: true },
+    KeyName { field: Field::Phone, name: "phone", target: "user.phone", is_list: true },
+    KeyName { field: Field::FirstName, name: "first_name", target: "user.first_name", is_list: false },
+    KeyName { field: Field::LastName, name: "last_name", target: "user.last_name", is_list: false },
+    KeyName { field: Field::City, name: "city", target: "user.city", is_list: false },
+    KeyName { field: Field::State, name: "state", target: "user.state", is_list: false },
+    KeyName { field: Field::PostalCode, name: "zip_code", target: "user.zip_code", is_list: false },
+    KeyName { field: Field::Country, name: "country", target: "user.country", is_list: false },
+];
 
 fn user(
     connection: &Connection,
@@ -90,16 +121,15 @@ fn user(
     page: Option<&str>,
     notes: &mut Vec<Note>,
 ) -> Fields {
-    let person = Person::of(connection, event);
-    let mut user = Fields::default();
+    let mut user = Fields::with_capacity(18);
     if let Some(ip) = person::address(connection, event, "user.ip", notes) {
-        user.insert("ip", ip);
+        user.push("ip", ip);
     }
     if let Some(agent) = person::user_agent(connection, event) {
-        user.insert("user_agent", agent);
+        user.push("user_agent", agent);
     }
     if let Some(locale) = connection.text(event, "locale", &["context.locale"]) {
-        user.insert("locale", locale.replace('_', "-"));
+        user.push("locale", locale.replace('_', "-"));
     }
     let referrer = person::referrer(connection, event).filter(|r| same_host(r, page));
     let ttclid = clicks::of_event(connection, event, "ttclid", page, |ids| &ids.ttclid)
@@ -107,45 +137,42 @@ fn user(
         .or_else(|| clicks::usable(&event.known_click_ids.ttclid));
     let ttp = clicks::find(connection, event, "ttp", None, |ids| &ids.ttp)
         .or_else(|| event.property("_ttp").and_then(text_of).and_then(|t| clicks::usable(&t)));
-    for (key, value) in [("ttclid", ttclid), ("ttp", ttp)] {
-        if let Some(value) = value {
-            user.insert(key, value);
-        }
+    if ttclid.is_none()
+        && let Some(reason) = clicks::unusable(connection, event, "ttclid", page)
+    {
+        notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "user.ttclid", reason));
     }
-    let country = person.country.as_deref().or(settings.default_country.as_deref());
-    let hints = Hints { country, lower_external_id: settings.external_id_lower_case, ..Hints::default() };
-    let mut keys = Keys::new(Platform::Tiktok, hints, notes);
+    user.push_some("ttclid", ttclid);
+    user.push_some("ttp", ttp);
+    let country = settings.default_country.as_deref();
+    let person = person::keys_of(connection, event, Platform::Tiktok, &KEYS, country, None);
+    let (contacts, others) = KEYS.split_at(2);
+    person.insert(contacts, &mut user, notes);
+    let hints = Hints { lower_external_id: settings.external_id_lower_case, ..Hints::default() };
     let external = connection.external_id(event);
-    let lists = [
-        ("email", Field::Email, person.emails.as_slice()),
-        ("phone", Field::Phone, person.phones.as_slice()),
-        ("external_id", Field::ExternalId, external.as_slice()),
-    ];
-    for (key, field, inputs) in lists {
-        let hashes = keys.list(format_args!("user.{key}"), field, inputs);
-        if !hashes.is_empty() {
-            user.insert(key, hashes);
-        }
+    let hashes = Keys::new(Platform::Tiktok, hints, notes).list(
+        format_args!("user.external_id"),
+        Field::ExternalId,
+        external.as_slice(),
+    );
+    if !hashes.is_empty() {
+        user.push("external_id", hashes.into_iter().collect::<Member>());
     }
-    let singles = [
-        ("first_name", Field::FirstName, &person.first_name),
-        ("last_name", Field::LastName, &person.last_name),
-        ("city", Field::City, &person.city),
-        ("state", Field::State, &person.state),
-        ("zip_code", Field::PostalCode, &person.postal_code),
-        ("country", Field::Country, &person.country),
-    ];
-    for (key, field, input) in singles {
-        if let Some(text) = keys.one(format_args!("user.{key}"), field, input.as_deref()) {
-            user.insert(key, text);
-        }
-    }
-    let device = event.context("device.advertisingId").and_then(text_of);
+    person.insert(others, &mut user, notes);
+    let mut keys = Keys::new(Platform::Tiktok, hints, notes);
+    let device = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
     let android =
         event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
     let key = if android { "gaid" } else { "idfa" };
     if let Some(id) = keys.one(format_args!("user.{key}"), Field::MobileAdId, device.as_deref()) {
-        user.insert(key, id);
+        user.push(key, id);
+    }
+    let vendor = connection.text(event, "idfv", &["properties.idfv", "context.device.idfv"]);
+    if let Some(id) = keys.one(format_args!("user.idfv"), Field::MobileAdId, vendor.as_deref()) {
+        user.push("idfv", id);
+    }
+    if let Some(status) = source::att_status(connection, event, notes) {
+        user.push("att_status", status);
     }
     user
 }
@@ -216,34 +243,8 @@ fn not_expressible(reason: String) -> Refusal {
     Refusal::new(RefusalCode::RestrictionNotExpressible, reason)
 }
 
-fn app(settings: &Settings, event: &Deliverable) -> Result<Fields, Refusal> {
-    let text = |path: &str| event.context(path).and_then(text_of);
-    let id = settings.app_id.clone().or_else(|| text("app.namespace")).ok_or_else(|| {
-        Refusal::new(RefusalCode::InvalidPayload, "an app event needs an app id; set app_id")
-            .at("context.app.namespace")
-    })?;
-    let mut app = Fields::default().with("app_id", id);
-    for (key, path) in [("app_name", "app.name"), ("app_version", "app.version")] {
-        if let Some(value) = text(path) {
-            app.insert(key, value);
-        }
-    }
-    Ok(app)
-}
-
-fn lead(connection: &Connection, event: &Deliverable) -> Result<Fields, Refusal> {
-    let id = connection.text(event, "lead_id", &["properties.lead_id"]).ok_or_else(|| {
-        Refusal::new(RefusalCode::InvalidPayload, "a CRM event needs the lead's id").at("properties.lead_id")
-    })?;
-    let mut lead = Fields::default().with("lead_id", id);
-    if let Some(source) = event.property("lead_event_source").and_then(text_of) {
-        lead.insert("lead_event_source", source);
-    }
-    Ok(lead)
-}
-
 /// Properties that have their own place and never go along as custom ones.
-const TAKEN: [&str; 24] = [
+const TAKEN: [&str; 29] = [
     "event_id",
     "limited_data_use",
     "ttclid",
@@ -268,10 +269,22 @@ const TAKEN: [&str; 24] = [
     "revenue",
     "total",
     "action_source",
+    "ad",
+    "idfv",
+    "att_status",
+    "num_items",
+    "predicted_ltv",
 ];
 
-/// Texts that TikTok names beside money and products.
-const TEXTS: [&str; 4] = ["description", "status", "shop_id", "delivery_category"];
+/// What goes along as the event states it, in the type that TikTok takes, with what a note calls it.
+const STATED: [(&str, &str); 6] = [
+    ("description", "properties.description"),
+    ("status", "properties.status"),
+    ("shop_id", "properties.shop_id"),
+    ("delivery_category", "properties.delivery_category"),
+    ("num_items", "properties.num_items"),
+    ("predicted_ltv", "properties.predicted_ltv"),
+];
 
 fn properties(
     connection: &Connection,
@@ -298,14 +311,14 @@ fn properties(
             map.insert("currency", code);
             map.insert("value", number(value));
         }
-        (Some(_), None) => notes.push(Note::rejected("properties.value", "a value without a currency")),
+        (Some(_), None) => notes.push(Note::rejected("properties.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     let is_list = event.folded_name() == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
     let contents: Vec<Fields> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {
-        notes.push(Note::rejected("properties.contents", "a product without an id"));
+        notes.push(Note::rejected("properties.contents", Rule::ProductWithoutId));
     }
     if !contents.is_empty() {
         map.insert("content_type", kind);
@@ -317,9 +330,17 @@ fn properties(
     {
         map.insert("query", query);
     }
-    for key in TEXTS {
-        if let Some(text) = event.property(key).and_then(text_of) {
-            map.insert(key, text);
+    for (key, target) in STATED {
+        let Some(stated) = event.property(key) else { continue };
+        if looks_personal(stated) {
+            notes.push(Note::rejected(target, Rule::LooksPersonal));
+            continue;
+        }
+        match custom_value(key, stated.to_value()) {
+            // TikTok's list has it among the strings.
+            Some(value) if key == "num_items" => map.insert_some(key, text_of(&value)),
+            Some(value) => map.insert(key, value),
+            None => notes.push(Note::rejected(target, Rule::NotTaken)),
         }
     }
     if name.is_custom {
@@ -338,19 +359,14 @@ fn properties(
             Some(value) => {
                 map.insert(key, value);
             }
-            None => {
-                notes.push(Note::rejected(format!("properties.{key}"), "not what the platform takes there"))
-            }
+            None => notes.push(Note::rejected(format!("properties.{key}"), Rule::NotTaken)),
         }
     }
     // A custom field may be one half of the pair.
     if map.contains("value") != map.contains("currency") {
         map.remove("value");
         map.remove("currency");
-        notes.push(Note::rejected(
-            "properties.value",
-            "a value without a currency, or a currency without a value",
-        ));
+        notes.push(Note::rejected("properties.value", Rule::HalfOfValueAndCurrency));
     }
     Ok(map)
 }

@@ -4,12 +4,15 @@
 mod answers;
 mod consent;
 mod documents;
-mod golden;
+mod ga4;
+mod google;
 mod ids;
 mod meta_answers;
+mod meta_payload;
 mod orders;
 mod preview;
 mod random;
+mod tiktok_payload;
 mod webhook;
 
 use jiff::Timestamp;

@@ -156,3 +156,47 @@ fn a_preview_needs_no_credentials() {
         assert_eq!(answer["status"], "built", "{kind}: {answer}");
     }
 }
+
+#[test]
+fn what_is_left_out_is_told_with_its_field_and_reason() {
+    let mut event = purchase();
+    event["context"]["traits"] = json!({ "email": "john.example.com", "phone": "+1 650 555 1212" });
+    event["context"]["ip"] = json!("10.0.0.1");
+    for (kind, part) in [("meta_capi", "user_data"), ("tiktok_events", "user")] {
+        let answer = &told(&document(kind), std::slice::from_ref(&event), "allow")[0];
+        assert_eq!(answer["status"], "built", "{answer}");
+        let notes = answer["notes"].as_array().unwrap();
+        let told: Vec<_> = notes
+            .iter()
+            .map(|note| [&note["about"], &note["code"], &note["kind"]].map(Value::clone))
+            .collect();
+        assert!(told.contains(&[json!("email"), json!("no_at"), json!("rejected")]), "{answer}");
+        assert!(told.contains(&[json!("ip"), json!("not_public"), json!("rejected")]), "{answer}");
+        let email = notes.iter().find(|note| note["about"] == "email").unwrap();
+        assert!(email["field"].as_str().unwrap().starts_with(part), "{email}");
+        assert_eq!((&email["index"], &email["reason"]), (&json!(0), &json!("no @")));
+        assert!(!answer["notes"].to_string().contains("john"), "{answer}");
+    }
+}
+
+#[test]
+fn a_refused_event_tells_what_had_been_left_out_of_it() {
+    let mut event = purchase();
+    event["userId"] = json!("undefined");
+    event["context"] = json!({ "traits": { "email": "john" }, "page": { "url": "https://shop.example/" } });
+    for kind in ["meta_capi", "tiktok_events"] {
+        let answer = &told(&document(kind), std::slice::from_ref(&event), "allow")[0];
+        assert_eq!(answer["refused"][0]["code"], "no_match_key", "{answer}");
+        let notes = answer["notes"].as_array().unwrap();
+        let about = |field: &str| notes.iter().any(|note| note["about"] == field && note["index"] == 0);
+        assert!(about("email") && about("external_id"), "{answer}");
+    }
+    event["context"] = json!({ "traits": { "phone": "0171 2345678" } });
+    event["properties"].as_object_mut().unwrap().remove("gclid");
+    for kind in ["google_ads", "google_data_manager"] {
+        let answer = &told(&document(kind), std::slice::from_ref(&event), "allow")[0];
+        assert_eq!(answer["refused"][0]["code"], "no_match_key", "{answer}");
+        let code = |note: &Value| note["about"] == "phone" && note["code"] == "country_unknown";
+        assert!(answer["notes"].as_array().unwrap().iter().any(code), "{answer}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use tracklayer_destination::{Answer, Consent, Item};
+use tracklayer_destination::{Answer, Consent, Item, Trial, data_manager};
 
 use crate::{KINDS, build, deliverable, document, now, opened, purchase};
 
@@ -264,8 +264,12 @@ proptest! {
             let items: Vec<Item> = vec![item; count];
             let sent: Vec<&Item> = items.iter().collect();
             for bytes in [body.clone().into_bytes(), json!({ "error": json }).to_string().into_bytes(), json.to_string().into_bytes()] {
-                let outcomes = destination.classify(&Answer::new(status, bytes), &sent);
-                prop_assert_eq!(outcomes.len(), count);
+                let answer = Answer::new(status, bytes);
+                prop_assert_eq!(destination.classify(&answer, &sent).len(), count);
+                if let Trial::Found(found) = destination.read_trial(&answer) {
+                    prop_assert!(!found.is_empty());
+                }
+                let _ = data_manager::read_status(&answer).conclude();
             }
         }
     }

@@ -1,8 +1,14 @@
-//! The connectors against the platforms' vectors in `tests/vectors/` at the root: payloads and answers.
+//! The connectors against the platforms' vectors in `tests/vectors/` at the root: payloads and answers; and every kind of
+//! vector of each platform's file, those of normalisation too, asserted and counted in one place.
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its vectors must fail")]
 
 mod answers;
+mod left_out;
+// The checks of the library that normalises, so that the count below is one of checks that ran.
+#[path = "../../../normalise/tests/vectors/checks.rs"]
+mod normalisation;
 mod payloads;
+mod tally;
 
 use serde_json::{Value, json};
 

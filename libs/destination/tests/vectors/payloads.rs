@@ -82,20 +82,7 @@ fn every_meta_payload_is_as_published() {
     let cases = file["payloads"].as_array().unwrap();
     assert_eq!(cases.len(), 29);
     for case in cases {
-        let mut settings = file["settings_default"].as_object().cloned().unwrap();
-        settings.extend(case["settings"].as_object().cloned().unwrap());
-        let now = take(&mut settings, "now").unwrap().as_str().unwrap().parse().unwrap();
-        let mut document = document("meta_capi", &mut settings);
-        settings.insert("access_token".to_owned(), json!("token"));
-        document.insert("settings".to_owned(), Value::Object(settings));
-        let case_ = Case {
-            document: Value::Object(document),
-            event: case["event"].clone(),
-            consent: Consent::Allow,
-            order_state: None,
-            now,
-        };
-        check("meta", case, case_.build(), &mut failures);
+        check_meta(&file, case, &mut failures);
     }
     assert_none(&failures, cases.len());
 }
@@ -107,19 +94,7 @@ fn every_tiktok_payload_is_as_published() {
     let cases = file["payloads"].as_array().unwrap();
     assert_eq!(cases.len(), 16);
     for case in cases {
-        let mut settings = case["settings"].as_object().cloned().unwrap();
-        let now = take(&mut settings, "now").unwrap().as_str().unwrap().parse().unwrap();
-        let mut document = document("tiktok_events", &mut settings);
-        settings.insert("access_token".to_owned(), json!("token"));
-        document.insert("settings".to_owned(), Value::Object(settings));
-        let case_ = Case {
-            document: Value::Object(document),
-            event: case["event"].clone(),
-            consent: Consent::Allow,
-            order_state: None,
-            now,
-        };
-        check("tiktok", case, case_.build(), &mut failures);
+        check_tiktok(case, &mut failures);
     }
     assert_none(&failures, cases.len());
 }
@@ -131,10 +106,42 @@ fn every_google_payload_is_as_published() {
     let cases = file["payloads"].as_array().unwrap();
     assert_eq!(cases.len(), 36);
     for case in cases {
-        let case_ = google_case(case);
-        check("google", case, case_.build(), &mut failures);
+        check_google(case, &mut failures);
     }
     assert_none(&failures, cases.len());
+}
+
+/// Builds one of Meta's payloads; what differs from its vector is added to `failures`.
+pub fn check_meta(file: &Value, case: &Value, failures: &mut Vec<String>) {
+    let mut settings = file["settings_default"].as_object().cloned().unwrap();
+    settings.extend(case["settings"].as_object().cloned().unwrap());
+    check("meta", case, token_case("meta_capi", settings, case).build(), failures);
+}
+
+/// The same of TikTok's.
+pub fn check_tiktok(case: &Value, failures: &mut Vec<String>) {
+    let settings = case["settings"].as_object().cloned().unwrap();
+    check("tiktok", case, token_case("tiktok_events", settings, case).build(), failures);
+}
+
+/// The same of Google's.
+pub fn check_google(case: &Value, failures: &mut Vec<String>) {
+    check("google", case, google_case(case).build(), failures);
+}
+
+/// A case of a kind whose only credential is a token.
+fn token_case(kind: &str, mut settings: Map<String, Value>, case: &Value) -> Case {
+    let now = take(&mut settings, "now").unwrap().as_str().unwrap().parse().unwrap();
+    let mut document = document(kind, &mut settings);
+    settings.insert("access_token".to_owned(), json!("token"));
+    document.insert("settings".to_owned(), Value::Object(settings));
+    Case {
+        document: Value::Object(document),
+        event: case["event"].clone(),
+        consent: Consent::Allow,
+        order_state: None,
+        now,
+    }
 }
 
 fn google_case(case: &Value) -> Case {

@@ -1,6 +1,6 @@
 //! Reads digits out of a telephone number as a person or a form wrote it.
 
-use crate::rule::Unusable;
+use crate::Reason;
 use crate::text;
 
 /// What marks the extension that follows a number; E.164 has none, so it is cut off.
@@ -29,7 +29,7 @@ impl Written {
 
 /// Reads a number. Letters before it are a label ("tel: +1 650 …"), letters behind it an extension; inside it they
 /// are no number ("1-800-FLOWERS" is dialled by the letters of a keypad that nobody has standardised).
-pub(super) fn read(text: &str) -> Result<Written, Unusable> {
+pub(super) fn read(text: &str) -> Result<Written, Reason> {
     let mut written = Written::default();
     let mut before = [' ', ' '];
     for (at, c) in text.char_indices() {
@@ -38,9 +38,9 @@ pub(super) fn read(text: &str) -> Result<Written, Unusable> {
             written.digits.push(char::from(b'0' + digit));
         } else {
             match c {
-                '@' | '*' => return Err(Unusable("not a number")),
+                '@' | '*' => return Err(Reason::NotANumber),
                 '+' | '\u{ff0b}' if written.digits.is_empty() => written.has_plus = true,
-                '+' | '\u{ff0b}' => return Err(Unusable("a plus sign inside")),
+                '+' | '\u{ff0b}' => return Err(Reason::PlusInside),
                 ')' | '\u{ff09}' if is_zero_in_bracket(before) => {
                     written.bracketed_zero.get_or_insert(written.digits.len() - 1);
                 }
@@ -50,7 +50,7 @@ pub(super) fn read(text: &str) -> Result<Written, Unusable> {
                     break;
                 }
                 c if c.is_alphanumeric() && has_begun => {
-                    check_extension(after_mark(&text[at..]).ok_or(Unusable("letters inside"))?)?;
+                    check_extension(after_mark(&text[at..]).ok_or(Reason::LettersInside)?)?;
                     break;
                 }
                 _ => {}
@@ -58,7 +58,7 @@ pub(super) fn read(text: &str) -> Result<Written, Unusable> {
         }
         before = [before[1], c];
     }
-    if written.digits.is_empty() { Err(Unusable("no digits")) } else { Ok(written) }
+    if written.digits.is_empty() { Err(Reason::NoDigits) } else { Ok(written) }
 }
 
 fn is_zero_in_bracket(before: [char; 2]) -> bool {
@@ -72,11 +72,11 @@ fn after_mark(rest: &str) -> Option<&str> {
     EXTENSION_MARKS.contains(&mark.as_str()).then(|| &rest[letters..])
 }
 
-fn check_extension(rest: &str) -> Result<(), Unusable> {
+fn check_extension(rest: &str) -> Result<(), Reason> {
     let digits = rest.chars().filter(|c| text::decimal_digit(*c).is_some()).count();
     let is_extension = (1..=MOST_EXTENSION_DIGITS).contains(&digits)
         && rest.chars().all(|c| text::decimal_digit(c).is_some() || !c.is_alphanumeric());
-    if is_extension { Ok(()) } else { Err(Unusable("letters inside")) }
+    if is_extension { Ok(()) } else { Err(Reason::LettersInside) }
 }
 
 #[cfg(test)]
@@ -109,18 +109,18 @@ mod tests {
     #[test]
     fn what_is_no_single_number_is_refused() {
         for (text, why) in [
-            ("unknown", "no digits"),
-            (" +A BCD ", "letters inside"),
-            ("1-800-FLOWERS", "letters inside"),
-            ("650 555 1212 ext. 12345678", "letters inside"),
-            ("650 555 1212 or 13", "letters inside"),
-            ("a1@b.example", "not a number"),
-            ("1@b.example", "not a number"),
-            ("44+20", "a plus sign inside"),
-            ("*67 650", "not a number"),
-            ("()", "no digits"),
+            ("unknown", Reason::NoDigits),
+            (" +A BCD ", Reason::LettersInside),
+            ("1-800-FLOWERS", Reason::LettersInside),
+            ("650 555 1212 ext. 12345678", Reason::LettersInside),
+            ("650 555 1212 or 13", Reason::LettersInside),
+            ("a1@b.example", Reason::NotANumber),
+            ("1@b.example", Reason::NotANumber),
+            ("44+20", Reason::PlusInside),
+            ("*67 650", Reason::NotANumber),
+            ("()", Reason::NoDigits),
         ] {
-            assert_eq!(read(text), Err(Unusable(why)), "{text}");
+            assert_eq!(read(text), Err(why), "{text}");
         }
     }
 

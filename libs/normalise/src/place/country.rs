@@ -4,7 +4,8 @@ use celes::Country;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 use crate::Platform;
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 
 /// The alpha-2 code, in upper case, of a country given as alpha-2, alpha-3 or English name, in any case; `UK` is taken
 /// for `GB`. `None` for everything else, `XX` and names in other languages among them.
@@ -26,7 +27,7 @@ pub fn alpha2(text: &str) -> Option<&'static str> {
 pub(crate) fn form(platform: Platform, text: &str) -> Form {
     match platform {
         Platform::Meta => {
-            let code = alpha2(text).ok_or(Unusable("no ISO 3166-1 code and no English name"))?;
+            let code = alpha2(text).ok_or(Reason::NotACountry)?;
             Ok(code.to_ascii_lowercase())
         }
         Platform::Tiktok => Ok(two_letters(text)?.to_ascii_lowercase()),
@@ -34,8 +35,8 @@ pub(crate) fn form(platform: Platform, text: &str) -> Form {
     }
 }
 
-fn two_letters(text: &str) -> Result<&'static str, Unusable> {
-    if text.len() == 2 { alpha2(text) } else { None }.ok_or(Unusable("not an ISO 3166-1 alpha-2 code"))
+fn two_letters(text: &str) -> Result<&'static str, Reason> {
+    if text.len() == 2 { alpha2(text) } else { None }.ok_or(Reason::NotAlpha2)
 }
 
 fn by_name(text: &str) -> Option<Country> {

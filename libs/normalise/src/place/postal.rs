@@ -1,7 +1,8 @@
 //! Postal codes.
 
 use crate::Platform;
-use crate::rule::{Form, Unusable};
+use crate::Reason;
+use crate::rule::Form;
 use crate::text::{self, Keep};
 
 /// Letters of the old car or CEPT codes that people write before an all-digit code ("D-80331"). Countries where the
@@ -57,7 +58,7 @@ fn compact(text: &str, country: Option<&str>) -> Form {
 
 fn first_five(code: &str) -> Form {
     let is_zip = matches!(code.len(), 5 | 9) && code.bytes().all(|b| b.is_ascii_digit());
-    if is_zip { Ok(code[..5].to_owned()) } else { Err(Unusable("a US ZIP has 5 or 9 digits")) }
+    if is_zip { Ok(code[..5].to_owned()) } else { Err(Reason::UsZipLength) }
 }
 
 fn without_country_letters<'a>(code: &'a str, country: Option<&str>) -> &'a str {
@@ -80,13 +81,13 @@ fn without_country_letters<'a>(code: &'a str, country: Option<&str>) -> &'a str 
 /// Google's form. A ZIP that is none would fail the whole request at the Data Manager API (INVALID_POSTAL_CODE).
 fn plain(text: &str, country: Option<&str>) -> Form {
     if !text.contains(char::is_alphanumeric) {
-        return Err(Unusable("nothing left"));
+        return Err(Reason::NothingLeft);
     }
     if country == Some("US") {
         let digits = text.bytes().filter(u8::is_ascii_digit).count();
         let is_five_and_four = text.len() == 10 && matches!(text.as_bytes()[5], b'-' | b' ') && digits == 9;
         let is_zip = digits == text.len() && matches!(digits, 5 | 9) || is_five_and_four;
-        return if is_zip { Ok(text.to_owned()) } else { Err(Unusable("a US ZIP has 5 or 9 digits")) };
+        return if is_zip { Ok(text.to_owned()) } else { Err(Reason::UsZipLength) };
     }
     Ok(text.to_owned())
 }
@@ -102,7 +103,7 @@ mod tests {
         }
         assert_eq!(form(Platform::Tiktok, "94103-1234", None), Ok("94103".into()));
         for text in ["2115", "9403", "SW1A 1AA"] {
-            assert_eq!(form(Platform::Meta, text, Some("US")), Err(Unusable("a US ZIP has 5 or 9 digits")));
+            assert_eq!(form(Platform::Meta, text, Some("US")), Err(Reason::UsZipLength));
         }
     }
 
@@ -118,10 +119,7 @@ mod tests {
     fn google_gets_the_code_as_it_is_written() {
         assert_eq!(form(Platform::Google, "SW1A 1AA", Some("GB")), Ok("SW1A 1AA".into()));
         assert_eq!(form(Platform::Google, "94045-1234", Some("US")), Ok("94045-1234".into()));
-        assert_eq!(
-            form(Platform::Google, "94-0451234", Some("US")),
-            Err(Unusable("a US ZIP has 5 or 9 digits"))
-        );
+        assert_eq!(form(Platform::Google, "94-0451234", Some("US")), Err(Reason::UsZipLength));
         assert_eq!(form(Platform::Ga4, "~01067.", Some("DE")), Ok("01067".into()));
     }
 }

@@ -65,7 +65,7 @@ fn authorise(world: &World, inbound: &Inbound<'_>, scope: &str) -> Result<(), An
 }
 
 /// 64 hex digits; looked at without a branch for each.
-fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().fold(true, |good, byte| good & byte.is_ascii_hexdigit())
 }
 
@@ -75,6 +75,6 @@ fn is_click_id(text: &str) -> bool {
 }
 
 /// ISO 4217 in upper case.
-fn is_currency(text: &str) -> bool {
+pub(crate) fn is_currency(text: &str) -> bool {
     text.parse::<iso_currency::Currency>().is_ok()
 }

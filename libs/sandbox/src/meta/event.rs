@@ -119,7 +119,7 @@ pub(super) fn check<'a>(
     check_contents(custom)?;
     check_device(event)?;
     if let Some(lead) = user.present("lead_id")
-        && !is_number_id(lead)
+        && !is_lead_id(lead)
     {
         return Err(Refusal::event(2_804_036, "Invalid Lead ID", "The lead ID you sent is not valid."));
     }
@@ -386,10 +386,12 @@ fn check_device(event: &Object<'_>) -> Result<(), Refusal> {
     ))
 }
 
-fn is_number_id(value: &Json<'_>) -> bool {
+/// Source: Meta, "Conversion Leads", payload specification: a number of 15 or 16 digits; 2026-11.
+fn is_lead_id(value: &Json<'_>) -> bool {
+    let of_its_length = |text: &str| (15..=16).contains(&text.len());
     match value {
-        Json::Int(number) => *number > 0,
-        Json::Text(text) => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()),
+        Json::Int(number) => *number > 0 && of_its_length(&number.to_string()),
+        Json::Text(text) => of_its_length(text) && text.bytes().all(|byte| byte.is_ascii_digit()),
         _ => false,
     }
 }

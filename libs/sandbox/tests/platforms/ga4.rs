@@ -61,6 +61,8 @@ async fn the_debug_page_says_what_is_wrong_and_keeps_nothing() {
         ("/events", json!(vec![json!({ "name": "login" }); 26]), "EXCEEDED_MAX_ENTITIES"),
         ("/events/0/name", json!("_badEventName"), "NAME_INVALID"),
         ("/events/0/name", json!("firebase_x"), "NAME_RESERVED"),
+        ("/events/0/name", json!("user_engagement"), "NAME_RESERVED"),
+        ("/events/0/name", json!("notification_open"), "NAME_RESERVED"),
         ("/events/0/params/transaction_id", Value::Null, "VALUE_REQUIRED"),
         ("/events/0/params/currency", Value::Null, "VALUE_REQUIRED"),
         ("/events/0/params/coupon", json!(long), "VALUE_OUT_OF_BOUNDS"),
@@ -70,10 +72,21 @@ async fn the_debug_page_says_what_is_wrong_and_keeps_nothing() {
         ("/timestamp_micros", json!((NOW - 73 * 3600) * 1_000_000), "VALUE_OUT_OF_BOUNDS"),
         ("/user_properties", json!({ "user_id": { "value": "1" } }), "NAME_RESERVED"),
         ("/consent", json!({ "ad_user_data": "granted" }), "VALUE_INVALID"),
+        ("/events/0/params/value", json!("30.5"), "VALUE_INVALID"),
+        ("/events/0/params/currency", json!("Euro"), "VALUE_INVALID"),
+        ("/user_data", json!({ "sha256_email_address": ["jane@example.com"] }), "VALUE_INVALID"),
+        ("/user_data", json!({ "address": [{ "sha256_first_name": "jane" }] }), "VALUE_INVALID"),
     ];
     for (pointer, value, code) in cases {
         let messages = debug(&rig, &change(&body(), pointer, value.clone())).await;
         assert_eq!(messages[0]["validationCode"], code, "{pointer} = {value}: {messages}");
+    }
+    // Families of events say nothing about parameters, nor about names that only begin like an event of GA4's.
+    for (pointer, value) in [
+        ("/events/0/params/notification_id", json!("n-1")),
+        ("/events/0/name", json!("user_engagement_score")),
+    ] {
+        assert_eq!(debug(&rig, &change(&body(), pointer, value)).await, json!([]), "{pointer}");
     }
     let messages = debug(&rig, &change(&body(), "/events/0/name", json!("_badEventName"))).await;
     assert_eq!(messages[0]["description"], "Event at index: [0] has invalid name [_badEventName].");

@@ -81,7 +81,9 @@ impl State {
             Self::Blocked => "Consent does not allow it.",
             Self::Duplicate => "The same event had arrived before; only the first one counts.",
             Self::Filtered => "This destination does not want such events.",
-            Self::Held => "Will be tried again, or waits behind one that will.",
+            Self::Held => {
+                "Will be tried again, waits behind one that will, or for the end of a pause or freeze."
+            }
             Self::Waiting => "Received, not yet its turn.",
             Self::Dead => "Will not be delivered unless somebody acts.",
         }
@@ -179,7 +181,8 @@ pub fn reason(code: &str) -> &str {
         "unconfirmed" => "Accepted, not yet confirmed by the platform",
         "retry" => "Will be tried again",
         "behind" => "Waits behind an earlier event of the same visitor",
-        "freeze" => "A freeze window holds it",
+        "frozen" => "A freeze window holds it",
+        "paused" => "An operator has paused the connection",
         "quota" => "Waits for quota",
         "consent_unknown" => "Consent could not be asked",
         "outcome_unknown" => "It may have arrived; nobody can tell",
@@ -231,6 +234,9 @@ pub fn health(text: &str) -> String {
         "database" => "The database does not answer",
         "consent_unknown" => "Consent could not be asked; nothing is sent",
         "waiting" => "Getting ready",
+        "paused" => "Paused: nothing is sent",
+        "frozen" => "Frozen: nothing is sent",
+        "releasing" => "Catching up after a hold",
         other => other,
     };
     if detail.is_empty() { words.to_owned() } else { format!("{words} ({detail})") }
@@ -255,6 +261,20 @@ mod tests {
         for (text, (verdict, why, place)) in cases {
             let expected = Decision { verdict: verdict.into(), why: why.into(), place: place.into() };
             assert_eq!(decision(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_holds_has_words() {
+        assert_eq!(
+            health("paused: by operator `ann`: audit"),
+            "Paused: nothing is sent (by operator `ann`: audit)"
+        );
+        for kind in ["paused", "frozen", "releasing"] {
+            assert_ne!(health(kind), kind);
+        }
+        for code in ["paused", "frozen"] {
+            assert_ne!(reason(code), code);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Store;
 use super::admin_keys::select_all_admin_keys;
 use super::connections::select_all_connections;
+use super::freezes::select_all_freezes;
 use super::sources::select_all_sources;
 use super::workspaces::select_workspaces;
 use crate::configuration::{Configuration, WorkspaceConfiguration};
@@ -47,6 +48,11 @@ impl Store {
         for connection in select_all_connections(&mut *snapshot).await? {
             if let Some(workspace) = workspaces.get_mut(&connection.workspace) {
                 workspace.connections.push(connection);
+            }
+        }
+        for freeze in select_all_freezes(&mut *snapshot).await? {
+            if let Some(workspace) = workspaces.get_mut(&freeze.workspace) {
+                workspace.freezes.push(freeze);
             }
         }
         let keys = select_all_admin_keys(&mut *snapshot).await?;

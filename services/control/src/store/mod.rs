@@ -4,6 +4,8 @@
 mod admin_keys;
 mod configuration;
 mod connections;
+mod freezes;
+mod pauses;
 mod sources;
 mod workspaces;
 

@@ -1,7 +1,8 @@
 //! Workspaces, sources, admin keys.
 
 use tonic::Code;
-use tracklayer_control::{ensure_first_admin_key, recover_admin_key};
+use tracklayer_control::{Config, ensure_first_admin_key, recover_admin_key};
+use tracklayer_journal::Kind;
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
     ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, SetSourceWebhookRequest,
@@ -85,6 +86,19 @@ async fn a_workspace_has_the_partitions_that_it_was_given_last() {
         assert_eq!(refusal(&set(workspace, wrong).await.unwrap_err()).2, "partitions");
     }
     assert_eq!(refusal(&set(workspace + 1, 8).await.unwrap_err()).1, "NO_SUCH_WORKSPACE");
+}
+
+#[tokio::test]
+async fn over_kafka_nobody_is_told_of_partitions_that_there_will_not_be() {
+    let control = start().await;
+    let (workspace, _) = control.workspace("northline").await;
+    let over_kafka = Config { journal: Kind::Kafka, ..config(&control.database, &nowhere().await) };
+    let replica = Replica::start(over_kafka).await;
+    let request = SetPartitionsRequest { workspace_id: workspace, partitions: 8 };
+    let refused = replica.client(&control.key).set_partitions(request).await.unwrap_err();
+    assert_eq!(refusal(&refused).1, "PARTITIONS_STAY");
+    let listed = control.admin().list_workspaces(ListWorkspacesRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.workspaces[0].partitions, 4);
 }
 
 #[tokio::test]

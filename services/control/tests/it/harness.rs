@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tracklayer_control::{Config, MIGRATOR, RunError, ensure_first_admin_key, run};
 use tracklayer_ids::{MasterKey, Secret};
+use tracklayer_journal::Kind;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, PutConnectionRequest,
@@ -39,6 +40,7 @@ pub fn master_key() -> MasterKey {
 pub fn config(database: &TestDatabase, delivery_address: &str) -> Config {
     Config {
         database_url: database.secret_url(),
+        journal: Kind::Postgres,
         delivery_address: delivery_address.to_owned(),
         master_key: master_key(),
         database_connections: 4,

@@ -7,9 +7,10 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tracklayer_control::console::{Audience, audiences};
 use tracklayer_proto::control::v1::{
-    CreateAdminKeyRequest, CreateWorkspaceRequest, ListConnectionsRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, SetSourceWebhookRequest,
-    WatchConfigRequest,
+    AddFreezeRequest, CreateAdminKeyRequest, CreateWorkspaceRequest, FreezeWindow, ListConnectionsRequest,
+    ListFreezesRequest, ListPausesRequest, ListSourcesRequest, ListWorkspacesRequest, PauseConnectionRequest,
+    RemoveFreezeRequest, ResumeConnectionRequest, SetPartitionsRequest, SetReleasePaceRequest,
+    SetSourceRateRequest, SetSourceWebhookRequest, WatchConfigRequest,
 };
 
 use crate::console::{Browser, location};
@@ -36,6 +37,17 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
     let text = |answer: &dyn std::fmt::Debug| format!("{answer:?}");
     let third = CreateWorkspaceRequest { name: "third".into(), ..CreateWorkspaceRequest::default() };
     let key = |workspace_id| CreateAdminKeyRequest { workspace_id, label: "intruder".into() };
+    let freeze = AddFreezeRequest {
+        workspace_id: workspace,
+        window: Some(FreezeWindow {
+            time_zone: "UTC".into(),
+            from: "2199-01-01T00:00".into(),
+            to: "2199-01-02T00:00".into(),
+            ..FreezeWindow::default()
+        }),
+    };
+    // The first connection of the whole installation is the one that these make of their own.
+    let connection = 1;
     vec![
         (
             "CreateSource",
@@ -95,6 +107,66 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
             BeRefused,
             client
                 .list_connections(ListConnectionsRequest { workspace_id: workspace })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "PauseConnection",
+            BeRefused,
+            client
+                .pause_connection(PauseConnectionRequest {
+                    workspace_id: workspace,
+                    connection_id: connection,
+                    reason: "x".into(),
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "ResumeConnection",
+            BeRefused,
+            client
+                .resume_connection(ResumeConnectionRequest {
+                    workspace_id: workspace,
+                    connection_id: connection,
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "ListPauses",
+            BeRefused,
+            client
+                .list_pauses(ListPausesRequest { workspace_id: workspace, connection_id: connection })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "SetReleasePace",
+            BeRefused,
+            client
+                .set_release_pace(SetReleasePaceRequest {
+                    workspace_id: workspace,
+                    connection_id: connection,
+                    release_events_per_second: Some(1),
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        ("AddFreeze", BeRefused, client.add_freeze(freeze.clone()).await.map(|a| text(&a.into_inner()))),
+        (
+            "ListFreezes",
+            BeRefused,
+            client
+                .list_freezes(ListFreezesRequest { workspace_id: workspace, all: true })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "RemoveFreeze",
+            BeRefused,
+            client
+                .remove_freeze(RemoveFreezeRequest { workspace_id: workspace, freeze_id: 1 })
                 .await
                 .map(|a| text(&a.into_inner())),
         ),

@@ -5,6 +5,7 @@ mod admin;
 mod connections;
 mod console;
 mod harness;
+mod holds;
 mod isolation;
 mod pages;
 mod seed;

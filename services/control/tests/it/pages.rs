@@ -100,6 +100,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn forecast_release(
+        &self,
+        _: Request<pb::ForecastReleaseRequest>,
+    ) -> Result<Response<pb::ForecastReleaseResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn give_up_unread(
         &self,
         _: Request<pb::GiveUpUnreadRequest>,

@@ -1,6 +1,6 @@
 //! The lanes and sources of a workspace: leases that nobody holds, who is behind, who holds and why, who is silent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
@@ -9,6 +9,7 @@ use tracklayer_proto::control::v1::WorkspaceConfig;
 use tracklayer_rpc::follow::Snapshot;
 
 use super::{Examiner, Finding};
+use crate::holds;
 use crate::inspection::Lag;
 use crate::lease::Duty;
 use crate::progress::width;
@@ -27,6 +28,10 @@ const NAMED: usize = 5;
 impl Examiner {
     pub(super) async fn lanes(&self, workspace: WorkspaceId, snapshot: &Snapshot) -> Vec<Finding> {
         let Some(config) = snapshot.workspaces.get(&workspace) else { return Vec::new() };
+        let now = Timestamp::now();
+        let ids = config.connections.iter().map(|connection| ConnectionId(connection.connection_id));
+        let on_hold: BTreeMap<ConnectionId, holds::Hold> =
+            ids.filter_map(|id| Some((id, self.holds.of(workspace, id).at(now)?))).collect();
         let mut findings = vec![match width(self.journal.as_ref(), workspace, config.partitions).await {
             Ok(width) => self
                 .leases(workspace, config, width)
@@ -36,14 +41,21 @@ impl Examiner {
         }];
         if self.journal.kind() == Kind::Postgres {
             findings.push(match self.inspection.lags(workspace).await {
-                Ok(lags) => backlog(config, &lags),
+                Ok(mut lags) => {
+                    // Who is held is behind by an operator's will.
+                    lags.retain(|lag| !on_hold.contains_key(&lag.duty.connection));
+                    backlog(config, &lags)
+                }
                 Err(error) => Finding::unseen("backlog", &error),
             });
         }
+        findings.extend(held_by_operators(config, &on_hold));
         match self.store.holds(workspace).await {
             Ok(mut holding) => {
                 // Nobody waits for the lane of a connection that was removed.
-                holding.retain(|hold| is_configured(config, hold.connection));
+                holding.retain(|hold| {
+                    is_configured(config, hold.connection) && !on_hold.contains_key(&hold.connection)
+                });
                 findings.extend(holds(config, &holding));
             }
             Err(error) => findings.push(Finding::unseen("lanes", &error)),
@@ -142,6 +154,35 @@ pub fn backlog(config: &WorkspaceConfig, lags: &[Lag]) -> Finding {
     }
 }
 
+/// What follows from connections that operators hold. A freeze ends by itself, a pause has to be thought of.
+#[must_use]
+pub fn held_by_operators(
+    config: &WorkspaceConfig,
+    on_hold: &BTreeMap<ConnectionId, holds::Hold>,
+) -> Vec<Finding> {
+    const CHECK: &str = "holds";
+    if on_hold.is_empty() {
+        return vec![Finding::ok(CHECK, "no connection is paused or frozen")];
+    }
+    let finding = |(connection, hold): (&ConnectionId, &holds::Hold)| {
+        let found = format!("{}: {}, {}", reader(config, *connection), hold.kind(), hold.detail());
+        match hold {
+            holds::Hold::Frozen { until: Some(_), .. } => Finding::ok(CHECK, found),
+            holds::Hold::Frozen { until: None, .. } => Finding::problem(
+                CHECK,
+                found,
+                "remove that window (`tracklayer connections freeze remove`), or upgrade",
+            ),
+            holds::Hold::Paused { .. } => Finding::warning(
+                CHECK,
+                found,
+                "what it holds keeps the journal's days and grows old: see `tracklayer connections held`, and resume it",
+            ),
+        }
+    };
+    on_hold.iter().map(finding).collect()
+}
+
 /// What follows from lanes that hold.
 #[must_use]
 pub fn holds(config: &WorkspaceConfig, holding: &[Hold]) -> Vec<Finding> {
@@ -152,6 +193,9 @@ pub fn holds(config: &WorkspaceConfig, holding: &[Hold]) -> Vec<Finding> {
     let finding = |hold: &Hold| {
         let who = reader(config, hold.connection);
         let found = format!("{who}: {} lanes hold, for {} s: {}", hold.lanes, hold.seconds, hold.why);
+        if hold.why.starts_with(holds::RELEASING) {
+            return Finding::ok(CHECK, format!("{who}: {} lanes are {}", hold.lanes, hold.why));
+        }
         let advice = "nothing is lost: events wait until the cause is gone";
         if hold.seconds >= FAR_BEHIND {
             Finding::problem(CHECK, found, advice)
@@ -174,7 +218,7 @@ pub fn sources(config: &WorkspaceConfig, heard: &BTreeSet<i64>) -> Finding {
     Finding::warning(
         CHECK,
         format!("no event within a day: {}", some(silent.iter().map(|source| source.name.clone()))),
-        "see whether it still sends; switch off what is not in use: `tracklayer sources`",
+        "see whether it still sends; a source that was just made, or sends less than daily, needs nothing",
     )
 }
 
@@ -257,6 +301,21 @@ mod tests {
             (Level::Warning, "meta: 2 lanes hold, for 60 s: auth: the token is expired")
         );
         assert_eq!(holds(&config(), &[hold(3_600)])[0].level, Level::Problem);
+    }
+
+    #[test]
+    fn a_pause_is_a_warning_and_a_freeze_that_ends_is_none() {
+        let level = |hold| held_by_operators(&config(), &[(ConnectionId(7), hold)].into()).remove(0);
+        assert_eq!(held_by_operators(&config(), &BTreeMap::new())[0].level, Level::Ok);
+        let paused =
+            level(holds::Hold::Paused { since: None, by: "ann".to_owned(), reason: "audit".to_owned() });
+        assert_eq!(
+            (paused.level, paused.found.as_str()),
+            (Level::Warning, "meta: paused, by operator `ann`: audit")
+        );
+        let until = Some("2026-11-28T00:00:00Z".parse().unwrap());
+        assert_eq!(level(holds::Hold::Frozen { until, reasons: vec![] }).level, Level::Ok);
+        assert_eq!(level(holds::Hold::Frozen { until: None, reasons: vec![] }).level, Level::Problem);
     }
 
     #[test]

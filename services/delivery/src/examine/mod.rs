@@ -19,6 +19,7 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Channel, VERSION};
 
 use crate::dedup::Memory;
+use crate::holds::Holds;
 use crate::inspection::Inspection;
 use crate::lease::INDEX_LEVEL;
 use crate::resolve::error_chain;
@@ -116,6 +117,8 @@ pub struct Examiner {
     pub consent: Channel,
     /// Sources and connections.
     pub config: ConfigWatch,
+    /// What holds connections by an operator's will.
+    pub holds: Holds,
 }
 
 impl Examiner {
@@ -217,8 +220,9 @@ impl Examiner {
         let remembered =
             |of: &SourceEvents| memory.of(of.workspace, of.source).as_secs_f64() * per_second(of);
         let expected = redis::Expected {
-            events_per_second: rates.iter().map(per_second).sum(),
-            claims: rates.iter().map(remembered).sum(),
+            // The sum of no floats is -0.0.
+            events_per_second: rates.iter().map(per_second).sum::<f64>() + 0.0,
+            claims: rates.iter().map(remembered).sum::<f64>() + 0.0,
             longest: memory.longest(),
         };
         findings.push(redis::memory(&facts, &expected));

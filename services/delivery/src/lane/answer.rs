@@ -69,7 +69,7 @@ impl Lane {
         destination: &dyn Destination,
         why: String,
     ) -> Failure {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         metrics::counter!("tracklayer_delivery_unknown_outcomes_total").increment(members.len() as u64);
         mark_maybe_taken(slots, members, false, destination, now);
         Failure::maybe(HoldKind::Transient, why, None)
@@ -84,7 +84,7 @@ impl Lane {
         request: &HttpRequest,
         answer: &Answer,
     ) -> Result<Vec<Vec<usize>>, Failure> {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let held = members.iter().map(|i| slots[*i].transient_holds).max().unwrap_or(0);
         let outcomes = plan::give_up_holding(outcomes, held + 1);
         let hold = plan::hold_of(&outcomes).cloned();

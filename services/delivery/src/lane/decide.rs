@@ -1,10 +1,9 @@
 //! Decision and order of each event before it is planned, and the last look at consent before a request.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tracklayer_destination::{Consent, Destination, HoldKind, Mode};
+use tracklayer_destination::{Consent, Destination, HoldKind, Mode, NoteCounts};
 use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -39,7 +38,7 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let mut to_ask = Vec::new();
         for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.verdict.is_none()) {
             slot.take_decision_of_resolve(connection.id);
@@ -54,13 +53,13 @@ impl Lane {
         self.decide_again(slots, &to_ask, connection).await?;
         self.read_orders(slots, destination).await?;
 
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
             slot.unknown_since =
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
             plan::plan_again(slot, destination, now);
         }
-        tell_of_fields(slots);
+        tell_of_fields(slots, destination.kind().as_str());
         Ok(())
     }
 
@@ -98,7 +97,7 @@ impl Lane {
         let Some(query) = connection.consent_query().filter(|_| !which.is_empty()) else { return Ok(()) };
         let workspace = self.lease.duty.workspace;
         let snapshot = self.context.config.snapshot().ok_or(LaneError::NoConnection)?;
-        let asked_at = Timestamp::now();
+        let asked_at = self.context.clock.now();
         let events: Vec<Arc<Event>> = which
             .iter()
             .filter_map(|i| slots[*i].deliverable.as_ref().map(|d| Arc::clone(&d.event)))
@@ -146,7 +145,7 @@ impl Lane {
                 return Ok(Allowed { members, moved: false });
             }
             let view = self.context.narrowing.read(self.lease.duty.workspace).await?;
-            let now = Timestamp::now();
+            let now = self.context.clock.now();
             let (to_ask, good): (Vec<usize>, Vec<usize>) = members.iter().copied().partition(|i| {
                 slots[*i].decision_is_stale(connection.revision, now)
                     || view.named_since(&slots[*i].subject_keys, slots[*i].decided_at)
@@ -160,7 +159,7 @@ impl Lane {
             }
             metrics::counter!("tracklayer_delivery_redecided_total").increment(to_ask.len() as u64);
             self.decide_again(slots, &to_ask, connection).await?;
-            let now = Timestamp::now();
+            let now = self.context.clock.now();
             for index in to_ask {
                 if moves(&mut slots[index], destination, now) {
                     moved.insert(index);
@@ -173,13 +172,20 @@ impl Lane {
     }
 }
 
-/// Counts what was left out of the events or changed in them, once for all of a range.
-fn tell_of_fields(slots: &[Slot]) {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for note in slots.iter().filter_map(|slot| slot.item.as_ref()).flat_map(|item| &item.notes) {
-        *counts.entry(note.kind.as_str()).or_default() += 1;
+/// Counts what was left out of the events or noted about them, once for all of a range: by platform, field and reason.
+fn tell_of_fields(slots: &mut [Slot], platform: &'static str) {
+    let mut counts = NoteCounts::default();
+    for slot in slots {
+        counts.add(&std::mem::take(&mut slot.notes));
     }
-    for (kind, count) in counts {
-        metrics::counter!("tracklayer_delivery_fields_total", "kind" => kind).increment(count);
+    for (labels, count) in counts.iter() {
+        metrics::counter!(
+            "tracklayer_delivery_fields_total",
+            "platform" => platform,
+            "kind" => labels.kind,
+            "field" => labels.field,
+            "reason" => labels.reason,
+        )
+        .increment(count);
     }
 }

@@ -1,8 +1,6 @@
 //! Passing what an operator has given up: it is settled without a request and committed like any range. Works whatever the lane
 //! waits for, and whether its connection can be opened or not.
 
-use jiff::Timestamp;
-
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
@@ -35,7 +33,7 @@ impl Lane {
         if self.range.is_empty() {
             return Ok(self.enter_next_generation(cursor, resolved));
         }
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         for slot in self.range.iter_mut().take_while(|slot| is_before(slot.entry.position, until)) {
             if slot.verdict.is_none() {
                 slot.unknown_since =

@@ -9,8 +9,9 @@ mod answer;
 mod commit;
 mod decide;
 mod give_up;
-mod guard;
-mod plan;
+pub(crate) mod guard;
+mod hold;
+pub(crate) mod plan;
 mod range;
 mod retries;
 mod send;
@@ -31,13 +32,16 @@ use uuid::Uuid;
 use self::slot::Slot;
 use self::waiting::Waiting;
 use crate::clients::Clients;
+use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
 use crate::give_ups::GiveUps;
+use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
 use crate::lease::Lease;
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
+use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::resolve::{OTHERS_PAUSE, error_chain};
@@ -63,8 +67,14 @@ const MAX_HOLD_CHARS: usize = 1_000;
 
 /// What lanes work with, shared by all lanes of the process.
 pub struct LaneContext {
+    /// The wall clock.
+    pub clock: Clock,
     /// Connections.
     pub connections: Connections,
+    /// What holds them by an operator's will.
+    pub holds: Holds,
+    /// How fast they are released.
+    pub pace: Pace,
     /// Sources.
     pub config: tracklayer_rpc::follow::ConfigWatch,
     /// Resolved events.
@@ -115,6 +125,9 @@ pub enum LaneError {
     /// No configuration, or the connection is gone from it.
     #[error("the connection is not in the configuration")]
     NoConnection,
+    /// An operator holds the connection.
+    #[error("{}: {}", .0.kind(), .0.detail())]
+    OnHold(Hold),
     /// The lease does not surely hold long enough for a request.
     #[error("the lease does not surely hold")]
     LeaseUnsure,
@@ -157,6 +170,18 @@ pub struct Lane {
     range: Vec<Slot>,
     /// The state of the connection that the range was planned for; none: it has to be planned.
     planned_for: Option<u64>,
+    /// Why an operator holds the lane, as it was last told.
+    told: Option<Hold>,
+    /// Whether an operator held the lane when it was taken over.
+    held_before: bool,
+    /// Whether the lane sends what has waited for a release, and has not caught up yet.
+    releasing: bool,
+    /// When that began.
+    released: Option<Timestamp>,
+    /// Counts the lane while an operator holds or has held it.
+    counted: Option<hold::Counted>,
+    /// Its part in the pace of releases.
+    share: Share,
     /// A finished retry round whose commit failed: committed again before anything else is sent.
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
 }
@@ -165,6 +190,7 @@ impl Lane {
     /// A lane that begins where its cursor stands.
     #[must_use]
     pub fn new(context: Arc<LaneContext>, lease: Lease) -> Self {
+        let share = context.pace.join(lease.duty.connection);
         Self {
             context,
             lease,
@@ -181,6 +207,12 @@ impl Lane {
             requests: 0,
             range: Vec::new(),
             planned_for: None,
+            told: None,
+            held_before: false,
+            releasing: false,
+            released: None,
+            counted: None,
+            share,
             pending_retries: None,
         }
     }
@@ -190,6 +222,7 @@ impl Lane {
         let duty = self.lease.duty;
         let progress = self.context.progress.partition(duty.workspace, duty.partition);
         let mut resolved = progress.resolved.subscribe();
+        let mut config = self.context.config.clone();
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
@@ -211,6 +244,10 @@ impl Lane {
                     self.lease.give_up();
                     return;
                 }
+                Err(LaneError::OnHold(hold)) => {
+                    self.rest(&hold).await;
+                    hold::LOOK
+                }
                 // It is to end; that is no hold.
                 Err(LaneError::LeaseUnsure) if self.lease.lost().is_cancelled() => break,
                 Err(error) => {
@@ -220,7 +257,8 @@ impl Lane {
                     self.held(&error).await
                 }
             };
-            let idle = self.holds == 0;
+            let on_hold = self.told.is_some();
+            let idle = self.holds == 0 && !on_hold;
             let over = Instant::now() + wait;
             // Also while a platform asked the lane to wait: giving up needs no request.
             let mut may_give_up = true;
@@ -233,6 +271,7 @@ impl Lane {
                         }
                         may_give_up = true;
                     }
+                    () = config.changed(), if on_hold => break,
                     () = self.lease.lost().cancelled() => break,
                     () = shutdown.cancelled() => break,
                     () = self.context.give_ups.asked(duty), if may_give_up => {
@@ -265,7 +304,7 @@ impl Lane {
 
     fn idle_wait(&self) -> Duration {
         let until_retry = self.waiting.next_at().map(|at| {
-            let ms = at.as_millisecond() - Timestamp::now().as_millisecond();
+            let ms = at.as_millisecond() - self.context.clock.now().as_millisecond();
             Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
         });
         let longest = if self.waits_for_others { OTHERS_PAUSE } else { Duration::from_secs(5) };
@@ -282,7 +321,9 @@ impl Lane {
             LaneError::Service(_) | LaneError::Narrowing(_) => {
                 ("consent_unknown", None, Duration::from_secs(2))
             }
-            LaneError::NoConnection | LaneError::LeaseUnsure => ("waiting", None, Duration::from_secs(1)),
+            LaneError::NoConnection | LaneError::LeaseUnsure | LaneError::OnHold(_) => {
+                ("waiting", None, Duration::from_secs(1))
+            }
         };
         let wait = after
             .unwrap_or_else(|| crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest))
@@ -291,7 +332,7 @@ impl Lane {
         metrics::counter!("tracklayer_delivery_holds_total", "kind" => kind).increment(1);
         let duty = self.lease.duty;
         tracing::warn!(workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0, kind, error = %detail, "lane holds");
-        let next_at = Timestamp::now() + wait;
+        let next_at = self.context.clock.now() + wait;
         if let Err(error) = self.context.lanes.hold(duty, kind, &detail, self.holds, next_at).await {
             tracing::debug!(error = %error, "the hold could not be told");
         }
@@ -301,9 +342,7 @@ impl Lane {
     async fn moved(&mut self) {
         if self.holds > 0 {
             self.holds = 0;
-            if let Err(error) = self.context.lanes.release(self.lease.duty).await {
-                tracing::debug!(error = %error, "the end of a hold could not be told");
-            }
+            self.tell_of_release().await;
         }
     }
 
@@ -337,8 +376,12 @@ impl Lane {
             Some(cursor) => cursor,
             None => self.begin().await?,
         };
+        if let Some(hold) = self.on_hold() {
+            return Err(LaneError::OnHold(hold));
+        }
+        self.begin_release().await;
         if let Some((until, kind)) = self.hold_until.take() {
-            let left = until.duration_since(Timestamp::now());
+            let left = until.duration_since(self.context.clock.now());
             if let Ok(after) = Duration::try_from(left)
                 && !after.is_zero()
             {
@@ -347,7 +390,7 @@ impl Lane {
             }
         }
         // Turn about: neither many retries nor many new events keep the other waiting.
-        let due = self.waiting.next_at().is_some_and(|at| at <= Timestamp::now());
+        let due = self.waiting.next_at().is_some_and(|at| at <= self.context.clock.now());
         if due && self.range.is_empty() && !self.retried_last {
             self.retried_last = true;
             self.retry_round(cursor.generation, &connection, destination).await?;
@@ -360,6 +403,7 @@ impl Lane {
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
         if !self.take_range(cursor, &connection, destination).await? {
+            self.caught_up().await;
             return Ok(self.enter_next_generation(cursor, resolved) || due);
         }
         let mut range = std::mem::take(&mut self.range);
@@ -401,7 +445,15 @@ impl Lane {
             // Our own, from before the lane began anew.
             return Ok(());
         }
-        let left = next_at.duration_since(Timestamp::now());
+        if hold::KINDS.contains(&kind.as_str()) {
+            // By an operator: whether it still holds, the configuration says. What has waited for its end is not behind us yet.
+            self.held_before = kind != RELEASING;
+            self.releasing = true;
+            // What is told of a release is told when it begins.
+            self.released = (kind == RELEASING).then_some(next_at);
+            return Ok(());
+        }
+        let left = next_at.duration_since(self.context.clock.now());
         let longest_of_ours = SignedDuration::try_from(LONGEST_HOLD).unwrap_or(SignedDuration::MAX);
         if kind == HoldKind::Throttled.as_str() && left.is_positive() {
             self.hold_until = Some((next_at, HoldKind::Throttled.as_str()));

@@ -61,10 +61,15 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     match built {
         Ok(item) if destination.mode() == Mode::Shadow => {
             let name = item.name.clone();
+            slot.notes = item.notes;
             slot.settle(State::Shadowed, "", &name, now);
         }
-        Ok(item) => slot.item = Some(item),
+        Ok(mut item) => {
+            slot.notes = std::mem::take(&mut item.notes);
+            slot.item = Some(item);
+        }
         Err(refusal) => {
+            slot.notes = refusal.notes;
             slot.field = refusal.field.clone().unwrap_or_default();
             let state = match refusal.code {
                 // The connection has no use for such an event: nothing went wrong, and nobody needs to act.
@@ -109,9 +114,16 @@ pub fn give_up(slot: &mut Slot, now: Timestamp) {
 #[must_use]
 pub fn may_repeat(unknown_since: Timestamp, window: Option<Duration>, now: Timestamp) -> bool {
     let Some(window) = window else { return false };
-    let age = now.as_millisecond().saturating_sub(unknown_since.as_millisecond());
+    now < repeatable_until(unknown_since, Some(window))
+}
+
+/// From when on an event whose outcome stayed unknown may not go out again. Where a platform recognises nothing: at once.
+#[must_use]
+pub fn repeatable_until(unknown_since: Timestamp, window: Option<Duration>) -> Timestamp {
     // A tenth is kept back: clocks differ, and the request takes its time.
-    u128::try_from(age).unwrap_or(0) < window.as_millis() * 9 / 10
+    let kept = window.unwrap_or_default() / 10 * 9;
+    let kept = SignedDuration::try_from(kept).unwrap_or(SignedDuration::MAX);
+    unknown_since.checked_add(kept).unwrap_or(Timestamp::MAX)
 }
 
 /// Gives up on an event that a request may have brought, once the platform does not recognise a repeat of it (any more).

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use tracklayer_destination::Destination;
 use tracklayer_ids::Generation;
 
@@ -43,8 +42,9 @@ impl Lane {
         if let Some(generation) = self.entered.filter(|_| self.waiting.waits_elsewhere()) {
             self.read_waiting_elsewhere(generation).await?;
         }
-        let now = Timestamp::now();
-        let mut due = self.context.retries.due(self.lease.duty, now, RETRY_BATCH, newest).await?;
+        let now = self.context.clock.now();
+        let most = i64::try_from(self.at_once()).unwrap_or(i64::MAX).min(RETRY_BATCH);
+        let mut due = self.context.retries.due(self.lease.duty, now, most, newest).await?;
         // An intent names one generation: what waits in the next one comes with the next round.
         if let Some(generation) = due.first().map(|row| row.position.generation) {
             due.retain(|row| row.position.generation == generation);
@@ -73,7 +73,7 @@ impl Lane {
             slots.truncate(cut);
         }
         let sent = self.send_open(&mut slots, connection, destination).await;
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && slot.sent_at.is_some()) {
             // Its row must know what a request has done with it: the platform's window counts from the first one.
             slot.retry_at = Some(now);
@@ -101,7 +101,7 @@ impl Lane {
         }
         if let Some((commit, done)) = self.pending_retries.take() {
             self.after_commit(&commit, &done, started);
-            let now = Timestamp::now();
+            let now = self.context.clock.now();
             for slot in &done {
                 match slot.retry_row() {
                     Some(row) => self.waiting.put_off(row.order_key, row.next_at),

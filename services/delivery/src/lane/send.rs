@@ -57,7 +57,7 @@ impl Lane {
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
         if self.holds > 0 {
-            let now = Timestamp::now();
+            let now = self.context.clock.now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
                 plan::plan_again(slot, destination, now);
             }
@@ -101,7 +101,7 @@ impl Lane {
     /// Events whose key has something waiting for a retry wait behind it. Retries themselves come here with the earliest of
     /// their key only.
     fn hold_behind(&self, slots: &mut [Slot]) {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && !slot.is_retry) {
             if self.waiting.contains(slot.entry.order_key) {
                 slot.retry_at = Some(now);
@@ -119,7 +119,7 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<Sent, LaneError> {
-        let now = Timestamp::now();
+        let now = self.context.clock.now();
         let mut rearrange = false;
         for index in wave.iter().flatten().copied() {
             if plan::is_stale(&slots[index], now) {
@@ -129,12 +129,20 @@ impl Lane {
         if rearrange {
             return Ok(Sent::Rearrange);
         }
+        let events = wave.iter().map(Vec::len).sum();
+        if self.lease.lost().run_until_cancelled(self.pace(events)).await.is_none() {
+            return Err(LaneError::LeaseUnsure);
+        }
         let token = self.access_token(connection, destination).await?;
         // Before the intent and the look at the log: both have to be fresh when the request goes out.
         let admitted = self.context.quota.admit_all(connection.id, destination.limits(), wave.len());
         let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
             return Err(LaneError::LeaseUnsure);
         };
+        // After the waits: a hold may have begun meanwhile. What is on its way when one begins is finished.
+        if let Some(hold) = self.on_hold() {
+            return Err(LaneError::OnHold(hold));
+        }
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
@@ -147,7 +155,9 @@ impl Lane {
 
         let allowed = match self.still_allowed(slots, all, connection, destination).await {
             Ok(_) if !self.lease.surely_held_for(LEASE_MARGIN) => Err(LaneError::LeaseUnsure),
-            other => other,
+            // Asking takes as long as those who are asked: a hold may have begun meanwhile.
+            Ok(allowed) => self.on_hold().map_or(Ok(allowed), |hold| Err(LaneError::OnHold(hold))),
+            Err(error) => Err(error),
         };
         let (allowed, moved) = match allowed {
             Ok(Allowed { members, moved }) => (members.into_iter().collect::<HashSet<usize>>(), moved),

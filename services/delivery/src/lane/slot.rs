@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Consent, Deliverable, Item, OrderEffect};
+use tracklayer_destination::{Consent, Deliverable, Item, Note, OrderEffect};
 use tracklayer_ids::{ConnectionId, SubjectKey};
 
 use super::plan::RETENTION;
@@ -55,6 +55,8 @@ pub struct Slot {
     pub evidence: Option<Evidence>,
     /// Field to blame for a refusal.
     pub field: String,
+    /// What was left out of the event when it was built last; taken once it is counted.
+    pub notes: Vec<Note>,
     /// Whether it comes from a retry row, not from the range.
     pub is_retry: bool,
     /// When its last request was begun, for the trace.
@@ -92,6 +94,7 @@ impl Slot {
             retry_at: None,
             evidence: None,
             field: String::new(),
+            notes: Vec::new(),
             is_retry: false,
             sent_at: None,
             order: None,

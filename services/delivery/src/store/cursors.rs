@@ -90,6 +90,19 @@ impl CursorStore {
         Ok(rows.into_iter().map(|(w, p)| (WorkspaceId(w), Partition(p.cast_unsigned()))).collect())
     }
 
+    /// Whether any partition has been read over Kafka.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn stand_in_kafka(&self) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "select exists (select from delivery.resolve_cursor where record_offset is not null)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempting("look whether kafka was read"))
+    }
+
     /// Where resolve stands in a partition; begins at offset 0 of generation 1.
     ///
     /// # Errors

@@ -136,7 +136,8 @@ impl LaneStore {
              values ($1, $2, $3, $4, $5, $6, $7)
              on conflict on constraint lane_hold_pkey do update
              set kind = excluded.kind, detail = excluded.detail, attempts = excluded.attempts,
-                 next_at = excluded.next_at",
+                 next_at = excluded.next_at,
+                 since = case when lane_hold.kind = excluded.kind then lane_hold.since else excluded.since end",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)

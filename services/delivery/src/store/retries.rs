@@ -13,6 +13,17 @@ pub struct RetryStore {
     pool: PgPool,
 }
 
+/// What waits for a retry, as far as a forecast needs it.
+#[derive(Debug, Clone)]
+pub struct HeldRetry {
+    /// Where it stands.
+    pub position: Position,
+    /// When a request first carried it and its outcome stayed unknown.
+    pub first_sent_at: Option<jiff::Timestamp>,
+    /// The stored bytes.
+    pub resolved: Vec<u8>,
+}
+
 /// A dead letter as listed.
 #[derive(Debug, Clone)]
 pub struct ListedLetter {
@@ -97,6 +108,43 @@ impl RetryStore {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
+    }
+
+    /// The first of what waits for a retry in a lane, in order, each with when a request first carried it and its outcome stayed
+    /// unknown; and how many there are in all.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn first_of(&self, duty: Duty, limit: i64) -> Result<(Vec<HeldRetry>, u64), StoreError> {
+        let what = attempting("read what waits for a retry");
+        let rows: Vec<(i32, i64, Option<jiff_sqlx::Timestamp>, Vec<u8>)> = sqlx::query_as(
+            "select generation, event_offset, first_sent_at, resolved from delivery.retry
+             where workspace_id = $1 and connection_id = $2 and partition = $3
+             order by generation, event_offset limit $4",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(&what)?;
+        let all: i64 = sqlx::query_scalar(
+            "select count(*) from delivery.retry where workspace_id = $1 and connection_id = $2 and partition = $3",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(&what)?;
+        let held =
+            |(generation, offset, since, resolved): (i32, i64, Option<jiff_sqlx::Timestamp>, _)| HeldRetry {
+                position: Position::new(generation.cast_unsigned(), duty.partition.0, offset.cast_unsigned()),
+                first_sent_at: since.map(jiff_sqlx::Timestamp::to_jiff),
+                resolved,
+            };
+        Ok((rows.into_iter().map(held).collect(), all.cast_unsigned()))
     }
 
     /// Retries that are due and have no earlier one of their key before them, in order. Of a visitor whose partition a layout has

@@ -69,14 +69,19 @@ async fn listeners() -> (Listeners, String) {
 
 /// A workspace with one source, so many partitions, and these connections.
 pub fn configuration(partitions: u32, connections: Vec<ConnectionConfig>) -> ConfigWatch {
+    let workspace = workspace(partitions, connections);
+    ConfigWatch::fixed(WatchConfigResponse { version: 1, workspaces: vec![workspace] })
+}
+
+/// The same, as control tells of it.
+pub fn workspace(partitions: u32, connections: Vec<ConnectionConfig>) -> WorkspaceConfig {
     let source = SourceConfig { source_id: 1, enabled: true, ..SourceConfig::default() };
-    let workspace = WorkspaceConfig {
+    WorkspaceConfig {
         workspace_id: WORKSPACE.0,
         partitions,
         value_from: ["revenue", "total", "value"].map(str::to_owned).to_vec(),
         sources: vec![source],
         connections,
         ..WorkspaceConfig::default()
-    };
-    ConfigWatch::fixed(WatchConfigResponse { version: 1, workspaces: vec![workspace] })
+    }
 }

@@ -16,7 +16,7 @@ use super::region::{Region, RegionError, Seed};
 use super::touch::{SeenPair, insert_links};
 use super::write::write_difference;
 use super::{Store, bytes, uuids};
-use crate::difference::{ComponentId, ProfileId, difference};
+use crate::difference::{ComponentId, ProfileId, Stored, difference};
 use crate::error::StoreError;
 use crate::identifier::{Identifier, ValueMac};
 use crate::metrics;
@@ -45,7 +45,9 @@ pub struct NewEvidence<'e> {
 
 /// What recording changed.
 #[derive(Debug, Default)]
-pub struct Recorded {
+pub struct Recorded<'e> {
+    /// Pairs that are stored now: not those of which one end is blocked or erased.
+    pub stored: Vec<SeenPair<'e>>,
     /// Components that were locked: what was looked up of them before is stale.
     pub components: BTreeSet<ComponentId>,
     /// What consent has to be told now.
@@ -84,12 +86,12 @@ impl Store {
     ///
     /// # Errors
     /// The database.
-    pub async fn record(
+    pub async fn record<'e>(
         &self,
         workspace: WorkspaceId,
         types: &mut Types,
-        mut evidence: NewEvidence<'_>,
-    ) -> Result<Recorded, StoreError> {
+        mut evidence: NewEvidence<'e>,
+    ) -> Result<Recorded<'e>, StoreError> {
         let failed = StoreError::of("record what was seen together");
         let mut connection = match self.pool.acquire().await {
             Ok(connection) => connection,
@@ -118,14 +120,14 @@ impl Store {
         }
     }
 
-    async fn try_record(
+    async fn try_record<'e>(
         &self,
         connection: &mut PgConnection,
         workspace: WorkspaceId,
         types: &mut Types,
-        (evidence, beside): (&mut NewEvidence<'_>, &BTreeSet<ValueMac>),
+        (evidence, beside): (&mut NewEvidence<'e>, &BTreeSet<ValueMac>),
         tries: u32,
-    ) -> Result<Recorded, TryError> {
+    ) -> Result<Recorded<'e>, TryError> {
         let mut transaction = connection.begin().await?;
         enter(&mut transaction, workspace, tries == TRIES).await?;
         if tries > 0 {
@@ -133,22 +135,27 @@ impl Store {
         }
         let numbers = self.numbers.take(&mut transaction, 2 * evidence.identifiers.len()).await?;
         let claim = Claim::new(evidence, numbers);
+        let inserted = claim.insert(&mut transaction, workspace, types).await?;
+        let Fresh { nodes: fresh, components } = claim.fresh(&inserted);
+        let in_fresh: BTreeSet<ValueMac> = fresh.iter().map(|(node, _)| node.mac).collect();
         let macs: BTreeSet<ValueMac> =
             evidence.identifiers.iter().map(|(identifier, _)| identifier.mac).collect();
-        let macs: Vec<ValueMac> = macs.union(beside).copied().collect();
-        let inserted = claim.insert(&mut transaction, workspace, types).await?;
+        let macs: Vec<ValueMac> = macs.union(beside).filter(|mac| !in_fresh.contains(mac)).copied().collect();
+        let provisional: BTreeSet<ComponentId> = claim.provisional.difference(&components).copied().collect();
 
         let pairs = evidence.pairs.iter().map(|pair| (pair.a, pair.b)).collect();
+        let inserted = inserted.keys().copied().collect();
         let seed = Seed {
             workspace,
             macs: &macs,
             pairs: &pairs,
             inserted: &inserted,
-            provisional: &claim.provisional,
+            provisional: &provisional,
+            fresh: &fresh,
         };
         let region = Region::load(&mut transaction, types, &seed).await?;
         // Both ends must be stored: one may have been blocked or erased in the meantime.
-        let stored: Vec<SeenPair<'_>> =
+        let stored: Vec<SeenPair<'e>> =
             evidence.pairs.iter().filter(|p| region.holds(p.a) && region.holds(p.b)).copied().collect();
         insert_links(&mut *transaction, workspace, &stored).await?;
 
@@ -165,7 +172,7 @@ impl Store {
         change.changes.iter().for_each(|change| metrics::changed(change.kind));
         let before = region.stored.iter().map(|stored| stored.component);
         let components = before.chain(change.component_of.iter().copied()).collect();
-        Ok(Recorded { components, narrowings })
+        Ok(Recorded { stored, components, narrowings })
     }
 }
 
@@ -233,6 +240,19 @@ fn cause_of(region: &Region, pairs: &[SeenPair<'_>], nodes: &[usize]) -> String 
 struct Claim<'a> {
     rows: Vec<(&'a Identifier, ComponentId, ProfileId)>,
     provisional: BTreeSet<ComponentId>,
+    /// Of these, those of groups that nothing stored belongs to.
+    alone: BTreeSet<ComponentId>,
+}
+
+/// What this transaction inserted, by hash, with whether it has a past: a decision is about it, or it was blocked for a while and its
+/// links are still there.
+type Inserted = BTreeMap<ValueMac, bool>;
+
+/// Groups that are wholly new: nobody else sees their rows, and nothing stored is linked with them, so that there is nothing to lock
+/// or to read.
+struct Fresh {
+    nodes: Vec<(Identifier, Stored)>,
+    components: BTreeSet<ComponentId>,
 }
 
 impl<'a> Claim<'a> {
@@ -256,6 +276,11 @@ impl<'a> Claim<'a> {
                     .or_insert(Some(here));
             }
         }
+        let placed: BTreeSet<usize> = (0..evidence.identifiers.len())
+            .filter(|n| evidence.identifiers[*n].1.is_some())
+            .map(|n| together.find(n))
+            .collect();
+        let mut alone = BTreeSet::new();
         let mut made: BTreeMap<usize, (ComponentId, ProfileId)> = BTreeMap::new();
         let mut rows = Vec::new();
         let mut provisional = BTreeSet::new();
@@ -269,27 +294,56 @@ impl<'a> Claim<'a> {
                     let mut number = || numbers.next().expect("an identifier needs at most two numbers");
                     let (component, profile) = (ComponentId(number()), ProfileId(number()));
                     provisional.insert(component);
+                    if !placed.contains(&group) {
+                        alone.insert(component);
+                    }
                     (component, profile)
                 })
             });
             rows.push((identifier, component, profile));
         }
-        Self { rows, provisional }
+        Self { rows, provisional, alone }
+    }
+
+    /// The groups of which all was inserted, and of which nothing else is known.
+    fn fresh(&self, inserted: &Inserted) -> Fresh {
+        let has_no_past = |mac: ValueMac| inserted.get(&mac).is_some_and(|has_past| !has_past);
+        let mut components = self.alone.clone();
+        for (identifier, component, _) in &self.rows {
+            if !has_no_past(identifier.mac) {
+                components.remove(component);
+            }
+        }
+        let of_them = self.rows.iter().filter(|(_, component, _)| components.contains(component));
+        let nodes = of_them.map(|(identifier, component, profile)| {
+            let stored = Stored {
+                key: identifier.key,
+                component: *component,
+                profile: *profile,
+                hub: false,
+                contested: false,
+                is_new: true,
+            };
+            (**identifier, stored)
+        });
+        Fresh { nodes: nodes.collect(), components }
     }
 
     /// Inserts them in the one order that everybody keeps, waiting for others who insert the same. Answers with those that
     /// this transaction inserted.
+    ///
+    /// A decision that is made at the same time is not seen by either way of reading: whoever makes one recomputes what it is about.
     async fn insert(
         &self,
         connection: &mut PgConnection,
         workspace: WorkspaceId,
         types: &Types,
-    ) -> Result<BTreeSet<ValueMac>, sqlx::Error> {
+    ) -> Result<Inserted, sqlx::Error> {
         if self.rows.is_empty() {
-            return Ok(BTreeSet::new());
+            return Ok(Inserted::new());
         }
-        let inserted: Vec<[u8; 32]> = sqlx::query_scalar(
-            "insert into identity.identifier (workspace_id, value_mac, type, key, component_id, profile_id)
+        let inserted: Vec<([u8; 32], bool)> = sqlx::query_as(
+            "insert into identity.identifier as i (workspace_id, value_mac, type, key, component_id, profile_id)
              select $1, x.mac, x.type, x.key, x.component, x.profile
              from unnest($2::bytea[], $3::text[], $4::uuid[], $5::bigint[], $6::bigint[])
                  as x(mac, type, key, component, profile)
@@ -299,7 +353,13 @@ impl<'a> Claim<'a> {
                      select from identity.suppressed s where s.workspace_id = $1 and s.value_mac = x.mac)
              order by x.mac
              on conflict do nothing
-             returning value_mac",
+             returning i.value_mac,
+                 exists (select from identity.decision d
+                     where d.workspace_id = $1 and d.superseded_by is null and d.a_mac = i.value_mac)
+                 or exists (select from identity.decision d
+                     where d.workspace_id = $1 and d.superseded_by is null and d.b_mac = i.value_mac)
+                 or exists (select from identity.link l where l.workspace_id = $1 and l.a_mac = i.value_mac)
+                 or exists (select from identity.link l where l.workspace_id = $1 and l.b_mac = i.value_mac)",
         )
         .bind(workspace.0)
         .bind(bytes(self.rows.iter().map(|(identifier, ..)| &identifier.mac)))
@@ -309,6 +369,6 @@ impl<'a> Claim<'a> {
         .bind(self.rows.iter().map(|(.., profile)| profile.0).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-        Ok(inserted.into_iter().map(ValueMac).collect())
+        Ok(inserted.into_iter().map(|(mac, has_past)| (ValueMac(mac), has_past)).collect())
     }
 }

@@ -14,8 +14,8 @@ use super::{bytes, key_of};
 use crate::decision::pair;
 use crate::difference::{ComponentId, ProfileId, Stored};
 use crate::graph::{Graph, Node, Verdict, weigh};
-use crate::identifier::ValueMac;
-use crate::policy::Types;
+use crate::identifier::{Identifier, ValueMac};
+use crate::policy::{TypeIndex, Types};
 
 /// How many times the cap a component may have before it is no longer loaded: nothing joins it any more.
 const FROZEN_AT_CAPS: usize = 10;
@@ -48,6 +48,8 @@ pub(super) struct Seed<'a> {
     pub inserted: &'a BTreeSet<ValueMac>,
     /// Components that this transaction made up for them.
     pub provisional: &'a BTreeSet<ComponentId>,
+    /// Identifiers, not of `macs`, that this transaction inserted and that nothing stored can be linked with.
+    pub fresh: &'a [(Identifier, Stored)],
 }
 
 /// Locked components with everything that their profiles follow from.
@@ -66,12 +68,20 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// Locks and reads. Statements: three, and up to two more where there are hubs or links out of the region.
+    /// Locks and reads. Statements: three, and up to two more where there are hubs or links out of the region; none where all of it is
+    /// fresh.
     pub(super) async fn load(
         connection: &mut PgConnection,
         types: &mut Types,
         seed: &Seed<'_>,
     ) -> Result<Self, RegionError> {
+        let mut region = Self::default();
+        let fresh = seed.fresh.iter().map(|(i, stored)| (i.type_index, i.mac, *stored)).collect();
+        if seed.macs.is_empty() {
+            region.take_nodes(fresh);
+            region.join(seed.pairs, &BTreeSet::new(), &BTreeSet::new());
+            return Ok(region);
+        }
         let frozen_at = types.max_cluster() * FROZEN_AT_CAPS;
         let locked = lock_components(connection, seed, frozen_at).await?;
         let (live, frozen): (Vec<_>, Vec<_>) = locked.into_iter().partition(|(_, size)| *size < frozen_at);
@@ -79,8 +89,8 @@ impl Region {
         let live: BTreeSet<ComponentId> =
             live.into_iter().map(|(id, _)| id).chain(seed.provisional.iter().copied()).collect();
 
-        let mut region = Self::default();
-        region.read_nodes(connection, types, seed, &live, &frozen).await?;
+        let read = region.read_nodes(connection, types, seed, (&live, &frozen)).await?;
+        region.take_nodes([fresh, read].concat());
         region.read_links(connection, seed, &live, frozen_at).await?;
         region.mark_hubs_with_links_elsewhere(connection, seed.workspace, &live).await?;
         Ok(region)
@@ -98,27 +108,36 @@ impl Region {
         self.place.contains_key(&mac) || self.frozen.contains(&mac)
     }
 
+    /// Takes in nodes, in the order of their hashes.
+    fn take_nodes(&mut self, mut nodes: Vec<(TypeIndex, ValueMac, Stored)>) {
+        nodes.sort_unstable_by_key(|(_, mac, _)| *mac);
+        for (type_index, mac, stored) in nodes {
+            self.place.insert(mac, self.nodes.len());
+            self.nodes.push(Node { type_index, mac, known_hub: stored.hub, linked_elsewhere: false });
+            self.stored.push(stored);
+        }
+    }
+
     async fn read_nodes(
         &mut self,
         connection: &mut PgConnection,
         types: &mut Types,
         seed: &Seed<'_>,
-        live: &BTreeSet<ComponentId>,
-        frozen: &BTreeSet<ComponentId>,
-    ) -> Result<(), RegionError> {
+        (live, frozen): (&BTreeSet<ComponentId>, &BTreeSet<ComponentId>),
+    ) -> Result<Vec<(TypeIndex, ValueMac, Stored)>, RegionError> {
         let rows = sqlx::query(
             "select value_mac, type, key, component_id, profile_id, hub, contested
              from identity.identifier where workspace_id = $1 and component_id = any($2)
              union
              select value_mac, type, key, component_id, profile_id, hub, contested
-             from identity.identifier where workspace_id = $1 and value_mac = any($3)
-             order by value_mac",
+             from identity.identifier where workspace_id = $1 and value_mac = any($3)",
         )
         .bind(seed.workspace.0)
         .bind(ids(live))
         .bind(bytes(seed.macs))
         .fetch_all(connection)
         .await?;
+        let mut nodes = Vec::with_capacity(rows.len());
         for row in rows {
             let mac = ValueMac(row.try_get("value_mac")?);
             let mut stored = stored(&row, seed.inserted.contains(&mac))?;
@@ -132,12 +151,9 @@ impl Region {
             } else if !live.contains(&stored.component) {
                 return Err(RegionError::Open(BTreeSet::new()));
             }
-            self.place.insert(mac, self.nodes.len());
-            let type_index = types.intern(row.try_get("type")?);
-            self.nodes.push(Node { type_index, mac, known_hub: stored.hub, linked_elsewhere: false });
-            self.stored.push(stored);
+            nodes.push((types.intern(row.try_get("type")?), mac, stored));
         }
-        Ok(())
+        Ok(nodes)
     }
 
     async fn read_links(
@@ -183,8 +199,24 @@ impl Region {
             };
         }
         links.extend(&merged);
+        let mut outside = self.join(&links, &separated, &merged);
+        outside.retain(|mac| !self.frozen.contains(mac));
+        // What is stored nowhere was blocked or erased, and links nobody.
+        if any_is_live(connection, seed.workspace, &outside, frozen_at).await? {
+            return Err(RegionError::Open(outside));
+        }
+        Ok(())
+    }
+
+    /// Links the nodes; answers with what lies outside.
+    fn join(
+        &mut self,
+        links: &BTreeSet<(ValueMac, ValueMac)>,
+        separated: &BTreeSet<(ValueMac, ValueMac)>,
+        merged: &BTreeSet<(ValueMac, ValueMac)>,
+    ) -> BTreeSet<ValueMac> {
         let mut outside = BTreeSet::new();
-        for (a, b) in links.difference(&separated) {
+        for (a, b) in links.difference(separated) {
             match (self.place.get(a), self.place.get(b)) {
                 (Some(&a), Some(&b)) => {
                     self.edges.insert((a, b));
@@ -199,16 +231,11 @@ impl Region {
             }
         }
         for (a, b) in merged {
-            if let (Some(&a), Some(&b)) = (self.place.get(&a), self.place.get(&b)) {
+            if let (Some(&a), Some(&b)) = (self.place.get(a), self.place.get(b)) {
                 self.merged.insert((a, b));
             }
         }
-        outside.retain(|mac| !self.frozen.contains(mac));
-        // What is stored nowhere was blocked or erased, and links nobody.
-        if any_is_live(connection, seed.workspace, &outside, frozen_at).await? {
-            return Err(RegionError::Open(outside));
-        }
-        Ok(())
+        outside
     }
 
     async fn mark_hubs_with_links_elsewhere(

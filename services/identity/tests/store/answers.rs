@@ -311,6 +311,40 @@ async fn an_identifier_that_is_unblocked_is_linked_again_by_the_next_event() {
 }
 
 #[tokio::test]
+async fn a_pair_whose_end_was_blocked_while_it_was_recorded_is_not_taken_for_stored() {
+    let world = World::new(Policy::default()).await;
+    let pair = [("anonymous_id", "a-1"), ("email", "ann@example.org")];
+    // Alone in the workspace: whoever records waits, after it has looked up.
+    let mut alone = world.database.pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock($1, $2)")
+        .bind(0x6964_7479)
+        .bind(i32::try_from(world.workspace.0).unwrap())
+        .execute(&mut *alone)
+        .await
+        .unwrap();
+    let block = async {
+        let waits = || async {
+            let waits = "select exists (select from pg_locks where locktype = 'advisory' and not granted and database =
+                (select oid from pg_database where datname = current_database()))";
+            sqlx::query_scalar::<_, bool>(waits).fetch_one(&world.database.pool).await.unwrap().then_some(())
+        };
+        tracklayer_testkit::eventually("recording waits", waits).await;
+        let mac = world.hasher().identifier(&raw("email", "ann@example.org")).unwrap().mac;
+        let block = sqlx::query("insert into identity.blocked values ($1, $2)");
+        block.bind(world.workspace.0).bind(mac.0).execute(&world.database.pool).await.unwrap();
+        alone.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(world.resolve_one(&pair), block);
+    assert_eq!(answer.subject_keys.len(), 1);
+
+    sqlx::query("delete from identity.blocked").execute(&world.database.pool).await.unwrap();
+    // Others' company has both ends stored, so that the link alone is missing.
+    world.resolve_one(&[("email", "ann@example.org"), ("phone", "+4915112345678")]).await;
+    let answer = world.resolve_one(&pair).await;
+    assert_eq!((answer.resolution, answer.subject_keys.len()), (Resolution::Recorded, 3));
+}
+
+#[tokio::test]
 async fn nothing_joins_a_component_that_is_too_large_to_be_weighed_and_events_still_find_their_person() {
     let tiny = r#"{"types": {"user_id": {"priority": 1, "exclusive": true}, "anonymous_id": {"priority": 6}},
         "blocked_exact_ci": [], "max_cluster": 2}"#;

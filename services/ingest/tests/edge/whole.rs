@@ -92,6 +92,48 @@ impl ControlService for Control {
     ) -> Answer<control::ListConnectionsResponse> {
         never()
     }
+    async fn pause_connection(
+        &self,
+        _: tonic::Request<control::PauseConnectionRequest>,
+    ) -> Answer<control::PauseConnectionResponse> {
+        never()
+    }
+    async fn resume_connection(
+        &self,
+        _: tonic::Request<control::ResumeConnectionRequest>,
+    ) -> Answer<control::ResumeConnectionResponse> {
+        never()
+    }
+    async fn list_pauses(
+        &self,
+        _: tonic::Request<control::ListPausesRequest>,
+    ) -> Answer<control::ListPausesResponse> {
+        never()
+    }
+    async fn set_release_pace(
+        &self,
+        _: tonic::Request<control::SetReleasePaceRequest>,
+    ) -> Answer<control::SetReleasePaceResponse> {
+        never()
+    }
+    async fn add_freeze(
+        &self,
+        _: tonic::Request<control::AddFreezeRequest>,
+    ) -> Answer<control::AddFreezeResponse> {
+        never()
+    }
+    async fn list_freezes(
+        &self,
+        _: tonic::Request<control::ListFreezesRequest>,
+    ) -> Answer<control::ListFreezesResponse> {
+        never()
+    }
+    async fn remove_freeze(
+        &self,
+        _: tonic::Request<control::RemoveFreezeRequest>,
+    ) -> Answer<control::RemoveFreezeResponse> {
+        never()
+    }
     async fn create_admin_key(
         &self,
         _: tonic::Request<control::CreateAdminKeyRequest>,

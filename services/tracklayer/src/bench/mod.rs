@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::Output;
 use crate::cli::output::table;
@@ -39,6 +39,9 @@ pub struct BenchOptions {
     /// Events that go from receipt to three platforms.
     #[arg(long, default_value_t = 60_000)]
     pub end_to_end_events: usize,
+    /// Measure these alone; all where none is named. The machine's limit is always measured.
+    #[arg(long, value_enum, value_name = "FIGURE")]
+    pub only: Vec<Figure>,
     /// The journal over this Kafka cluster instead of PostgreSQL, `host:port,host:port`.
     #[arg(long)]
     pub kafka_brokers: Option<String>,
@@ -49,6 +52,27 @@ pub struct BenchOptions {
     /// from another's neighbour. Fails if an accepted event is not delivered or a refusal does not say when to come back.
     #[arg(long, value_name = "SECONDS")]
     pub overload: Option<u64>,
+}
+
+/// A figure with its latencies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Figure {
+    /// Received to delivered at three sandboxes.
+    EndToEnd,
+    /// Events over gRPC, delivery stopped.
+    Grpc,
+    /// Batches over HTTP, delivery stopped.
+    Http,
+    /// Single events over HTTP, delivery stopped.
+    Single,
+    /// Events over gRPC, delivery at work.
+    Beside,
+}
+
+impl BenchOptions {
+    fn wants(&self, figure: Figure) -> bool {
+        self.only.is_empty() || self.only.contains(&figure)
+    }
 }
 
 struct Row {
@@ -137,6 +161,49 @@ async fn measure(
     for role in ROLES {
         processes.start(role).await?;
     }
+    if options.wants(Figure::EndToEnd) {
+        rows.extend(way_to_platforms(options, running, processes, copy).await?);
+    }
+    let delivery_memory = processes.peak_resident_bytes();
+    processes.stop_one(Role::Delivery).await;
+
+    let load = Load::new(running, events, length, copy)?;
+    if options.wants(Figure::Grpc) {
+        rows.extend(load.grpc().await?);
+    }
+    if options.wants(Figure::Http) {
+        rows.extend(load.batches().await?);
+    }
+    if options.wants(Figure::Single) {
+        rows.extend(load.singles(folder).await?);
+    }
+    if options.wants(Figure::Beside) {
+        println!("measuring ingest over gRPC with delivery at work ...");
+        processes.start(Role::Delivery).await?;
+        let beside = load::grpc_stream(running, &load.events, length).await?;
+        println!("  {beside:.0} events/s");
+        rows.push(Row::rate("durable over gRPC stream, delivery at work", beside, "events/s", copy));
+    }
+    let memory = processes.peak_resident_bytes();
+    for role in ROLES {
+        let name = role.as_str();
+        let peak = memory.get(name).max(delivery_memory.get(name)).copied().unwrap_or(0);
+        rows.push(Row::plain(
+            &format!("most resident memory of {name}"),
+            format!("{} MiB", peak / 1_048_576),
+        ));
+    }
+    print(rows, "machine's limit");
+    Ok(())
+}
+
+async fn way_to_platforms(
+    options: &BenchOptions,
+    running: &Running,
+    processes: &Processes,
+    copy: f64,
+) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
     println!("measuring the way to three platforms: {} events ...", options.end_to_end_events);
     let cpu_before = processes.cpu_seconds();
     let end_to_end = end_to_end(options, running).await?;
@@ -155,26 +222,7 @@ async fn measure(
             format!("{each:.0} us an event"),
         ));
     }
-    let delivery_memory = processes.peak_resident_bytes();
-    processes.stop_one(Role::Delivery).await;
-
-    rows.extend(ingest(running, &events, folder, length, copy).await?);
-    println!("measuring ingest over gRPC with delivery at work ...");
-    processes.start(Role::Delivery).await?;
-    let beside = load::grpc_stream(running, &events, length).await?;
-    println!("  {beside:.0} events/s");
-    rows.push(Row::rate("durable over gRPC stream, delivery at work", beside, "events/s", copy));
-    let memory = processes.peak_resident_bytes();
-    for role in ROLES {
-        let name = role.as_str();
-        let peak = memory.get(name).max(delivery_memory.get(name)).copied().unwrap_or(0);
-        rows.push(Row::plain(
-            &format!("most resident memory of {name}"),
-            format!("{} MiB", peak / 1_048_576),
-        ));
-    }
-    print(rows, "machine's limit");
-    Ok(())
+    Ok(rows)
 }
 
 fn print(rows: Vec<Row>, limit: &str) {
@@ -184,60 +232,81 @@ fn print(rows: Vec<Row>, limit: &str) {
 }
 
 /// Ingest alone: how much it makes durable on each way, and how long acks take at half and at a tenth of that.
-async fn ingest(
-    running: &Running,
-    events: &[String],
-    folder: &Path,
+/// What is sent to ingest, and where to.
+struct Load<'a> {
+    running: &'a Running,
+    events: Arc<Vec<String>>,
+    write_key: String,
+    /// The write key as HTTP has it.
+    basic: String,
     length: Duration,
     limit: f64,
-) -> anyhow::Result<Vec<Row>> {
-    let key = load::write_key(running)?;
-    let basic = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{key}:"));
-    let (grpc_address, http_address) = (&running.addresses.ingest, &running.addresses.ingest_http);
-    let frames = Arc::new(load::frames(events)?);
-    let texts: Arc<Vec<String>> = Arc::new(events.to_vec());
-    let mut rows = Vec::new();
+}
 
-    println!("measuring ingest over gRPC, delivery stopped ...");
-    let peak = load::grpc_stream(running, events, length).await?;
-    println!("  {peak:.0} events/s");
-    rows.push(Row::rate("durable over gRPC stream, batches of 500", peak, "events/s", limit));
-    // A client that sends at its own pace has a tenth as much to send in each batch when it has a tenth of the events.
-    for (share, batch, name) in [
-        (0.5, 500, "half of that"),
-        (0.1, 500, "a tenth of that"),
-        (0.1, 50, "a tenth of that, in batches of 50"),
-    ] {
-        let acks = open_loop::grpc(grpc_address, &key, &frames, peak * share, batch, length).await?;
-        rows.push(acks_at(name, acks));
+impl<'a> Load<'a> {
+    fn new(running: &'a Running, events: Vec<String>, length: Duration, limit: f64) -> anyhow::Result<Self> {
+        let write_key = load::write_key(running)?;
+        let engine = base64::engine::general_purpose::STANDARD;
+        let basic = base64::Engine::encode(&engine, format!("{write_key}:"));
+        Ok(Self { running, events: Arc::new(events), write_key, basic, length, limit })
     }
 
-    println!("measuring ingest over HTTP, batches of 100 ...");
-    let peak = load::http_batches(running, events, length).await?;
-    println!("  {peak:.0} events/s");
-    rows.push(Row::rate("durable over HTTP, batches of 100, 32 connections", peak, "events/s", limit));
-    for (share, name) in SHARES {
-        let request = request_maker(&texts, &basic, 100);
-        let rate = peak * share / 100.0;
-        let acks = open_loop::http(http_address, rate, load::CONNECTIONS, length, request).await?;
-        rows.push(acks_at(name, acks));
+    async fn grpc(&self) -> anyhow::Result<Vec<Row>> {
+        println!("measuring ingest over gRPC, delivery stopped ...");
+        let frames = Arc::new(load::frames(&self.events)?);
+        let peak = load::grpc_stream(self.running, &self.events, self.length).await?;
+        println!("  {peak:.0} events/s");
+        let mut rows =
+            vec![Row::rate("durable over gRPC stream, batches of 500", peak, "events/s", self.limit)];
+        // A client that sends at its own pace has a tenth as much to send in each batch when it has a tenth of the events.
+        for (share, batch, name) in [
+            (0.5, 500, "half of that"),
+            (0.1, 500, "a tenth of that"),
+            (0.1, 50, "a tenth of that, in batches of 50"),
+        ] {
+            let address = &self.running.addresses.ingest;
+            let acks =
+                open_loop::grpc(address, &self.write_key, &frames, peak * share, batch, self.length).await?;
+            rows.push(acks_at(name, acks));
+        }
+        Ok(rows)
     }
 
-    println!("measuring ingest over HTTP, single events ...");
-    let Some(singles) = wrk::single_events(running, events, folder, &basic, length).await? else {
-        println!("  skipped: wrk is not installed (Debian: apt-get install wrk)");
-        return Ok(rows);
-    };
-    println!("  {:.0} requests/s, p99 {:.1} ms", singles.per_second, singles.p99_ms);
-    let what = format!("durable single events over HTTP, {} connections (wrk)", wrk::CONNECTIONS);
-    rows.push(Row::rate(&what, singles.per_second, "requests/s", limit));
-    for (share, name) in SHARES {
-        let request = request_maker(&texts, &basic, 1);
-        let rate = singles.per_second * share;
-        let acks = open_loop::http(http_address, rate, wrk::CONNECTIONS, length, request).await?;
-        rows.push(acks_at(name, acks));
+    async fn batches(&self) -> anyhow::Result<Vec<Row>> {
+        println!("measuring ingest over HTTP, batches of 100 ...");
+        let peak = load::http_batches(self.running, &self.events, self.length).await?;
+        println!("  {peak:.0} events/s");
+        let what = "durable over HTTP, batches of 100, 32 connections";
+        let mut rows = vec![Row::rate(what, peak, "events/s", self.limit)];
+        rows.extend(self.acks(peak, 100, load::CONNECTIONS).await?);
+        Ok(rows)
     }
-    Ok(rows)
+
+    async fn singles(&self, folder: &Path) -> anyhow::Result<Vec<Row>> {
+        println!("measuring ingest over HTTP, single events ...");
+        let singles = wrk::single_events(self.running, &self.events, folder, &self.basic, self.length);
+        let Some(singles) = singles.await? else {
+            println!("  skipped: wrk is not installed (Debian: apt-get install wrk)");
+            return Ok(Vec::new());
+        };
+        println!("  {:.0} requests/s, p99 {:.1} ms", singles.per_second, singles.p99_ms);
+        let what = format!("durable single events over HTTP, {} connections (wrk)", wrk::CONNECTIONS);
+        let mut rows = vec![Row::rate(&what, singles.per_second, "requests/s", self.limit)];
+        rows.extend(self.acks(singles.per_second, 1, wrk::CONNECTIONS).await?);
+        Ok(rows)
+    }
+
+    /// Latencies over HTTP at shares of a speed, events/s, in requests of so many.
+    async fn acks(&self, peak: f64, count: usize, connections: usize) -> anyhow::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for (share, name) in SHARES {
+            let request = request_maker(&self.events, &self.basic, count);
+            let (address, rate) = (&self.running.addresses.ingest_http, peak * share / count as f64);
+            let acks = open_loop::http(address, rate, connections, self.length, request).await?;
+            rows.push(acks_at(name, acks));
+        }
+        Ok(rows)
+    }
 }
 
 /// How long PostgreSQL is written to before anything is measured: about 2 GB of its log.

@@ -5,10 +5,16 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
-use tracklayer_proto::control::v1::{Connection, ListConnectionsRequest, PutConnectionRequest};
+use tracklayer_proto::control::v1::{
+    Connection, ListConnectionsRequest, ListPausesRequest, Pause, PauseConnectionRequest,
+    PutConnectionRequest, ResumeConnectionRequest, SetReleasePaceRequest,
+};
 
 use super::Access;
-use super::output::print_rows;
+use super::freezes::{self, Freezes};
+use super::held::{self, Held};
+use super::names::Names;
+use super::output::{print_rows, time};
 
 /// Connections to destinations.
 #[derive(Debug, Subcommand)]
@@ -22,6 +28,37 @@ pub enum Connections {
         /// The document.
         file: PathBuf,
     },
+    /// Stop one: nothing is sent until it is resumed, and what comes meanwhile waits in the journal.
+    Pause {
+        /// The connection, by name or number.
+        connection: String,
+        /// Why, for those who ask later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End a pause: what has waited goes out in order, at the connection's pace.
+    Resume {
+        /// The connection, by name or number.
+        connection: String,
+    },
+    /// Say how fast a connection sends what has waited for a resumption or for the end of a freeze.
+    Pace {
+        /// The connection, by name or number.
+        connection: String,
+        /// Events a second over all its lanes, 0: as fast as they can. Without it, 1,000.
+        #[arg(long)]
+        events_per_second: Option<u32>,
+    },
+    /// Who paused a connection and why, and who resumed it when.
+    Pauses {
+        /// The connection, by name or number.
+        connection: String,
+    },
+    /// What waits for each connection, and which events will be too old for the platform when a hold ends: before it and during it.
+    Held(Held),
+    /// Windows of the calendar in which connections are held.
+    #[command(subcommand)]
+    Freeze(Freezes),
 }
 
 /// Runs it.
@@ -31,6 +68,33 @@ pub enum Connections {
 pub async fn run(access: &Access, command: Connections) -> anyhow::Result<()> {
     let workspace_id = access.workspace().await?.workspace_id;
     let connections = match command {
+        Connections::Freeze(command) => return freezes::run(access, command).await,
+        Connections::Held(held) => return held::run(access, &held).await,
+        Connections::Pause { connection, reason } => {
+            let connection_id = called(access, workspace_id, &connection).await?;
+            let request = PauseConnectionRequest { workspace_id, connection_id, reason };
+            access.control()?.pause_connection(request).await?.into_inner().connection.into_iter().collect()
+        }
+        Connections::Resume { connection } => {
+            let connection_id = called(access, workspace_id, &connection).await?;
+            let request = ResumeConnectionRequest { workspace_id, connection_id };
+            access.control()?.resume_connection(request).await?.into_inner().connection.into_iter().collect()
+        }
+        Connections::Pace { connection, events_per_second } => {
+            let connection_id = called(access, workspace_id, &connection).await?;
+            let request = SetReleasePaceRequest {
+                workspace_id,
+                connection_id,
+                release_events_per_second: events_per_second,
+            };
+            access.control()?.set_release_pace(request).await?.into_inner().connection.into_iter().collect()
+        }
+        Connections::Pauses { connection } => {
+            let connection_id = called(access, workspace_id, &connection).await?;
+            let request = ListPausesRequest { workspace_id, connection_id };
+            show_pauses(access, &access.control()?.list_pauses(request).await?.into_inner().pauses);
+            return Ok(());
+        }
         Connections::List => {
             access
                 .control()?
@@ -47,6 +111,36 @@ pub async fn run(access: &Access, command: Connections) -> anyhow::Result<()> {
     };
     show(access, &connections);
     Ok(())
+}
+
+async fn called(access: &Access, workspace_id: i64, connection: &str) -> anyhow::Result<i64> {
+    let names = Names::read(access, workspace_id).await?;
+    names.connection_called(connection).with_context(|| format!("there is no connection `{connection}`"))
+}
+
+fn pause_document(pause: &Pause) -> Value {
+    json!({
+        "paused_at": time(pause.paused_at.as_ref()), "paused_by": pause.paused_by, "reason": pause.reason,
+        "resumed_at": time(pause.resumed_at.as_ref()), "resumed_by": pause.resumed_by,
+    })
+}
+
+fn show_pauses(access: &Access, pauses: &[Pause]) {
+    let document = pauses.iter().map(pause_document).collect();
+    let row = |pause: &Pause| {
+        let (paused, resumed) = (time(pause.paused_at.as_ref()), time(pause.resumed_at.as_ref()));
+        vec![paused, pause.paused_by.clone(), resumed, pause.resumed_by.clone(), pause.reason.clone()]
+    };
+    let rows: Vec<Vec<String>> = pauses.iter().map(row).collect();
+    print_rows(access.output, &document, &["paused at", "by", "resumed at", "by", "reason"], &rows);
+}
+
+fn pace_of(connection: &Connection) -> String {
+    match connection.release_events_per_second {
+        None => "1000".to_owned(),
+        Some(0) => "no limit".to_owned(),
+        Some(pace) => pace.to_string(),
+    }
 }
 
 /// Reads a connection document, JSON or YAML.
@@ -66,7 +160,8 @@ fn show(access: &Access, connections: &[Connection]) {
         .map(|c| {
             json!({
                 "connection_id": c.connection_id, "name": c.name, "kind": c.kind, "mode": c.mode,
-                "revision": c.revision,
+                "revision": c.revision, "pause": c.pause.as_ref().map(pause_document),
+                "release_events_per_second": c.release_events_per_second,
                 "document": serde_json::from_str::<Value>(&c.document_json).unwrap_or(Value::Null),
             })
         })
@@ -80,8 +175,15 @@ fn show(access: &Access, connections: &[Connection]) {
                 c.kind.clone(),
                 c.mode.clone(),
                 c.revision.to_string(),
+                pace_of(c),
+                c.pause.as_ref().map_or_else(String::new, |pause| {
+                    let reason =
+                        if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+                    format!("since {} by {}{reason}", time(pause.paused_at.as_ref()), pause.paused_by)
+                }),
             ]
         })
         .collect();
-    print_rows(access.output, &document, &["id", "name", "kind", "mode", "revision"], &rows);
+    let head = ["id", "name", "kind", "mode", "revision", "release events/s", "paused"];
+    print_rows(access.output, &document, &head, &rows);
 }

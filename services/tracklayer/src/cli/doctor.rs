@@ -24,6 +24,17 @@ pub async fn run(access: &Access) -> anyhow::Result<()> {
     let mut findings = vec![answers("control", access.control_channel()).await];
     let workspace = match access.workspace().await {
         Ok(workspace) => workspace,
+        Err(error) if is_unavailable(&error) && findings[0].level() == FindingLevel::Ok => {
+            findings.push(answers("ingest", access.ingest_channel()).await);
+            findings.push(answers("delivery", access.delivery_channel()).await);
+            findings.push(finding(
+                "postgresql",
+                FindingLevel::Problem,
+                "control answers, but cannot read its tables",
+                "see whether PostgreSQL runs, and control's log for the reason; nothing else can be looked at until then",
+            ));
+            return show(access.output, &findings);
+        }
         Err(error) if findings[0].level() == FindingLevel::Ok => return Err(error),
         Err(error) => {
             let found = format!("not asked for whom the key is: {}", told(&error));
@@ -100,6 +111,11 @@ async fn answers(who: &str, channel: anyhow::Result<Channel>) -> pb::Finding {
             "look whether it runs and can be reached from here",
         ),
     }
+}
+
+/// Whether the service answered that something which it needs is away.
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<tonic::Status>().is_some_and(|status| status.code() == tonic::Code::Unavailable)
 }
 
 fn configuration(status: &GetStatusResponse, of_delivery: u64) -> pb::Finding {

@@ -1,6 +1,6 @@
 //! `tracklayer journal`.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use tracklayer_proto::delivery::v1 as pb;
@@ -53,7 +53,7 @@ pub async fn run(access: &Access, command: Journal) -> anyhow::Result<()> {
         Journal::Read { partition, offset, limit, generation, unmasked } => {
             let generation = match generation {
                 Some(generation) => generation,
-                None => generation_of(&inspect(access, workspace_id).await?, partition),
+                None => generation_of(&inspect(access, workspace_id).await?, partition)?,
             };
             let from = Some(pb::Position { generation, partition, offset });
             let request = pb::ReadJournalRequest { workspace_id, from, limit, unmasked };
@@ -69,9 +69,19 @@ async fn inspect(access: &Access, workspace_id: i64) -> anyhow::Result<pb::Inspe
     Ok(access.delivery()?.inspect_journal(request).await?.into_inner())
 }
 
-fn generation_of(held: &pb::InspectJournalResponse, partition: u32) -> u32 {
-    let heads = held.partitions.iter().filter_map(|p| p.head.as_ref());
-    heads.filter(|head| head.partition == partition).map(|head| head.generation).next().unwrap_or(1)
+/// The newest generation of a partition.
+fn generation_of(held: &pb::InspectJournalResponse, partition: u32) -> anyhow::Result<u32> {
+    let mut heads = held.partitions.iter().filter_map(|p| p.head.as_ref());
+    let head = heads.find(|head| head.partition == partition).with_context(|| {
+        let there: Vec<String> =
+            held.partitions.iter().filter_map(|p| Some(p.head?.partition.to_string())).collect();
+        if there.is_empty() {
+            "the journal has no event of this workspace".to_owned()
+        } else {
+            format!("no event is in partition {partition}; there are some in {}", there.join(", "))
+        }
+    })?;
+    Ok(head.generation)
 }
 
 fn show_holdings(output: Output, held: &pb::InspectJournalResponse) {

@@ -5,6 +5,8 @@ pub mod connections;
 pub mod dead_letters;
 pub mod doctor;
 pub mod events;
+pub mod freezes;
+pub mod held;
 pub mod journal;
 pub mod ledger;
 pub mod names;

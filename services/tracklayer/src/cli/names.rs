@@ -41,6 +41,12 @@ impl Names {
         self.connections.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
 
+    /// Every connection, ascending by number.
+    #[must_use]
+    pub fn connections(&self) -> Vec<i64> {
+        self.connections.keys().copied().collect()
+    }
+
     /// Whose cursor it is: a connection's, or resolve's, which has number 0.
     #[must_use]
     pub fn reader(&self, id: i64) -> String {

@@ -19,26 +19,26 @@ pub struct Send {
     /// The source's write key.
     #[arg(long, env = "TRACKLAYER_WRITE_KEY", hide_env_values = true)]
     pub write_key: String,
-    /// track, page, screen, identify, group or alias. Without it, Segment-spec events are read from standard input, one a line.
-    #[arg(long = "type")]
+    /// Without it, Segment-spec events are read from standard input, one a line.
+    #[arg(long = "type", value_parser = ["track", "page", "screen", "identify", "group", "alias"])]
     pub event_type: Option<String>,
     /// Name of a track event.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", requires = "event_type")]
     pub event: String,
     /// The person.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", requires = "event_type")]
     pub user_id: String,
     /// The device.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", requires = "event_type")]
     pub anonymous_id: String,
     /// Idempotency key; made by the server if not given.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", requires = "event_type")]
     pub message_id: String,
     /// A JSON object.
-    #[arg(long, default_value = "{}")]
+    #[arg(long, default_value = "{}", requires = "event_type")]
     pub properties: String,
     /// A JSON object.
-    #[arg(long, default_value = "{}")]
+    #[arg(long, default_value = "{}", requires = "event_type")]
     pub context: String,
 }
 
@@ -58,16 +58,24 @@ pub async fn run(options: &AccessOptions, send: Send) -> anyhow::Result<()> {
         Some(event_type) => vec![json!({
             "type": event_type, "event": send.event, "userId": send.user_id, "anonymousId": send.anonymous_id,
             "messageId": send.message_id,
-            "properties": serde_json::from_str::<Value>(&send.properties).context("--properties is no JSON")?,
-            "context": serde_json::from_str::<Value>(&send.context).context("--context is no JSON")?,
+            "properties": object("--properties", &send.properties)?, "context": object("--context", &send.context)?,
         })],
         None => std::io::stdin()
             .lock()
             .lines()
-            .map(|line| Ok(serde_json::from_str(&line?)?))
-            .collect::<anyhow::Result<_>>()
-            .context("standard input must hold one JSON event a line")?,
+            .zip(1..)
+            .map(|(line, number)| {
+                let line = line.context("could not read standard input")?;
+                serde_json::from_str(&line)
+                    .with_context(|| format!("line {number} of standard input is no JSON event"))
+            })
+            .collect::<anyhow::Result<_>>()?,
     };
+    if events.is_empty() {
+        bail!(
+            "nothing to send: standard input is empty; give an event a line there, or --type and its options"
+        );
+    }
     let now = jiff::Timestamp::now();
     let stamp = prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() };
     let channel =
@@ -96,6 +104,14 @@ pub async fn run(options: &AccessOptions, send: Send) -> anyhow::Result<()> {
         bail!("rejected: {rejected} of {}", events.len());
     }
     Ok(())
+}
+
+fn object(option: &str, text: &str) -> anyhow::Result<Value> {
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => bail!("{option} is no JSON object, such as '{{\"currency\": \"EUR\"}}'"),
+        Err(error) => Err(error).with_context(|| format!("{option} is no JSON")),
+    }
 }
 
 fn words(result: &EventResult) -> (&'static str, String) {

@@ -61,12 +61,16 @@ pub enum Sources {
         keep_previous_secret: bool,
     },
     /// Say how much a source may send; what is above is told to come back.
+    #[command(group(clap::ArgGroup::new("rate").required(true)))]
     SetRate {
         /// The source, by name or number.
         source: String,
-        /// Events a second at each replica of ingest, 0: no limit. Without it, what the installation says.
-        #[arg(long)]
+        /// Events a second at each replica of ingest, 0: no limit. The last batch that a second's events allow passes whole.
+        #[arg(long, group = "rate")]
         max_events_per_second: Option<u32>,
+        /// No rate of its own: what the installation says.
+        #[arg(long, group = "rate")]
+        as_installation: bool,
     },
 }
 
@@ -160,7 +164,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             let row = vec![source.source_id.to_string(), source.name, takes];
             print_rows(access.output, &document, &["id", "name", "webhooks"], &[row]);
         }
-        Sources::SetRate { source, max_events_per_second } => {
+        Sources::SetRate { source, max_events_per_second, as_installation: _ } => {
             let names = Names::read(access, workspace_id).await?;
             let source_id =
                 names.source_called(&source).with_context(|| format!("there is no source `{source}`"))?;

@@ -10,15 +10,19 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
+use tracklayer_delivery::clock::Clock;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::entry::{Entry, EntryReader};
+use tracklayer_delivery::forecast::Forecaster;
 use tracklayer_delivery::give_ups::GiveUps;
+use tracklayer_delivery::holds::Holds;
 use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::lane::{Lane, LaneContext};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::oauth::Tokens;
+use tracklayer_delivery::pace::Pace;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::cursors::CursorStore;
@@ -32,15 +36,15 @@ use tracklayer_delivery::store::retries::RetryStore;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
 use tracklayer_journal::BlockBuilder;
 use tracklayer_proto::consent::v1::Outcome;
-use tracklayer_proto::control::v1::ConnectionConfig;
+use tracklayer_proto::control::v1::{ConnectionConfig, FreezeWindow, WatchConfigResponse, WorkspaceConfig};
 use tracklayer_proto::event::v1::{ConnectionDecision, ConsentSignals, Event, ResolvedEvent};
-use tracklayer_rpc::follow::ConfigWatch;
+use tracklayer_rpc::follow::{ConfigSender, ConfigWatch};
 use tracklayer_sandbox::{Options, Platform, Sandbox};
 use tracklayer_testkit::eventually;
 
-use crate::services::{Services, WORKSPACE, configuration};
+use crate::services::{Services, WORKSPACE, workspace};
 
-const CONNECTION: ConnectionId = ConnectionId(7);
+pub const CONNECTION: ConnectionId = ConnectionId(7);
 const PARTITION: Partition = Partition(0);
 const REVISION: u64 = 3;
 
@@ -51,11 +55,15 @@ pub struct Rig {
     pub sandbox: Sandbox,
     pub progress: Progress,
     pub give_ups: GiveUps,
+    /// The lane's clock.
+    pub clock: Clock,
     /// Which change of the connection resolve asks for.
     pub decided_for: u64,
     /// Newest narrowing that resolve sees.
     pub decided_at: i64,
     config: ConfigWatch,
+    control: ConfigSender,
+    said: WorkspaceConfig,
     ttl: Duration,
     keeper: LeaseKeeper,
     resolve: Lease,
@@ -145,7 +153,9 @@ impl Rig {
         let services = Services::start().await;
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let sandbox = Sandbox::start(local, options, services.shutdown.clone()).await.unwrap();
-        let config = configuration(1, vec![connection(kind, document(&sandbox), &services)]);
+        let said = workspace(1, vec![connection(kind, document(&sandbox), &services)]);
+        let (config, control) = ConfigWatch::manual();
+        control.send(WatchConfigResponse { version: 1, workspaces: vec![said.clone()] });
 
         let resolve = Duty::resolve(WORKSPACE, PARTITION);
         CursorStore::new(services.database.pool.clone()).begin_lanes(&[LANE]).await.unwrap();
@@ -166,9 +176,12 @@ impl Rig {
             sandbox,
             progress: Progress::default(),
             give_ups: GiveUps::default(),
+            clock: Clock::default(),
             decided_for: REVISION,
             decided_at: 0,
             config,
+            control,
+            said,
             ttl,
             keeper,
             resolve,
@@ -184,6 +197,13 @@ impl Rig {
         &self.config
     }
 
+    /// Has control say something else of the workspace and its connection.
+    pub fn control_says(&mut self, change: impl FnOnce(&mut ConnectionConfig, &mut Vec<FreezeWindow>)) {
+        change(&mut self.said.connections[0], &mut self.said.freezes);
+        let version = self.config.snapshot().unwrap().version + 1;
+        self.control.send(WatchConfigResponse { version, workspaces: vec![self.said.clone()] });
+    }
+
     /// Starts the lane, over the test's own pool or another.
     pub async fn start(&mut self) {
         let pool = self.services.database.pool.clone();
@@ -195,6 +215,9 @@ impl Rig {
         let lease = self.lane.take().expect("the lane is started once under a lease");
         let sender = Sender::new(true).unwrap();
         let context = LaneContext {
+            clock: self.clock.clone(),
+            holds: Holds::new(self.config.clone()),
+            pace: Pace::default(),
             connections: Connections::new(self.config.clone(), self.services.master_key.clone()),
             config: self.config.clone(),
             entries: EntryReader::new(ResolvedStore::new(Index::new(pool.clone())), 10_000_000),
@@ -214,6 +237,20 @@ impl Rig {
         };
         let lane = Lane::new(Arc::new(context), lease);
         self.running = Some(tokio::spawn(lane.run(self.services.shutdown.clone())));
+    }
+
+    /// Foretells what the lane will make of what waits, in pages of so many events.
+    pub fn forecaster(&self, page_events: usize) -> Forecaster {
+        let pool = self.services.database.pool.clone();
+        Forecaster {
+            connections: Connections::new(self.config.clone(), self.services.master_key.clone()),
+            holds: Holds::new(self.config.clone()),
+            cursors: CursorStore::new(pool.clone()),
+            resolved: ResolvedStore::new(Index::new(pool.clone())),
+            retries: RetryStore::new(pool.clone()),
+            lanes: LaneStore::new(pool),
+            page_events,
+        }
     }
 
     /// Ends the lane where it stands, as a kill of its process would, and takes its lease when it has run out.
@@ -386,5 +423,6 @@ fn connection(kind: &str, mut document: Value, services: &Services) -> Connectio
         mode: "live".to_owned(),
         document_json: document.to_string(),
         revision: REVISION,
+        ..ConnectionConfig::default()
     }
 }

@@ -1,0 +1,250 @@
+//! What the Data Manager API says later about a request that it took. Its success only means "accepted"; half an hour later it
+//! tells how many events of the request failed for which reason, and never which. So a verdict decides about events only where
+//! it is the same for all of them.
+//!
+//! Sources: D/diagnostics; `google-ads-datamanager` 0.9.4 `ProcessingErrorReason`; 2026-11. The classes are ours.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::outcome::Answer;
+
+/// Before this the status of a request says nothing. Source: D/diagnostics; 2026-11.
+pub const FIRST_STATUS: Duration = Duration::from_secs(30 * 60);
+
+/// How often a request's status is asked for; what is still not told then stays unconfirmed. With [`next_look`], a day and a
+/// half after the request.
+pub const MOST_LOOKS: u32 = 8;
+
+/// When to ask next, counted from the last look (the first: from the request), after that many looks: half an hour, then twice
+/// as long each time, at most eight hours; none after [`MOST_LOOKS`].
+#[must_use]
+pub fn next_look(looks: u32) -> Option<Duration> {
+    (looks < MOST_LOOKS).then(|| FIRST_STATUS * (1 << looks.saturating_sub(1).min(4)))
+}
+
+/// The verdict about one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet; ask again after this.
+    Processing(Duration),
+    /// Told.
+    Told {
+        /// `SUCCESS`, `PARTIAL_SUCCESS`, `FAILED`; the worst of the destinations.
+        status: String,
+        /// Events that failed.
+        failed: u64,
+        /// Events of the request.
+        total: u64,
+        /// How many failed for which reason.
+        codes: BTreeMap<String, u64>,
+    },
+    /// The status could not be read.
+    Unreadable,
+}
+
+/// Reads the answer of `requestStatus:retrieve`. Counts only: no index says which event failed.
+#[must_use]
+pub fn read_status(answer: &Answer) -> Verdict {
+    let json = answer.json().unwrap_or_default();
+    let Some(rows) =
+        json.get("requestStatusPerDestination").and_then(Value::as_array).filter(|r| !r.is_empty())
+    else {
+        return Verdict::Unreadable;
+    };
+    let status_of =
+        |row: &Value| row.get("requestStatus").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let statuses: Vec<String> = rows.iter().map(status_of).collect();
+    let told = |status: &String| matches!(status.as_str(), "SUCCESS" | "PARTIAL_SUCCESS" | "FAILED");
+    if answer.status != 200 || !statuses.iter().all(|status| told(status) || status == "PROCESSING") {
+        return Verdict::Unreadable;
+    }
+    if statuses.iter().any(|s| s == "PROCESSING") {
+        return Verdict::Processing(FIRST_STATUS);
+    }
+    // int64 is a JSON string.
+    let count = |value: Option<&Value>| {
+        value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse::<u64>().ok())).unwrap_or(0)
+    };
+    let mut codes: BTreeMap<String, u64> = BTreeMap::new();
+    for error in rows.iter().filter_map(|r| r.pointer("/errorInfo/errorCounts")?.as_array()).flatten() {
+        let reason = error.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
+        let sum = codes.entry(reason).or_default();
+        *sum = sum.saturating_add(count(error.get("recordCount")));
+    }
+    let rank = |status: &String| match status.as_str() {
+        "SUCCESS" => 0,
+        "PARTIAL_SUCCESS" => 1,
+        _ => 2,
+    };
+    Verdict::Told {
+        status: statuses.into_iter().max_by_key(rank).unwrap_or_default(),
+        failed: codes.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
+        total: rows.iter().map(|r| count(r.pointer("/eventsIngestionStatus/recordCount"))).max().unwrap_or(0),
+        codes,
+    }
+}
+
+/// What becomes of the events of a request after its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Ask again after this.
+    Later(Duration),
+    /// All were taken; some of them perhaps before.
+    Confirmed,
+    /// None was taken, all for reasons of one class.
+    AllFailed {
+        /// What to do about it.
+        fate: Fate,
+        /// The most frequent reason.
+        code: String,
+    },
+    /// Some failed, and nobody knows which: the events stay delivered and unconfirmed, and the counts are told.
+    SomeFailed {
+        /// Events that failed, by what could be done if they were known.
+        failed: BTreeMap<Fate, u64>,
+        /// Events of the request.
+        total: u64,
+    },
+    /// The status could not be read: ask again as after an unanswered request.
+    Unreadable,
+}
+
+/// What a reason means for an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Google had it: delivered before.
+    Before,
+    /// Worth another request.
+    Again,
+    /// Never as it is.
+    Dead,
+    /// The connection is set up wrongly; the event may go once it is mended.
+    Connection,
+}
+
+/// The meaning of a reason, with or without its prefix. One that is not known is dead: sending again what nobody understands
+/// would be for ever.
+#[must_use]
+pub fn fate_of(reason: &str) -> Fate {
+    match reason.strip_prefix("PROCESSING_ERROR_REASON_").unwrap_or(reason) {
+        "DUPLICATE_GCLID" | "DUPLICATE_TRANSACTION_ID" => Fate::Before,
+        "TOO_RECENT_CLICK" | "INTERNAL_ERROR" => Fate::Again,
+        reason if reason.ends_with("TERMS_NOT_SIGNED") => Fate::Connection,
+        _ => Fate::Dead,
+    }
+}
+
+impl Verdict {
+    /// What it means for the events of its request.
+    #[must_use]
+    pub fn conclude(&self) -> Conclusion {
+        let (status, failed, total, codes) = match self {
+            Self::Processing(after) => return Conclusion::Later(*after),
+            Self::Unreadable => return Conclusion::Unreadable,
+            Self::Told { status, failed, total, codes } => (status.as_str(), *failed, *total, codes),
+        };
+        let mut by_fate: BTreeMap<Fate, u64> = BTreeMap::new();
+        for (reason, count) in codes {
+            let sum = by_fate.entry(fate_of(reason)).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        let before = by_fate.remove(&Fate::Before).unwrap_or(0);
+        if failed == before && (status == "SUCCESS" || before > 0) {
+            return Conclusion::Confirmed;
+        }
+        let most = codes
+            .iter()
+            .filter(|(reason, _)| fate_of(reason) != Fate::Before)
+            .max_by_key(|(_, count)| **count);
+        match (by_fate.len(), by_fate.first_key_value(), most) {
+            (1, Some((fate, count)), Some((reason, _))) if *count >= total && total > 0 => {
+                Conclusion::AllFailed { fate: *fate, code: reason.clone() }
+            }
+            // A failure without counts says nothing about an event.
+            (0, ..) => Conclusion::Unreadable,
+            _ => Conclusion::SomeFailed { failed: by_fate, total },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn concluded(status: &str, total: u64, codes: &[(&str, u64)]) -> Conclusion {
+        let counts: Vec<Value> = codes
+            .iter()
+            .map(|(reason, count)| {
+                json!({ "recordCount": count.to_string(), "reason": format!("PROCESSING_ERROR_REASON_{reason}") })
+            })
+            .collect();
+        let row = json!({
+            "requestStatus": status, "errorInfo": { "errorCounts": counts },
+            "eventsIngestionStatus": { "recordCount": total.to_string() }
+        });
+        let body = json!({ "requestStatusPerDestination": [row] }).to_string();
+        read_status(&Answer::new(200, body)).conclude()
+    }
+
+    #[test]
+    fn only_a_verdict_about_all_events_decides_about_any() {
+        assert_eq!(concluded("SUCCESS", 10, &[]), Conclusion::Confirmed);
+        assert_eq!(
+            concluded("PARTIAL_SUCCESS", 10, &[("DUPLICATE_TRANSACTION_ID", 4)]),
+            Conclusion::Confirmed,
+            "what was there before is there"
+        );
+        assert_eq!(
+            concluded("FAILED", 3, &[("DUPLICATE_GCLID", 3)]),
+            Conclusion::Confirmed,
+            "a repeat of a whole request"
+        );
+        for (reason, fate) in [
+            ("EVENT_TOO_OLD", Fate::Dead),
+            ("NO_CONSENT", Fate::Dead),
+            ("SOMETHING_NEW", Fate::Dead),
+            ("INTERNAL_ERROR", Fate::Again),
+            ("TOO_RECENT_CLICK", Fate::Again),
+            ("CUSTOMER_DATA_TERMS_NOT_SIGNED", Fate::Connection),
+        ] {
+            let code = format!("PROCESSING_ERROR_REASON_{reason}");
+            assert_eq!(
+                concluded("FAILED", 2, &[(reason, 2)]),
+                Conclusion::AllFailed { fate, code },
+                "{reason}"
+            );
+            let failed = BTreeMap::from([(fate, 1)]);
+            assert_eq!(
+                concluded("PARTIAL_SUCCESS", 2, &[(reason, 1)]),
+                Conclusion::SomeFailed { failed, total: 2 }
+            );
+        }
+        let mixed = BTreeMap::from([(Fate::Again, 1), (Fate::Dead, 1)]);
+        assert_eq!(
+            concluded("FAILED", 2, &[("INTERNAL_ERROR", 1), ("EVENT_TOO_OLD", 1)]),
+            Conclusion::SomeFailed { failed: mixed, total: 2 }
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_decides_nothing() {
+        assert_eq!(concluded("PROCESSING", 0, &[]), Conclusion::Later(FIRST_STATUS));
+        assert_eq!(concluded("FAILED", 2, &[]), Conclusion::Unreadable);
+        assert_eq!(concluded("PARTIAL_SUCCESS", 2, &[]), Conclusion::Unreadable);
+        assert_eq!(concluded("A_NEW_WORD", 2, &[("EVENT_TOO_OLD", 2)]), Conclusion::Unreadable);
+        for (status, body) in [(200, "{}"), (200, "<html>"), (500, "{}"), (404, "")] {
+            assert_eq!(read_status(&Answer::new(status, body)).conclude(), Conclusion::Unreadable);
+        }
+    }
+
+    #[test]
+    fn looks_are_further_and_further_apart_and_have_an_end() {
+        let waits: Vec<u64> = (0..).map_while(next_look).map(|wait| wait.as_secs() / 60).collect();
+        assert_eq!(waits, [30, 30, 60, 120, 240, 480, 480, 480]);
+    }
+}

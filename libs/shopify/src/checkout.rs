@@ -51,5 +51,5 @@ pub(crate) fn parts(
     products.write(&mut properties);
     let time = if topic == Topic::CheckoutsCreate { "created_at" } else { "updated_at" };
     let timestamp = checkout.at(time).text().map(String::from);
-    Parts { properties, visitor, timestamp, order: None, order_unknown: false }
+    Parts { properties, visitor, timestamp, order: None, order_unknown: false, warnings: Vec::new() }
 }

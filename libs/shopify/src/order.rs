@@ -14,7 +14,13 @@ use crate::write::Object;
 /// Room for the envelope beside properties and context.
 pub(crate) const ENVELOPE_BYTES: usize = 1_500;
 
-/// The event's parts. An updated order tells what it is now, after edits, returns and refunds; the others what was bought.
+/// An updated order of which something was given back tells no amounts and no products.
+const LEFT_TO_REFUNDS: &str = "shopify_amounts_left_to_refunds";
+
+/// The event's parts. An updated order tells what it is now, after edits; the others what was bought.
+///
+/// What an order is now is net of its refunds, and each refund is an event of its own: whoever got both would subtract it twice. So an
+/// updated order with refunds leaves out every amount, and the products, whose quantities are net, too.
 pub(crate) fn parts(
     topic: Topic,
     id: &str,
@@ -27,7 +33,7 @@ pub(crate) fn parts(
     let visitor = Visitor::of(order, headers, settings, token.as_deref().unwrap_or(id));
     let side = Side::of_order(order, settings.amounts);
     let is_now = topic == Topic::OrdersUpdated;
-    let worth = Worth::of(order, &side, is_now);
+    let left_to_refunds = is_now && order.at("refunds").items().next().is_some();
 
     let mut properties = Object::default();
     properties
@@ -38,9 +44,11 @@ pub(crate) fn parts(
         .text("cart_id", order.at("cart_token").text())
         .text("affiliation", plain(headers.shop_domain, 253))
         .text("currency", side.currency(order));
-    worth.write(&mut properties);
+    if !left_to_refunds {
+        Worth::of(order, &side, is_now).write(&mut properties);
+        write_both_sides(order, settings.amounts, &mut properties);
+    }
     properties.text("coupon", coupons(order));
-    write_both_sides(order, settings.amounts, &mut properties);
     properties
         .text("source_name", order.at("source_name").text())
         .text("financial_status", order.at("financial_status").text())
@@ -49,7 +57,8 @@ pub(crate) fn parts(
 
     let mut products =
         Products::beside(properties.len() + visitor.context.len() + visitor.place.len() + ENVELOPE_BYTES);
-    for (line, position) in order.at("line_items").items().zip(1..) {
+    let lines = order.at("line_items").items().filter(|_| !left_to_refunds);
+    for (line, position) in lines.zip(1..) {
         let at_first = line.at("quantity").count();
         let quantity = if is_now { line.at("current_quantity").count().or(at_first) } else { at_first };
         match quantity {
@@ -62,7 +71,9 @@ pub(crate) fn parts(
     let known = KnownOrder {
         shopify_order_id: id.to_owned(),
         order_id,
+        updated_at: order.at("updated_at").text().map(String::from),
         anonymous_id: visitor.anonymous_id.clone(),
+        anonymous_id_is_made: visitor.anonymous_id_is_made,
         user_id: visitor.user_id.clone(),
         place: visitor.place.clone(),
         shop: total(order, Amounts::Shop),
@@ -71,14 +82,15 @@ pub(crate) fn parts(
     let times: &[&str] = match topic {
         Topic::OrdersUpdated => &["updated_at"],
         Topic::OrdersCancelled => &["cancelled_at", "updated_at"],
-        Topic::OrdersCreate
-        | Topic::OrdersPaid
-        | Topic::RefundsCreate
-        | Topic::CheckoutsCreate
-        | Topic::CheckoutsUpdate => &["processed_at", "created_at"],
+        // `processed_at` is the time of the order, which may be weeks before it is paid.
+        Topic::OrdersPaid => &["updated_at", "processed_at", "created_at"],
+        Topic::OrdersCreate | Topic::RefundsCreate | Topic::CheckoutsCreate | Topic::CheckoutsUpdate => {
+            &["processed_at", "created_at"]
+        }
     };
     let timestamp = times.iter().find_map(|key| order.at(key).text()).map(String::from);
-    Ok(Parts { properties, visitor, timestamp, order: Some(known), order_unknown: false })
+    let warnings = if left_to_refunds { vec![LEFT_TO_REFUNDS] } else { Vec::new() };
+    Ok(Parts { properties, visitor, timestamp, order: Some(known), order_unknown: false, warnings })
 }
 
 fn order_id(id: &str, order: Node<'_>, settings: &Settings) -> Result<String, Unusable> {
@@ -142,7 +154,9 @@ fn tax_of_lines(order: Node<'_>, side: &Side, tax: Option<Decimal>, is_now: bool
         sum(taxes.map(|tax| side.amount(tax, "price")))
     };
     let of_lines = if is_now { None } else { of("line_items") };
-    of_lines.or_else(|| tax.and_then(|tax| tax.checked_sub(of("shipping_lines").unwrap_or_default())))
+    let of_rest = || tax.and_then(|tax| tax.checked_sub(of("shipping_lines").unwrap_or_default()));
+    // The shipping's lines tell its tax as it was bought: where that is no longer in the order's, nothing is left for the lines.
+    of_lines.or_else(of_rest).map(|tax| tax.max(Decimal::ZERO))
 }
 
 fn coupons(order: Node<'_>) -> Option<String> {

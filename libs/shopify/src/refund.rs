@@ -1,6 +1,6 @@
 //! Refunds: what was paid back, never what the order was worth.
 //!
-//! The amount is that of the payments that succeeded, not of the lines: shipping and goodwill have no line. A payment is in the
+//! The amount is that of the payments that succeeded or are under way, not of the lines: shipping and goodwill have no line. A payment is in the
 //! currency in which it was made, which is the buyer's, while orders are told in the shop's unless the source says otherwise; where
 //! the order is known, such a refund is told in the order's currency, at the order's own rate (its total in one by its total in the
 //! other), so that a full refund is exactly the order. Where it is not known, the refund says what was paid back, in that currency,
@@ -17,12 +17,17 @@ use crate::visitor::{Visitor, made_id};
 use crate::webhook::{KnownOrder, Parts, Total, Unusable};
 use crate::write::Object;
 
+/// A payment back is under way, and is told as if it had succeeded.
+const PENDING: &str = "shopify_refund_pending";
+
 /// A payment back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Payment {
     amount: Decimal,
     /// As the payment names it.
     currency: Option<String>,
+    /// It is under way.
+    is_pending: bool,
 }
 
 /// Whether it is of an order made for a test: a refund says so of its payments.
@@ -30,20 +35,25 @@ pub(crate) fn is_test(refund: Node<'_>) -> bool {
     refund.at("transactions").items().any(|transaction| transaction.at("test").is_true())
 }
 
-/// The payments back that succeeded.
+/// The payments back that succeeded or are under way: no other webhook tells that a pending one succeeded, so that it would be lost.
 pub(crate) fn paid_back(refund: Node<'_>) -> Vec<Payment> {
-    let is = |node: Node<'_>, key: &str, word: &str| {
-        node.at(key).text().is_some_and(|text| text.eq_ignore_ascii_case(word))
-    };
     refund
         .at("transactions")
         .items()
-        .filter(|t| is(*t, "kind", "refund") && is(*t, "status", "success"))
+        .filter(|t| is(*t, "kind", "refund") && (is(*t, "status", "success") || is(*t, "status", "pending")))
         .filter_map(|t| {
-            Some(Payment { amount: t.at("amount").decimal()?.abs(), currency: code(t.at("currency")) })
+            Some(Payment {
+                amount: t.at("amount").decimal()?.abs(),
+                currency: code(t.at("currency")),
+                is_pending: is(t, "status", "pending"),
+            })
         })
         .filter(|payment| !payment.amount.is_zero())
         .collect()
+}
+
+fn is(node: Node<'_>, key: &str, word: &str) -> bool {
+    node.at(key).text().is_some_and(|text| text.eq_ignore_ascii_case(word))
 }
 
 /// The event's parts.
@@ -92,7 +102,8 @@ pub(crate) fn parts(
     products.write(&mut properties);
     let timestamp =
         ["processed_at", "created_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
-    Ok(Parts { properties, visitor, timestamp, order: None, order_unknown: known.is_none() })
+    let warnings = if paid.is_pending { vec![PENDING] } else { Vec::new() };
+    Ok(Parts { properties, visitor, timestamp, order: None, order_unknown: known.is_none(), warnings })
 }
 
 fn in_one_currency(payments: &[Payment]) -> Result<Payment, Unusable> {
@@ -102,7 +113,7 @@ fn in_one_currency(payments: &[Payment]) -> Result<Payment, Unusable> {
     }
     let amount = sum(payments.iter().map(|payment| Some(payment.amount)))
         .ok_or(Unusable::Field { field: "transactions", why: "pay back more than can be counted" })?;
-    Ok(Payment { amount, currency })
+    Ok(Payment { amount, currency, is_pending: payments.iter().any(|payment| payment.is_pending) })
 }
 
 /// The refund in the currency in which its order was told, if that is known.
@@ -115,16 +126,17 @@ fn told(paid: &Payment, amounts: Amounts, known: Option<&KnownOrder>) -> Payment
     match (&paid.currency, other) {
         (Some(currency), _) if *currency == order.currency => paid.clone(),
         (Some(currency), Some(other)) if *currency == other.currency && other.amount > Decimal::ZERO => {
-            at_the_orders_rate(paid.amount, order, other).unwrap_or_else(|| paid.clone())
+            at_the_orders_rate(paid, order, other).unwrap_or_else(|| paid.clone())
         }
         _ => paid.clone(),
     }
 }
 
-fn at_the_orders_rate(amount: Decimal, order: &Total, other: &Total) -> Option<Payment> {
+fn at_the_orders_rate(paid: &Payment, order: &Total, other: &Total) -> Option<Payment> {
     // First the product: a quotient that does not end would cost a full refund its last digit.
-    let amount = amount.checked_mul(order.amount)?.checked_div(other.amount)?;
-    Some(Payment { amount: rounded(amount, &order.currency), currency: Some(order.currency.clone()) })
+    let amount = paid.amount.checked_mul(order.amount)?.checked_div(other.amount)?;
+    let currency = Some(order.currency.clone());
+    Some(Payment { amount: rounded(amount, &order.currency), currency, ..*paid })
 }
 
 fn side_total(amounts: Amounts, known: Option<&KnownOrder>) -> Option<&Total> {
@@ -146,6 +158,7 @@ fn visitor(order: &str, known: Option<&KnownOrder>) -> Visitor {
     }
     Visitor {
         anonymous_id: known.anonymous_id.clone(),
+        anonymous_id_is_made: known.anonymous_id_is_made,
         user_id: known.user_id.clone(),
         place: String::new(),
         context,

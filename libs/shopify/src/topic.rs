@@ -36,8 +36,12 @@ pub enum Ignored {
     TestOrder,
     /// An order of a channel that the source does not take.
     SourceName,
-    /// A refund by which no money went back (yet): goods came back, or the payment is under way.
+    /// A refund by which no money went back: goods came back, or the payment failed.
     NothingPaidBack,
+    /// An order that was not cancelled, under the topic `orders/cancelled`, which the signature does not cover.
+    NotCancelled,
+    /// An `orders/updated` from before what is known of the order: it came late.
+    Outdated,
 }
 
 /// The topics that Shopify's law for apps knows. Source: shopify.dev/docs/apps/build/compliance/privacy-law-compliance; 2026-11.
@@ -106,13 +110,15 @@ impl Topic {
 
 impl Ignored {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownTopic,
         Self::PrivacyRequest,
         Self::NotThePurchase,
         Self::TestOrder,
         Self::SourceName,
         Self::NothingPaidBack,
+        Self::NotCancelled,
+        Self::Outdated,
     ];
 
     /// In metrics and answers.
@@ -125,6 +131,8 @@ impl Ignored {
             Self::TestOrder => "test_order",
             Self::SourceName => "source_name",
             Self::NothingPaidBack => "nothing_paid_back",
+            Self::NotCancelled => "not_cancelled",
+            Self::Outdated => "outdated",
         }
     }
 
@@ -143,6 +151,8 @@ impl Ignored {
             Self::TestOrder => "the source takes no test orders",
             Self::SourceName => "the source takes no orders of this channel",
             Self::NothingPaidBack => "no money went back by this refund",
+            Self::NotCancelled => "the order has no cancelled_at: it was not cancelled",
+            Self::Outdated => "a later state of this order was taken before",
         }
     }
 }

@@ -57,6 +57,8 @@ enum Shape {
 pub(crate) struct Visitor {
     /// Empty: none.
     pub(crate) anonymous_id: String,
+    /// It was made here: it names the cart, nobody's browser.
+    pub(crate) anonymous_id_is_made: bool,
     /// Empty: none.
     pub(crate) user_id: String,
     /// Country and state.
@@ -83,7 +85,8 @@ impl Visitor {
             UserIdFrom::None => String::new(),
         };
         let mut anonymous_id = attributes.anonymous_id().unwrap_or_default();
-        if anonymous_id.is_empty() && user_id.is_empty() {
+        let anonymous_id_is_made = anonymous_id.is_empty() && user_id.is_empty();
+        if anonymous_id_is_made {
             // An event needs an id. The cart's joins its checkout and its order to one visitor, of whom nothing else is known.
             let cart = document.at("cart_token").text();
             anonymous_id = made_id(&["cart", cart.as_deref().unwrap_or(token)]).to_string();
@@ -103,23 +106,26 @@ impl Visitor {
         attributes.write_consent(&mut context);
         let place = address::place(address::of_document(document));
         let place = if place.is_empty() { String::new() } else { place.finish() };
-        Self { anonymous_id, user_id, place, context }
+        Self { anonymous_id, anonymous_id_is_made, user_id, place, context }
     }
 }
 
+/// The buyer's, never the recipient's: of a present, the shipping address has another person's name and phone. Both names are of one
+/// node, so that they are one person's.
 fn traits(document: Node<'_>) -> Object {
-    let customer = document.at("customer");
-    let (shipping, billing) = (document.at("shipping_address"), document.at("billing_address"));
+    let (customer, billing) = (document.at("customer"), document.at("billing_address"));
     let first = |candidates: &[Node<'_>]| candidates.iter().find_map(|node| node.text().map(String::from));
     let email = first(&[document.at("email"), document.at("contact_email"), customer.at("email")]);
-    let phones = [document.at("phone"), customer.at("phone"), billing.at("phone"), shipping.at("phone")];
-    let name = |key: &str| first(&[customer.at(key), billing.at(key), shipping.at(key)]);
+    let phones = [document.at("phone"), customer.at("phone"), billing.at("phone")];
+    let has_a_name =
+        |node: &Node<'_>| ["first_name", "last_name"].iter().any(|key| node.at(key).text().is_some());
+    let named = [customer, billing].into_iter().find(has_a_name).unwrap_or(customer);
     let mut object = Object::default();
     object
         .text("email", email)
         .text("phone", first(&phones))
-        .text("firstName", name("first_name"))
-        .text("lastName", name("last_name"))
+        .text("firstName", named.at("first_name").text())
+        .text("lastName", named.at("last_name").text())
         .object("address", &address::traits(address::of_document(document)));
     object
 }

@@ -3,6 +3,7 @@
 //! In two steps, because a refund says neither who it was nor, where orders go by another name than Shopify's id, which order the
 //! rest of the world knows: [`read`] tells which order has to be looked up, [`Webhook::event`] takes what was found.
 
+use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,8 +49,8 @@ pub struct Webhook {
     /// The order that it is about, by Shopify's id; of checkouts the checkout.
     about: String,
     body: Value,
-    /// What tells this delivery from others of its topic.
-    delivery: String,
+    /// What tells this body from others.
+    digest: String,
 }
 
 /// A body that no event can be made of. It was signed: Shopify, or this code, is wrong. Never carries a value.
@@ -84,9 +85,15 @@ pub struct KnownOrder {
     pub shopify_order_id: String,
     /// The `order_id` under which it was reported.
     pub order_id: String,
+    /// `updated_at`, as Shopify wrote it: which of two states is the later.
+    #[serde(default)]
+    pub updated_at: Option<String>,
     /// `anonymousId` of its event; empty: none.
     #[serde(default)]
     pub anonymous_id: String,
+    /// The anonymousId was made here, because nothing said who it was.
+    #[serde(default)]
+    pub anonymous_id_is_made: bool,
     /// `userId` of its event; empty: none.
     #[serde(default)]
     pub user_id: String,
@@ -99,6 +106,38 @@ pub struct KnownOrder {
     /// The same in the buyer's.
     #[serde(default)]
     pub presentment: Option<Total>,
+}
+
+impl KnownOrder {
+    /// What is known when this comes after what was known before: the later state, with the ids and the place that only the other one
+    /// has. An id that was made here gives way to one of the visitor's.
+    #[must_use]
+    pub fn after(self, before: Self) -> Self {
+        let (mut known, other) = if self.is_before(&before) { (before, self) } else { (self, before) };
+        if known.user_id.is_empty() {
+            known.user_id = other.user_id;
+        }
+        let says_less =
+            known.anonymous_id.is_empty() || known.anonymous_id_is_made && !other.anonymous_id_is_made;
+        if says_less && !other.anonymous_id.is_empty() {
+            known.anonymous_id = other.anonymous_id;
+            known.anonymous_id_is_made = other.anonymous_id_is_made;
+        }
+        if known.place.is_empty() {
+            known.place = other.place;
+        }
+        known
+    }
+
+    /// Whether it is certainly an earlier state than another.
+    fn is_before(&self, other: &Self) -> bool {
+        is_before(self.updated_at.as_deref(), other.updated_at.as_deref())
+    }
+}
+
+fn is_before(one: Option<&str>, other: Option<&str>) -> bool {
+    let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    matches!((time(one), time(other)), (Some(one), Some(other)) if one < other)
 }
 
 /// An amount and its currency.
@@ -124,6 +163,8 @@ pub struct Translation {
     pub order: Option<KnownOrder>,
     /// A refund of an order that is not known: nothing says who it was.
     pub order_unknown: bool,
+    /// Codes of what whoever reads the event should know.
+    pub warnings: Vec<&'static str>,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -146,6 +187,7 @@ pub(crate) struct Parts {
     pub(crate) timestamp: Option<String>,
     pub(crate) order: Option<KnownOrder>,
     pub(crate) order_unknown: bool,
+    pub(crate) warnings: Vec<&'static str>,
 }
 
 /// Reads a webhook whose signature was found to be right.
@@ -160,7 +202,7 @@ pub fn read(headers: &Headers<'_>, body: &[u8], settings: &Settings) -> Result<R
         Ok(topic) => topic,
         Err(ignored) => return Ok(Reading::Ignored(ignored)),
     };
-    let delivery = delivery_of(headers, topic, body);
+    let digest = made_id(&["body", &digest_of(body)]).to_string();
     let body: Value = serde_json::from_slice(body)
         .map_err(|error| Unusable::NotJson { line: error.line(), column: error.column() })?;
     if !body.is_object() {
@@ -175,6 +217,9 @@ pub fn read(headers: &Headers<'_>, body: &[u8], settings: &Settings) -> Result<R
         .is_some_and(|name| settings.ignored_source_names.iter().any(|n| n.eq_ignore_ascii_case(&name)))
     {
         return Ok(Reading::Ignored(Ignored::SourceName));
+    }
+    if topic == Topic::OrdersCancelled && document.at("cancelled_at").text().is_none() {
+        return Ok(Reading::Ignored(Ignored::NotCancelled));
     }
     let about = match topic {
         Topic::OrdersCreate | Topic::OrdersPaid | Topic::OrdersUpdated | Topic::OrdersCancelled => {
@@ -196,7 +241,7 @@ pub fn read(headers: &Headers<'_>, body: &[u8], settings: &Settings) -> Result<R
             checkout::token(document).ok_or(Unusable::Field { field: "token", why: "is absent" })?
         }
     };
-    Ok(Reading::Webhook(Webhook { topic, about, body, delivery }))
+    Ok(Reading::Webhook(Webhook { topic, about, body, digest }))
 }
 
 impl Webhook {
@@ -206,10 +251,18 @@ impl Webhook {
         self.topic
     }
 
-    /// The order, by Shopify's id, of which [`event`](Self::event) wants to know what was kept; none where the body says it all.
+    /// The order, by Shopify's id, of which [`event`](Self::event) or [`is_outdated`](Self::is_outdated) wants to know what was
+    /// kept; none where the body says it all.
     #[must_use]
     pub fn wants_order(&self) -> Option<&str> {
-        (self.topic == Topic::RefundsCreate).then_some(self.about.as_str())
+        matches!(self.topic, Topic::RefundsCreate | Topic::OrdersUpdated).then_some(self.about.as_str())
+    }
+
+    /// Whether it tells of an order's state from before the one that is known: Shopify promises no order of its webhooks.
+    #[must_use]
+    pub fn is_outdated(&self, known: &KnownOrder) -> bool {
+        let updated_at = Node::of(&self.body).at("updated_at").text();
+        self.topic == Topic::OrdersUpdated && is_before(updated_at.as_deref(), known.updated_at.as_deref())
     }
 
     /// The event.
@@ -232,7 +285,7 @@ impl Webhook {
                 checkout::parts(self.topic, &self.about, document, headers, settings)
             }
         };
-        let Parts { properties, visitor, timestamp, order, order_unknown } = parts;
+        let Parts { properties, visitor, timestamp, order, order_unknown, warnings } = parts;
         let mut context = visitor.context;
         let mut library = Object::default();
         library.text("name", Some("shopify-webhook")).text("version", plain(headers.api_version, 20));
@@ -247,11 +300,13 @@ impl Webhook {
             .text("userId", Some(visitor.user_id))
             .object("properties", &properties)
             .object("context", &context);
-        Ok(Translation { json: call.finish(), order, order_unknown })
+        Ok(Translation { json: call.finish(), order, order_unknown, warnings })
     }
 
     /// What happens once is known by what it happens to: the order, the refund. Neither a second subscription nor a header that the
-    /// signature does not cover makes two events of it. What happens again and again is known by its delivery.
+    /// signature does not cover makes two events of it. What happens again and again is known by its body, for the same
+    /// reason: retries repeat it. Source: shopify.dev, changelog "Updates to webhook retry mechanism" (8 retries in 4 hours with the
+    /// original payload, since September 2024); 2026-11.
     fn message_id(&self, document: Node<'_>) -> String {
         let about = &self.about;
         match self.topic {
@@ -263,25 +318,14 @@ impl Webhook {
             Topic::CheckoutsCreate => {
                 format!("shopify.checkout_started.{}", made_id(&["checkout", about]))
             }
-            Topic::OrdersUpdated => format!("shopify.order_updated.{}", self.delivery),
-            Topic::CheckoutsUpdate => format!("shopify.checkout_updated.{}", self.delivery),
+            Topic::OrdersUpdated => format!("shopify.order_updated.{}", self.digest),
+            Topic::CheckoutsUpdate => format!("shopify.checkout_updated.{}", self.digest),
         }
     }
 }
 
-/// Retries repeat the delivery's id, and the body. Source: shopify.dev, "Ignore duplicate webhooks"; changelog "Updates to webhook
-/// retry mechanism" (8 retries in 4 hours with the original payload, since September 2024); 2026-11.
-fn delivery_of(headers: &Headers<'_>, topic: Topic, body: &[u8]) -> String {
-    let shop = headers.shop_domain.trim().to_ascii_lowercase();
-    let named = [headers.webhook_id.trim(), headers.event_id.trim()].into_iter().find(|id| !id.is_empty());
-    let id = match named {
-        Some(id) => made_id(&["delivery", &shop, topic.as_str(), id]),
-        None => {
-            let digest: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-            made_id(&["body", &shop, topic.as_str(), &digest])
-        }
-    };
-    id.to_string()
+fn digest_of(body: &[u8]) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A header's value, if it is plain and not too long.

@@ -16,6 +16,11 @@ pub enum IngestError {
     /// A write key of no enabled source.
     #[error("the write key is not known")]
     UnknownWriteKey,
+    /// A write key of a source that takes signed webhooks, without a signature.
+    #[error(
+        "this source takes signed webhooks only: make another source for events that are sent with a write key"
+    )]
+    SignedWebhooksOnly,
     /// Not allowed to see the workspace.
     #[error("the key may not see this workspace")]
     NotYourWorkspace,
@@ -84,6 +89,7 @@ impl IngestError {
             Self::NoConfiguration => "no_configuration",
             Self::MissingWriteKey => "missing_write_key",
             Self::UnknownWriteKey => "unknown_write_key",
+            Self::SignedWebhooksOnly => "signed_webhooks_only",
             Self::NotYourWorkspace => "permission_denied",
             Self::Overloaded { .. } => "overloaded",
             Self::JournalFull { .. } => "journal_full",
@@ -113,6 +119,7 @@ impl RpcError for IngestError {
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::MissingWriteKey => (Code::Unauthenticated, "MISSING_WRITE_KEY"),
             Self::UnknownWriteKey => (Code::Unauthenticated, "UNKNOWN_WRITE_KEY"),
+            Self::SignedWebhooksOnly => (Code::PermissionDenied, "SIGNED_WEBHOOKS_ONLY"),
             Self::NotYourWorkspace => (Code::PermissionDenied, "NOT_YOUR_WORKSPACE"),
             Self::Overloaded { .. } => (Code::ResourceExhausted, "OVERLOADED"),
             Self::JournalFull { .. } => (Code::ResourceExhausted, "JOURNAL_FULL"),
@@ -138,6 +145,7 @@ impl RpcError for IngestError {
             | Self::Store { .. } => Some(Duration::from_secs(1)),
             Self::MissingWriteKey
             | Self::UnknownWriteKey
+            | Self::SignedWebhooksOnly
             | Self::NotYourWorkspace
             | Self::EmptyBatch
             | Self::BatchTooLarge { .. } => None,

@@ -396,7 +396,11 @@ where
                     },
                     Err(error) => error,
                 },
-                Err(error @ (IngestError::UnknownWriteKey | IngestError::MissingWriteKey)) => {
+                Err(
+                    error @ (IngestError::UnknownWriteKey
+                    | IngestError::MissingWriteKey
+                    | IngestError::SignedWebhooksOnly),
+                ) => {
                     return Err(refused(error));
                 }
                 Err(error) => error,
@@ -441,7 +445,11 @@ async fn answer_one(
     };
     let result = match answer {
         Ok(response) => StreamResult::Response(response),
-        Err(error @ (IngestError::UnknownWriteKey | IngestError::MissingWriteKey)) => {
+        Err(
+            error @ (IngestError::UnknownWriteKey
+            | IngestError::MissingWriteKey
+            | IngestError::SignedWebhooksOnly),
+        ) => {
             return Err(refused(error));
         }
         Err(error) => StreamResult::Refused(batch_refused(&error)),

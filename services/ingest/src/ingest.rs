@@ -84,7 +84,28 @@ impl Ingest {
         arrival: &Arrival<'_>,
         incoming: Vec<Incoming>,
     ) -> Result<Vec<Outcome>, IngestError> {
-        self.rate.take(source.id, source.max_events_per_second, incoming.len(), arrival.started)?;
+        self.take_rate(source, incoming.len(), arrival.started)?;
+        self.accept_within_rate(source, arrival, incoming).await
+    }
+
+    /// Takes the tokens of so many events from the source's rate.
+    ///
+    /// # Errors
+    /// [`IngestError::RateLimited`].
+    pub fn take_rate(&self, source: &Source, events: usize, now: Instant) -> Result<(), IngestError> {
+        self.rate.take(source.id, source.max_events_per_second, events, now)
+    }
+
+    /// The same for events whose tokens were [taken](Self::take_rate) already, before other work that has to be bounded.
+    ///
+    /// # Errors
+    /// As of [`accept`](Self::accept), apart from the rate.
+    pub async fn accept_within_rate(
+        &self,
+        source: &Source,
+        arrival: &Arrival<'_>,
+        incoming: Vec<Incoming>,
+    ) -> Result<Vec<Outcome>, IngestError> {
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(incoming.len());
         let mut events: Vec<(usize, Box<Event>)> = Vec::with_capacity(incoming.len());
         let mut refused = Vec::new();

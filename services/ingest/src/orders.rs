@@ -23,14 +23,19 @@ impl KnownOrders {
         Self { pool }
     }
 
-    /// Keeps an order, in place of what was known of it.
+    /// Keeps an order: its latest state, with the ids that an earlier one had and it has not.
     ///
     /// # Errors
     /// [`IngestError::Store`].
     pub async fn remember(&self, source: &Source, order: &KnownOrder) -> Result<(), IngestError> {
         // Texts and decimals: serialising them cannot fail.
         let known = serde_json::to_string(order).unwrap_or_default();
-        shopify_orders::upsert(&self.pool, whose(source), &order.shopify_order_id, &known)
+        let merge = |before: &str| match serde_json::from_str::<KnownOrder>(before) {
+            Ok(before) => serde_json::to_string(&order.clone().after(before)).unwrap_or_default(),
+            // What another release wrote and this one cannot read is not known.
+            Err(_) => known.clone(),
+        };
+        shopify_orders::keep(&self.pool, whose(source), &order.shopify_order_id, &known, merge)
             .await
             .map_err(|source| IngestError::Store { source })
     }

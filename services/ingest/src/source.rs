@@ -30,16 +30,28 @@ pub struct Source {
 }
 
 impl Source {
-    /// The enabled source of a write key.
+    /// The enabled source of a write key that proves who sends.
+    ///
+    /// # Errors
+    /// [`IngestError::UnknownWriteKey`], also for a disabled source; [`IngestError::SignedWebhooksOnly`]: the write key of a source of
+    /// webhooks stands in their address, where many can read it, and proves nothing.
+    pub fn of_write_key(snapshot: &Snapshot, write_key: &str) -> Result<Self, IngestError> {
+        match Self::of_webhook(snapshot, write_key)? {
+            (source, "") => Ok(source),
+            _ => Err(IngestError::SignedWebhooksOnly),
+        }
+    }
+
+    /// The enabled source that a webhook's address names, and what it is told about webhooks, sealed; empty: it takes none.
     ///
     /// # Errors
     /// [`IngestError::UnknownWriteKey`], also for a disabled source.
-    pub fn of_write_key(snapshot: &Snapshot, write_key: &str) -> Result<Self, IngestError> {
+    pub fn of_webhook<'a>(snapshot: &'a Snapshot, write_key: &str) -> Result<(Self, &'a str), IngestError> {
         let (workspace, source) = snapshot
             .source_by_write_key(write_key)
             .filter(|(_, source)| source.enabled)
             .ok_or(IngestError::UnknownWriteKey)?;
-        Ok(Self {
+        let known = Self {
             workspace: WorkspaceId(workspace.workspace_id),
             spread: Spread { partitions: workspace.partitions.max(1), revision: snapshot.version },
             id: SourceId(source.source_id),
@@ -48,6 +60,7 @@ impl Source {
             user_id_type: source.user_id_type.clone(),
             banner_writes_defaults: source.banner_writes_defaults,
             max_events_per_second: source.max_events_per_second,
-        })
+        };
+        Ok((known, source.webhook_json.as_str()))
     }
 }

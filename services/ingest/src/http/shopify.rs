@@ -64,12 +64,19 @@ async fn take(edge: &Edge, head: &Parts, body: Body, write_key: &str) -> Result<
     room.grow_to(body.len().saturating_mul(PARSED_SHARE)).map_err(overload)?;
     metrics::received(Wire::Webhook, 1, body.len());
 
-    let incoming = match event(edge, &source, &settings, &headers, &body, received_at).await? {
+    let reading = tracklayer_shopify::read(&headers, &body, &settings);
+    if let Ok(Reading::Ignored(ignored)) = reading {
+        return Ok(ignore(&source, headers.topic, ignored));
+    }
+    // Before the database is asked anything.
+    edge.ingest.take_rate(&source, 1, started).map_err(overload)?;
+    let incoming = match event(edge, &source, &settings, &headers, reading, &body, received_at).await? {
         Made::Ignored(ignored) => return Ok(ignore(&source, headers.topic, ignored)),
         Made::Incoming(incoming) => incoming,
     };
     let arrival = Arrival { wire: Wire::Webhook, received_at, started, traceparent: "" };
-    let outcomes = edge.ingest.accept(&source, &arrival, vec![incoming]).await.map_err(overload)?;
+    let outcomes =
+        edge.ingest.accept_within_rate(&source, &arrival, vec![incoming]).await.map_err(overload)?;
     metrics::webhook(topic_label(headers.topic), outcomes.first().map_or("rejected", Outcome::as_str));
     Ok(answer::batch(&outcomes))
 }
@@ -79,9 +86,7 @@ type Admitted = (Source, Settings, crate::admission::Admitted);
 /// The source that the write key names, what it is told about webhooks, and room for the body.
 fn admit(edge: &Edge, headers: &HeaderMap, write_key: &str) -> Result<Admitted, Refusal> {
     let snapshot = edge.ingest.snapshot()?;
-    let source = Source::of_write_key(&snapshot, write_key)?;
-    let sealed =
-        snapshot.source(source.workspace, source.id).map_or("", |config| config.webhook_json.as_str());
+    let (source, sealed) = Source::of_webhook(&snapshot, write_key)?;
     if sealed.is_empty() {
         let message = "this source takes no webhooks: tracklayer sources set-webhook";
         return Err(Refusal::new(StatusCode::NOT_FOUND, "no_webhooks", message));
@@ -137,11 +142,12 @@ async fn event(
     source: &Source,
     settings: &Settings,
     headers: &Headers<'_>,
+    reading: Result<Reading, Unusable>,
     body: &[u8],
     received_at: Timestamp,
 ) -> Result<Made, Refusal> {
     let unusable = |why: &Unusable| Made::Incoming(Incoming::rejected(rejection(why), body));
-    let webhook = match tracklayer_shopify::read(headers, body, settings) {
+    let webhook = match reading {
         Ok(Reading::Ignored(ignored)) => return Ok(Made::Ignored(ignored)),
         Ok(Reading::Webhook(webhook)) => webhook,
         Err(why) => return Ok(unusable(&why)),
@@ -150,6 +156,9 @@ async fn event(
         Some(order) => edge.ingest.orders.find(source, order).await?,
         None => None,
     };
+    if known.as_ref().is_some_and(|known| webhook.is_outdated(known)) {
+        return Ok(Made::Ignored(Ignored::Outdated));
+    }
     let translation = match webhook.event(headers, settings, known.as_ref()) {
         Ok(translation) => translation,
         Err(why) => return Ok(unusable(&why)),
@@ -165,6 +174,7 @@ async fn event(
         if translation.order_unknown {
             event.warnings.push(ORDER_UNKNOWN.to_owned());
         }
+        event.warnings.extend(translation.warnings.iter().map(|code| (*code).to_owned()));
     }
     Ok(Made::Incoming(incoming))
 }

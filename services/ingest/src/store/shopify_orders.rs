@@ -5,28 +5,54 @@ use jiff_sqlx::ToSqlx as _;
 use sqlx::PgPool;
 use tracklayer_ids::{SourceId, WorkspaceId};
 
-/// Keeps what is known of an order, in place of what was known before. An order that comes again as it was is not written again.
+/// Keeps what is known of an order; where something was known before, what `merge` makes of that. An order that comes again as it was is
+/// written again once a day, so that it is not forgotten.
 ///
 /// # Errors
 /// The database.
-pub async fn upsert(
+pub async fn keep(
     pool: &PgPool,
     (workspace, source): (WorkspaceId, SourceId),
     order: &str,
     known: &str,
+    merge: impl FnOnce(&str) -> String + Send,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into ingest.shopify_order as old (workspace_id, source_id, order_id, known) values ($1, $2, $3, $4)
-         on conflict on constraint shopify_order_pkey
-         do update set known = excluded.known, seen_at = excluded.seen_at where old.known <> excluded.known",
+    let mut transaction = pool.begin().await?;
+    // Waits for whoever inserts the same order just now.
+    let inserted = sqlx::query(
+        "insert into ingest.shopify_order (workspace_id, source_id, order_id, known) values ($1, $2, $3, $4)
+         on conflict on constraint shopify_order_pkey do nothing",
     )
     .bind(workspace.0)
     .bind(source.0)
     .bind(order)
     .bind(known)
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
+    if inserted.rows_affected() == 0 {
+        let before: Option<String> = sqlx::query_scalar(
+            "select known from ingest.shopify_order where workspace_id = $1 and source_id = $2 and order_id = $3 for update",
+        )
+        .bind(workspace.0)
+        .bind(source.0)
+        .bind(order)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let merged = before.map_or_else(|| known.to_owned(), |before| merge(&before));
+        sqlx::query(
+            "insert into ingest.shopify_order as old (workspace_id, source_id, order_id, known) values ($1, $2, $3, $4)
+             on conflict on constraint shopify_order_pkey
+             do update set known = excluded.known, seen_at = excluded.seen_at
+             where old.known <> excluded.known or old.seen_at < now() - interval '1 day'",
+        )
+        .bind(workspace.0)
+        .bind(source.0)
+        .bind(order)
+        .bind(merged)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
 }
 
 /// What is known of an order.

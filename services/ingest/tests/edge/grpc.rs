@@ -467,3 +467,25 @@ async fn rejected_events_are_listed_for_keys_of_the_workspace_only() {
         assert_eq!(client.list_rejected(request).await.unwrap_err().code(), Code::PermissionDenied, "{what}");
     }
 }
+
+#[tokio::test]
+async fn the_key_in_a_webhooks_address_sends_nothing() {
+    let bench = Bench::start().await;
+    let mut with_webhooks = configuration();
+    with_webhooks.version += 1;
+    with_webhooks.workspaces[0].sources[1].webhook_json = r#"{"kind":"shopify"}"#.to_owned();
+    bench.config.send(with_webhooks);
+    let mut client = client(&bench, &bench.stop).await;
+    let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
+    let details = status.get_error_details();
+    let reason = details.error_info().unwrap().reason.clone();
+    assert_eq!((status.code(), reason.as_str()), (Code::PermissionDenied, "SIGNED_WEBHOOKS_ONLY"));
+    let message = PublishStreamRequest { sequence: 1, batch: Some(batch(vec![event("m")])) };
+    let stream = with_key(tokio_stream::iter([message]), SERVER_KEY);
+    let status = match client.publish_stream(stream).await {
+        Ok(answers) => answers.into_inner().next().await.unwrap().unwrap_err(),
+        Err(status) => status,
+    };
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert_eq!(bench.journal().await.len(), 0);
+}

@@ -351,3 +351,82 @@ async fn only_a_source_that_takes_webhooks_takes_them_and_a_wrong_master_key_is_
     assert_eq!(bench.send(to(KEY)).await.refusal(), (503, "webhook_settings".to_owned()));
     assert_eq!(traces(&bench).await, (0, 0, 0, 0));
 }
+
+#[tokio::test]
+async fn a_webhooks_address_lets_nobody_send_events_without_a_signature() {
+    let bench = bench(&json!({})).await;
+    let event =
+        json!({"writeKey": KEY, "userId": "u", "event": "Order Completed", "properties": {"order_id": "1"}});
+    let refused = (403, "signed_webhooks_only".to_owned());
+    let in_body =
+        |path: &str, body: &Value| post(path, body.to_string()).without("authorization").body_is_done();
+    assert_eq!(bench.send(in_body("/v1/track", &event)).await.refusal(), refused);
+    assert_eq!(
+        bench.send(in_body("/v1/batch", &json!({"writeKey": KEY, "batch": [event]}))).await.refusal(),
+        refused
+    );
+    let bare = json!({"userId": "u", "event": "Order Completed"}).to_string();
+    let basic = format!("Basic {}", STANDARD.encode(format!("{KEY}:")));
+    let in_header = post("/v1/track", bare.clone()).without("authorization").with("authorization", &basic);
+    assert_eq!(bench.send(in_header.body_is_done()).await.refusal(), refused);
+    let in_query = post(&format!("/v1/track?writeKey={KEY}"), bare).without("authorization").body_is_done();
+    assert_eq!(bench.send(in_query).await.refusal(), refused);
+    let pixel = format!("/v1/pixel/track?writeKey={KEY}&userId=u&event=Order+Completed");
+    assert_eq!(bench.send(get(&pixel)).await.status, 200, "a pixel is answered whatever happens");
+    assert_eq!(traces(&bench).await, (0, 0, 0, 0));
+    // The pixel's path is right: with another key it stores.
+    assert_eq!(bench.send(get(&pixel.replace(KEY, SERVER_KEY))).await.status, 200);
+    assert_eq!(bench.journal().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_late_update_is_ignored_and_what_is_kept_loses_no_id() {
+    let bench = bench(&json!({})).await;
+    assert_eq!(send(&bench, "orders/create", ORDER).await.rejected(), []);
+    let mut order: Value = serde_json::from_str(ORDER).unwrap();
+    order["updated_at"] = json!("2025-11-20T09:15:03-05:00");
+    let late = send(&bench, "orders/updated", &order.to_string()).await;
+    assert_eq!((late.status.as_u16(), &late.json()["ignored"]), (200, &json!("outdated")));
+    // The customer was deleted, and the buyer's attributes with it.
+    order["updated_at"] = json!("2025-11-21T09:15:03-05:00");
+    order["customer"] = json!(null);
+    order["note_attributes"] = json!([]);
+    assert_eq!(send(&bench, "orders/updated", &order.to_string()).await.rejected(), []);
+    assert_eq!(send(&bench, "refunds/create", REFUND).await.rejected(), []);
+    let stored = bench.journal().await;
+    assert_eq!(stored.len(), 3);
+    let refund = stored.iter().find(|event| event.name == "Order Refunded").unwrap();
+    assert_eq!(
+        (refund.user_id.as_str(), refund.anonymous_id.as_str()),
+        ("115310627314723954", "3708315a-c695-4a0c-9145-81d841e72fda")
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_comes_again_as_it_was_is_seen_once_a_day() {
+    let bench = bench(&json!({})).await;
+    assert_eq!(send(&bench, "orders/create", ORDER).await.rejected(), []);
+    let seen_after = async |age: &str| {
+        let set = format!("update ingest.shopify_order set seen_at = now() - interval '{age}'");
+        sqlx::query(sqlx::AssertSqlSafe(set)).execute(&bench.database.pool).await.unwrap();
+        assert_eq!(send(&bench, "orders/create", ORDER).await.rejected(), []);
+        let fresh = "select seen_at > now() - interval '1 minute' from ingest.shopify_order";
+        sqlx::query_scalar::<_, bool>(fresh).fetch_one(&bench.database.pool).await.unwrap()
+    };
+    assert!(!seen_after("23 hours").await, "not written again each time");
+    assert!(seen_after("25 hours").await);
+}
+
+#[tokio::test]
+async fn a_webhook_above_the_rate_asks_the_database_nothing() {
+    let bench = bench_with(Choices { events_per_second: 1, ..Choices::default() }, &json!({})).await;
+    assert_eq!(send(&bench, "orders/create", ORDER).await.status, 200);
+    let mut limited = 0;
+    for id in 1..20 {
+        let other = ORDER.replace("820982911946154508", &format!("82098291194615{id:04}"));
+        limited += usize::from(send(&bench, "orders/create", &other).await.status == 503);
+    }
+    let (events, _, orders, _) = traces(&bench).await;
+    assert!(limited > 0);
+    assert_eq!((events, orders), (20 - limited, i64::try_from(20 - limited).unwrap()));
+}

@@ -28,7 +28,7 @@ pub enum Sources {
         /// Place of events that do not say: US-CA, DE. Without one, an event's place is unknown, the strictest.
         #[arg(long, default_value = "")]
         default_place: String,
-        /// Which identifier type its userId is.
+        /// Which identifier type its userId is. With --webhook, shopify_customer_id, unless its settings take no userId.
         #[arg(long, default_value = "")]
         user_id_type: String,
         /// How long a first occurrence is remembered, seconds: 60 to 7776000. 7 days without it.
@@ -50,12 +50,16 @@ pub enum Sources {
         webhook: Option<PathBuf>,
     },
     /// Say which webhooks a source takes, or replace their secret.
+    #[command(group(clap::ArgGroup::new("webhooks").required(true)))]
     SetWebhook {
         /// The source, by name or number.
         source: String,
-        /// A file with the settings, JSON; a secret that stays as it is may be "***". Without it, the source takes no webhooks any more.
-        #[arg(long)]
+        /// A file with the settings, JSON; a secret that stays as it is may be "***".
+        #[arg(long, group = "webhooks")]
         settings: Option<PathBuf>,
+        /// The source takes no webhooks any more; its secrets are deleted.
+        #[arg(long, group = "webhooks")]
+        none: bool,
         /// Go on believing the secret saved until now beside the new one: while Shopify changes over, an hour.
         #[arg(long, requires = "settings")]
         keep_previous_secret: bool,
@@ -129,17 +133,18 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             write_key,
             webhook,
         } => {
+            let webhook_json = webhook.as_deref().map(read_settings).transpose()?.unwrap_or_default();
             let request = CreateSourceRequest {
                 workspace_id,
                 name,
                 channel,
                 default_place,
-                user_id_type,
+                user_id_type: user_id_type_of(user_id_type, &webhook_json),
                 dedup_ttl_seconds,
                 dedup_by_order_id,
                 max_events_per_second,
                 write_key,
-                webhook_json: webhook.as_deref().map(read_settings).transpose()?.unwrap_or_default(),
+                webhook_json,
                 ..CreateSourceRequest::default()
             };
             let made = access.control()?.create_source(request).await?.into_inner();
@@ -149,7 +154,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             let row = vec![source.source_id.to_string(), source.name, made.write_key];
             print_rows(access.output, &document, &["id", "name", "write key (shown only now)"], &[row]);
         }
-        Sources::SetWebhook { source, settings, keep_previous_secret } => {
+        Sources::SetWebhook { source, settings, none: _, keep_previous_secret } => {
             let names = Names::read(access, workspace_id).await?;
             let source_id =
                 names.source_called(&source).with_context(|| format!("there is no source `{source}`"))?;
@@ -188,10 +193,60 @@ fn read_settings(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// What was said, else the type of Shopify's customer ids where the webhooks' settings take these for user ids. Settings that cannot be
+/// read are for control to refuse.
+fn user_id_type_of(said: String, webhook_json: &str) -> String {
+    let settings: Option<serde_json::Value> = serde_json::from_str(webhook_json).ok();
+    match settings {
+        Some(settings) if said.is_empty() && settings["user_id_from"] != "none" => {
+            "shopify_customer_id".to_owned()
+        }
+        _ => said,
+    }
+}
+
 fn rate_of(source: &Source) -> String {
     match source.max_events_per_second {
         None => "the installation's".to_owned(),
         Some(0) => "no limit".to_owned(),
         Some(rate) => rate.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        sources: Sources,
+    }
+
+    #[test]
+    fn webhooks_are_taken_away_only_by_saying_so() {
+        let parse =
+            |words: &[&str]| Line::try_parse_from([&["sources", "set-webhook", "shop"], words].concat());
+        assert!(parse(&[]).is_err(), "a forgotten --settings would delete the secrets");
+        assert!(parse(&["--none", "--settings", "shopify.json"]).is_err());
+        assert!(parse(&["--none", "--keep-previous-secret"]).is_err());
+        let settings_of = |words: &[&str]| match parse(words).map(|line| line.sources) {
+            Ok(Sources::SetWebhook { settings, none, .. }) => (settings.is_some(), none),
+            _ => panic!("{words:?}"),
+        };
+        assert_eq!(settings_of(&["--none"]), (false, true));
+        assert_eq!(settings_of(&["--settings", "shopify.json", "--keep-previous-secret"]), (true, false));
+    }
+
+    #[test]
+    fn a_shops_user_ids_are_its_customers_unless_something_else_is_said() {
+        let of = |said: &str, settings: &str| user_id_type_of(said.to_owned(), settings);
+        assert_eq!(of("", r#"{"kind":"shopify"}"#), "shopify_customer_id");
+        assert_eq!(of("", r#"{"kind":"shopify","user_id_from":"customer_id"}"#), "shopify_customer_id");
+        assert_eq!(of("", r#"{"kind":"shopify","user_id_from":"none"}"#), "");
+        assert_eq!(of("crm_id", r#"{"kind":"shopify"}"#), "crm_id");
+        assert_eq!(of("", ""), "", "a source without webhooks");
     }
 }

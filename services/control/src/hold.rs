@@ -251,7 +251,10 @@ mod tests {
         assert!(check(others(MAX_FREEZES - 1)).is_ok());
         assert!(matches!(check(others(MAX_FREEZES)), Err(ControlError::TooManyFreezes)));
         let told = (0..MAX_FREEZES).map(|_| lately()).collect();
-        assert!(matches!(check(told), Err(ControlError::TooManyFreezes)), "what has ended lately is told, too");
+        assert!(
+            matches!(check(told), Err(ControlError::TooManyFreezes)),
+            "what has ended lately is told, too"
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum Sources {
         #[arg(long, group = "webhooks")]
         none: bool,
         /// Go on believing the secret saved until now beside the new one: while Shopify changes over, an hour.
-        #[arg(long, requires = "settings")]
+        #[arg(long, requires = "settings", conflicts_with = "none")]
         keep_previous_secret: bool,
     },
     /// Say how much a source may send; what is above is told to come back.

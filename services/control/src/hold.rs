@@ -126,8 +126,7 @@ impl Freeze {
     /// Whether it does not come (again).
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
-        let comes = |window: &Window| window.span_at(now).is_some() || window.next_from(now).is_some();
-        self.removed.is_some() || self.window.as_ref().is_some_and(|window| !comes(window))
+        self.removed.is_some() || self.window.as_ref().is_some_and(|window| !comes(window, now))
     }
 
     /// Whether services have to know it: it comes, or what it has held may still be on its way.
@@ -139,20 +138,30 @@ impl Freeze {
     }
 }
 
+/// Whether a window holds now or will.
+fn comes(window: &Window, now: Timestamp) -> bool {
+    window.span_at(now).is_some() || window.next_from(now).is_some()
+}
+
 /// Refuses a window that would hold a connection for ever, alone or together with others that hold the same one.
 ///
 /// # Errors
-/// [`ControlError::NeverReleased`], [`ControlError::TooManyFreezes`].
+/// [`ControlError::NeverReleased`], [`ControlError::TooManyFreezes`], [`ControlError::Invalid`] for a window that is over.
 pub fn check_calendar(new: &NewFreeze, others: &[Freeze], now: Timestamp) -> Result<(), ControlError> {
-    let others: Vec<&Freeze> = others.iter().filter(|freeze| !freeze.is_over(now)).collect();
-    if others.len() >= MAX_FREEZES {
+    if !comes(&new.window, now) {
+        return Err(ControlError::invalid("window.to", "is over already; nothing would be held"));
+    }
+    // All that travel with the configuration count, also those that have ended lately.
+    if others.iter().filter(|freeze| freeze.is_told(now)).count() >= MAX_FREEZES {
         return Err(ControlError::TooManyFreezes);
     }
+    let others: Vec<&Freeze> = others.iter().filter(|freeze| !freeze.is_over(now)).collect();
     // Of one connection: its own windows and those of all. A new one for all may meet any connection's own.
     let mut held: Vec<Option<ConnectionId>> = match new.connection {
         Some(connection) => vec![Some(connection)],
         None => others.iter().map(|freeze| freeze.connection).chain([None]).collect(),
     };
+    held.sort_unstable();
     held.dedup();
     for connection in held {
         let same = |freeze: &&&Freeze| freeze.connection.is_none() || freeze.connection == connection;
@@ -232,7 +241,8 @@ mod tests {
     #[test]
     fn there_are_so_many_windows_that_come_and_no_more() {
         let now: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
-        let over = || freeze(None, window(&[], "2026-11-01T00:00", "2026-11-02T00:00"));
+        let over = || freeze(None, window(&[], "2026-01-01T00:00", "2026-01-02T00:00"));
+        let lately = || freeze(None, window(&[], "2026-11-01T00:00", "2026-11-02T00:00"));
         let coming = || freeze(None, window(&[], "2026-12-01T00:00", "2026-12-02T00:00"));
         let others = |coming_ones: usize| -> Vec<Freeze> {
             (0..300).map(|_| over()).chain((0..coming_ones).map(|_| coming())).collect()
@@ -240,6 +250,16 @@ mod tests {
         let check = |others: Vec<Freeze>| check_calendar(&new(None, coming().window.unwrap()), &others, now);
         assert!(check(others(MAX_FREEZES - 1)).is_ok());
         assert!(matches!(check(others(MAX_FREEZES)), Err(ControlError::TooManyFreezes)));
+        let told = (0..MAX_FREEZES).map(|_| lately()).collect();
+        assert!(matches!(check(told), Err(ControlError::TooManyFreezes)), "what has ended lately is told, too");
+    }
+
+    #[test]
+    fn a_window_that_is_over_holds_nothing_and_is_refused() {
+        let new = new(None, window(&[], "2026-11-01T00:00", "2026-11-02T00:00"));
+        let check = |at: &str| check_calendar(&new, &[], at.parse().unwrap());
+        assert!(check("2026-11-01T12:00:00Z").is_ok());
+        assert!(matches!(check("2026-11-03T00:00:00Z"), Err(ControlError::Invalid { .. })));
     }
 
     #[test]

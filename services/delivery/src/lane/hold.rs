@@ -3,7 +3,7 @@
 //! While it is held the cursor stands and nothing is read: what is held waits in the journal alone, and the lane keeps no more of it
 //! than what a request has carried already. It looks once a second whether it still is, in memory, and at once when the configuration
 //! changes. Released, it sends what has waited in order as ever, a second's worth of its pace at once, until the oldest event before
-//! it is a few seconds old. That it does is told beside the holds, where who takes the lane over finds it.
+//! it came after the release or is a few seconds old. That it does is told beside the holds, where who takes the lane over finds it.
 
 use std::time::Duration;
 
@@ -79,6 +79,7 @@ impl Lane {
     pub(super) async fn begin_release(&mut self) {
         if self.told.take().is_some() || std::mem::take(&mut self.held_before) {
             self.releasing = true;
+            self.released = Some(self.context.clock.now());
             self.tell_of_release().await;
         }
     }
@@ -88,10 +89,15 @@ impl Lane {
     pub(super) async fn look_how_old(&mut self, received_ms: Option<i64>) {
         let Some(received) = received_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()) else { return };
         let now = self.context.clock.now();
-        if now.duration_since(received) <= CAUGHT_UP {
+        // What came after the release never waited for it: a connection that gets as much as its pace would never be through.
+        let is_later = self.releasing && self.released.is_some_and(|at| received >= at);
+        if is_later || now.duration_since(received) <= CAUGHT_UP {
             self.caught_up().await;
-        } else if !self.releasing && self.holding().released_at(now).is_some_and(|at| received < at) {
+        } else if !self.releasing
+            && let Some(at) = self.holding().released_at(now).filter(|at| received < *at)
+        {
             self.releasing = true;
+            self.released = Some(at);
             self.tell_of_release().await;
         }
     }

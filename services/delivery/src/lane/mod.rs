@@ -176,6 +176,8 @@ pub struct Lane {
     held_before: bool,
     /// Whether the lane sends what has waited for a release, and has not caught up yet.
     releasing: bool,
+    /// When that began.
+    released: Option<Timestamp>,
     /// Counts the lane while an operator holds or has held it.
     counted: Option<hold::Counted>,
     /// Its part in the pace of releases.
@@ -208,6 +210,7 @@ impl Lane {
             told: None,
             held_before: false,
             releasing: false,
+            released: None,
             counted: None,
             share,
             pending_retries: None,
@@ -446,6 +449,8 @@ impl Lane {
             // By an operator: whether it still holds, the configuration says. What has waited for its end is not behind us yet.
             self.held_before = kind != RELEASING;
             self.releasing = true;
+            // What is told of a release is told when it begins.
+            self.released = (kind == RELEASING).then_some(next_at);
             return Ok(());
         }
         let left = next_at.duration_since(self.context.clock.now());

@@ -30,7 +30,7 @@ impl Lane {
             // Two requests for each commit, where they are as large.
             let limit = destination.limits().max_events.saturating_mul(2).clamp(100, 2_000);
             let mut entries = self.context.entries.from(workspace, cursor, limit).await?;
-            self.look_how_old(entries.first().map(|first| first.received_ms)).await;
+            self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
             entries.truncate(self.at_once());
             range.extend(entries.into_iter().map(Slot::new));

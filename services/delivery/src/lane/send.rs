@@ -155,7 +155,9 @@ impl Lane {
 
         let allowed = match self.still_allowed(slots, all, connection, destination).await {
             Ok(_) if !self.lease.surely_held_for(LEASE_MARGIN) => Err(LaneError::LeaseUnsure),
-            other => other,
+            // Asking takes as long as those who are asked: a hold may have begun meanwhile.
+            Ok(allowed) => self.on_hold().map_or(Ok(allowed), |hold| Err(LaneError::OnHold(hold))),
+            Err(error) => Err(error),
         };
         let (allowed, moved) = match allowed {
             Ok(Allowed { members, moved }) => (members.into_iter().collect::<HashSet<usize>>(), moved),

@@ -98,7 +98,7 @@ impl ExamineStore {
         let rows: Vec<(i64, i64, String, i64)> = sqlx::query_as(
             "select distinct on (connection_id) connection_id, count(*) over (partition by connection_id),
                     kind || ': ' || detail, greatest(extract(epoch from now() - since), 0)::bigint
-             from delivery.lane_hold where workspace_id = $1 order by connection_id, since",
+             from delivery.lane_hold where workspace_id = $1 order by connection_id, kind = 'releasing', since",
         )
         .bind(workspace.0)
         .fetch_all(&self.pool)

@@ -170,6 +170,8 @@ async fn what_came_after_a_release_does_not_wait_for_its_pace() {
     holds_as(&rig, "frozen").await;
     rig.clock.advance(HOUR + Duration::from_secs(1));
     holds_as(&rig, "releasing").await;
+    // Received times of these events are whole seconds.
+    rig.clock.advance(Duration::from_secs(2));
     // Old by the time it is its turn, which is how a connection looks that gets more than its pace.
     rig.resolved_at(rig.clock.now(), &orders("later", 0..4_000, 11)).await;
     rig.clock.advance(Duration::from_secs(60));

@@ -75,6 +75,9 @@ kafka_replication = {{ .replication | toJson }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if eq .role "control" }}
+journal = {{ .root.Values.journal.kind | toJson }}
+{{- end }}
 {{- range $role.calls }}
 {{ . }}_address = {{ include "tracklayer.address" (dict "root" $.root "role" .) | toJson }}
 {{- end }}

@@ -76,7 +76,8 @@ impl Store {
     }
 
     /// The components whose versions change by it are locked first, in the order in which everybody locks them: what is
-    /// inserted and what is updated would each lock its own.
+    /// inserted and what is updated would each lock its own. They are asked for by an array: a join would be planned for the
+    /// few rows that a new workspace seems to have, and read all of its components.
     async fn try_keep_clicks(
         &self,
         workspace: WorkspaceId,
@@ -89,14 +90,14 @@ impl Store {
             .await?;
         sqlx::query(
             "select from identity.component c
-             where c.workspace_id = $1 and c.component_id in (
-                 select i.component_id
+             where c.workspace_id = $1 and c.component_id = any(array(
+                 select distinct i.component_id
                  from unnest($2::bytea[]) as x(mac)
                  cross join lateral (
                      select i.component_id from identity.identifier i
                      where i.workspace_id = $1 and i.value_mac = x.mac limit 1
                  ) i
-             )
+             ))
              order by c.component_id for no key update",
         )
         .bind(workspace.0)

@@ -50,7 +50,7 @@ pub(super) async fn read_as_sent(
         discard(body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(patience, collect(&mut body, limit)).await {
+    match tokio::time::timeout(patience, collect(&mut body, declared.unwrap_or(0), limit)).await {
         Ok(Ok(whole)) => Ok(whole),
         Ok(Err(Incomplete::TooLarge)) => {
             discard(body).await;
@@ -106,7 +106,8 @@ enum Incomplete {
     Broken,
 }
 
-async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Incomplete> {
+/// Room for what was declared is taken at once, not doubled again and again: so much is reserved for it already.
+async fn collect(body: &mut Body, declared: usize, limit: usize) -> Result<Bytes, Incomplete> {
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Incomplete::Broken)?.into_data() else { continue };
@@ -115,6 +116,9 @@ async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Incomplete> {
         }
         if body.is_end_stream() && collected.is_empty() {
             return Ok(data);
+        }
+        if collected.is_empty() {
+            collected.reserve(declared.clamp(data.len(), limit));
         }
         collected.extend_from_slice(&data);
     }

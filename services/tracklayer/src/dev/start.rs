@@ -354,6 +354,9 @@ async fn database(options: &DevOptions, data_dir: &Path) -> anyhow::Result<(Opti
         // Segments of the log are kept for reuse: making one takes tens of milliseconds, for which every ack waits.
         ("min_wal_size", "2GB"),
         ("wal_compression", "lz4"),
+        // What is written to tables is handed to the disk soon: the kernel otherwise gathers it for half a minute, and every
+        // ack waits behind a gigabyte that is then written at once.
+        ("backend_flush_after", "1MB"),
     ];
     let postgres = LocalPostgres::start(PgOptions {
         data_dir: data_dir.join("postgres"),

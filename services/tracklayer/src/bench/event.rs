@@ -115,17 +115,23 @@ pub fn next_number() -> u64 {
     NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An order that was not there before: platforms count each order_id once.
+/// An order that was not there before: platforms count each order_id once, and Google one conversion of a click in a second.
 #[must_use]
 pub fn as_new_order(event: &str) -> String {
     let number = next_number();
-    with_order_id(&with_id(event, number), number)
+    with_click(&with_order_id(&with_id(event, number), number), number)
 }
 
 /// With an order_id of its own.
 #[must_use]
 pub fn with_order_id(event: &str, number: u64) -> String {
     event.replacen("\"order_id\":\"", &format!("\"order_id\":\"{number:x}-"), 1)
+}
+
+/// With a Google click of its own.
+#[must_use]
+pub fn with_click(event: &str, number: u64) -> String {
+    event.replacen("gclid=", &format!("gclid={number:x}-"), 1)
 }
 
 #[cfg(test)]
@@ -138,6 +144,11 @@ mod tests {
         let sent: Vec<Value> = (0..2).map(|_| serde_json::from_str(&as_new_order(order)).unwrap()).collect();
         assert_ne!(sent[0]["messageId"], sent[1]["messageId"]);
         assert_ne!(sent[0]["properties"]["order_id"], sent[1]["properties"]["order_id"]);
+        let click = |order: &Value| {
+            let url = order["context"]["page"]["url"].as_str().unwrap();
+            url.split_once("&gclid=").unwrap().1.to_owned()
+        };
+        assert_ne!(click(&sent[0]), click(&sent[1]));
         assert_eq!(sent[0]["userId"], sent[1]["userId"]);
     }
 }

@@ -22,6 +22,8 @@ use super::event;
 use super::load::{parsed, stream_channel, with_key};
 use super::open_loop::{Answer, read_answer};
 
+/// Threads that send.
+const THREADS: usize = 2;
 /// HTTP connections. With what each has under way they take more than ingest holds in flight.
 const CONNECTIONS: usize = 300;
 /// Events of a batch over HTTP, most of what a body may have.
@@ -101,11 +103,12 @@ impl Tally {
     }
 }
 
-/// Senders at work.
+/// Senders at work, on threads of their own: the quiet workspace's senders and the platforms' stand-ins live in this process
+/// too, and would otherwise wait in one queue with hundreds that are never idle.
 pub struct Flood {
     /// What has become of it so far.
     pub tally: Arc<Tally>,
-    senders: JoinSet<anyhow::Result<()>>,
+    senders: tokio::task::JoinHandle<anyhow::Result<()>>,
     stop: CancellationToken,
 }
 
@@ -117,14 +120,14 @@ impl Flood {
     pub fn start(target: &Target) -> anyhow::Result<Self> {
         let (tally, stop) = (Arc::<Tally>::default(), CancellationToken::new());
         let templates = Arc::new(parsed(&target.orders)?);
-        let mut senders = JoinSet::new();
-        for sender in 0..CONNECTIONS {
-            senders.spawn(one_connection(target.clone(), sender, Arc::clone(&tally), stop.clone()));
-        }
-        for sender in 0..STREAMS {
-            let templates = Arc::clone(&templates);
-            senders.spawn(streams(target.clone(), templates, sender, Arc::clone(&tally), stop.clone()));
-        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("flood")
+            .enable_all()
+            .build()
+            .context("no threads for the flood")?;
+        let all = all_senders(target.clone(), templates, Arc::clone(&tally), stop.clone());
+        let senders = tokio::task::spawn_blocking(move || runtime.block_on(all));
         Ok(Self { tally, senders, stop })
     }
 
@@ -134,11 +137,36 @@ impl Flood {
     /// An answer was neither success nor "come back".
     pub async fn stop(mut self) -> anyhow::Result<Arc<Tally>> {
         self.stop.cancel();
-        while let Some(ended) = self.senders.join_next().await {
-            ended??;
-        }
-        Ok(self.tally)
+        (&mut self.senders).await??;
+        Ok(Arc::clone(&self.tally))
     }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // Also where the bench ends with an error: its senders would go on, and the process with them.
+        self.stop.cancel();
+    }
+}
+
+async fn all_senders(
+    target: Target,
+    templates: Arc<Vec<PublishEvent>>,
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut senders = JoinSet::new();
+    for sender in 0..CONNECTIONS {
+        senders.spawn(one_connection(target.clone(), sender, Arc::clone(&tally), stop.clone()));
+    }
+    for sender in 0..STREAMS {
+        let templates = Arc::clone(&templates);
+        senders.spawn(streams(target.clone(), templates, sender, Arc::clone(&tally), stop.clone()));
+    }
+    while let Some(ended) = senders.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 /// A request with orders, each under ids of its own.
@@ -298,6 +326,7 @@ fn batch(templates: &[PublishEvent], from: usize) -> PublishRequest {
             let number = event::next_number();
             order.message_id = format!("{number:x}-{}", order.message_id);
             order.properties_json = event::with_order_id(&order.properties_json, number);
+            order.context_json = event::with_click(&order.context_json, number);
             order
         })
         .collect();

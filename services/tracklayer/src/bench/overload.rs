@@ -23,8 +23,8 @@ use crate::processes::Processes;
 
 /// What the quiet workspace sends, single orders a second.
 const QUIET_PER_SECOND: f64 = 50.0;
-/// Connections of the quiet workspace's senders.
-const QUIET_CONNECTIONS: usize = 16;
+/// Connections of the quiet workspace's senders: enough that none of them waits for an answer before it sends again.
+const QUIET_CONNECTIONS: usize = 64;
 /// What runs before the quiet workspace is measured.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// What one workspace's flood may cost another: its p99 alone, times this.

@@ -1,17 +1,21 @@
 //! Group commit: concurrent small requests share one block, one row and one sync of the disk.
 //!
-//! Partitions go to a few shards; a shard has one append under way at a time, so that what one caller handed
+//! Partitions go to a few shards. Of a workspace a shard has one append under way at a time, so that what one caller handed
 //! over first also gets the lower offset. While an append is under way the next block fills by itself; a linger that grows
 //! with the load keeps single events from becoming single rows, and is zero when there is nothing to gather.
 //!
+//! Fair: workspaces take turns, and those of which much waits are written apart from those of which little does
+//! ([`crate::turns`]), so that nobody waits behind all that another one has handed over.
+//!
 //! Bounded: what waits is counted in bytes, and above the limit a caller is told to come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
@@ -19,14 +23,16 @@ use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use crate::Draft;
 use crate::block::{Block, BlockBuilder};
 use crate::error::AppendError;
+use crate::headroom::Headroom;
 use crate::journal::{Appended, Journal, NewBlock, Spread};
 use crate::postgres::MAX_BLOCK_EVENTS;
 use crate::spread::{Call, Fate, Room, Spreader, Stored, Submission};
+use crate::turns::{Size, Turns};
 
 /// How the appender gathers.
 #[derive(Debug, Clone)]
 pub struct AppenderSettings {
-    /// Appends under way at the same time, 1 to 64.
+    /// Shards, 1 to 64: each has at most two appends under way, one of workspaces with little and one of those with much.
     pub shards: usize,
     /// Longest wait for more events under load.
     pub max_linger: Duration,
@@ -77,6 +83,7 @@ impl Appender {
             (0..settings.shards.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
         let limit_bytes = settings.max_waiting_bytes;
         let spreader = Arc::new(Spreader::new(Arc::clone(&journal), senders, tasks.clone()));
+        let headroom = Arc::new(Headroom::default());
         for receiver in receivers {
             let shard = Shard {
                 journal: Arc::clone(&journal),
@@ -84,7 +91,8 @@ impl Appender {
                 // Not its owner: when the last appender is gone, there is nobody to answer, and the shards end.
                 spreader: Arc::downgrade(&spreader),
                 receiver,
-                held_back: None,
+                waiting: Turns::default(),
+                headroom: Arc::clone(&headroom),
                 recent_callers: 0.0,
             };
             tasks.spawn(shard.run(shutdown.clone()));
@@ -149,132 +157,161 @@ struct Shard {
     settings: AppenderSettings,
     spreader: Weak<Spreader>,
     receiver: mpsc::UnboundedReceiver<Submission>,
-    held_back: Option<Submission>,
+    waiting: Turns<Submission>,
+    headroom: Arc<Headroom>,
     /// Smoothed number of callers per append: how much a linger would gather.
     recent_callers: f64,
 }
 
 impl Shard {
     async fn run(mut self, shutdown: CancellationToken) {
+        let mut writing = JoinSet::new();
+        let mut busy: HashSet<Size> = HashSet::new();
+        let (mut open, mut told) = (true, false);
         loop {
-            let first = match self.held_back.take() {
-                Some(submission) => submission,
-                None => tokio::select! {
-                    biased;
-                    received = self.receiver.recv() => match received {
-                        Some(submission) => submission,
-                        None => return,
-                    },
-                    () = shutdown.cancelled() => {
-                        self.receiver.close();
-                        match self.receiver.recv().await {
-                            Some(submission) => submission,
-                            None => return,
-                        }
+            self.take_in();
+            for size in [Size::Small, Size::Large] {
+                if busy.contains(&size) || !self.waiting.has(size) {
+                    continue;
+                }
+                if size == Size::Small {
+                    self.linger().await;
+                }
+                let batch = self.gather(size);
+                if !batch.is_empty() {
+                    busy.insert(size);
+                    let (journal, spreader) = (Arc::clone(&self.journal), self.spreader.clone());
+                    let headroom = Arc::clone(&self.headroom);
+                    writing.spawn(async move {
+                        let workspaces: HashSet<WorkspaceId> =
+                            batch.iter().map(|submission| submission.workspace).collect();
+                        let _place = match size {
+                            Size::Small => {
+                                workspaces.iter().for_each(|workspace| headroom.small(*workspace));
+                                None
+                            }
+                            Size::Large => headroom.large(|own| workspaces.contains(&own)).await,
+                        };
+                        write(journal.as_ref(), &spreader, batch).await;
+                        (size, workspaces)
+                    });
+                }
+            }
+            if !open && writing.is_empty() && self.waiting.is_empty() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(written) = writing.join_next() => match written {
+                    Ok((size, workspaces)) => {
+                        busy.remove(&size);
+                        self.waiting.written(workspaces);
                     }
+                    Err(ended) => std::panic::resume_unwind(ended.into_panic()),
                 },
-            };
-            let batch = self.gather(first).await;
-            self.write(batch).await;
+                received = self.receiver.recv(), if open => match received {
+                    Some(submission) => self.waiting.push(submission),
+                    None => open = false,
+                },
+                () = shutdown.cancelled(), if !told => {
+                    told = true;
+                    self.receiver.close();
+                }
+            }
         }
     }
 
-    /// Takes what waits, and under load lingers for a little more.
-    async fn gather(&mut self, first: Submission) -> Vec<Submission> {
-        let mut bytes = first.bytes;
-        let mut events = first.drafts.len();
-        let mut batch = vec![first];
-        let linger = self.linger(batch[0].drafts.len());
+    /// Puts what was handed over into its queue.
+    fn take_in(&mut self) {
+        while let Ok(submission) = self.receiver.try_recv() {
+            self.waiting.push(submission);
+        }
+    }
+
+    /// Under load waits for a little more: nothing while calls are rare, up to the limit when many small ones come together.
+    async fn linger(&mut self) {
+        if self.recent_callers < 2.0 {
+            return;
+        }
+        let linger = self.settings.max_linger.mul_f64((self.recent_callers / 32.0).min(1.0));
         let deadline = tokio::time::Instant::now() + linger;
-        loop {
-            let next = match self.receiver.try_recv() {
-                Ok(next) => next,
-                Err(_) if linger.is_zero() => break,
-                Err(_) => match tokio::time::timeout_at(deadline, self.receiver.recv()).await {
-                    Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => break,
-                },
-            };
-            let full = bytes + next.bytes > self.settings.max_append_bytes
-                || events + next.drafts.len() > MAX_BLOCK_EVENTS as usize;
-            if full {
-                self.held_back = Some(next);
-                break;
-            }
+        while let Ok(Some(submission)) = tokio::time::timeout_at(deadline, self.receiver.recv()).await {
+            self.waiting.push(submission);
+        }
+    }
+
+    /// Takes what is to be written together.
+    fn gather(&mut self, size: Size) -> Vec<Submission> {
+        let (mut bytes, mut events) = (0, 0);
+        let batch = self.waiting.take(size, |next| {
             bytes += next.bytes;
             events += next.drafts.len();
-            batch.push(next);
+            bytes <= self.settings.max_append_bytes && events <= MAX_BLOCK_EVENTS as usize
+        });
+        if size == Size::Small {
+            self.recent_callers = self.recent_callers * 0.8 + batch.len() as f64 * 0.2;
         }
-        self.recent_callers = self.recent_callers * 0.8 + batch.len() as f64 * 0.2;
         batch
     }
+}
 
-    /// Nothing while calls are rare or large; up to the limit when many small ones come together.
-    fn linger(&self, first_events: usize) -> Duration {
-        if self.recent_callers < 2.0 || first_events >= 256 {
-            return Duration::ZERO;
+/// Appends a batch and answers for it.
+async fn write(journal: &dyn Journal, spreader: &Weak<Spreader>, batch: Vec<Submission>) {
+    let mut builders: BTreeMap<BlockOf, BlockBuilder> = BTreeMap::new();
+    let mut shares = Vec::with_capacity(batch.len());
+    for submission in batch {
+        let of = (submission.workspace, submission.partition, submission.generation);
+        let builder = builders.entry(of).or_default();
+        let start = builder.len() as u64;
+        for (_, draft) in &submission.drafts {
+            builder.push(draft.source, draft.minute, &draft.bytes);
         }
-        self.settings.max_linger.mul_f64((self.recent_callers / 32.0).min(1.0))
+        shares.push((of, start, submission));
     }
+    let appended = append(journal, builders).await;
+    let fate = |of: &BlockOf, start: u64| match &appended {
+        Ok(blocks) => match blocks.get(of) {
+            Some(Appended::At(first)) => Fate::Stored(Some(later(*first, start))),
+            Some(Appended::Somewhere) => Fate::Stored(None),
+            Some(Appended::Stale) => Fate::Stale,
+            None => Fate::Failed(AppendError::Unavailable {
+                why: "the store did not answer for the block".to_owned(),
+            }),
+        },
+        Err(error) => Fate::Failed(error.clone()),
+    };
+    let settled = shares.into_iter().map(|(of, start, submission)| (submission, fate(&of, start))).collect();
+    if let Some(spreader) = spreader.upgrade() {
+        spreader.settle(settled);
+    }
+}
 
-    async fn write(&mut self, batch: Vec<Submission>) {
-        let mut builders: BTreeMap<BlockOf, BlockBuilder> = BTreeMap::new();
-        let mut shares = Vec::with_capacity(batch.len());
-        for submission in batch {
-            let of = (submission.workspace, submission.partition, submission.generation);
-            let builder = builders.entry(of).or_default();
-            let start = builder.len() as u64;
-            for (_, draft) in &submission.drafts {
-                builder.push(draft.source, draft.minute, &draft.bytes);
-            }
-            shares.push((of, start, submission));
-        }
-        let appended = self.append(builders).await;
-        let fate = |of: &BlockOf, start: u64| match &appended {
-            Ok(blocks) => match blocks.get(of) {
-                Some(Appended::At(first)) => Fate::Stored(Some(later(*first, start))),
-                Some(Appended::Somewhere) => Fate::Stored(None),
-                Some(Appended::Stale) => Fate::Stale,
-                None => Fate::Failed(AppendError::Unavailable {
-                    why: "the store did not answer for the block".to_owned(),
-                }),
-            },
-            Err(error) => Fate::Failed(error.clone()),
-        };
-        let settled =
-            shares.into_iter().map(|(of, start, submission)| (submission, fate(&of, start))).collect();
-        if let Some(spreader) = self.spreader.upgrade() {
-            spreader.settle(settled);
+async fn append(
+    journal: &dyn Journal,
+    builders: BTreeMap<BlockOf, BlockBuilder>,
+) -> Result<BTreeMap<BlockOf, Appended>, AppendError> {
+    let started = std::time::Instant::now();
+    let unavailable = |why: String| AppendError::Unavailable { why };
+    let mut blocks: Vec<NewBlock> = Vec::with_capacity(builders.len());
+    let mut plain_bytes = Vec::with_capacity(builders.len());
+    for ((workspace, partition, generation), builder) in builders {
+        plain_bytes.push(builder.plain_bytes());
+        let block = builder.finish().map_err(|e| unavailable(e.to_string()))?;
+        blocks.push(NewBlock { workspace, partition, generation, block });
+    }
+    let appended = journal.append(&blocks).await.inspect_err(|_| {
+        metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
+    })?;
+    let mut counted = Counted::default();
+    for ((block, appended), plain_bytes) in blocks.iter().zip(&appended).zip(plain_bytes) {
+        if *appended != Appended::Stale {
+            counted.add(&block.block, plain_bytes);
         }
     }
-
-    async fn append(
-        &self,
-        builders: BTreeMap<BlockOf, BlockBuilder>,
-    ) -> Result<BTreeMap<BlockOf, Appended>, AppendError> {
-        let started = std::time::Instant::now();
-        let unavailable = |why: String| AppendError::Unavailable { why };
-        let mut blocks: Vec<NewBlock> = Vec::with_capacity(builders.len());
-        let mut plain_bytes = Vec::with_capacity(builders.len());
-        for ((workspace, partition, generation), builder) in builders {
-            plain_bytes.push(builder.plain_bytes());
-            let block = builder.finish().map_err(|e| unavailable(e.to_string()))?;
-            blocks.push(NewBlock { workspace, partition, generation, block });
-        }
-        let appended = self.journal.append(&blocks).await.inspect_err(|_| {
-            metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
-        })?;
-        let mut counted = Counted::default();
-        for ((block, appended), plain_bytes) in blocks.iter().zip(&appended).zip(plain_bytes) {
-            if *appended != Appended::Stale {
-                counted.add(&block.block, plain_bytes);
-            }
-        }
-        counted.tell();
-        metrics::histogram!("tracklayer_journal_append_seconds").record(started.elapsed().as_secs_f64());
-        let of = |block: &NewBlock| (block.workspace, block.partition, block.generation);
-        Ok(blocks.iter().map(of).zip(appended).collect())
-    }
+    counted.tell();
+    metrics::histogram!("tracklayer_journal_append_seconds").record(started.elapsed().as_secs_f64());
+    let of = |block: &NewBlock| (block.workspace, block.partition, block.generation);
+    Ok(blocks.iter().map(of).zip(appended).collect())
 }
 
 /// What one block is of.

@@ -13,6 +13,7 @@ pub mod appender;
 pub mod block;
 pub mod claim;
 mod error;
+mod headroom;
 pub mod inspect;
 pub mod journal;
 mod layout;
@@ -20,10 +21,12 @@ pub mod postgres;
 mod received;
 mod retention;
 mod spread;
+mod turns;
 
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, COMMERCE_LEVEL, FEATURE_LEVEL, SourceMinuteCount};
 pub use error::{AppendError, BlockError, JournalError};
+pub use headroom::Headroom;
 pub use journal::{
     Appended, EachHeader, Head, Journal, Kind, Layout, Most, NewBlock, Place, Record, RecordAt, ResolvedLog,
     Spread,

@@ -17,6 +17,7 @@ use tracklayer_ids::{Generation, Partition, Position, WorkspaceId};
 use crate::Draft;
 use crate::error::AppendError;
 use crate::journal::{Journal, Layout, Spread};
+use crate::turns::Waits;
 
 /// Where the answers for a caller's events go; dropped without one when the appender has stopped.
 pub(crate) type Answers = mpsc::UnboundedSender<Result<Stored, AppendError>>;
@@ -258,6 +259,16 @@ impl Spreader {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Way>> {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waits for Submission {
+    fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -33,10 +33,14 @@ fn draft(partition: u32, text: String) -> Draft {
 }
 
 async fn all_events(journal: &PostgresJournal, partition: u32) -> Vec<String> {
+    all_events_of(journal, WORKSPACE, partition).await
+}
+
+async fn all_events_of(journal: &PostgresJournal, workspace: WorkspaceId, partition: u32) -> Vec<String> {
     let mut texts = Vec::new();
     let mut at = Position::new(1, partition, 0);
     loop {
-        let blocks = journal.read(WORKSPACE, at, 10).await.unwrap();
+        let blocks = journal.read(workspace, at, 10).await.unwrap();
         let Some(last) = blocks.last() else { return texts };
         at.offset = last.end();
         for block in &blocks {
@@ -100,6 +104,50 @@ async fn what_one_caller_hands_over_first_gets_the_lower_offset_without_waiting_
     let mut sorted = stored.clone();
     sorted.sort();
     assert_eq!(stored, sorted);
+}
+
+/// Events of one caller.
+const LARGE: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_busy_workspaces_share_the_shards_and_all_of_it_is_stored_in_order_before_the_end() {
+    let (_database, journal) = journal().await;
+    let stop = CancellationToken::new();
+    // Room in an append for little more than one call, so that most workspaces do not fit when it is their turn.
+    let settings = AppenderSettings { shards: 1, max_append_bytes: 100_000, ..AppenderSettings::default() };
+    let appender = Appender::start(journal.clone(), settings, &stop);
+    for workspace in 1..=8 {
+        // Its layout is known from now on: what comes goes to the shard at once.
+        appender.append(WorkspaceId(workspace), FOUR, vec![draft(1, "first".to_owned())]).await.unwrap();
+    }
+    let mut calls = tokio::task::JoinSet::new();
+    for round in 0..6 {
+        for workspace in 1..=8 {
+            // Some hand over much, some little.
+            let events = if workspace % 2 == 0 { LARGE } else { 2 };
+            let text = |i: usize| format!("{:06} {}", round * LARGE + i, "x".repeat(290));
+            let drafts = (0..events).map(|i| draft(0, text(i))).collect();
+            let appender = appender.clone();
+            let mut call =
+                Box::pin(async move { appender.append(WorkspaceId(workspace), FOUR, drafts).await });
+            // Handed over now, in this order.
+            assert!(futures::poll!(&mut call).is_pending());
+            calls.spawn(call);
+        }
+    }
+    stop.cancel();
+    appender.stopped().await;
+    while let Some(done) = calls.join_next().await {
+        done.unwrap().unwrap();
+    }
+    for workspace in 1..=8 {
+        let events = if workspace % 2 == 0 { LARGE } else { 2 };
+        let stored = all_events_of(&journal, WorkspaceId(workspace), 0).await;
+        let numbers: Vec<usize> = stored.iter().map(|text| text[..6].parse().unwrap()).collect();
+        let expected: Vec<usize> =
+            (0..6).flat_map(|round| (0..events).map(move |i| round * LARGE + i)).collect();
+        assert_eq!(numbers, expected, "of workspace {workspace}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

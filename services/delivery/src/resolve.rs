@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
-    Block, BlockBuilder, COMMERCE_LEVEL, Journal, JournalError, Kind, Most, Place, ReceivedBlock, Record,
+    Block, BlockBuilder, COMMERCE_LEVEL, Headroom, Journal, JournalError, Kind, Most, Place, ReceivedBlock,
+    Record,
 };
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -42,6 +44,18 @@ pub(crate) const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_RECORD: Record = Record { offset: 0, step: 0, mark: None };
 /// What is said of a position whose event was erased.
 pub(crate) const ERASED: &str = "the event was erased";
+
+/// Events of a round that is large.
+const LARGE_ROUND: usize = 200;
+
+/// Waits for its turn with a workspace whose last round was large, if that is to be waited for.
+pub(crate) async fn turn(
+    headroom: &Headroom,
+    workspace: WorkspaceId,
+    large: bool,
+) -> Option<OwnedSemaphorePermit> {
+    if large { headroom.large(|own| own == workspace).await } else { None }
+}
 
 /// Why a round did not end in a commit.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +110,8 @@ pub struct Resolver {
     pub read: ReadEvent,
     /// What crashed its reader.
     pub suspects: Suspects,
+    /// What large rounds leave to small ones.
+    pub headroom: Arc<Headroom>,
 }
 
 /// How an event's stored bytes are read; what cannot be read says why.
@@ -110,6 +126,8 @@ pub struct Stand {
     ahead: Vec<ReceivedBlock>,
     /// The layout was changed there, and another partition has not come as far.
     waits_for_others: bool,
+    /// Whether the last round was a large one.
+    large: bool,
 }
 
 struct Received {
@@ -139,7 +157,10 @@ impl Resolver {
                     continue;
                 };
             }
-            let wait = match self.round(&lease, &mut stand).await {
+            let turn = turn(&self.headroom, workspace, stand.large).await;
+            let round = self.round(&lease, &mut stand).await;
+            drop(turn);
+            let wait = match round {
                 Ok(true) => {
                     failures = 0;
                     continue;
@@ -278,7 +299,10 @@ impl Resolver {
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         self.resolved.commit_span(lease, &commit, span).await?;
-        *stand = Stand { at: Some(next), ahead, waits_for_others: false };
+        *stand = Stand { at: Some(next), ahead, waits_for_others: false, large: taken >= LARGE_ROUND };
+        if taken < LARGE_ROUND {
+            self.headroom.small(workspace);
+        }
 
         trace_events(&received, &resolved.events[..taken], started);
         if progress.has_lanes() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Partition, Secret};
-use tracklayer_journal::Kind;
+use tracklayer_journal::{Headroom, Kind};
 use tracklayer_journal_kafka::KafkaFailure;
 use tracklayer_postgres::Limits;
 use tracklayer_proto::delivery::v1::delivery_service_server::DeliveryServiceServer;
@@ -149,6 +149,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
     let narrowing = NarrowingTail::new(clients.consent.clone());
+    let headroom = Arc::new(Headroom::default());
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),
@@ -164,6 +165,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         master_key: config.master_key.clone(),
         read: read_event,
         suspects: Suspects::default(),
+        headroom: Arc::clone(&headroom),
     });
     let quota = Quota::default();
     let holds = Holds::new(watch.clone());
@@ -187,6 +189,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sender: sender.clone(),
         tokens: Tokens::new(sender),
         quota: quota.clone(),
+        headroom,
         master_key: config.master_key.clone(),
     });
 

@@ -42,7 +42,7 @@ pub struct Config {
     /// Connections to PostgreSQL, 2 to 200.
     #[serde(default = "default_database_connections")]
     pub database_connections: u32,
-    /// Appends to the journal that may be under way at the same time, 1 to 64; at most `database_connections`.
+    /// Shards of the journal's appends, 1 to 64; each has up to two under way, so at most half of `database_connections`.
     #[serde(default = "default_append_shards")]
     pub append_shards: u32,
     /// Longest wait for more events under load before an append, milliseconds, 0 to 100.
@@ -234,9 +234,9 @@ impl Config {
         );
         let shards = self.append_shards;
         check(
-            (1..=64).contains(&shards) && shards <= connections,
+            (1..=64).contains(&shards) && 2 * shards <= connections,
             format!(
-                "append_shards is {shards}, allowed are 1 to 64 and at most database_connections ({connections})"
+                "append_shards is {shards}, allowed are 1 to 64 and at most half of database_connections ({connections})"
             ),
         );
         let linger = self.max_linger_ms;

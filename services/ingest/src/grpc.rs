@@ -226,7 +226,9 @@ impl IngestGrpc {
             banner_writes_defaults: source.banner_writes_defaults,
             ..ParseContext::at(received_at)
         };
+        let turn = self.ingest.turn_to_parse(source.workspace, bytes).await;
         let incoming = batch.events.iter().map(|event| parse(event, &context)).collect();
+        drop(turn);
         let arrival = Arrival { wire: Wire::Grpc, received_at, started, traceparent };
         let outcomes = self.ingest.accept(source, &arrival, incoming).await?;
         Ok(PublishResponse { results: outcomes.into_iter().map(event_result).collect() })

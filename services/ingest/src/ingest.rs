@@ -9,8 +9,9 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
-use tracklayer_ids::PartitionKey;
-use tracklayer_journal::{Appender, Draft};
+use tokio::sync::OwnedSemaphorePermit;
+use tracklayer_ids::{PartitionKey, WorkspaceId};
+use tracklayer_journal::{Appender, Draft, Headroom};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
@@ -27,6 +28,9 @@ use crate::rejected::RejectedEvents;
 use crate::source::Source;
 use crate::trace;
 
+/// A request of so many bytes is large.
+const LARGE_BYTES: usize = 64 * 1024;
+
 /// Everything that a wire needs. Shared by all of them.
 #[derive(Debug)]
 pub struct Ingest {
@@ -36,6 +40,8 @@ pub struct Ingest {
     pub admission: Admission,
     /// Whether the journal has room.
     pub budget: Budget,
+    /// What parsing large requests leaves to small ones.
+    pub headroom: Headroom,
     /// What a source may send.
     pub rate: RateLimit,
     /// The consent log.
@@ -72,6 +78,16 @@ impl Ingest {
     /// [`IngestError::NoConfiguration`] before the first.
     pub fn snapshot(&self) -> Result<Arc<Snapshot>, IngestError> {
         self.watch.snapshot().ok_or(IngestError::NoConfiguration)
+    }
+
+    /// Waits for its turn to parse a request of so many bytes, which takes milliseconds of a core where it is large. A small one has
+    /// its turn at once, and is told of.
+    pub async fn turn_to_parse(&self, workspace: WorkspaceId, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes < LARGE_BYTES {
+            self.headroom.small(workspace);
+            return None;
+        }
+        self.headroom.large(|own| own == workspace).await
     }
 
     /// Takes events of one source; answers for each, in order, when all that are accepted are durable.

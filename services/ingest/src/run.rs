@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracklayer_ids::Secret;
-use tracklayer_journal::{Appender, AppenderSettings, Journal};
+use tracklayer_journal::{Appender, AppenderSettings, Headroom, Journal};
 use tracklayer_journal_kafka::KafkaFailure;
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{
@@ -101,6 +101,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         watch: watch.clone(),
         budget: budget.clone(),
         admission: Admission::new(config.max_in_flight_requests, config.max_in_flight_bytes),
+        headroom: Headroom::default(),
         rate: RateLimit::new(config.max_events_per_second_per_source),
         narrowing: Narrowing::new(
             consent,

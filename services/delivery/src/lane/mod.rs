@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracklayer_destination::{HoldKind, Mode};
 use tracklayer_ids::{Generation, Offset, Position};
+use tracklayer_journal::Headroom;
 use uuid::Uuid;
 
 use self::slot::Slot;
@@ -44,7 +45,7 @@ use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
-use crate::resolve::{OTHERS_PAUSE, error_chain};
+use crate::resolve::{OTHERS_PAUSE, error_chain, turn};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
@@ -103,6 +104,8 @@ pub struct LaneContext {
     pub tokens: Tokens,
     /// What the platforms allow, shared by the lanes of a connection.
     pub quota: Quota,
+    /// What large rounds leave to small ones.
+    pub headroom: Arc<Headroom>,
     /// Subject keys.
     pub master_key: tracklayer_ids::MasterKey,
 }
@@ -168,6 +171,8 @@ pub struct Lane {
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
+    /// Whether the last read of a range found as many events as it may hold.
+    reads_full: bool,
     /// The state of the connection that the range was planned for; none: it has to be planned.
     planned_for: Option<u64>,
     /// Why an operator holds the lane, as it was last told.
@@ -206,6 +211,7 @@ impl Lane {
             holds: 0,
             requests: 0,
             range: Vec::new(),
+            reads_full: false,
             planned_for: None,
             told: None,
             held_before: false,
@@ -402,7 +408,10 @@ impl Lane {
         }
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
-        if !self.take_range(cursor, &connection, destination).await? {
+        let turn = turn(&self.context.headroom, duty.workspace, self.reads_full).await;
+        let taken = self.take_range(cursor, &connection, destination).await?;
+        drop(turn);
+        if !taken {
             self.caught_up().await;
             return Ok(self.enter_next_generation(cursor, resolved) || due);
         }

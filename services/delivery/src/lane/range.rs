@@ -30,6 +30,10 @@ impl Lane {
             // Two requests for each commit, where they are as large.
             let limit = destination.limits().max_events.saturating_mul(2).clamp(100, 2_000);
             let mut entries = self.context.entries.from(workspace, cursor, limit).await?;
+            self.reads_full = entries.len() >= limit;
+            if !self.reads_full && !entries.is_empty() {
+                self.context.headroom.small(workspace);
+            }
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
             entries.truncate(self.at_once());

@@ -64,10 +64,18 @@ async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome
         }
     };
     let received = receive(edge, head, body, MAX_BATCH_BYTES, &mut admitted.room).await?;
+    // Whose it is may stand in the body: then it has no turn before it is parsed.
+    let turn = match &admitted.known {
+        Some(source) => edge.ingest.turn_to_parse(source.workspace, received.body.len()).await,
+        None => None,
+    };
     let parsed = batch::body_text(&received.body).and_then(batch::parse_batch);
     let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
+        Err(error) => {
+            drop(turn);
+            return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await);
+        }
     };
     let body_key = match &parsed.write_key {
         Some(key) => Some(key.clone()),
@@ -78,6 +86,7 @@ async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome
     admitted.room.grow_to(received.body.len() + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(&parsed, &source, &received);
+    drop(turn);
     Ok(edge.ingest.accept(&source, &received.arrival(), incoming).await?)
 }
 
@@ -102,6 +111,7 @@ async fn take_single(
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
     admitted.room.belongs_to(source.workspace)?;
+    edge.ingest.headroom.small(source.workspace);
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);

@@ -233,6 +233,7 @@ impl Rig {
             sender: sender.clone(),
             tokens: Tokens::new(sender),
             quota: Quota::default(),
+            headroom: Arc::default(),
             master_key: self.services.master_key.clone(),
         };
         let lane = Lane::new(Arc::new(context), lease);

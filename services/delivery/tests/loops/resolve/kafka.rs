@@ -84,6 +84,7 @@ impl Rig {
             master_key: services.master_key.clone(),
             read: read_event,
             suspects: Suspects::default(),
+            headroom: Arc::default(),
         });
         cursors.begin_lanes(&[LANE]).await.unwrap();
         Some(Self {

@@ -85,6 +85,7 @@ impl Rig {
             master_key: services.master_key.clone(),
             read,
             suspects: Suspects::default(),
+            headroom: Arc::default(),
         });
         let shutdown = services.shutdown.clone();
         let polling =

@@ -50,6 +50,13 @@ impl Consent {
         }
     }
 
+    /// What resolve was told for a connection. Without an answer, the connection was not known then: nothing may go out until
+    /// consent is asked.
+    #[must_use]
+    pub fn of_resolve(decision: Option<&ConnectionDecision>) -> Self {
+        decision.map_or_else(|| Self::Deny { reason: "no_decision".to_owned() }, Self::from_decision)
+    }
+
     /// Whether the use of personal data for ads (Google's `ad_user_data`) is denied.
     #[must_use]
     pub fn denies_user_data(&self) -> bool {
@@ -141,6 +148,18 @@ impl Deliverable {
             decision,
             order_state,
         }
+    }
+
+    /// An event with what resolve found out about it; denied, until a connection's decision is put in.
+    #[must_use]
+    pub fn of_resolved(
+        event: Event,
+        known_click_ids: Option<ClickIds>,
+        canonical_key: &[u8],
+        commerce_key: &str,
+    ) -> Self {
+        let (known, key_hex) = (known_click_ids.unwrap_or_default(), hex::encode(canonical_key));
+        Self::new(event, known, &key_hex, Consent::of_resolve(None), None).with_commerce_key(commerce_key)
     }
 
     /// With the second key that it has claimed; empty: none.

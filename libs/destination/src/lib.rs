@@ -7,7 +7,8 @@
 //! behind of an event, and why), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
 //! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is
-//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`] and [`preview`].
+//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`]; [`plan`] (what becomes of an event, and which items share a
+//! request) and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
@@ -25,6 +26,7 @@ pub mod network;
 pub mod note;
 pub mod outcome;
 pub mod person;
+pub mod plan;
 pub mod preview;
 pub mod registry;
 pub mod request;
@@ -46,7 +48,10 @@ pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErro
 pub use json::Json;
 pub use network::is_private;
 pub use note::{Note, NoteCounts, NoteKind, NoteLabels, NoteReason, Rule};
-pub use outcome::{Answer, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Skip, SkipReason};
+pub use outcome::{
+    Answer, Fate, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,
+};
+pub use plan::{Open, Plan};
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
 pub use trial::{Finding, Trial};

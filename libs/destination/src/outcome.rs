@@ -80,6 +80,50 @@ impl RefusalCode {
     }
 }
 
+/// What a refusal means for the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The connection has no use for such an event: nothing went wrong, and nobody needs to act.
+    Filtered,
+    /// Consent keeps it back.
+    Blocked,
+    /// It is not delivered unless somebody acts.
+    Dead,
+}
+
+impl Fate {
+    /// The ledger's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Blocked => "blocked",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl RefusalCode {
+    /// What becomes of an event that is refused so.
+    #[must_use]
+    pub const fn fate(self) -> Fate {
+        match self {
+            Self::EventNotMapped | Self::EventNotSupported => Fate::Filtered,
+            Self::RestrictionNotExpressible => Fate::Blocked,
+            Self::EventTooOld
+            | Self::EventInFuture
+            | Self::EventNameReserved
+            | Self::MissingValue
+            | Self::MissingCurrency
+            | Self::MissingClientUserAgent
+            | Self::NoClientId
+            | Self::NoMatchKey
+            | Self::OrderIdContainsPii
+            | Self::InvalidPayload => Fate::Dead,
+        }
+    }
+}
+
 impl std::fmt::Display for RefusalCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -204,6 +248,18 @@ pub enum OrderEffect {
         /// The event's time.
         at: Timestamp,
     },
+}
+
+impl OrderEffect {
+    /// The order that it is about.
+    #[must_use]
+    pub fn order_id(&self) -> &str {
+        match self {
+            Self::Sold { order_id, .. }
+            | Self::Restated { order_id, .. }
+            | Self::Refunded { order_id, .. } => order_id,
+        }
+    }
 }
 
 /// One event as it stands in a request.

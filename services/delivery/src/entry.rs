@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use moka::policy::EvictionPolicy;
 use prost::Message as _;
-use tracklayer_destination::{Consent, Deliverable};
+use tracklayer_destination::Deliverable;
 use tracklayer_ids::{
     ConnectionId, Generation, Offset, Partition, PartitionKey, Position, SourceId, SubjectKey, WorkspaceId,
 };
@@ -88,14 +88,12 @@ impl Entry {
             return entry;
         };
         entry.order_key = PartitionKey::of(&event.anonymous_id, &event.user_id).0;
-        let deliverable = Deliverable::new(
+        entry.deliverable = Some(Deliverable::of_resolved(
             event,
-            resolved.known_click_ids.unwrap_or_default(),
-            &hex::encode(&resolved.canonical_key),
-            Consent::Deny { reason: "no_decision".to_owned() },
-            None,
-        );
-        entry.deliverable = Some(deliverable.with_commerce_key(&resolved.commerce_key));
+            resolved.known_click_ids,
+            &resolved.canonical_key,
+            &resolved.commerce_key,
+        ));
         entry
     }
 

@@ -1,17 +1,20 @@
 //! Calls into a connection's code that must not stop its lane. That code is pure, so that nothing is left half done where it
 //! panics over an event or an answer; a lane that crashed would begin at the same event again, for ever.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use tracklayer_destination::{Deliverable, Destination, Skip};
+use tracklayer_destination::{Deliverable, Destination, Skip, plan};
 
 /// What the call answers; none if it crashed.
 pub fn unless_it_crashes<T>(call: impl FnOnce() -> T) -> Option<T> {
-    let answered = catch_unwind(AssertUnwindSafe(call)).ok();
+    let answered = plan::unless_it_crashes(call);
     if answered.is_none() {
-        metrics::counter!("tracklayer_delivery_builder_crashes_total").increment(1);
+        count_crash();
     }
     answered
+}
+
+/// Counts a crash.
+pub fn count_crash() {
+    metrics::counter!("tracklayer_delivery_builder_crashes_total").increment(1);
 }
 
 /// Whether the connection wants the event; none if it crashes over it.

@@ -1,12 +1,13 @@
 //! What a lane does with each event before any request: a pure function of the event, its decision and the connection.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
+use tracklayer_destination::plan::OrdersAhead;
 use tracklayer_destination::{
-    Answer, Consent, Destination, HoldKind, HttpRequest, Item, ItemOutcome, Mode, RefusalCode,
+    Answer, Destination, Fate, HoldKind, HttpRequest, Item, ItemOutcome, Mode, Open, Plan,
 };
 use tracklayer_ids::Secret;
 
@@ -15,7 +16,6 @@ use super::guard;
 use super::send::items_of;
 use super::slot::Slot;
 use crate::ledger::State;
-use crate::store::orders::order_id;
 
 /// How old an item may be at the request. Receivers of signed requests take five minutes; the rest is for slow answers before it.
 const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
@@ -41,50 +41,29 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         slot.settle(State::Dead, "poisoned", "there is no event", now);
         return;
     };
-    let Some(wanted) = guard::wants(destination, deliverable) else {
-        slot.settle(State::Dead, "poisoned", "its filter crashed", now);
-        return;
-    };
-    if let Err(skip) = wanted {
-        slot.settle(State::Filtered, skip.reason.as_str(), &skip.detail, now);
-        return;
-    }
-    if let Consent::Deny { reason } = &deliverable.decision {
-        let reason = reason.clone();
-        slot.settle(State::Blocked, reason, "", now);
-        return;
-    }
-    let Some(built) = guard::unless_it_crashes(|| destination.build(deliverable, now)) else {
-        slot.settle(State::Dead, "poisoned", "its builder crashed", now);
-        return;
-    };
-    match built {
-        Ok(item) if destination.mode() == Mode::Shadow => {
+    match tracklayer_destination::plan::plan(destination, deliverable, now) {
+        Plan::Skipped(skip) => slot.settle(State::Filtered, skip.reason.as_str(), &skip.detail, now),
+        Plan::Denied { reason } => slot.settle(State::Blocked, reason, "", now),
+        Plan::Crashed { what } => {
+            guard::count_crash();
+            slot.settle(State::Dead, "poisoned", what, now);
+        }
+        Plan::Send(item) if destination.mode() == Mode::Shadow => {
             let name = item.name.clone();
             slot.notes = item.notes;
             slot.settle(State::Shadowed, "", &name, now);
         }
-        Ok(mut item) => {
+        Plan::Send(mut item) => {
             slot.notes = std::mem::take(&mut item.notes);
             slot.item = Some(item);
         }
-        Err(refusal) => {
+        Plan::Refused(refusal) => {
             slot.notes = refusal.notes;
             slot.field = refusal.field.clone().unwrap_or_default();
-            let state = match refusal.code {
-                // The connection has no use for such an event: nothing went wrong, and nobody needs to act.
-                RefusalCode::EventNotMapped | RefusalCode::EventNotSupported => State::Filtered,
-                RefusalCode::RestrictionNotExpressible => State::Blocked,
-                RefusalCode::EventTooOld
-                | RefusalCode::EventInFuture
-                | RefusalCode::EventNameReserved
-                | RefusalCode::MissingValue
-                | RefusalCode::MissingCurrency
-                | RefusalCode::MissingClientUserAgent
-                | RefusalCode::NoClientId
-                | RefusalCode::NoMatchKey
-                | RefusalCode::OrderIdContainsPii
-                | RefusalCode::InvalidPayload => State::Dead,
+            let state = match refusal.code.fate() {
+                Fate::Filtered => State::Filtered,
+                Fate::Blocked => State::Blocked,
+                Fate::Dead => State::Dead,
             };
             slot.settle(state, refusal.code.as_str(), &refusal.reason, now);
         }
@@ -168,67 +147,27 @@ pub fn is_stale(slot: &Slot, now: Timestamp) -> bool {
     slot.item.as_ref().is_some_and(|item| now.duration_since(item.built_at) > MAX_ITEM_AGE)
 }
 
-/// Where a range has to end: an event of an order that an earlier one of the range still changes is built from what that one
-/// leaves of it, which is known once it is committed.
+/// Where a range has to end: see [`OrdersAhead`].
 #[must_use]
 pub fn waits_for_its_order(slots: &[Slot], destination: &dyn Destination) -> Option<usize> {
-    let mut changing: HashSet<&str> = HashSet::new();
-    for (index, slot) in slots.iter().enumerate() {
+    let mut ahead = OrdersAhead::default();
+    slots.iter().position(|slot| {
         let needed =
             slot.deliverable.as_ref().and_then(|deliverable| guard::order_key(destination, deliverable));
-        if needed.is_some_and(|order| changing.contains(order.as_str())) {
-            return Some(index);
-        }
-        let effect = slot.item.as_ref().and_then(|item| item.order.as_ref()).or(slot.order.as_ref());
-        changing.extend(effect.map(order_id));
-    }
-    None
+        let waits = ahead.holds_back(needed.as_deref());
+        ahead.add(slot.item.as_ref().and_then(|item| item.order.as_ref()).or(slot.order.as_ref()));
+        waits
+    })
 }
 
-/// Puts open slots into requests: at most the platform's events and bytes, one group each, exclusive items apart. Requests are
-/// sent in order, and an event never stands in an earlier request than one of its key before it.
+/// Puts open slots into requests: see [`tracklayer_destination::plan::requests`].
 #[must_use]
 pub fn requests(slots: &[Slot], open: &[usize], destination: &dyn Destination) -> Vec<Vec<usize>> {
-    struct Open {
-        group: String,
-        members: Vec<usize>,
-        bytes: usize,
-        exclusive: HashSet<String, RandomState>,
-    }
-    let limits = destination.limits();
-    let mut requests: Vec<Open> = Vec::new();
-    let mut newest_of_group: HashMap<&str, usize, RandomState> = HashMap::default();
-    let mut newest_of_key: HashMap<u64, usize, RandomState> = HashMap::default();
-    for &index in open {
+    let items = open.iter().filter_map(|&index| {
         let slot = &slots[index];
-        let Some(item) = &slot.item else { continue };
-        let bytes = item.body.bytes() + 1;
-        let candidate = newest_of_group.get(item.group.as_str()).copied().filter(|&at| {
-            let request = &requests[at];
-            let later_than_key = newest_of_key.get(&slot.entry.order_key).is_none_or(|&key_at| key_at <= at);
-            let distinct = item.exclusive.as_ref().is_none_or(|e| !request.exclusive.contains(e));
-            later_than_key
-                && distinct
-                && request.members.len() < limits.max_events
-                && request.bytes + bytes <= limits.max_body_bytes.saturating_sub(512)
-        });
-        let at = candidate.unwrap_or_else(|| {
-            requests.push(Open {
-                group: item.group.clone(),
-                members: Vec::new(),
-                bytes: 0,
-                exclusive: HashSet::default(),
-            });
-            newest_of_group.insert(&item.group, requests.len() - 1);
-            requests.len() - 1
-        });
-        debug_assert_eq!(requests[at].group, item.group);
-        requests[at].members.push(index);
-        requests[at].bytes += bytes;
-        requests[at].exclusive.extend(item.exclusive.clone());
-        newest_of_key.insert(slot.entry.order_key, at);
-    }
-    requests.into_iter().map(|request| request.members).collect()
+        slot.item.as_ref().map(|item| Open { index, item, order_key: slot.entry.order_key })
+    });
+    tracklayer_destination::plan::requests(destination.limits(), items)
 }
 
 /// Takes the next requests that may be under way at the same time: as many as the platform takes, and never two events of one
@@ -323,8 +262,8 @@ mod tests {
 
     use prost::Message as _;
     use serde_json::{Value, json};
-    use tracklayer_destination::HeaderText;
     use tracklayer_destination::preview;
+    use tracklayer_destination::{Consent, HeaderText};
     use tracklayer_ids::Position;
     use tracklayer_proto::event::v1::ResolvedEvent;
 

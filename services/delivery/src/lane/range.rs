@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use tracklayer_destination::Destination;
+use tracklayer_destination::plan::events_of_a_range;
 use tracklayer_ids::{Offset, Position};
 
 use super::plan;
@@ -28,7 +29,7 @@ impl Lane {
         if fresh {
             let workspace = self.lease.duty.workspace;
             // Two requests for each commit, where they are as large.
-            let limit = destination.limits().max_events.saturating_mul(2).clamp(100, 2_000);
+            let limit = events_of_a_range(destination.limits());
             let mut entries = self.context.entries.from(workspace, cursor, limit).await?;
             self.reads_full = entries.len() >= limit;
             if !self.reads_full && !entries.is_empty() {

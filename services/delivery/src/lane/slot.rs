@@ -108,8 +108,7 @@ impl Slot {
         }
         let decision = self.entry.decision(connection);
         self.decided_for = decision.map_or(0, |d| d.connection_revision);
-        let consent = decision
-            .map_or_else(|| Consent::Deny { reason: "no_decision".to_owned() }, Consent::from_decision);
+        let consent = Consent::of_resolve(decision);
         self.deliverable = self.entry.deliverable.as_ref().map(|d| d.for_connection(consent, None));
     }
 

@@ -29,16 +29,6 @@ pub fn order_hash(order_id: &str) -> i64 {
     xxhash_rust::xxh3::xxh3_64(order_id.as_bytes()).cast_signed()
 }
 
-/// The order that an effect is on.
-#[must_use]
-pub fn order_id(effect: &OrderEffect) -> &str {
-    match effect {
-        OrderEffect::Sold { order_id, .. }
-        | OrderEffect::Restated { order_id, .. }
-        | OrderEffect::Refunded { order_id, .. } => order_id,
-    }
-}
-
 fn text(value: Option<Decimal>) -> Option<String> {
     value.map(|v| v.to_string())
 }
@@ -159,7 +149,7 @@ pub(super) async fn apply(
     let mut filed: Vec<Filed<'_>> = changes
         .iter()
         .map(|change| {
-            let hash = order_hash(order_id(change));
+            let hash = order_hash(change.order_id());
             Filed { hash, change, record: record_of(hash, change).filter(|_| by_all) }
         })
         .collect();

@@ -8,7 +8,7 @@
 //! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is
 //! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`]; [`plan`] (what becomes of an event, and which items share a
-//! request) and [`preview`].
+//! request), [`order_book`] and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
@@ -24,6 +24,7 @@ pub mod json;
 pub mod mapping;
 pub mod network;
 pub mod note;
+pub mod order_book;
 pub mod outcome;
 pub mod person;
 pub mod plan;
@@ -48,6 +49,7 @@ pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErro
 pub use json::Json;
 pub use network::is_private;
 pub use note::{Note, NoteCounts, NoteKind, NoteLabels, NoteReason, Rule};
+pub use order_book::OrderBook;
 pub use outcome::{
     Answer, Fate, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,
 };

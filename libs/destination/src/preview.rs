@@ -1,20 +1,30 @@
 //! The exact requests that a connection would send for given events: what `tracklayer preview` prints and
-//! `delivery.v1.Preview` answers. Pure; the same functions as a lane uses, so it cannot lie.
+//! `delivery.v1.Preview` answers. Pure; the same functions as a lane uses ([`crate::plan`]), so it cannot lie.
+//!
+//! [`line`] reads a line of input, [`run`] takes one line after the other in bounded memory, [`answer`] is what is printed,
+//! [`resolved`] an event of the journal as a line.
+
+pub mod answer;
+pub mod line;
+pub mod resolved;
+pub mod run;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use tracklayer_event::commerce::commerce_key;
-use tracklayer_event::{ParseContext, RejectCode, Rejection, parse_event};
+use tracklayer_event::{ParseContext, RejectCode, Rejection, parse_event_text};
 use tracklayer_proto::event::v1::{ClickIds, Event};
 
 use crate::commerce::decimal_of;
-use crate::deliverable::{Consent, Deliverable, OrderState, text_of};
+use crate::deliverable::{Consent, OrderState, text_of};
 use crate::destination::Destination;
 use crate::document::{Kind, SettingsErrors, WorkspaceDefaults};
-use crate::note::Note;
 use crate::outcome::Item;
+use crate::plan::{Open, requests};
 use crate::registry::{open, secret_paths};
 use crate::request::MASK;
+pub use answer::{Answer, NotSent};
+pub use line::{Line, OfConnection};
+pub use run::{Orders, Run, Summary, Terms};
 
 /// What consent is taken to have decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -92,12 +102,8 @@ fn stated(object: &Map<String, Value>) -> Consent {
     }
 }
 
-/// Answers each line: one Segment-spec event (`order_state`, `known_click_ids` and `dedup_by_order_id`, true where its source is
-/// so configured, may stand beside its own keys), or an array of events that go out together. An answer is one line of JSON:
-/// `{"status","requests":[{"method","url","headers","body"}],"refused":[{"index","code","field","reason"}],
-/// "notes":[{"index","kind","field","about","code","reason"}]}`, with `status` one of built, partly_refused, refused, filtered,
-/// blocked, invalid. Notes tell what was left out of events, also of refused ones. Secrets are `***`; missing ones are taken as
-/// given.
+/// Answers each line, alone: see [`line`] for what it may be, and [`answer`] for what an answer is. Changes of orders are built
+/// from the `order_state` beside them.
 ///
 /// # Errors
 /// The document is not valid.
@@ -108,8 +114,24 @@ pub fn preview<'l>(
     now: Timestamp,
     consent: &ConsentChoice,
 ) -> Result<Vec<String>, SettingsErrors> {
-    let destination = open(&with_masked_secrets(document), workspace)?;
-    Ok(lines.into_iter().map(|line| answer(&*destination, line, now, consent).to_string()).collect())
+    let destination = open_without_credentials(document, workspace)?;
+    let mut run = Run::new(&*destination, Terms::at(now, consent.clone()));
+    let answers = lines.into_iter().zip(1..).flat_map(|(text, number)| {
+        let line = run.read(number, text);
+        run.take(line)
+    });
+    Ok(answers.map(|answer| answer.to_json()).collect())
+}
+
+/// Opens a document that may lack its credentials, or have their mask.
+///
+/// # Errors
+/// Everything else that is wrong with it.
+pub fn open_without_credentials(
+    document: &Value,
+    workspace: &WorkspaceDefaults,
+) -> Result<Box<dyn Destination>, SettingsErrors> {
+    open(&with_masked_secrets(document), workspace)
 }
 
 /// A preview needs no credentials: where a required one is missing, the mask stands in.
@@ -135,132 +157,27 @@ fn with_masked_secrets(document: &Value) -> Value {
     document
 }
 
-#[derive(Default)]
-struct Told {
-    refused: Vec<Value>,
-    notes: Vec<Value>,
-    refusals: usize,
-    filtered: usize,
-    blocked: usize,
-    invalid: usize,
-}
-
-impl Told {
-    fn add(&mut self, index: usize, code: &str, field: Option<&str>, reason: &str) {
-        self.refused.push(json!({ "index": index, "code": code, "field": field, "reason": reason }));
-    }
-
-    fn note(&mut self, index: usize, notes: &[Note]) {
-        self.notes.extend(notes.iter().map(|note| {
-            json!({
-                "index": index,
-                "kind": note.kind.as_str(),
-                "field": note.field,
-                "about": note.about,
-                "code": note.reason.code(),
-                "reason": note.reason.text(),
-            })
-        }));
-    }
-}
-
-fn answer(destination: &dyn Destination, line: &str, now: Timestamp, consent: &ConsentChoice) -> Value {
-    let events = match serde_json::from_str::<Value>(line) {
-        Ok(Value::Array(events)) => events,
-        Ok(event) => vec![event],
-        Err(error) => {
-            let why = format!("not JSON: {error}");
-            let refused = json!([{ "index": 0, "code": "invalid_json", "field": null, "reason": why }]);
-            return json!({ "status": "invalid", "requests": [], "refused": refused, "notes": [] });
-        }
-    };
-    let mut told = Told::default();
-    let mut built: Vec<Item> = Vec::new();
-    for (index, event) in events.into_iter().enumerate() {
-        if let Some(item) = one(destination, index, event, now, consent, &mut told) {
-            built.push(item);
-        }
-    }
-    let requests: Vec<Value> = batches(destination, &built)
-        .iter()
-        .map(|items| destination.assemble(items, Some(&mask())).masked())
-        .collect();
-    let failed = told.refusals + told.filtered + told.blocked + told.invalid;
-    let status = match (built.len(), failed) {
-        (_, 0) => "built",
-        (1.., _) => "partly_refused",
-        (0, _) if told.refusals > 0 => "refused",
-        (0, _) if told.invalid > 0 => "invalid",
-        (0, _) if told.blocked > 0 => "blocked",
-        (0, _) => "filtered",
-    };
-    json!({ "status": status, "requests": requests, "refused": told.refused, "notes": told.notes })
-}
-
-fn mask() -> tracklayer_ids::Secret<String> {
-    tracklayer_ids::Secret::new(MASK.to_owned())
-}
-
-fn one(
-    destination: &dyn Destination,
-    index: usize,
-    mut event: Value,
-    now: Timestamp,
-    consent: &ConsentChoice,
-    told: &mut Told,
-) -> Option<Item> {
-    let mut beside = |key: &str| event.as_object_mut().and_then(|map| map.remove(key));
-    let order_state = beside("order_state").and_then(|state| order_state_of(&state));
-    let known = beside("known_click_ids").map(|ids| click_ids_of(&ids)).unwrap_or_default();
-    let by_order = beside("dedup_by_order_id").is_some_and(|by_order| by_order == Value::Bool(true));
-    let event = match parse(event, now) {
-        Ok(event) => event,
-        Err(rejection) => {
-            told.invalid += 1;
-            told.add(index, rejection.code.as_str(), Some(&rejection.field), &rejection.reason);
-            return None;
-        }
-    };
-    let place = event.consent.as_ref().map(|c| c.place.clone()).unwrap_or_default();
-    let commerce_key = by_order.then(|| commerce_key(&event)).flatten().unwrap_or_default();
-    let event =
-        Deliverable::new(event, known, "", consent.of(&place), order_state).with_commerce_key(&commerce_key);
-    if let Err(skip) = destination.wants(&event) {
-        told.filtered += 1;
-        told.add(index, skip.reason.as_str(), None, &skip.detail);
-        return None;
-    }
-    if let Consent::Deny { reason } = &event.decision {
-        told.blocked += 1;
-        told.add(index, "consent_denied", None, reason);
-        return None;
-    }
-    match destination.build(&event, now) {
-        Ok(item) => {
-            told.note(index, &item.notes);
-            Some(item)
-        }
-        Err(refusal) => {
-            told.refusals += 1;
-            told.add(index, refusal.code.as_str(), refusal.field.as_deref(), &refusal.reason);
-            told.note(index, &refusal.notes);
-            None
-        }
-    }
-}
-
 /// Parses an event as ingest would, except that one without userId and anonymousId passes: what it would look like at the
 /// platform is a fair question, and connections refuse it where they must (`no_match_key`, `no_client_id`).
 ///
 /// # Errors
 /// Ingest would not take it for another reason.
-pub fn parse(mut event: Value, now: Timestamp) -> Result<Event, Rejection> {
+pub fn parse(event: Value, now: Timestamp) -> Result<Event, Rejection> {
+    parse_text(&event.to_string(), now)
+}
+
+/// The same of its text, which is kept as it came.
+///
+/// # Errors
+/// Ingest would not take it.
+pub fn parse_text(text: &str, now: Timestamp) -> Result<Event, Rejection> {
     const NOBODY: &str = "nobody";
     let context = ParseContext::preview(now);
-    match parse_event(event.to_string().as_bytes(), &context) {
-        Err(rejection) if rejection.code == RejectCode::MissingIds && event.is_object() => {
-            event["anonymousId"] = json!(NOBODY);
-            let mut event = parse_event(event.to_string().as_bytes(), &context)?;
+    match parse_event_text(text, &context) {
+        Err(rejection) if rejection.code == RejectCode::MissingIds => {
+            let Ok(Value::Object(mut event)) = serde_json::from_str(text) else { return Err(rejection) };
+            event.insert("anonymousId".to_owned(), json!(NOBODY));
+            let mut event = parse_event_text(&Value::Object(event).to_string(), &context)?;
             event.anonymous_id = String::new();
             Ok(event)
         }
@@ -268,32 +185,12 @@ pub fn parse(mut event: Value, now: Timestamp) -> Result<Event, Rejection> {
     }
 }
 
-/// Items that may share a request, in order: same group, no exclusive key twice, within the limits.
+/// Items that may share a request, in order, each of another person's: as [`crate::plan::requests`] puts them.
 #[must_use]
 pub fn batches<'i>(destination: &dyn Destination, items: &'i [Item]) -> Vec<Vec<&'i Item>> {
-    let limits = destination.limits();
-    // Room for the envelope around the items.
-    let most_bytes = limits.max_body_bytes.saturating_sub(1_024);
-    let mut batches: Vec<(usize, Vec<&Item>)> = Vec::new();
-    for item in items {
-        let bytes = item.body.bytes() + 1;
-        let fits = |(size, batch): &(usize, Vec<&Item>)| {
-            batch.len() < limits.max_events
-                && size + bytes <= most_bytes
-                && batch.iter().all(|other| {
-                    other.group == item.group
-                        && (item.exclusive.is_none() || other.exclusive != item.exclusive)
-                })
-        };
-        match batches.last_mut().filter(|batch| fits(batch)) {
-            Some((size, batch)) => {
-                *size += bytes;
-                batch.push(item);
-            }
-            None => batches.push((bytes, vec![item])),
-        }
-    }
-    batches.into_iter().map(|(_, batch)| batch).collect()
+    let open = items.iter().zip(0..).map(|(item, index)| Open { index, item, order_key: index as u64 });
+    let requests = requests(destination.limits(), open);
+    requests.into_iter().map(|members| members.into_iter().map(|index| &items[index]).collect()).collect()
 }
 
 /// `{"value","total","currency","at","refunded"}`; `original_value` and `original_timestamp` are understood as well.
@@ -322,6 +219,10 @@ fn click_ids_of(ids: &Value) -> ClickIds {
         ttclid: text("ttclid"),
         ttp: text("ttp"),
         ga_client_id: text("ga_client_id"),
-        ..ClickIds::default()
+        first_seen: ids
+            .get("first_seen")
+            .and_then(text_of)
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .map(|at| prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }),
     }
 }

@@ -1,6 +1,7 @@
 //! What goes on the wire. Secrets are wrapped, so that nothing printed, previewed or dead-lettered carries one.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 
@@ -131,9 +132,8 @@ impl HttpRequest {
         url
     }
 
-    /// The request as a person may see it: `{"method","url","headers","body"}`, secrets as `***`, the body as JSON.
-    #[must_use]
-    pub fn masked(&self) -> Value {
+    /// The address as a person may see it.
+    fn masked_url(&self) -> String {
         let mut url = self.url.clone();
         for (name, _) in &self.secret_query {
             url.push(if url.contains('?') { '&' } else { '?' });
@@ -141,8 +141,35 @@ impl HttpRequest {
             url.push('=');
             url.push_str(MASK);
         }
-        let headers: Map<String, Value> =
-            self.headers.iter().map(|(name, value)| (name.clone(), Value::String(value.masked()))).collect();
+        url
+    }
+
+    /// The headers as a person may see them.
+    fn masked_headers(&self) -> Map<String, Value> {
+        self.headers.iter().map(|(name, value)| (name.clone(), Value::String(value.masked()))).collect()
+    }
+
+    /// The request as [`Self::masked`] has it, to be written out: a JSON body as it is, byte for byte.
+    #[must_use]
+    pub fn shown(&self) -> ShownRequest<'_> {
+        let lossy = || Value::String(String::from_utf8_lossy(&self.body).into_owned());
+        let body = if self.body_is_secret {
+            ShownBody::Other(Value::String(MASK.to_owned()))
+        } else {
+            let text = std::str::from_utf8(&self.body).ok();
+            // A line break, as between two values only, would end the line that it is written to.
+            let text = text.filter(|text| !text.contains(['\n', '\r']));
+            let raw = text.and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+            raw.filter(|raw| raw.get().len() == self.body.len())
+                .map_or_else(|| ShownBody::Other(lossy()), ShownBody::Json)
+        };
+        ShownRequest { method: self.method, url: self.masked_url(), headers: self.masked_headers(), body }
+    }
+
+    /// The request as a person may see it: `{"method","url","headers","body"}`, secrets as `***`, the body as JSON.
+    #[must_use]
+    pub fn masked(&self) -> Value {
+        let (url, headers) = (self.masked_url(), self.masked_headers());
         let body = if self.body_is_secret {
             Value::String(MASK.to_owned())
         } else {
@@ -151,6 +178,22 @@ impl HttpRequest {
         };
         json!({ "method": self.method, "url": url, "headers": headers, "body": body })
     }
+}
+
+/// A request with its secrets masked. What it serialises to has the bytes of a JSON body in it.
+#[derive(Serialize)]
+pub struct ShownRequest<'r> {
+    method: &'static str,
+    url: String,
+    headers: Map<String, Value>,
+    body: ShownBody<'r>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownBody<'r> {
+    Json(&'r RawValue),
+    Other(Value),
 }
 
 /// Shows no header value and no body: a request carries personal data, which no log line may have.

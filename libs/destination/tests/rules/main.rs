@@ -11,6 +11,7 @@ mod meta_answers;
 mod meta_payload;
 mod orders;
 mod preview;
+mod preview_runs;
 mod random;
 mod tiktok_payload;
 mod webhook;

@@ -40,6 +40,15 @@ impl OpenConnection {
     }
 }
 
+/// What a workspace says about money.
+#[must_use]
+pub fn defaults_of(workspace: &WorkspaceConfig) -> WorkspaceDefaults {
+    WorkspaceDefaults {
+        value_from: workspace.value_from.clone(),
+        value_fallback: Some(workspace.value_fallback.clone()).filter(|f| !f.is_empty()),
+    }
+}
+
 type Opened = BTreeMap<WorkspaceId, Vec<Arc<OpenConnection>>>;
 
 /// Opens each revision once. Cheap to clone.
@@ -93,10 +102,7 @@ impl Connections {
         workspace: &WorkspaceConfig,
         before: &[Arc<OpenConnection>],
     ) -> Vec<Arc<OpenConnection>> {
-        let defaults = WorkspaceDefaults {
-            value_from: workspace.value_from.clone(),
-            value_fallback: Some(workspace.value_fallback.clone()).filter(|f| !f.is_empty()),
-        };
+        let defaults = defaults_of(workspace);
         workspace
             .connections
             .iter()

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Response, Status};
+use tracklayer_destination::WorkspaceDefaults;
+use tracklayer_destination::preview::ConsentChoice;
 use tracklayer_ids::{ConnectionId, MasterKey, Position, Secret, WorkspaceId};
 use tracklayer_journal::inspect::Day;
 use tracklayer_journal::{Journal, JournalError};
@@ -16,19 +18,22 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
-use crate::connections::Connections;
+use crate::connections::{Connections, defaults_of};
 use crate::examine::{Examiner, Finding, Level};
 use crate::forecast::{self, ForecastError, Forecaster, PAGE_EVENTS};
 use crate::holds::{Hold, Holds};
 use crate::inspection::{Inspection, InspectionError, Lag};
 use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
+use crate::preview;
+use crate::resolved_events;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
+use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
@@ -48,6 +53,7 @@ pub struct DeliveryGrpc {
     examiner: Examiner,
     forecaster: Forecaster,
     connections: Connections,
+    orders: OrderStore,
     holds: Holds,
     config: ConfigWatch,
     control_address: String,
@@ -86,6 +92,10 @@ enum ApiError {
     Inspection(#[from] InspectionError),
     #[error(transparent)]
     Forecast(#[from] ForecastError),
+    #[error("the workspace has no connection {0}")]
+    NoConnection(i64),
+    #[error("the connection cannot be opened: {0}")]
+    Broken(String),
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -100,6 +110,9 @@ impl RpcError for ApiError {
             Self::NoWorkspace(_) => (Code::NotFound, "NO_WORKSPACE"),
             Self::NoEvent => (Code::NotFound, "NO_EVENT"),
             Self::ControlAway(_) => (Code::Unavailable, "CONTROL_AWAY"),
+            Self::NoConnection(_) => (Code::NotFound, "NO_SUCH_CONNECTION"),
+            Self::Broken(_) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
+            Self::Store(StoreError::Trimmed) => (Code::NotFound, "NOT_KEPT"),
             Self::Store(_) | Self::Books(_) | Self::Story(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::Inspection(InspectionError::OtherJournal) => (Code::FailedPrecondition, "OTHER_JOURNAL"),
             Self::Inspection(InspectionError::Journal(JournalError::Trimmed { .. })) => {
@@ -181,8 +194,9 @@ impl DeliveryGrpc {
                 resolved: ResolvedStore::over(index.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool, journal.kind()),
                 journal,
-                ledger: LedgerStore::new(index),
+                ledger: LedgerStore::new(index.clone()),
             },
+            orders: OrderStore::new(index),
             connections,
             holds,
             config,
@@ -279,6 +293,38 @@ impl DeliveryGrpc {
             unresolved: lane.unresolved,
         });
         Ok(pb::GiveUpUnreadResponse { lanes: lanes.collect() })
+    }
+
+    async fn previewed(&self, request: pb::PreviewRequest) -> Result<Vec<String>, ApiError> {
+        let now = request.now.and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok());
+        let consent = Some(request.consent.trim()).filter(|consent| !consent.is_empty());
+        let consent = consent.map(ConsentChoice::parse).transpose();
+        let asked = preview::Asked {
+            lines: request.lines,
+            now: now.unwrap_or_else(jiff::Timestamp::now),
+            consent: consent
+                .map_err(|error| ApiError::Invalid { field: "consent", why: error.to_string() })?,
+            batched: request.batched,
+        };
+        let workspace = WorkspaceId(request.workspace_id);
+        if request.connection_id != 0 {
+            let connection = self.connections.one(workspace, ConnectionId(request.connection_id));
+            let connection = connection.ok_or(ApiError::NoConnection(request.connection_id))?;
+            let destination =
+                connection.destination.as_deref().map_err(|why| ApiError::Broken(why.clone()))?;
+            let answers =
+                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await?;
+            return Ok(answers);
+        }
+        let defaults = match workspace.0 {
+            0 => WorkspaceDefaults::default(),
+            id => {
+                let snapshot = self.snapshot()?;
+                defaults_of(snapshot.workspaces.get(&workspace).ok_or(ApiError::NoWorkspace(id))?)
+            }
+        };
+        preview::of_document(&request.connection_json, &defaults, &asked)
+            .map_err(|why| ApiError::Invalid { field: "connection_json", why })
     }
 
     async fn forecast(
@@ -467,15 +513,13 @@ impl DeliveryService for DeliveryGrpc {
         &self,
         request: Request<pb::PreviewRequest>,
     ) -> Result<Response<pb::PreviewResponse>, Status> {
-        // No workspace is touched: whoever has any valid key may preview.
-        self.opens(&request).await.map_err(|e| refuse(&e))?;
-        let request = request.into_inner();
-        let now = request
-            .now
-            .and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok())
-            .unwrap_or_else(jiff::Timestamp::now);
-        let answers = crate::preview::answer(&request.connection_json, &request.lines, now, &request.consent)
-            .map_err(|why| refuse(&ApiError::Invalid { field: "connection_json", why }))?;
+        // Without a workspace none is touched: whoever has any valid key may preview.
+        if request.get_ref().workspace_id == 0 {
+            self.opens(&request).await.map_err(|e| refuse(&e))?;
+        } else {
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        }
+        let answers = self.previewed(request.into_inner()).await.map_err(|e| refuse(&e))?;
         Ok(Response::new(pb::PreviewResponse { answers }))
     }
 
@@ -641,6 +685,14 @@ impl DeliveryService for DeliveryGrpc {
         let request = request.into_inner();
         let from = required(request.from).map_err(|e| refuse(&e))?;
         let limit = limit_of(request.limit, 20).map_err(|e| refuse(&e))?;
+        if request.resolved {
+            let page = resolved_events::page(&self.stories.resolved, workspace, from, limit).await;
+            let page = page.map_err(|e| refuse(&e.into()))?;
+            let events = page.into_iter();
+            let events = events
+                .map(|(position, bytes)| resolved_events::on_the_wire(position, bytes, request.unmasked));
+            return Ok(Response::new(pb::ReadJournalResponse { events: events.collect() }));
+        }
         let show = if request.unmasked { shown_unmasked } else { shown };
         let events = self
             .inspection
@@ -652,9 +704,27 @@ impl DeliveryService for DeliveryGrpc {
                 position: Some(proto_position(position)),
                 source_id: event.as_ref().map_or(0, |event| event.source_id),
                 event_json: event.as_ref().map(show).unwrap_or_default().to_string(),
+                ..pb::JournalEvent::default()
             })
             .collect();
         Ok(Response::new(pb::ReadJournalResponse { events }))
+    }
+
+    async fn get_order_states(
+        &self,
+        request: Request<pb::GetOrderStatesRequest>,
+    ) -> Result<Response<pb::GetOrderStatesResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let request = request.into_inner();
+        if !(1..=1_000).contains(&request.order_ids.len()) {
+            let why = format!("has {}, allowed are 1 to 1000", request.order_ids.len());
+            return Err(refuse(&ApiError::Invalid { field: "order_ids", why }));
+        }
+        let duty = preview::any_duty(workspace, request.connection_id);
+        let states = self.orders.states(duty, &request.order_ids).await.map_err(|e| refuse(&e.into()))?;
+        let states = states.into_iter().map(|(order_id, state)| preview::proto_state(order_id, state));
+        Ok(Response::new(pb::GetOrderStatesResponse { states: states.collect() }))
     }
 
     async fn get_journal_retention(

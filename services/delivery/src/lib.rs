@@ -39,6 +39,7 @@ pub mod preview;
 pub mod progress;
 pub mod quota;
 pub mod resolve;
+pub mod resolved_events;
 pub mod retention;
 mod run;
 pub mod runs;

@@ -1,21 +1,109 @@
-//! `delivery.v1.Preview`: the pure preview of the destinations, over the wire.
+//! `delivery.v1.Preview`: the pure preview of the destinations, over the wire, of a document or of a connection as lanes have it open.
 
 use jiff::Timestamp;
-use tracklayer_destination::WorkspaceDefaults;
-use tracklayer_destination::preview::{ConsentChoice, preview};
+use serde_json::Value;
+use tracklayer_destination::preview::line::Line;
+use tracklayer_destination::preview::{
+    Answer, ConsentChoice, OfConnection, Orders, Run, Terms, open_without_credentials,
+};
+use tracklayer_destination::{Destination, OrderState, WorkspaceDefaults};
+use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
+use tracklayer_proto::delivery::v1 as pb;
 
-/// Answers for each line, or says what is wrong with the connection document or the consent.
+use crate::connections::OpenConnection;
+use crate::lease::Duty;
+use crate::store::StoreError;
+use crate::store::orders::OrderStore;
+use crate::subjects::proto_time;
+
+/// How to preview, apart from the connection.
+#[derive(Debug)]
+pub struct Asked {
+    /// The lines.
+    pub lines: Vec<String>,
+    /// The clock.
+    pub now: Timestamp,
+    /// What consent is taken to have decided; none: nothing was said.
+    pub consent: Option<ConsentChoice>,
+    /// As a lane puts events together.
+    pub batched: bool,
+}
+
+impl Asked {
+    fn terms(&self, of_connection: Option<OfConnection>, orders: Orders) -> Terms {
+        Terms {
+            of_connection: of_connection.filter(|_| self.consent.is_none()),
+            orders,
+            batched: self.batched,
+            ..Terms::at(self.now, self.consent.clone().unwrap_or_default())
+        }
+    }
+}
+
+/// Answers for a document, or says what is wrong with it.
 ///
 /// # Errors
 /// A sentence for the caller.
-pub fn answer(
+pub fn of_document(
     document: &str,
-    lines: &[String],
-    now: Timestamp,
-    consent: &str,
+    defaults: &WorkspaceDefaults,
+    asked: &Asked,
 ) -> Result<Vec<String>, String> {
-    let document = serde_json::from_str(document).map_err(|e| format!("is no JSON document: {e}"))?;
-    let choice = ConsentChoice::parse(consent).map_err(|e| e.to_string())?;
-    let workspace = WorkspaceDefaults::default();
-    preview(&document, &workspace, lines.iter().map(String::as_str), now, &choice).map_err(|e| e.to_string())
+    let document: Value = serde_json::from_str(document).map_err(|e| format!("is no JSON document: {e}"))?;
+    let destination = open_without_credentials(&document, defaults).map_err(|e| e.to_string())?;
+    let mut run = Run::new(&*destination, asked.terms(None, Orders::Given));
+    let lines = read(&run, asked);
+    Ok(answers(&mut run, lines))
+}
+
+/// Answers for a connection, with what delivery keeps of the orders that its events change.
+///
+/// # Errors
+/// The database.
+pub async fn of_connection(
+    workspace: WorkspaceId,
+    connection: &OpenConnection,
+    destination: &dyn Destination,
+    orders: &OrderStore,
+    asked: &Asked,
+) -> Result<Vec<String>, StoreError> {
+    let of = OfConnection { id: connection.id.0, revision: Some(connection.revision) };
+    let mut run = Run::new(destination, asked.terms(Some(of), Orders::Learned));
+    let lines = read(&run, asked);
+    let needed = run.orders_to_learn(&lines);
+    let mut known = orders.states(any_duty(workspace, connection.id.0), &needed).await?;
+    for order in &needed {
+        run.learn(order, known.remove(order));
+    }
+    Ok(answers(&mut run, lines))
+}
+
+/// Orders are kept by connection: which partition asks makes no difference.
+#[must_use]
+pub fn any_duty(workspace: WorkspaceId, connection: i64) -> Duty {
+    Duty { workspace, connection: ConnectionId(connection), partition: Partition(0) }
+}
+
+/// On the wire.
+#[must_use]
+pub fn proto_state(order_id: String, state: OrderState) -> pb::OrderState {
+    let amount = |amount: Option<rust_decimal::Decimal>| amount.map(|a| a.to_string()).unwrap_or_default();
+    pb::OrderState {
+        order_id,
+        value: amount(state.value),
+        total: amount(state.total),
+        currency: state.currency.unwrap_or_default(),
+        at: state.at.map(proto_time),
+        refunded: state.refunded.to_string(),
+    }
+}
+
+fn read(run: &Run<'_>, asked: &Asked) -> Vec<Line> {
+    (1..).zip(&asked.lines).map(|(number, text)| run.read(number, text)).collect()
+}
+
+fn answers(run: &mut Run<'_>, lines: Vec<Line>) -> Vec<String> {
+    let mut answers: Vec<Answer> = lines.into_iter().flat_map(|line| run.take(line)).collect();
+    answers.extend(run.finish());
+    answers.iter().map(Answer::to_json).collect()
 }

@@ -161,8 +161,17 @@ async fn every_rpc(
         connection_id: 999,
         ..pb::ForecastReleaseRequest::default()
     };
+    let of_workspace =
+        pb::PreviewRequest { workspace_id, connection_id: 999, ..pb::PreviewRequest::default() };
+    let of_workspace = delivery.preview(with(key, of_workspace)).await.map(|_| ());
+    let resolved = pb::ReadJournalRequest { resolved: true, unmasked: true, ..read };
+    let orders =
+        pb::GetOrderStatesRequest { workspace_id, connection_id: 999, order_ids: vec!["o-1".to_owned()] };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
+        ("Preview", AWorkspacesButNothingThere, of_workspace),
+        ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, resolved)).await.map(|_| ())),
+        ("GetOrderStates", AWorkspaces, delivery.get_order_states(with(key, orders)).await.map(|_| ())),
         ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
         (
             "BalanceLedger",

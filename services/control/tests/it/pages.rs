@@ -89,6 +89,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn get_order_states(
+        &self,
+        _: Request<pb::GetOrderStatesRequest>,
+    ) -> Result<Response<pb::GetOrderStatesResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn get_journal_retention(
         &self,
         _: Request<pb::GetJournalRetentionRequest>,

@@ -122,8 +122,8 @@ enum Command {
     Stats,
     /// Examine an installation: what is well, what is not, and what to do. Exits with 1 where there is a problem.
     Doctor,
-    /// Show the exact requests that a connection would send for events; needs no server.
-    Preview(cli::pure::Preview),
+    /// Show the exact requests that a connection would send for events; needs no server where the connection is a file.
+    Preview(cli::preview::Preview),
     /// Normalise values as a platform wants them, JSON lines in and out; needs no server.
     Normalize,
 }
@@ -196,7 +196,7 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     // Pure commands need neither runtime nor logs.
     match &cli.command {
-        Command::Preview(preview) => return cli::pure::run_preview(preview),
+        Command::Preview(preview) if preview.needs_no_server() => return cli::preview::run_alone(preview),
         Command::Normalize => return cli::pure::run_normalize(),
         Command::Connections(ConnectionsCommand::Schema { kind }) => return cli::pure::run_schema(kind),
         Command::MasterKey => {
@@ -296,8 +296,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => cli::dead_letters::run(&Access::new(&cli.access)?, command).await,
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
         Command::Doctor => cli::doctor::run(&Access::new(&cli.access)?).await,
-        Command::Preview(_)
-        | Command::Normalize
+        Command::Preview(preview) => cli::preview::run(&Access::new(&cli.access)?, &preview).await,
+        Command::Normalize
         | Command::MasterKey
         | Command::Config(_)
         | Command::Connections(ConnectionsCommand::Schema { .. }) => Ok(()),

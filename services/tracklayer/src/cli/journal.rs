@@ -1,8 +1,11 @@
 //! `tracklayer journal`.
 
+use std::io::Write as _;
+
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tracklayer_ids::Position;
 use tracklayer_proto::delivery::v1 as pb;
 
 use super::names::Names;
@@ -17,13 +20,13 @@ pub enum Journal {
     Inspect,
     /// Read every block and say which is not as it was written. Exits with 1 where one is not.
     Verify,
-    /// Events from an offset of a partition on, as they were received.
+    /// Events from an offset of a partition on, as they were received, or what resolve made of them.
     Read {
         /// Of the workspace, from 0.
         partition: u32,
         /// The first event.
         offset: u64,
-        /// 1 to 1,000.
+        /// 1 to 1,000; with --resolved as many as wanted.
         #[arg(long, default_value_t = 20)]
         limit: u32,
         /// The one that is being written, if not given.
@@ -32,6 +35,9 @@ pub enum Journal {
         /// With personal data as it was sent.
         #[arg(long)]
         unmasked: bool,
+        /// What resolve made of them, a JSON line each; with --unmasked, `tracklayer preview` reads them.
+        #[arg(long)]
+        resolved: bool,
     },
     /// How far resolve and each lane are behind.
     Lag,
@@ -50,18 +56,63 @@ pub async fn run(access: &Access, command: Journal) -> anyhow::Result<()> {
         Journal::Verify => return verify(access, workspace_id).await,
         Journal::Lag => lag(access, workspace_id).await?,
         Journal::Retention(retention) => super::retention::run(access, workspace_id, retention).await?,
-        Journal::Read { partition, offset, limit, generation, unmasked } => {
+        Journal::Read { partition, offset, limit, generation, unmasked, resolved } => {
             let generation = match generation {
                 Some(generation) => generation,
                 None => generation_of(&inspect(access, workspace_id).await?, partition)?,
             };
-            let from = Some(pb::Position { generation, partition, offset });
-            let request = pb::ReadJournalRequest { workspace_id, from, limit, unmasked };
+            let from = pb::Position { generation, partition, offset };
+            let request =
+                pb::ReadJournalRequest { workspace_id, from: Some(from), limit, unmasked, resolved };
+            if resolved {
+                return print_resolved(access, request, from).await;
+            }
             let events = access.delivery()?.read_journal(request).await?.into_inner().events;
             show_events(access.output, &events);
         }
     }
     Ok(())
+}
+
+/// Prints resolved events page by page: nothing of one is kept when the next is read.
+async fn print_resolved(
+    access: &Access,
+    request: pb::ReadJournalRequest,
+    mut from: pb::Position,
+) -> anyhow::Result<()> {
+    const PAGE: u32 = 500;
+    let mut delivery = access.delivery()?;
+    let mut left = request.limit;
+    let mut out = std::io::stdout().lock();
+    while left > 0 {
+        let page = pb::ReadJournalRequest { from: Some(from), limit: left.min(PAGE), ..request };
+        let events = delivery.read_journal(page).await?.into_inner().events;
+        for event in &events {
+            match writeln!(out, "{}", resolved_line(event)) {
+                // Whoever reads has enough.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
+        }
+        let Some(last) = events.last().and_then(|event| event.position) else { break };
+        from.offset = last.offset + 1;
+        left -= u32::try_from(events.len()).unwrap_or(left).min(left);
+    }
+    Ok(())
+}
+
+fn resolved_line(event: &pb::JournalEvent) -> String {
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    let at = event.position.unwrap_or_default();
+    let position = Position::new(at.generation, at.partition, at.offset);
+    // Of an erased event nothing is stored: that, too, is something to preview.
+    let stored = (!event.resolved.is_empty() || event.outcome_json == "null").then_some(&*event.resolved);
+    tracklayer_destination::preview::resolved::to_line(
+        position,
+        &json(&event.event_json),
+        &json(&event.outcome_json),
+        stored,
+    )
 }
 
 async fn inspect(access: &Access, workspace_id: i64) -> anyhow::Result<pb::InspectJournalResponse> {

@@ -5,7 +5,7 @@
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
 //! (`tracklayer dev`), [`roles`] (the five services as five processes), [`fleet`] (several processes of each role, kept
 //! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`clock`] (one that
-//! can be set), [`proxy`] (what networks do), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
+//! can be set), [`proxy`] (what networks do), [`recorder`] (what the platforms were asked, byte for byte), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
 //! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
 //! sample shop's page), [`order`] (what most tests send and look for).
 //!
@@ -22,6 +22,7 @@ pub mod otlp;
 pub mod patience;
 pub mod platform;
 pub mod proxy;
+pub mod recorder;
 pub mod roles;
 pub mod sample;
 pub mod servers;
@@ -36,6 +37,7 @@ pub use order::Order;
 pub use patience::{LIMIT, eventually, eventually_within};
 pub use platform::{Addresses, Options, Platform, Running};
 pub use proxy::{Proxy, Weather};
+pub use recorder::{Recorded, Recorder};
 pub use roles::{Processes, ROLES, Role};
 pub use sample::SampleDay;
 pub use story::{Delivery, Occurrence, Story};

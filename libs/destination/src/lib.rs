@@ -7,8 +7,8 @@
 //! behind of an event, and why), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
 //! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is
-//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`]; [`plan`] (what becomes of an event, and which items share a
-//! request), [`order_book`] and [`preview`].
+//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`]; [`plan`] (what becomes of an
+//! event, and which items share a request), [`order_book`] and [`preview`].
 //!
 //! A new destination adds a folder and one line in [`registry`].
 

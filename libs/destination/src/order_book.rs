@@ -97,7 +97,7 @@ impl OrderBook {
         let order = self.entry(effect.order_id());
         order.state = Some(order.state.take().unwrap_or_default().after(effect));
         if let Some(before) = &mut order.before_learned {
-            before.push(effect.clone());
+            add(before, effect);
         }
     }
 
@@ -120,6 +120,22 @@ impl OrderBook {
         self.orders
             .entry(order_id.to_owned())
             .or_insert_with(|| Order { before_learned: Some(Vec::new()), ..Order::default() })
+    }
+}
+
+/// Puts in one more of the things that happened to an order, together with the last of them where the two are as good as one: an
+/// id that stands for no order may come a million times.
+fn add(effects: &mut Vec<OrderEffect>, effect: &OrderEffect) {
+    match (effects.last_mut(), effect) {
+        (Some(last @ OrderEffect::Sold { .. }), OrderEffect::Sold { .. }) => *last = effect.clone(),
+        (
+            Some(OrderEffect::Refunded { amount: Some(sum), at: newest, .. }),
+            OrderEffect::Refunded { amount: Some(amount), at, .. },
+        ) => {
+            *sum = sum.saturating_add(*amount);
+            *newest = *at;
+        }
+        _ => effects.push(effect.clone()),
     }
 }
 
@@ -178,6 +194,23 @@ mod tests {
         book.learn("o-2", None);
         assert!(book.is_learned("o-2") && book.state("o-2").is_none());
         assert!(book.was_known("o-1") && !book.was_known("o-2"));
+    }
+
+    #[test]
+    fn what_happens_to_an_order_again_and_again_takes_no_more_room() {
+        let mut book = OrderBook::default();
+        for _ in 0..3 {
+            book.apply(&sold("20", "2026-11-20T14:03:21Z"));
+        }
+        for _ in 0..3 {
+            book.apply(&refunded(Some("2")));
+        }
+        book.apply(&refunded(None));
+        assert_eq!(book.orders["o-1"].before_learned.as_ref().map(Vec::len), Some(3));
+        let before = OrderState { refunded: decimal("1"), ..OrderState::default() };
+        book.learn("o-1", Some(before));
+        let state = book.state("o-1").unwrap();
+        assert_eq!((state.value, state.refunded), (Some(decimal("20")), decimal("20")));
     }
 
     #[test]

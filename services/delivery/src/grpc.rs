@@ -25,7 +25,7 @@ use crate::holds::{Hold, Holds};
 use crate::inspection::{Inspection, InspectionError, Lag};
 use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
-use crate::preview;
+use crate::preview::{self, PreviewError};
 use crate::resolved_events;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
@@ -313,8 +313,8 @@ impl DeliveryGrpc {
             let destination =
                 connection.destination.as_deref().map_err(|why| ApiError::Broken(why.clone()))?;
             let answers =
-                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await?;
-            return Ok(answers);
+                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await;
+            return answers.map_err(not_previewed);
         }
         let defaults = match workspace.0 {
             0 => WorkspaceDefaults::default(),
@@ -323,8 +323,7 @@ impl DeliveryGrpc {
                 defaults_of(snapshot.workspaces.get(&workspace).ok_or(ApiError::NoWorkspace(id))?)
             }
         };
-        preview::of_document(&request.connection_json, &defaults, &asked)
-            .map_err(|why| ApiError::Invalid { field: "connection_json", why })
+        preview::of_document(&request.connection_json, &defaults, &asked).await.map_err(not_previewed)
     }
 
     async fn forecast(
@@ -452,6 +451,14 @@ fn proto_forecast(page: forecast::Page, waiting: u64) -> pb::ForecastReleaseResp
             ahead: place.ahead,
             retries_first: place.retries_first,
         }),
+    }
+}
+
+fn not_previewed(error: PreviewError) -> ApiError {
+    match error {
+        PreviewError::Document(why) => ApiError::Invalid { field: "connection_json", why },
+        PreviewError::TooManyEvents => ApiError::Invalid { field: "lines", why: error.to_string() },
+        PreviewError::Store(error) => error.into(),
     }
 }
 

@@ -16,6 +16,23 @@ use crate::store::StoreError;
 use crate::store::orders::OrderStore;
 use crate::subjects::proto_time;
 
+/// Most events of a call: what is asked of it is kept until it is answered.
+pub const MOST_EVENTS: usize = 10_000;
+
+/// Why a call is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// The document.
+    #[error("{0}")]
+    Document(String),
+    /// More events than [`MOST_EVENTS`].
+    #[error("hold more than {MOST_EVENTS} events: ask in several calls, or use `tracklayer preview`")]
+    TooManyEvents,
+    /// The database.
+    #[error("could not read what is kept of orders")]
+    Store(#[from] StoreError),
+}
+
 /// How to preview, apart from the connection.
 #[derive(Debug)]
 pub struct Asked {
@@ -43,39 +60,41 @@ impl Asked {
 /// Answers for a document, or says what is wrong with it.
 ///
 /// # Errors
-/// A sentence for the caller.
-pub fn of_document(
+/// The document is not valid, or the events are too many.
+pub async fn of_document(
     document: &str,
     defaults: &WorkspaceDefaults,
     asked: &Asked,
-) -> Result<Vec<String>, String> {
-    let document: Value = serde_json::from_str(document).map_err(|e| format!("is no JSON document: {e}"))?;
-    let destination = open_without_credentials(&document, defaults).map_err(|e| e.to_string())?;
+) -> Result<Vec<String>, PreviewError> {
+    let document: Value = serde_json::from_str(document)
+        .map_err(|e| PreviewError::Document(format!("is no JSON document: {e}")))?;
+    let destination = open_without_credentials(&document, defaults)
+        .map_err(|problems| PreviewError::Document(problems.to_string()))?;
     let mut run = Run::new(&*destination, asked.terms(None, Orders::Given));
-    let lines = read(&run, asked);
-    Ok(answers(&mut run, lines))
+    let lines = read(&run, asked).await?;
+    Ok(answers(&mut run, lines).await)
 }
 
 /// Answers for a connection, with what delivery keeps of the orders that its events change.
 ///
 /// # Errors
-/// The database.
+/// The database, or the events are too many.
 pub async fn of_connection(
     workspace: WorkspaceId,
     connection: &OpenConnection,
     destination: &dyn Destination,
     orders: &OrderStore,
     asked: &Asked,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<String>, PreviewError> {
     let of = OfConnection { id: connection.id.0, revision: Some(connection.revision) };
     let mut run = Run::new(destination, asked.terms(Some(of), Orders::Learned));
-    let lines = read(&run, asked);
+    let lines = read(&run, asked).await?;
     let needed = run.orders_to_learn(&lines);
     let mut known = orders.states(any_duty(workspace, connection.id.0), &needed).await?;
     for order in &needed {
         run.learn(order, known.remove(order));
     }
-    Ok(answers(&mut run, lines))
+    Ok(answers(&mut run, lines).await)
 }
 
 /// Orders are kept by connection: which partition asks makes no difference.
@@ -98,12 +117,27 @@ pub fn proto_state(order_id: String, state: OrderState) -> pb::OrderState {
     }
 }
 
-fn read(run: &Run<'_>, asked: &Asked) -> Vec<Line> {
-    (1..).zip(&asked.lines).map(|(number, text)| run.read(number, text)).collect()
+/// Lanes run beside it: after each line others have their turn.
+async fn read(run: &Run<'_>, asked: &Asked) -> Result<Vec<Line>, PreviewError> {
+    let (mut lines, mut events) = (Vec::new(), 0);
+    for (number, text) in (1..).zip(&asked.lines) {
+        let line = run.read(number, text);
+        events += line.events.len();
+        if events > MOST_EVENTS {
+            return Err(PreviewError::TooManyEvents);
+        }
+        lines.push(line);
+        tokio::task::yield_now().await;
+    }
+    Ok(lines)
 }
 
-fn answers(run: &mut Run<'_>, lines: Vec<Line>) -> Vec<String> {
-    let mut answers: Vec<Answer> = lines.into_iter().flat_map(|line| run.take(line)).collect();
-    answers.extend(run.finish());
-    answers.iter().map(Answer::to_json).collect()
+async fn answers(run: &mut Run<'_>, lines: Vec<Line>) -> Vec<String> {
+    let mut answers = Vec::new();
+    for line in lines {
+        answers.extend(run.take(line).iter().map(Answer::to_json));
+        tokio::task::yield_now().await;
+    }
+    answers.extend(run.finish().iter().map(Answer::to_json));
+    answers
 }

@@ -11,8 +11,9 @@ use crate::store::StoreError;
 use crate::store::resolved::ResolvedStore;
 use crate::story::{proto_position, shown, shown_unmasked};
 
-/// Most bytes of a page, so that no answer is larger than a client takes; one event is in it in any case.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Most stored bytes of a page, so that no answer is larger than a client takes (8 MiB): beside them stand the event and what was
+/// found out as text, twice as much at most. One event is in a page in any case.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// Stored bytes from a position on, at most so many; none: nothing is resolved there yet.
 ///

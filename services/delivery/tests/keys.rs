@@ -96,7 +96,7 @@ async fn a_preview_takes_the_workspaces_money_and_the_lanes_own_connection() {
         connections: vec![connection],
         ..WorkspaceConfig::default()
     };
-    let config = WatchConfigResponse { version: 1, workspaces: vec![workspace], ..Default::default() };
+    let config = WatchConfigResponse { version: 1, workspaces: vec![workspace] };
     let (delivery, key, _servers) = delivery(config).await;
     let order = serde_json::json!({
         "type": "track", "event": "Order Completed", "userId": "u", "messageId": "m-1",

@@ -50,6 +50,12 @@ fn event(person: u64, step: u64, now: Timestamp) -> Value {
     match (step, person % 9) {
         (5, 1) => drop(event["properties"].as_object_mut().map(|order| order.remove("currency"))),
         (5, 2) => event["properties"]["test"] = json!(true),
+        // Californian by its own words: its data are used for nothing else.
+        (2, 5) => {
+            event["properties"]["limited_data_use"] = json!(true);
+            event["properties"]["data_processing_options_country"] = json!(1);
+            event["properties"]["data_processing_options_state"] = json!(1_000);
+        }
         (5, 4) => event["properties"]["email"] = json!("not an address"),
         _ => {}
     }

@@ -124,6 +124,9 @@ struct At {
     partition: u32,
 }
 
+/// Most events of a list.
+const MOST_OF_A_LIST: usize = 10_000;
+
 const NOT_RESOLVED: &str =
     "is a line of `journal read` without the stored event: read it with --resolved --unmasked";
 
@@ -154,6 +157,10 @@ impl Reading {
 
     fn list(&self, number: u64, now: Timestamp, text: &str) -> Vec<Given> {
         match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(events) if events.len() > MOST_OF_A_LIST => {
+                let why = format!("has {} events; a list takes at most {MOST_OF_A_LIST}", events.len());
+                vec![invalid_line(number, "invalid_line", why)]
+            }
             Ok(events) => {
                 let given = |(index, event): (usize, &&RawValue)| self.event(number, index, now, event.get());
                 events.iter().enumerate().map(given).collect()

@@ -28,6 +28,8 @@ use super::lines::{Lines, Next};
 const INVALID_CONNECTION: u8 = 2;
 /// Lines that are read before the states of their orders are asked for.
 const LINES_AT_ONCE: usize = 256;
+/// And their bytes: with long lines fewer are read.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
 /// Most orders of a question.
 const ORDERS_AT_ONCE: usize = 1_000;
 /// Bad lines that are told one by one.
@@ -36,7 +38,8 @@ const BAD_LINES_TOLD: u64 = 100;
 /// Shows the exact requests that a connection would send for events.
 #[derive(Debug, Args)]
 pub struct Preview {
-    /// The connection: its document (a JSON or YAML file), or the name or number of one of the installation.
+    /// The connection: its document (a file whose name ends with .json, .yaml or .yml, or has a `/` before it), or the name or number
+    /// of one of the installation.
     #[arg(long)]
     pub connection: String,
     /// A line each: one Segment-spec event, one of `journal read --resolved --unmasked`, or an array that goes out together; `-`
@@ -81,7 +84,7 @@ impl Preview {
     pub fn needs_no_server(&self) -> bool {
         let path = Path::new(&self.connection);
         let looks_like_one = path.extension().is_some_and(|e| e == "json" || e == "yaml" || e == "yml");
-        path.is_file() || looks_like_one || self.connection.contains('/')
+        looks_like_one || self.connection.contains('/')
     }
 
     fn terms(&self, of_connection: Option<OfConnection>, orders: Orders) -> anyhow::Result<Terms> {
@@ -236,13 +239,16 @@ async fn stream(run: &mut Run<'_>, events: &Path, mut stored: Option<StoredOrder
     let at_once = if stored.is_some() { LINES_AT_ONCE } else { 1 };
     let mut is_over = false;
     while !is_over && !out.is_closed {
-        let mut lines = Vec::new();
-        while lines.len() < at_once {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while lines.len() < at_once && bytes < BYTES_AT_ONCE {
             // Waiting for whoever writes the lines is none of our work.
             let next = input.read_next()?;
             let began = Instant::now();
             match next {
-                Next::Line(number, text) => lines.push(run.read(number, text)),
+                Next::Line(number, text) => {
+                    bytes += text.len();
+                    lines.push(run.read(number, text));
+                }
                 Next::Bad(number, why) => lines.push(run.unreadable(number, why)),
                 Next::End => is_over = true,
             }

@@ -10,6 +10,7 @@ use crate::document::{ConsentCap, Kind, Mode};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::warehouse::FileTarget;
 
 /// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,12 @@ pub trait Destination: Send + Sync {
 
     /// Reads an answer: one outcome per item that was sent, in the order of `sent`.
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome>;
+
+    /// Where files go, for a kind that writes files instead of sending requests: its lane gathers events for them, and what
+    /// [`Destination::assemble`] makes is for a preview alone.
+    fn files(&self) -> Option<&FileTarget> {
+        None
+    }
 
     /// The request by which the platform tries items of one group: it says what it thinks of them and counts nothing. None
     /// where it has no such thing; a test code that makes an event show up and count all the same is none.

@@ -40,6 +40,7 @@ pub mod google;
 pub mod google_ads;
 pub mod meta;
 pub mod tiktok;
+pub mod warehouse;
 pub mod webhook;
 
 pub use body::ItemBody;
@@ -57,3 +58,4 @@ pub use plan::{Open, Plan};
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
 pub use trial::{Finding, Trial};
+pub use warehouse::{FileTarget, Place};

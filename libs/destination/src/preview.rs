@@ -144,6 +144,12 @@ fn with_masked_secrets(document: &Value) -> Value {
             &["settings.oauth.client_id", "settings.oauth.client_secret", "settings.oauth.refresh_token"]
         }
         Kind::MetaCapi | Kind::TiktokEvents | Kind::Ga4Mp | Kind::Webhook => &secret_paths(kind)[..1],
+        // A folder needs none.
+        Kind::Warehouse
+            if document["settings"]["url"].as_str().is_some_and(|url| url.starts_with("s3://")) =>
+        {
+            &["settings.access_key_id", "settings.secret_access_key"]
+        }
         Kind::Warehouse => &[],
     };
     for path in required {

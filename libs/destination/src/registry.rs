@@ -9,6 +9,7 @@ use crate::ga4::Ga4;
 use crate::google_ads::GoogleAds;
 use crate::meta::Meta;
 use crate::tiktok::TikTok;
+use crate::warehouse::Warehouse;
 use crate::webhook::Webhook;
 
 /// Opens a connection document.
@@ -23,10 +24,7 @@ pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Box<dyn D
         Kind::TiktokEvents => Box::new(TikTok::open(document, workspace)?),
         Kind::Ga4Mp => Box::new(Ga4::open(document, workspace)?),
         Kind::Webhook => Box::new(Webhook::open(document, workspace)?),
-        Kind::Warehouse => {
-            let why = "warehouse connections are not available in this version; use webhook";
-            return Err(SettingsErrors::one("kind", why));
-        }
+        Kind::Warehouse => Box::new(Warehouse::open(document, workspace)?),
     })
 }
 
@@ -48,7 +46,7 @@ pub fn schema(kind: Kind) -> Value {
         Kind::TiktokEvents => schema_of::<crate::tiktok::settings::Settings>(kind),
         Kind::Ga4Mp => schema_of::<crate::ga4::settings::Settings>(kind),
         Kind::Webhook => schema_of::<crate::webhook::settings::Settings>(kind),
-        Kind::Warehouse => schema_of::<Value>(kind),
+        Kind::Warehouse => schema_of::<crate::warehouse::settings::Settings>(kind),
     }
 }
 
@@ -64,6 +62,6 @@ pub fn secret_paths(kind: Kind) -> &'static [&'static str] {
         Kind::Ga4Mp => &["settings.api_secret"],
         Kind::TiktokEvents => &["settings.access_token"],
         Kind::Webhook => &["settings.secret", "settings.authorization"],
-        Kind::Warehouse => &[],
+        Kind::Warehouse => &["settings.secret_access_key", "settings.session_token"],
     }
 }

@@ -568,8 +568,8 @@ fn check(kind: &str) {
 }
 
 /// Each has a test below.
-const TRIED: [&str; 6] =
-    ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp", "webhook"];
+const TRIED: [&str; 7] =
+    ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp", "webhook", "warehouse"];
 
 #[test]
 fn every_kind_is_tried() {
@@ -607,4 +607,9 @@ fn ga4s_requests_are_taken() {
 #[test]
 fn webhooks_are_taken() {
     check("webhook");
+}
+
+#[test]
+fn warehouses_rows_are_taken() {
+    check("warehouse");
 }

@@ -84,6 +84,12 @@ impl MasterKey {
         hex::encode(mac(&self.0, &[b"service-token"]))
     }
 
+    /// Tells this installation from others in names that others see, 8 hexadecimal digits. No secret.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        hex::encode(&mac(&self.0, &[b"installation"])[..4])
+    }
+
     /// The key under which connection secrets are encrypted.
     #[must_use]
     pub fn secrets(&self) -> [u8; 32] {

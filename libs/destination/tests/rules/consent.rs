@@ -30,7 +30,7 @@ fn a_restricted_event_states_it_or_stays() {
     assert_eq!(meta["data_processing_options_state"], 1000);
     let tiktok = build(&document("tiktok_events"), purchase(), california.clone()).unwrap().body.to_value();
     assert_eq!(tiktok["limited_data_use"], true);
-    for kind in ["google_ads", "webhook"] {
+    for kind in ["google_ads", "webhook", "warehouse"] {
         let refusal = build(&document(kind), purchase(), california.clone()).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::RestrictionNotExpressible, "{kind}");
     }

@@ -44,11 +44,10 @@ fn an_error_never_shows_the_value() {
 }
 
 #[test]
-fn unknown_kinds_and_the_warehouse_are_refused_in_words() {
+fn unknown_kinds_are_refused_in_words() {
     for (document, says) in [
         (json!({ "settings": {} }), "is required"),
         (json!({ "kind": "carrier_pigeon", "settings": {} }), "is not known"),
-        (json!({ "kind": "warehouse", "settings": {} }), "not available"),
     ] {
         let errors = errors(&document);
         assert_eq!(errors.0[0].path, "kind");

@@ -14,6 +14,7 @@ mod preview;
 mod preview_runs;
 mod random;
 mod tiktok_payload;
+mod warehouse;
 mod webhook;
 
 use jiff::Timestamp;
@@ -41,14 +42,17 @@ pub fn document(kind: &str) -> Value {
         }),
         "ga4_mp" => json!({ "measurement_id": "G-ABC123DEF4", "api_secret": "s3cret-api" }),
         "webhook" => json!({ "url": "https://hooks.example/in", "secret": "s3cret-signing" }),
+        "warehouse" => json!({
+            "url": "s3://lake/events", "access_key_id": "AKIA", "secret_access_key": "s3cret-key"
+        }),
         other => panic!("no document for {other}"),
     };
     json!({ "kind": kind, "mode": "live", "settings": settings })
 }
 
 /// Kinds that can be opened.
-pub const KINDS: [&str; 6] =
-    ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp", "webhook"];
+pub const KINDS: [&str; 7] =
+    ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp", "webhook", "warehouse"];
 
 /// The document with a change at a path.
 pub fn with(mut document: Value, pointer: &str, value: Value) -> Value {

@@ -149,7 +149,7 @@ fn a_preview_needs_no_credentials() {
     for kind in crate::KINDS {
         let mut document = document(kind);
         let settings = document["settings"].as_object_mut().unwrap();
-        for key in ["access_token", "oauth", "api_secret", "secret"] {
+        for key in ["access_token", "oauth", "api_secret", "secret", "access_key_id", "secret_access_key"] {
             settings.remove(key);
         }
         let answer = &told(&document, &[purchase()], "allow")[0];

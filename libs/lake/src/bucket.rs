@@ -1,0 +1,201 @@
+//! Files in an S3-compatible bucket: one PUT each, which is there whole or not at all.
+//!
+//! The lane decides when something is tried again, so nothing is here; and what a server says is handed on as it came, which
+//! `object_store` would put into a text. Only the connection's own key is ever used: without one, `object_store` would ask the
+//! machine for its.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpService,
+};
+use object_store::path::Path;
+use object_store::{ObjectStore as _, PutOptions, PutPayload, RetryConfig};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tracklayer_destination::warehouse::target::Bucket;
+use tracklayer_destination::{Answer, is_private};
+
+use crate::store::{Refused, WriteError};
+
+/// Most bytes of an answer that are read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// A part of a bucket.
+#[derive(Debug)]
+pub struct BucketStore {
+    bucket: Bucket,
+    client: reqwest::Client,
+}
+
+/// Refuses names that lead to private addresses, at the moment of connecting.
+#[derive(Debug)]
+struct PublicOnly;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if found.iter().any(|address| is_private(&address.ip().to_string())) {
+                return Err("the name leads to a private address, which an operator has to allow".into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// One client for all buckets of the process, so that connections are kept: for any address, and for public ones.
+static CLIENTS: LazyLock<[Result<reqwest::Client, String>; 2]> = LazyLock::new(|| {
+    let base = || {
+        reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("TrackLayer/", env!("CARGO_PKG_VERSION")))
+    };
+    [base(), base().dns_resolver(Arc::new(PublicOnly))]
+        .map(|client| client.build().map_err(|error| error.to_string()))
+});
+
+impl BucketStore {
+    pub(crate) fn open(bucket: &Bucket, allow_private: bool) -> Result<Self, Refused> {
+        let host = bucket.endpoint.as_deref().and_then(|url| reqwest::Url::parse(url).ok());
+        if bucket.endpoint.is_some() && host.is_none() {
+            return Err(Refused("`endpoint` is no address: mend it".to_owned()));
+        }
+        let literal =
+            host.as_ref().and_then(|url| url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if !allow_private && literal.is_some_and(|ip| is_private(&ip.to_string())) {
+            let why = "`endpoint` is a private address: the operator of the installation has to set `allow_private_addresses`";
+            return Err(Refused(why.to_owned()));
+        }
+        let [any, public] = &*CLIENTS;
+        let client = if allow_private { any } else { public };
+        let client =
+            client.clone().map_err(|why| Refused(format!("the HTTP client could not be set up: {why}")))?;
+        Ok(Self { bucket: bucket.clone(), client })
+    }
+
+    pub(crate) async fn write(&self, folder: &str, name: &str, content: Bytes) -> Result<Answer, WriteError> {
+        let not_written = |error: object_store::Error| WriteError::NotWritten(error.to_string());
+        let heard = Heard::default();
+        let store = self.store(&heard).map_err(not_written)?;
+        let parts = [self.bucket.prefix.as_str(), folder, name];
+        let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        let path = Path::parse(path).map_err(|error| WriteError::NotWritten(error.to_string()))?;
+        let written = store.put_opts(&path, PutPayload::from_bytes(content), PutOptions::default()).await;
+        match (written, heard.take()) {
+            (Ok(_), _) => Ok(Answer::new(200, "")),
+            (Err(_), Some(heard)) => heard,
+            // It did not come to a request.
+            (Err(error), None) => Err(not_written(error)),
+        }
+    }
+
+    fn store(&self, heard: &Heard) -> object_store::Result<AmazonS3> {
+        let bucket = &self.bucket;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&bucket.name)
+            .with_region(&bucket.region)
+            .with_access_key_id(&bucket.access_key_id)
+            .with_secret_access_key(bucket.secret_access_key.expose())
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_allow_http(true)
+            .with_http_connector(Connector { client: self.client.clone(), heard: heard.clone() });
+        if let Some(token) = &bucket.session_token {
+            builder = builder.with_token(token.expose());
+        }
+        if let Some(endpoint) = &bucket.endpoint {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder.build()
+    }
+}
+
+/// What the server said to the one request.
+#[derive(Debug, Clone, Default)]
+struct Heard(Arc<Mutex<Option<Result<Answer, WriteError>>>>);
+
+impl Heard {
+    fn put(&self, said: Result<Answer, WriteError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    fn take(&self) -> Option<Result<Answer, WriteError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The client of one request.
+#[derive(Debug)]
+struct Connector {
+    client: reqwest::Client,
+    heard: Heard,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Listening { client: self.client.clone(), heard: self.heard.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Listening {
+    client: reqwest::Client,
+    heard: Heard,
+}
+
+#[async_trait]
+impl HttpService for Listening {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let response = HttpService::call(&self.client, request).await.inspect_err(|error| {
+            let why = chain(error);
+            // What is not surely unwritten may be there.
+            self.heard.put(Err(match error.kind() {
+                HttpErrorKind::Connect => WriteError::NotWritten(why),
+                _ => WriteError::Unknown(why),
+            }));
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            // It is there, also where the answer lacks what the client wants to read in it.
+            self.heard.put(Ok(Answer::new(status.as_u16(), "")));
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let mut frames = body.bytes_stream();
+        let mut short = Vec::new();
+        // No more than is looked at: a server may answer without an end.
+        while short.len() < MAX_ANSWER_BYTES
+            && let Some(Ok(frame)) = frames.next().await
+        {
+            short.extend_from_slice(&frame[..frame.len().min(MAX_ANSWER_BYTES - short.len())]);
+        }
+        let answer =
+            Answer { status: parts.status.as_u16(), headers: parts.headers.clone(), body: short.clone() };
+        self.heard.put(Ok(answer));
+        Ok(HttpResponse::from_parts(parts, Bytes::from(short).into()))
+    }
+}
+
+/// An error and its causes. The address of a PUT carries no secret.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
+}

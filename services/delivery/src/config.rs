@@ -40,6 +40,8 @@ pub struct Config {
     pub database_connections: u32,
     /// Whether connections may go to private addresses: an operator's word for the whole installation.
     pub allow_private_addresses: bool,
+    /// Folder below which warehouse connections may write files, the same on every machine that runs delivery; empty: nowhere.
+    pub warehouse_root: String,
 }
 
 fn no_key() -> MasterKey {
@@ -55,6 +57,13 @@ impl Config {
             prefix: self.kafka_prefix.clone(),
             replication: self.kafka_replication,
         }
+    }
+
+    /// Where warehouse connections may write.
+    #[must_use]
+    pub fn file_rules(&self) -> tracklayer_lake::Rules {
+        let root = Some(&self.warehouse_root).filter(|root| !root.is_empty()).map(std::path::PathBuf::from);
+        tracklayer_lake::Rules { root, allow_private: self.allow_private_addresses }
     }
 
     /// What is wrong with the settings, each with what to do.
@@ -73,6 +82,11 @@ impl Config {
         if !(4..=200).contains(&self.database_connections) {
             problems
                 .push(format!("database_connections is {}, allowed are 4 to 200", self.database_connections));
+        }
+        if !self.warehouse_root.is_empty() && !std::path::Path::new(&self.warehouse_root).is_absolute() {
+            problems.push(
+                "warehouse_root must begin with /, or be empty where no files may be written".to_owned(),
+            );
         }
         problems
     }

@@ -313,6 +313,8 @@ impl Walk<'_> {
         };
         let event_time = deliverable.time();
         let too_old = limit.and_then(|limit| event_time.checked_add(limit).ok());
+        // A file is written again under its name, whenever that is.
+        let unknown_since = unknown_since.filter(|_| self.destination.files().is_none());
         let forgotten =
             unknown_since.map(|since| repeatable_until(since, self.destination.limits().dedup_window));
         // Whichever ends first; an event that a request may have brought is never told as too old.

@@ -187,6 +187,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         clients: clients.clone(),
         narrowing,
         sender: sender.clone(),
+        files: config.file_rules(),
         tokens: Tokens::new(sender),
         quota: quota.clone(),
         headroom,

@@ -32,6 +32,7 @@ async fn a_kafka_that_never_answered_is_not_taken_for_the_journal() {
         entry_cache_bytes: 1_000_000,
         database_connections: 4,
         allow_private_addresses: true,
+        warehouse_root: String::new(),
     };
     drop(nowhere);
     let listeners = Listeners { grpc: listener().await, http: None, ops: listener().await };

@@ -21,7 +21,13 @@ impl Lane {
             settled: done.iter().filter_map(Slot::settled).collect(),
             retries: done.iter().filter_map(Slot::retry_row).collect(),
             dead: done.iter().filter_map(Slot::dead_row).collect(),
-            intents: self.intents.iter().filter(known).map(|(id, _)| *id).collect(),
+            intents: self
+                .intents
+                .iter()
+                .filter(known)
+                .map(|(id, _)| *id)
+                .chain(self.writes.known_by(|position| covered.has(position)))
+                .collect(),
             requests: self.requests,
             orders: done.iter().filter_map(Slot::order_effect).collect(),
         }
@@ -34,6 +40,7 @@ impl Lane {
             positions.retain(|position| !covered.has(*position));
         }
         self.intents.retain(|(_, positions)| !positions.is_empty());
+        self.writes.committed(|position| covered.has(position));
         self.requests = self.requests.saturating_sub(commit.requests);
 
         let connection = self.lease.duty.connection;

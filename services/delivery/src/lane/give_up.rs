@@ -41,6 +41,8 @@ impl Lane {
                 plan::give_up(slot, now);
             }
         }
+        // What lies behind `until` and shares a file with what is given up cannot be written under that file's name any more.
+        self.writes.tear(until);
         self.commit_prefix().await?;
         if self.cursor.is_some_and(|cursor| !is_before(cursor, until)) {
             let (workspace, connection) = (duty.workspace.0, duty.connection.0);

@@ -51,7 +51,8 @@ impl Lane {
     /// Lets go of what need not be in memory, and tells why the lane holds.
     pub(super) async fn rest(&mut self, hold: &Hold) {
         // What a request has carried is not forgotten: its outcome is known here alone.
-        let kept = self.range.iter().rposition(was_sent).map_or(0, |last| last + 1);
+        let kept = |slot: &Slot| was_sent(slot) || self.writes.have(slot.entry.position);
+        let kept = self.range.iter().rposition(kept).map_or(0, |last| last + 1);
         self.range.truncate(kept);
         self.range.shrink_to_fit();
         self.planned_for = None;

@@ -8,6 +8,8 @@
 mod answer;
 mod commit;
 mod decide;
+mod files;
+mod gather;
 mod give_up;
 pub(crate) mod guard;
 mod hold;
@@ -17,6 +19,7 @@ mod retries;
 mod send;
 mod slot;
 mod waiting;
+mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use uuid::Uuid;
 
 use self::slot::Slot;
 use self::waiting::Waiting;
+use self::writes::Writes;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::connections::Connections;
@@ -100,6 +104,8 @@ pub struct LaneContext {
     pub narrowing: NarrowingTail,
     /// Requests.
     pub sender: Sender,
+    /// Where files may go.
+    pub files: tracklayer_lake::Rules,
     /// Access tokens.
     pub tokens: Tokens,
     /// What the platforms allow, shared by the lanes of a connection.
@@ -155,6 +161,10 @@ pub struct Lane {
     unknown: HashMap<Position, Timestamp>,
     /// Open intents and their events, oldest first; settled with the commit that covers the last of them.
     intents: Vec<(Uuid, Vec<Position>)>,
+    /// Files that were begun and are not committed yet.
+    writes: Writes,
+    /// What waits until it is enough for files.
+    gathering: Option<gather::Gathering>,
     /// The id of the next intent. Kept while it is not known whether it was written, so that none is left behind.
     next_intent: Uuid,
     /// Who waits for a retry, or behind one.
@@ -202,6 +212,8 @@ impl Lane {
             cursor: None,
             unknown: HashMap::new(),
             intents: Vec::new(),
+            writes: Writes::default(),
+            gathering: None,
             next_intent: Uuid::now_v7(),
             waiting: Waiting::default(),
             entered: None,
@@ -232,8 +244,7 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
-            // One that is off has next to nothing to do with an event: who waited for it would run away from all others.
-            match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.is_on()) {
+            match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
             }
@@ -302,10 +313,12 @@ impl Lane {
         gave_up.unwrap_or(false)
     }
 
-    fn is_on(&self) -> bool {
+    /// Whether resolve may wait for it. One that is off has next to nothing to do with an event: who waited for it would run away
+    /// from all others. One that gathers events for files is behind for as long as it does.
+    fn keeps_up(&self) -> bool {
         let connection = self.context.connections.one(self.lease.duty.workspace, self.lease.duty.connection);
-        let mode = connection.as_ref().and_then(|c| c.destination.as_ref().ok()).map(|d| d.mode());
-        mode.is_some_and(|mode| mode != Mode::Off)
+        let destination = connection.as_ref().and_then(|c| c.destination.as_ref().ok());
+        destination.is_some_and(|d| d.mode() != Mode::Off && d.files().is_none())
     }
 
     fn idle_wait(&self) -> Duration {
@@ -314,7 +327,9 @@ impl Lane {
             Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(10))
         });
         let longest = if self.waits_for_others { OTHERS_PAUSE } else { Duration::from_secs(5) };
-        until_retry.unwrap_or(LONGEST_HOLD).min(longest)
+        let until_full =
+            self.gathering.as_ref().map_or(longest, |gathering| gathering.left(self.context.clock.now()));
+        until_retry.unwrap_or(LONGEST_HOLD).min(longest).min(until_full)
     }
 
     /// Remembers and tells why the lane waits, and for how long. What was sent is kept: its commit is tried again.
@@ -357,6 +372,7 @@ impl Lane {
         self.range.clear();
         self.pending_retries = None;
         self.intents.clear();
+        self.writes.clear();
     }
 
     /// Commits what is settled and was not committed yet: a failed commit is repeated, its events are not sent again.
@@ -408,6 +424,11 @@ impl Lane {
         }
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
+        if let Some(files) = destination.files().filter(|_| destination.mode() == Mode::Live)
+            && !self.has_enough(cursor, resolved, files).await?
+        {
+            return Ok(due);
+        }
         let turn = turn(&self.context.headroom, duty.workspace, self.reads_full).await;
         let taken = self.take_range(cursor, &connection, destination).await?;
         drop(turn);
@@ -480,6 +501,7 @@ impl Lane {
         let cursor = self.context.cursors.lane(duty).await?.ok_or(LaneError::NoConnection)?;
         self.unknown.clear();
         self.intents.clear();
+        self.writes.clear();
         for intent in self.context.lanes.open_intents(duty).await? {
             let positions: Vec<Position> = intent
                 .offsets
@@ -493,7 +515,11 @@ impl Lane {
             for position in &positions {
                 self.unknown.entry(*position).or_insert(intent.started_at);
             }
-            self.intents.push((intent.id, positions));
+            if intent.files.is_empty() {
+                self.intents.push((intent.id, positions));
+            } else {
+                self.writes.take_over(intent.id, &intent.files, positions, cursor.next);
+            }
         }
         self.read_waiting().await?;
         self.take_hold_over().await?;

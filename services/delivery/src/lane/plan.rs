@@ -110,6 +110,10 @@ pub fn repeatable_until(unknown_since: Timestamp, window: Option<Duration>) -> T
 pub fn settle_unrepeatable(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
     let Some(since) = slot.unknown_since else { return };
     let Some(item) = &slot.item else { return };
+    // Files are written again under their names: see `lane/files.rs`.
+    if destination.files().is_some() {
+        return;
+    }
     if !item.repeatable || !may_repeat(since, destination.limits().dedup_window, now) {
         slot.settle(State::Dead, UNKNOWN, OUTCOME_UNKNOWN, now);
     }
@@ -124,7 +128,7 @@ pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp
 
 /// A settled event does not go out again, but a request may have brought it. Whatever keeps it back by now (an opt-out, a
 /// connection that was turned off) would claim that the platform has not got it: dead it is, and a person has to look.
-fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
+pub(super) fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
     let Some(verdict) = slot.verdict.as_ref().filter(|_| slot.unknown_since.is_some()) else { return };
     let kept_back = match verdict.state {
         State::Dead => verdict.reason != UNKNOWN,

@@ -29,15 +29,22 @@ impl Lane {
         if fresh {
             let workspace = self.lease.duty.workspace;
             // Two requests for each commit, where they are as large.
-            let limit = events_of_a_range(destination.limits());
-            let mut entries = self.context.entries.from(workspace, cursor, limit).await?;
+            let limit = match destination.files() {
+                Some(files) => files.rows_per_file,
+                None => events_of_a_range(destination.limits()),
+            };
+            let begun = self.writes.end_from(cursor);
+            let mut entries = match destination.files() {
+                Some(files) => self.gather(cursor, begun, files).await?,
+                None => self.context.entries.from(workspace, cursor, limit).await?,
+            };
             self.reads_full = entries.len() >= limit;
             if !self.reads_full && !entries.is_empty() {
                 self.context.headroom.small(workspace);
             }
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
-            entries.truncate(self.at_once());
+            entries.truncate(if begun.is_some() { usize::MAX } else { self.at_once() });
             range.extend(entries.into_iter().map(Slot::new));
         }
         let planned = self.plan_slots(&mut range, connection, destination).await;
@@ -60,6 +67,10 @@ impl Lane {
         }
         let first = self.range[0].entry.position;
         let end = Position { offset: Offset(first.offset.0 + settled as u64), ..first };
+        // Who takes the lane over could not write a file again of which a part is behind the cursor.
+        if self.writes.would_be_torn_at(end) {
+            return Ok(());
+        }
         let commit = self.commit_of(&self.range[..settled]);
         let started = SystemTime::now();
         match self.context.ledger.commit_range(&self.lease, first, &commit).await {

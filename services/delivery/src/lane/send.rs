@@ -21,7 +21,7 @@ use crate::oauth::TokenError;
 
 /// A request is begun only while the lease surely holds this long. What takes longer before the first byte (a connection is
 /// given five seconds) is cut off by [`while_held`].
-const LEASE_MARGIN: Duration = Duration::from_millis(150);
+pub(super) const LEASE_MARGIN: Duration = Duration::from_millis(150);
 /// How often a request under way looks at its lease.
 const LEASE_LOOK: Duration = Duration::from_millis(50);
 
@@ -56,6 +56,9 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
+        if let Some(target) = destination.files() {
+            return self.write_open(slots, connection, destination, target).await;
+        }
         if self.holds > 0 {
             let now = self.context.clock.now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
@@ -93,7 +96,7 @@ impl Lane {
     }
 
     /// Whether the configuration has another state of the connection by now: the next round goes on with that one.
-    fn has_changed(&self, connection: &OpenConnection) -> bool {
+    pub(super) fn has_changed(&self, connection: &OpenConnection) -> bool {
         let newest = self.context.connections.one(self.lease.duty.workspace, connection.id);
         newest.is_none_or(|newest| newest.revision != connection.revision)
     }
@@ -150,7 +153,7 @@ impl Lane {
         let intent = self.next_intent;
         self.intents.retain(|(id, _)| *id != intent);
         self.intents.push((intent, positions));
-        self.context.lanes.intend(&self.lease, intent, generation, &offsets).await?;
+        self.context.lanes.intend(&self.lease, intent, generation, &offsets, "").await?;
         self.next_intent = Uuid::now_v7();
 
         let allowed = match self.still_allowed(slots, all, connection, destination).await {
@@ -248,7 +251,7 @@ impl Lane {
     }
 
     async fn withdraw(&mut self, intent: Uuid) -> Result<(), LaneError> {
-        self.context.lanes.withdraw(self.lease.duty, &[intent]).await?;
+        self.context.lanes.withdraw(&self.lease, &[intent]).await?;
         self.intents.retain(|(id, _)| *id != intent);
         Ok(())
     }
@@ -256,7 +259,7 @@ impl Lane {
 
 /// Cuts a request off when the lease runs out under it, so that none of it is written after a successor may have begun. A lease
 /// that is only to be given back is renewed until the request has ended.
-async fn while_held(
+pub(super) async fn while_held(
     lease: &Lease,
     request: impl Future<Output = Result<Answer, SendError>>,
 ) -> Result<Answer, SendError> {
@@ -291,7 +294,7 @@ pub(super) fn items_of<'a>(slots: &'a [Slot], members: &[usize]) -> Vec<&'a trac
 
 /// Requests of one lane at the same time: its share of what the connection may have under way in this process, one where requests
 /// are counted. More lanes than are reckoned with here wait for each other at the quota; fewer leave a part of it unused.
-fn wave_size(limits: &Limits) -> usize {
+pub(super) fn wave_size(limits: &Limits) -> usize {
     /// Partitions of a workspace for which nobody has chosen otherwise.
     const LANES: usize = 4;
     if limits.requests_per_minute.is_some() { 1 } else { (limits.max_concurrent / LANES).max(1) }

@@ -22,6 +22,8 @@ pub struct Intent {
     pub generation: Generation,
     /// The events that it carried.
     pub offsets: Vec<u64>,
+    /// The files that they go into; empty for a request.
+    pub files: String,
     /// By PostgreSQL's clock.
     pub started_at: jiff::Timestamp,
 }
@@ -33,8 +35,8 @@ impl LaneStore {
         Self { pool }
     }
 
-    /// Commits that a request with these events is about to be written. The same id again replaces what stood there: after an
-    /// error it is not known whether it does.
+    /// Commits that a request with these events is about to be written, or these `files`. The same id again replaces what stood
+    /// there: after an error it is not known whether it does.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] or the database: the request must not be written.
@@ -44,6 +46,7 @@ impl LaneStore {
         id: Uuid,
         generation: Generation,
         offsets: &[u64],
+        files: &str,
     ) -> Result<(), StoreError> {
         let what = attempting("commit an intent");
         let mut tx = self.pool.begin().await.map_err(&what)?;
@@ -51,11 +54,12 @@ impl LaneStore {
         let duty = lease.duty;
         sqlx::query(
             "insert into delivery.intent
-                 (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets)
-             values ($1, $2, $3, $4, $5, $6, $7)
+                 (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets, files)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)
              on conflict on constraint intent_pkey do update
              set epoch = excluded.epoch, generation = excluded.generation,
-                 event_offsets = excluded.event_offsets, started_at = excluded.started_at",
+                 event_offsets = excluded.event_offsets, started_at = excluded.started_at,
+                 files = excluded.files",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
@@ -64,6 +68,7 @@ impl LaneStore {
         .bind(lease.epoch)
         .bind(generation.0.cast_signed())
         .bind(offsets.iter().map(|o| o.cast_signed()).collect::<Vec<_>>())
+        .bind(files)
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
@@ -75,8 +80,8 @@ impl LaneStore {
     /// # Errors
     /// The database.
     pub async fn open_intents(&self, duty: Duty) -> Result<Vec<Intent>, StoreError> {
-        let rows: Vec<(Uuid, i32, Vec<i64>, jiff_sqlx::Timestamp)> = sqlx::query_as(
-            "select intent_id, generation, event_offsets, started_at from delivery.intent
+        let rows: Vec<(Uuid, i32, Vec<i64>, String, jiff_sqlx::Timestamp)> = sqlx::query_as(
+            "select intent_id, generation, event_offsets, files, started_at from delivery.intent
              where workspace_id = $1 and connection_id = $2 and partition = $3 order by started_at",
         )
         .bind(duty.workspace.0)
@@ -87,31 +92,36 @@ impl LaneStore {
         .map_err(attempting("read open intents"))?;
         Ok(rows
             .into_iter()
-            .map(|(id, generation, offsets, at)| Intent {
+            .map(|(id, generation, offsets, files, at)| Intent {
                 id,
                 generation: Generation(generation.cast_unsigned()),
                 offsets: offsets.into_iter().map(i64::cast_unsigned).collect(),
+                files,
                 started_at: at.to_jiff(),
             })
             .collect())
     }
 
-    /// Drops intents whose request surely was not taken (refused, or never written).
+    /// Drops intents whose request surely was not taken (refused, or never written). One that a later holder of the lease has taken
+    /// over under the same id stays.
     ///
     /// # Errors
     /// The database.
-    pub async fn withdraw(&self, duty: Duty, intents: &[Uuid]) -> Result<(), StoreError> {
+    pub async fn withdraw(&self, lease: &Lease, intents: &[Uuid]) -> Result<(), StoreError> {
         if intents.is_empty() {
             return Ok(());
         }
+        let duty = lease.duty;
         sqlx::query(
             "delete from delivery.intent
-             where workspace_id = $1 and connection_id = $2 and partition = $3 and intent_id = any($4)",
+             where workspace_id = $1 and connection_id = $2 and partition = $3 and intent_id = any($4)
+               and epoch <= $5",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
         .bind(duty.partition.0.cast_signed())
         .bind(intents)
+        .bind(lease.epoch)
         .execute(&self.pool)
         .await
         .map_err(attempting("withdraw intents"))?;

@@ -58,6 +58,9 @@ const PORTS: [(&str, u16); 13] = [
     ("ops-control", 9005),
 ];
 
+/// The folder of the data folder below which warehouse connections may write.
+const WAREHOUSE: &str = "warehouse";
+
 /// Everything that runs.
 pub struct Running {
     /// Where it answers.
@@ -167,6 +170,8 @@ impl Running {
         std::fs::create_dir_all(&options.data_dir)
             .with_context(|| format!("could not make {}", options.data_dir.display()))?;
         let data_dir = std::path::absolute(&options.data_dir)?;
+        std::fs::create_dir_all(data_dir.join(WAREHOUSE))
+            .with_context(|| format!("could not make a folder in {}", data_dir.display()))?;
         let master_key = master_key(&data_dir)?;
         let (postgres, database_url) = database(&options, &data_dir).await?;
         let (redis, redis_url) = dedup_store(&options, &data_dir).await?;
@@ -320,6 +325,7 @@ impl Running {
 /// What a cluster's ConfigMap would say to the services.
 #[must_use]
 pub fn environment(at: &DevAddresses, options: &DevOptions) -> BTreeMap<String, String> {
+    let data_dir = std::path::absolute(&options.data_dir).unwrap_or_else(|_| options.data_dir.clone());
     let common = [
         ("DATABASE_URL", at.database_url.clone()),
         ("REDIS_URL", at.redis_url.clone()),
@@ -330,6 +336,7 @@ pub fn environment(at: &DevAddresses, options: &DevOptions) -> BTreeMap<String, 
         ("LEASE_MS", options.lease_ms.to_string()),
         ("TRACE_SAMPLE_RATIO", options.trace_sample_ratio.to_string()),
         ("ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
+        ("WAREHOUSE_ROOT", data_dir.join(WAREHOUSE).display().to_string()),
     ];
     // One machine has one broker: a second replica has no place.
     let kafka = options.kafka_brokers.iter().flat_map(|brokers| {

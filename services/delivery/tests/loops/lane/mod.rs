@@ -1,6 +1,7 @@
 //! One lane, from a resolved range to the ledger.
 
 mod answers;
+mod bucket;
 mod commits;
 mod consent;
 mod crashes;
@@ -16,3 +17,4 @@ mod rig;
 mod turns;
 mod unknown;
 mod unreadable;
+mod warehouse;

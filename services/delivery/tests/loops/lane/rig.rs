@@ -35,6 +35,7 @@ use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
 use tracklayer_journal::BlockBuilder;
+use tracklayer_lake::Rules;
 use tracklayer_proto::consent::v1::Outcome;
 use tracklayer_proto::control::v1::{ConnectionConfig, FreezeWindow, WatchConfigResponse, WorkspaceConfig};
 use tracklayer_proto::event::v1::{ConnectionDecision, ConsentSignals, Event, ResolvedEvent};
@@ -61,6 +62,8 @@ pub struct Rig {
     pub decided_for: u64,
     /// Newest narrowing that resolve sees.
     pub decided_at: i64,
+    /// Where files may go.
+    pub files: Rules,
     config: ConfigWatch,
     control: ConfigSender,
     said: WorkspaceConfig,
@@ -179,6 +182,7 @@ impl Rig {
             clock: Clock::default(),
             decided_for: REVISION,
             decided_at: 0,
+            files: Rules { root: None, allow_private: true },
             config,
             control,
             said,
@@ -190,6 +194,11 @@ impl Rig {
             generation: AtomicU32::new(1),
             next: AtomicU64::new(0),
         }
+    }
+
+    /// What the lane's lease is for.
+    pub const fn duty() -> Duty {
+        LANE
     }
 
     /// What control says.
@@ -231,6 +240,7 @@ impl Rig {
             clients: self.services.clients.clone(),
             narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
+            files: self.files.clone(),
             tokens: Tokens::new(sender),
             quota: Quota::default(),
             headroom: Arc::default(),

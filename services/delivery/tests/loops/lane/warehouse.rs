@@ -1,0 +1,288 @@
+//! A lane that writes files: an event is in one file, once, whatever ends in between.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracklayer_delivery::ledger::State;
+use tracklayer_delivery::store::lanes::LaneStore;
+use tracklayer_ids::Position;
+use tracklayer_lake::Rules;
+use tracklayer_proto::consent::v1::{Place, RecordItem, RecordRequest, Subject, SubjectLevel};
+use tracklayer_proto::event::v1::{CategoryPreference, ConsentSignals};
+use tracklayer_testkit::eventually_seen;
+
+use super::bucket::{Bucket, Reply};
+use super::rig::{Rig, order};
+use crate::services::WORKSPACE;
+
+/// An event of this name.
+fn event(number: usize, name: &str) -> Value {
+    let mut event = order(&format!("m-{number}"), &format!("visitor-{number}"));
+    event["event"] = json!(name);
+    event
+}
+
+/// Six events of three names, in turn.
+fn six(from: usize) -> Vec<Value> {
+    let names = ["Order Completed", "Product Viewed", "../Заказ"];
+    (from..from + 6).map(|number| event(number, names[number % 3])).collect()
+}
+
+async fn puts(bucket: &Bucket, wanted: usize) {
+    eventually_seen("the files to be written", async || {
+        let puts = bucket.puts().len();
+        if puts >= wanted { Ok(()) } else { Err(puts) }
+    })
+    .await;
+}
+
+/// All message_ids that a reader finds; each of them once.
+fn found(bucket: &Bucket) -> BTreeSet<String> {
+    let all: Vec<String> = bucket.found().into_values().flatten().collect();
+    let distinct: BTreeSet<String> = all.iter().cloned().collect();
+    assert_eq!(all.len(), distinct.len(), "nothing is there twice: {:?}", bucket.found());
+    distinct
+}
+
+fn ids(numbers: impl IntoIterator<Item = usize>) -> BTreeSet<String> {
+    numbers.into_iter().map(|number| format!("m-{number}")).collect()
+}
+
+/// A lane that has crashed when two of its three files were there and none was answered for.
+async fn crashed(bucket: &Bucket) -> Rig {
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::KeepAndHang);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    // Two at a time: the third waits for one of them to end.
+    puts(bucket, 2).await;
+    rig.crash().await;
+    assert_eq!(rig.number("select count(*) from delivery.intent where files <> ''").await, 1);
+    bucket.always(Reply::Keep);
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_were_cut_off_are_written_again_with_the_same_names_and_bytes() {
+    let bucket = Bucket::start().await;
+    let mut rig = crashed(&bucket).await;
+    let before = bucket.puts();
+    // Cut anew, the files would have these as well.
+    rig.resolved(&six(6)).await;
+    rig.start().await;
+    for offset in 0..12 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..12));
+    assert_eq!(bucket.found().len(), 6, "three files of each write: {:?}", bucket.found());
+    let after = &bucket.puts()[before.len()..];
+    for (name, bytes) in &before {
+        let again =
+            after.iter().find(|(other, _)| other == name).unwrap_or_else(|| panic!("{name}: {after:?}"));
+        assert!(
+            again.1 == *bytes,
+            "{name} is the same file: what arrives of the first one later changes nothing"
+        );
+    }
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_its_folder_its_name_and_its_events_in_order() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    rig.ends_as(5, State::Delivered).await;
+    let found = bucket.found();
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let installation = rig.services.master_key.installation();
+    let expected = [("order_completed", 0), ("product_viewed", 1), ("unnamed-", 2)];
+    for ((name, events), (event, first)) in found.iter().zip(expected) {
+        assert!(name.starts_with(&format!("lake/events/day={day}/event={event}")), "{name}");
+        let file = format!("/{installation}-c7-p000-g00001-{first:016}-{:016}.parquet", first + 3);
+        assert!(name.ends_with(&file), "{name}");
+        assert_eq!(*events, [format!("m-{first}"), format!("m-{}", first + 3)]);
+    }
+    assert_eq!(found.len(), 3);
+    assert_eq!(rig.ends_as(0, State::Delivered).await.attempts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_that_cannot_be_written_holds_the_lane_and_the_others_are_not_written_again() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.next([Reply::Keep, Reply::Refuse(403, "AccessDenied"), Reply::Keep]);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..6));
+    let names: Vec<String> = bucket.puts().into_iter().map(|(name, _)| name).collect();
+    assert_eq!((names.len(), names.iter().collect::<BTreeSet<_>>().len()), (4, 3), "{names:?}");
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bucket_refuses_is_told_with_what_to_do_and_goes_out_when_it_is_mended() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::Refuse(404, "NoSuchBucket"));
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    rig.reaches(
+        "select count(*) from delivery.lane_hold where kind = 'configuration' and detail like '%NoSuchBucket: there is no such bucket: make it%'",
+        1,
+    )
+    .await;
+    assert_eq!(rig.number("select count(*) from delivery.ledger_block").await, 0);
+    bucket.always(Reply::Keep);
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_waits_for_more_until_it_is_enough_or_old_enough() {
+    let bucket = Bucket::start().await;
+    let settings = bucket.settings(json!({ "rows_per_file": 4, "seconds_per_file": 3600 }));
+    let mut rig = Rig::with_settings("warehouse", settings).await;
+    rig.resolved(&six(0)[..3]).await;
+    rig.start().await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(bucket.puts().len(), 0, "three are not enough");
+    rig.resolved(&six(0)[3..]).await;
+    rig.ends_as(3, State::Delivered).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(found(&bucket), ids(0..4), "never more than four rows");
+    // Later than an hour after they were received.
+    rig.clock.advance(Duration::from_secs(3_601));
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_the_rest_of_a_write_that_leads_elsewhere_by_now_is_for_a_person() {
+    let (bucket, other) = (Bucket::start().await, Bucket::start().await);
+    let mut rig = crashed(&bucket).await;
+    let settings = other.settings(json!({}));
+    let master_key = rig.services.master_key.clone();
+    rig.control_says(|connection, _| {
+        let mut document = json!({ "kind": "warehouse", "mode": "live", "settings": settings });
+        let paths = tracklayer_destination::secret_paths(tracklayer_destination::Kind::Warehouse);
+        tracklayer_secrets::seal_document(&master_key.secrets(), &mut document, paths).unwrap();
+        connection.document_json = document.to_string();
+        connection.revision += 1;
+    });
+    rig.resolved(&six(6)).await;
+    rig.start().await;
+    for offset in 0..6 {
+        let dead = rig.ends_as(offset, State::Dead).await;
+        assert_eq!(dead.reason, "outcome_unknown");
+        assert!(dead.detail.contains("look for the event in the files"), "{}", dead.detail);
+    }
+    rig.ends_as(11, State::Delivered).await;
+    assert_eq!(found(&other), ids(6..12), "nothing is in both places");
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_withdraws_after_a_crash_is_left_out_of_the_file() {
+    let bucket = Bucket::start().await;
+    let mut rig = crashed(&bucket).await;
+    opts_out(&rig, "visitor-0").await;
+    rig.start().await;
+    let dead = rig.ends_as(0, State::Dead).await;
+    assert_eq!(dead.reason, "outcome_unknown");
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(1..6), "written again without it");
+    let names: BTreeSet<String> = bucket.puts().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 3, "under the same name: {names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_withdraws_before_a_file_is_blocked_and_never_in_it() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    rig.resolved(&six(0)).await;
+    opts_out(&rig, "visitor-1").await;
+    rig.start().await;
+    rig.ends_as(1, State::Blocked).await;
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids([0, 2, 3, 4, 5]));
+    assert!(bucket.puts().iter().all(|(_, bytes)| !bytes.windows(3).any(|three| three == b"m-1")));
+}
+
+/// Somebody turns statistics off.
+async fn opts_out(rig: &Rig, visitor: &str) {
+    let device = rig.services.master_key.workspace(WORKSPACE).subject("anonymous_id", visitor);
+    let subject =
+        Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
+    let signals = ConsentSignals {
+        has_categories: true,
+        interaction: true,
+        categories: vec![CategoryPreference { category: "Analytics".to_owned(), allowed: false }],
+        place: "US-TX".to_owned(),
+        ..ConsentSignals::default()
+    };
+    let now = jiff::Timestamp::now();
+    let now = Some(prost_types::Timestamp { seconds: now.as_second(), nanos: now.subsec_nanosecond() });
+    let item = RecordItem {
+        subjects: vec![subject],
+        signals: Some(signals),
+        captured_at: now,
+        received_at: now,
+        places: vec![Place { code: "US-TX".to_owned(), provenance: "event".to_owned() }],
+        message_id: "signal".to_owned(),
+        ..RecordItem::default()
+    };
+    let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![item] };
+    let recorded = rig.services.clients.consent.clone().record(request).await.unwrap().into_inner();
+    assert_eq!(recorded.narrowed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_written_to_only_where_the_operator_allows_it() {
+    let exports = tempfile::tempdir().unwrap();
+    let folder = exports.path().join("northline");
+    let settings = json!({ "url": format!("file://{}", folder.display()), "seconds_per_file": 1 });
+    let mut rig = Rig::with_settings("warehouse", settings).await;
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    let refused = "select count(*) from delivery.lane_hold where kind = 'configuration' and detail like '%warehouse_root%'";
+    rig.reaches(refused, 1).await;
+    rig.crash().await;
+    assert!(!folder.exists());
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0, "nothing was begun");
+
+    rig.files = Rules { root: Some(exports.path().to_owned()), allow_private: false };
+    rig.start().await;
+    rig.ends_as(5, State::Delivered).await;
+    let days: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let days: BTreeSet<String> = days.into_iter().map(|name| name.into_string().unwrap()).collect();
+    assert!(days.len() == 2 && days.contains("_incomplete"), "{days:?}");
+    let left = std::fs::read_dir(folder.join("_incomplete")).unwrap().count();
+    assert_eq!(left, 0, "nothing half is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_write_that_was_given_up_is_not_written_over() {
+    let bucket = Bucket::start().await;
+    let mut rig = crashed(&bucket).await;
+    let before = found(&bucket);
+    // As if an operator had given the first event up in between: the cursor stands behind it.
+    rig.services.run("update delivery.lane_cursor set next_offset = 1 where connection_id = 7").await;
+    let intents = LaneStore::new(rig.services.database.pool.clone());
+    assert_eq!(intents.open_intents(Rig::duty()).await.unwrap().len(), 1);
+    let puts_before = bucket.puts().len();
+    rig.resolved(&six(6)).await;
+    rig.start().await;
+    for offset in 1..6 {
+        let dead = rig.ends_at(Position::new(1, 0, offset), State::Dead).await;
+        assert_eq!(dead.reason, "outcome_unknown");
+    }
+    rig.ends_as(11, State::Delivered).await;
+    let files: BTreeSet<String> = before.union(&ids(6..12)).cloned().collect();
+    assert_eq!(found(&bucket), files, "what the files had they have");
+    assert_eq!(bucket.puts().len(), puts_before + 3);
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}

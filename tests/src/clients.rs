@@ -30,6 +30,9 @@ pub struct Client {
     arguments: Vec<String>,
 }
 
+/// The folder of the packages that the warehouse's tests alone need.
+const WAREHOUSE: &str = "warehouse";
+
 /// What a client says of its own sending.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Sent {
@@ -59,6 +62,11 @@ impl Client {
         ensure!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
         let last = out.lines().last().unwrap_or_default();
         serde_json::from_str(last).with_context(|| format!("{name} printed no answer:\n{out}{err}"))
+    }
+
+    /// Program and script, for what is to run beside the test.
+    pub(crate) fn command(&self) -> (&Path, &Path) {
+        (&self.program, &self.script)
     }
 
     /// Sends events and expects that the client takes each for delivered.
@@ -113,6 +121,19 @@ pub async fn python(script: &'static str) -> Option<Client> {
     ready(move || {
         let program = install_python_packages()?;
         Ok(Client { program, script: install_script(script)?, arguments: Vec::new() })
+    })
+    .await
+}
+
+/// Python with DuckDB and a server that speaks S3; none, said aloud, where that cannot be had.
+///
+/// # Panics
+/// The packages cannot be installed.
+pub async fn warehouse() -> Option<Client> {
+    ready(|| {
+        let program = install_python_packages_of(WAREHOUSE)?;
+        let script = install_script(&format!("{WAREHOUSE}/warehouse.py"))?;
+        Ok(Client { program, script, arguments: Vec::new() })
     })
     .await
 }
@@ -232,13 +253,19 @@ fn install_npm_packages_of(part: &str) -> anyhow::Result<()> {
 }
 
 fn install_python_packages() -> anyhow::Result<PathBuf> {
+    install_python_packages_of("")
+}
+
+/// The packages that a folder beside the scripts names; the empty one is theirs.
+fn install_python_packages_of(part: &str) -> anyhow::Result<PathBuf> {
     if on_path("python3").is_none() {
         return missing("no Python: install the packages `python3` and `python3-venv`");
     }
     let _one_installer = lock("clients")?;
-    let folder = clients_dir()?;
+    let folder = clients_dir()?.join(part);
+    std::fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let python = folder.join("venv/bin/python");
-    once(&sources_dir(), &folder, "pip", &["requirements.txt"], || {
+    once(&sources_dir().join(part), &folder, "pip", &["requirements.txt"], || {
         if run("python3", &["-m", "venv", "--clear", "venv"], &folder).is_err() {
             return missing("Python has no venv: install the package `python3-venv`");
         }

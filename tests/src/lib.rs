@@ -6,13 +6,14 @@
 //! (`tracklayer dev`), [`roles`] (the five services as five processes), [`fleet`] (several processes of each role, kept
 //! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`clock`] (one that
 //! can be set), [`proxy`] (what networks do), [`recorder`] (what the platforms were asked, byte for byte), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
-//! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`shop`] (the
+//! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`bucket`] (a server that speaks S3), [`shop`] (the
 //! sample shop's page), [`order`] (what most tests send and look for).
 //!
 //! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
 //! only the test holds.
 
 mod binary;
+pub mod bucket;
 mod child;
 pub mod clients;
 pub mod clock;

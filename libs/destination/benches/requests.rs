@@ -91,6 +91,30 @@ fn destinations() -> Vec<(&'static str, Box<dyn Destination>)> {
         .collect()
 }
 
+/// A connection that takes its value, its order ids and a custom field from expressions.
+fn mapped() -> Box<dyn Destination> {
+    let document = json!({
+        "kind": "meta_capi", "mode": "live",
+        "settings": { "dataset_id": "1234567890123456", "access_token": "t" },
+        "fields": {
+            "value": "round(properties.revenue * 0.35, 2)",
+            "order_id": "\"shop-\" + properties.order_id",
+            "custom_data.basket": "properties.products.map(p, p.price * p.quantity).sum() > 20 ? \"large\" : \"small\"",
+        },
+    });
+    tracklayer_destination::open(&document, &Default::default()).unwrap()
+}
+
+/// A connection with a filter, which says yes.
+fn filtered() -> Box<dyn Destination> {
+    let document = json!({
+        "kind": "meta_capi", "mode": "live",
+        "settings": { "dataset_id": "1234567890123456", "access_token": "t" },
+        "filter": "type == \"track\" && properties.currency in [\"EUR\", \"USD\"] && properties.revenue > 10",
+    });
+    tracklayer_destination::open(&document, &Default::default()).unwrap()
+}
+
 fn deliverable(event: &Event) -> Deliverable {
     Deliverable::new(
         event.clone(),
@@ -178,6 +202,19 @@ fn report() {
         println!("{:<44} {:>6.2}", format!("read and normalised once, for {kind}"), first - later);
         println!("{:<44} {:>6.2}", format!("payload for {kind} on top"), later);
     }
+    let (mapped, filtered) = (mapped(), filtered());
+    let events = fresh();
+    build_all(&*mapped, &events);
+    let with_maps = quickest(|| time(|| build_all(&*mapped, &events)));
+    println!("{:<44} {with_maps:>6.2}", "payload for meta_capi, three expressions");
+    let ask = |destination: &dyn Destination| {
+        quickest(|| {
+            time(|| events.iter().for_each(|event| assert!(destination.wants(black_box(event)).is_ok())))
+        })
+    };
+    let plain = ask(&*all[0].1);
+    println!("{:<44} {plain:>6.2}", "whether meta_capi wants it");
+    println!("{:<44} {:>6.2}", "a filter of three terms on top", ask(&*filtered) - plain);
     let everywhere = quickest(|| {
         let events = fresh();
         time(|| all.iter().for_each(|(_, destination)| build_all(&**destination, &events)))

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::deliverable::{Deliverable, text_of};
 use crate::json::Json;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
+use crate::overlay::Overlay;
 
 /// What a purchase is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +24,15 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// The amount of the first property that has one.
+    /// What the event is worth: what an expression gives, else [`Worth::paid`].
     #[must_use]
     pub fn stated(&self, event: &Deliverable) -> Option<Decimal> {
+        mapped_value(event).unwrap_or_else(|| self.paid(event))
+    }
+
+    /// The amount of the first property that has one: what the customer sees, whatever an expression makes of it.
+    #[must_use]
+    pub fn paid(&self, event: &Deliverable) -> Option<Decimal> {
         self.value_from.iter().find_map(|path| {
             let path = path.strip_prefix("properties.").unwrap_or(path);
             decimal_of(event.property(path)?)
@@ -37,17 +44,13 @@ impl Worth {
     /// # Errors
     /// None of `value_from` is there, or the amount is negative.
     pub fn of_purchase(&self, event: &Deliverable, products: &[Product]) -> Result<Decimal, Refusal> {
-        let value = self
-            .stated(event)
-            .or_else(|| self.from_products.then(|| sum_of(products)).flatten())
-            .ok_or_else(|| {
-                let names = self.value_from.join(", ");
-                Refusal::new(
-                    RefusalCode::MissingValue,
-                    format!("a purchase needs an amount in one of: {names}"),
-                )
-                .at(format!("properties.{}", self.value_from.first().map_or("revenue", String::as_str)))
-            })?;
+        let value = match mapped_value(event) {
+            Some(given) => given.ok_or_else(|| {
+                Refusal::new(RefusalCode::MissingValue, "the expression of `fields.value` gives no amount")
+                    .at("fields.value")
+            })?,
+            None => self.paid_or_summed(event, products)?,
+        };
         if value.is_sign_negative() && !value.is_zero() {
             return Err(Refusal::new(
                 RefusalCode::InvalidPayload,
@@ -58,13 +61,26 @@ impl Worth {
         Ok(value)
     }
 
+    fn paid_or_summed(&self, event: &Deliverable, products: &[Product]) -> Result<Decimal, Refusal> {
+        self.paid(event).or_else(|| self.from_products.then(|| sum_of(products)).flatten()).ok_or_else(|| {
+            let names = self.value_from.join(", ");
+            Refusal::new(RefusalCode::MissingValue, format!("a purchase needs an amount in one of: {names}"))
+                .at(format!("properties.{}", self.value_from.first().map_or("revenue", String::as_str)))
+        })
+    }
+
     /// What another event is worth: a stated amount, else the products' sum.
     #[must_use]
     pub fn of_other(&self, event: &Deliverable, products: &[Product]) -> Option<Decimal> {
-        self.stated(event)
-            .or_else(|| sum_of(products))
+        mapped_value(event)
+            .unwrap_or_else(|| self.paid(event).or_else(|| sum_of(products)))
             .filter(|value| !value.is_sign_negative() || value.is_zero())
     }
+}
+
+/// What the expression of `fields.value` gives; none: there is no such expression. Its amount then stands for every other one.
+fn mapped_value(event: &Deliverable) -> Option<Option<Decimal>> {
+    event.overlay().and_then(Overlay::value)
 }
 
 /// A product of an event.
@@ -306,7 +322,7 @@ fn stated_refund(connection: &Connection, event: &Deliverable) -> Option<Decimal
     ["total", "amount", "refund", "revenue", "value"]
         .iter()
         .find_map(|key| decimal_of(event.property(key)?))
-        .or_else(|| connection.worth.stated(event))
+        .or_else(|| connection.worth.paid(event))
         .map(|amount| amount.abs())
 }
 
@@ -446,7 +462,10 @@ impl OrderFacts {
     /// Reads the event.
     #[must_use]
     pub fn of(connection: &Connection, event: &Deliverable) -> Self {
-        Self { order_id: order_id(connection, event), total: event.property("total").and_then(decimal_of) }
+        let total = event.property("total").and_then(decimal_of);
+        // Refunds are amounts of what the customer paid, which an expression's value is not.
+        let paid = || mapped_value(event).and_then(|_| connection.worth.paid(event));
+        Self { order_id: order_id(connection, event), total: total.or_else(paid) }
     }
 
     /// A purchase that goes out with this value.

@@ -11,6 +11,7 @@ use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, Settin
 use crate::json::Json;
 use crate::mapping::{EventFilter, EventMap, wants};
 use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
+use crate::overlay::Overlay;
 use crate::person;
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
@@ -122,7 +123,9 @@ impl Connection {
                     || workspace.value_fallback.as_deref() == Some("products"),
             },
             has_own_person_fields: person::FIELDS.iter().any(|field| {
-                document.field_map.contains_key(*field) || document.constants.contains_key(*field)
+                document.field_map.contains_key(*field)
+                    || document.constants.contains_key(*field)
+                    || document.fields.contains_key(*field)
             }),
             field_map: document.field_map.clone(),
             constants: document.constants.clone(),
@@ -172,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// A field's value: the document's own paths first, then `defaults`, then its constant.
+    /// A field's value: what an expression gives, which then is the only place; else the document's own paths first, then `defaults`, then its constant.
     #[must_use]
     pub fn find<'a>(&'a self, event: &'a Deliverable, field: &str, defaults: &[&str]) -> Option<Json<'a>> {
         self.find_or(event, field, || defaults.iter().find_map(|path| event.get(path)))
@@ -186,6 +189,9 @@ impl Connection {
         field: &str,
         default: impl FnOnce() -> Option<Json<'a>>,
     ) -> Option<Json<'a>> {
+        if let Some(given) = event.overlay().and_then(|overlay| overlay.field(field)) {
+            return given.map(Json::from);
+        }
         self.field_map
             .get(field)
             .and_then(|paths| paths.iter().find_map(|path| event.get(path)))
@@ -226,6 +232,19 @@ impl Connection {
         self.external_id_from.iter().find_map(|path| text_of(event.get(path)?))
     }
 
+    /// Names of custom fields with this prefix, prefix cut off, for which there are expressions: whatever else would stand there does not.
+    pub fn owned_custom_fields<'a>(
+        &self,
+        event: &'a Deliverable,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        event
+            .overlay()
+            .into_iter()
+            .flat_map(Overlay::fields)
+            .filter_map(move |(key, _)| key.strip_prefix(prefix))
+    }
+
     /// Custom fields with this prefix, prefix cut off: maps first, constants where nothing is there. What looks like an e-mail
     /// address or a phone number stays behind: no platform takes one there.
     pub fn custom_fields(
@@ -247,6 +266,11 @@ impl Connection {
                 fields.entry(name.to_owned()).or_insert_with(|| value.clone());
             }
         }
+        for (key, value) in event.overlay().into_iter().flat_map(Overlay::fields) {
+            if let (Some(name), Some(value)) = (key.strip_prefix(prefix), value) {
+                fields.insert(name.to_owned(), value.clone());
+            }
+        }
         fields.retain(|name, value| {
             let personal = looks_personal(&*value);
             if personal {
@@ -258,7 +282,8 @@ impl Connection {
     }
 }
 
-/// Other properties that may go along as custom ones: plain values whose key names nothing personal and is not in `taken`.
+/// Other properties that may go along as custom ones: plain values whose key names nothing personal, is not in `taken`, and is
+/// no field that an expression gives.
 #[must_use]
 pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, Value> {
     let Some(properties) = event.properties().as_object() else { return Map::new() };
@@ -268,6 +293,7 @@ pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, V
             matches!(value, Json::Text(_) | Json::Number(_) | Json::Bool(_))
                 && value.present().is_some()
                 && !taken.contains(key)
+                && event.overlay().is_none_or(|overlay| overlay.field(key).is_none())
                 && !names_a_person(key)
                 && !looks_personal(*value)
         })
@@ -276,7 +302,7 @@ pub fn harmless_properties(event: &Deliverable, taken: &[&str]) -> Map<String, V
 }
 
 /// Whether a property's key names something about a person, in any spelling.
-fn names_a_person(key: &str) -> bool {
+pub(crate) fn names_a_person(key: &str) -> bool {
     const WORDS: [&str; 36] = [
         "email",
         "mail",

@@ -1,6 +1,6 @@
 //! An event with everything that resolve found out about it, its JSON parsed once for all connections.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -11,6 +11,7 @@ use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 use crate::commerce::{Product, order_id_is_personal};
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
+use crate::overlay::{Filled, Overlay};
 use crate::person::{Person, PersonKeys};
 
 /// What the consent firewall decided for this event and this connection.
@@ -122,6 +123,10 @@ pub struct Deliverable {
     pub decision: Consent,
     /// The order's state at the connection at hand.
     pub order_state: Option<OrderState>,
+    /// What expressions of the connection at hand have made of the event; none: it has no expressions.
+    overlay: Option<Arc<Overlay>>,
+    /// The same from `order_key` until `build` takes it.
+    kept: Arc<Mutex<Option<Filled>>>,
 }
 
 impl Deliverable {
@@ -147,6 +152,8 @@ impl Deliverable {
             canonical_key_hex: canonical_key_hex.into(),
             decision,
             order_state,
+            overlay: None,
+            kept: Arc::default(),
         }
     }
 
@@ -160,6 +167,35 @@ impl Deliverable {
     ) -> Self {
         let (known, key_hex) = (known_click_ids.unwrap_or_default(), hex::encode(canonical_key));
         Self::new(event, known, &key_hex, Consent::of_resolve(None), None).with_commerce_key(commerce_key)
+    }
+
+    /// With what a connection's expressions have made of it.
+    #[must_use]
+    pub(crate) fn with_overlay(&self, overlay: Overlay) -> Self {
+        self.with_shared_overlay(&Arc::new(overlay))
+    }
+
+    /// The same of one that is kept elsewhere, too.
+    #[must_use]
+    pub(crate) fn with_shared_overlay(&self, overlay: &Arc<Overlay>) -> Self {
+        Self { overlay: Some(Arc::clone(overlay)), ..self.clone() }
+    }
+
+    /// Keeps what a connection's expressions have made of it.
+    pub(crate) fn keep(&self, filled: Filled) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(filled);
+    }
+
+    /// Takes what was kept, if it is of this connection.
+    pub(crate) fn kept_of(&self, connection: u64) -> Option<Filled> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|filled| filled.of == connection)
+    }
+
+    /// What a connection's expressions have made of it.
+    #[must_use]
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.as_deref()
     }
 
     /// With the second key that it has claimed; empty: none.
@@ -178,7 +214,7 @@ impl Deliverable {
     /// The same event for another connection: the parsed JSON is shared.
     #[must_use]
     pub fn for_connection(&self, decision: Consent, order_state: Option<OrderState>) -> Self {
-        Self { decision, order_state, ..self.clone() }
+        Self { decision, order_state, overlay: None, kept: Arc::default(), ..self.clone() }
     }
 
     /// When it happened (skew-corrected); receipt if the event has no usable time.

@@ -62,6 +62,18 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
+    /// What custom fields of this kind start with; none: it has none.
+    #[must_use]
+    pub const fn custom_prefix(self) -> Option<&'static str> {
+        match self {
+            Self::MetaCapi => Some("custom_data."),
+            Self::GoogleDataManager | Self::GoogleAds => Some("custom_variables."),
+            Self::Ga4Mp => Some("params."),
+            Self::TiktokEvents => Some("properties."),
+            Self::Webhook | Self::Warehouse => None,
+        }
+    }
+
     /// Names under which an event's `integrations` object may switch this kind off.
     #[must_use]
     pub const fn integration_names(self) -> &'static [&'static str] {
@@ -198,6 +210,21 @@ pub struct Document<S = Value> {
     pub mode: Mode,
     /// The kind's own settings.
     pub settings: S,
+    /// Which events the connection takes, as an expression that gives a bool (docs/mapping.md): what does not give true is left out.
+    /// Beside `event_filter`; both must agree.
+    #[serde(default)]
+    #[schemars(schema_with = "expression_schema")]
+    pub filter: Option<String>,
+    /// Event name → an expression that chooses between names of the platform (Google kinds: ids of conversion actions), or null: not
+    /// sent. For names that `event_map` does not have.
+    #[serde(default)]
+    #[schemars(schema_with = "expressions_schema")]
+    pub names: BTreeMap<String, String>,
+    /// Field → an expression that gives it, instead of any other place: `value`, fields of people and orders (`email`, `order_id`,
+    /// `currency`, ...) or custom ones with the kind's prefix (`custom_data.tier`).
+    #[serde(default)]
+    #[schemars(schema_with = "expressions_schema")]
+    pub fields: BTreeMap<String, String>,
     /// Event name → the platform's. Names are compared without case and with spaces folded; `page`, `screen` and `identify`
     /// stand for those calls. Null: not sent.
     #[serde(default)]
@@ -322,6 +349,21 @@ pub(crate) fn secret_schema(generator: &mut SchemaGenerator) -> Schema {
     schema.insert("minLength".to_owned(), json!(1));
     // The line break that came along when it was copied: no header takes it, and the lane would hold without a word of why.
     schema.insert("pattern".to_owned(), json!(r"^[^\x00-\x1f\x7f]+$"));
+    schema
+}
+
+/// Schema of an expression.
+fn expression_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = String::json_schema(generator);
+    schema.insert("minLength".to_owned(), json!(1));
+    schema.insert("maxLength".to_owned(), json!(tracklayer_expression::MAX_LENGTH));
+    schema
+}
+
+/// Schema of a map of expressions.
+fn expressions_schema(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = BTreeMap::<String, String>::json_schema(generator);
+    schema.insert("additionalProperties".to_owned(), expression_schema(generator).to_value());
     schema
 }
 

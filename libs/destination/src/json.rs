@@ -373,6 +373,18 @@ impl<'a> Json<'a> {
         at.present()
     }
 
+    /// How many nodes a look into it walks over at most.
+    #[must_use]
+    pub fn weight(self) -> usize {
+        match self {
+            Self::List(List(Children::Nodes { at, end, .. }))
+            | Self::Object(Object(Members::Nodes { at, end, .. })) => end - at,
+            Self::List(List(Children::Values(items))) => items.len(),
+            Self::Object(Object(Members::Values(members))) => members.len(),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => 0,
+        }
+    }
+
     /// A value of its own.
     #[must_use]
     pub fn to_value(self) -> Value {

@@ -6,9 +6,11 @@
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`note`] (what stays
 //! behind of an event, and why), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
 //! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
-//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; [`fields`] (a payload while it is
-//! built); one folder per platform ([`google`] holds what its two upload APIs share); [`registry`]; [`plan`] (what becomes of an
-//! event, and which items share a request), [`order_book`] and [`preview`].
+//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; what expressions of a connection make
+//! of an event: [`places`] (what they may read, by `keys`), [`maps`] (compiled), [`overlay`] (what they gave), [`mapped`] (a connection that
+//! has some); [`fields`] (a payload while it is built); one folder per platform ([`google`] holds what its two upload APIs share);
+//! [`registry`]; [`plan`] (what becomes of an event, and which items share a request), [`order_book`], [`preview`] and [`tried`] (a
+//! document on a sample).
 //!
 //! A new destination adds a folder and one line in [`registry`].
 
@@ -21,18 +23,24 @@ pub mod destination;
 pub mod document;
 pub mod fields;
 pub mod json;
+mod keys;
+pub mod mapped;
 pub mod mapping;
+pub mod maps;
 pub mod network;
 pub mod note;
 pub mod order_book;
 pub mod outcome;
+pub mod overlay;
 pub mod person;
+pub mod places;
 pub mod plan;
 pub mod preview;
 pub mod registry;
 pub mod request;
 pub mod timing;
 pub mod trial;
+pub mod tried;
 
 pub mod data_manager;
 pub mod ga4;

@@ -11,6 +11,7 @@ use crate::deliverable::{Deliverable, text_of};
 use crate::document::{Kind, MapTarget};
 use crate::json::Json;
 use crate::outcome::{Skip, SkipReason};
+use crate::overlay::Overlay;
 
 /// Which events a connection takes at all. Every part that is given must agree.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,10 +87,10 @@ impl EventMap {
         Self(map.iter().map(|(name, target)| (folded(name), target.clone())).collect())
     }
 
-    /// What the map says about an event.
+    /// What the map says about an event; first, what an expression of `names` has chosen for it.
     #[must_use]
-    pub fn target(&self, event: &Deliverable) -> Option<&MapTarget> {
-        self.0.get(event.folded_name())
+    pub fn target<'a>(&'a self, event: &'a Deliverable) -> Option<&'a MapTarget> {
+        event.overlay().and_then(Overlay::target).or_else(|| self.0.get(event.folded_name()))
     }
 
     /// What the map says about a folded name.

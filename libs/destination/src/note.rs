@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use tracklayer_expression::Fault;
 use tracklayer_normalise::{Field, Reason};
 
 /// What became of one field.
@@ -116,6 +117,8 @@ pub enum NoteReason {
     Form(Reason),
     /// The payload may not have it.
     Rule(Rule),
+    /// The connection's expression gives nothing.
+    Expression(Fault),
 }
 
 impl NoteReason {
@@ -125,6 +128,7 @@ impl NoteReason {
         match self {
             Self::Form(reason) => reason.code(),
             Self::Rule(rule) => rule.code(),
+            Self::Expression(fault) => fault.code(),
         }
     }
 
@@ -134,6 +138,7 @@ impl NoteReason {
         match self {
             Self::Form(reason) => reason.text(),
             Self::Rule(rule) => rule.text(),
+            Self::Expression(fault) => fault.text(),
         }
     }
 }
@@ -186,6 +191,13 @@ impl Note {
     /// Something wrong was there. A field whose name is not known at compile time is a custom one.
     pub fn rejected(field: impl Into<Cow<'static, str>>, reason: impl Into<NoteReason>) -> Self {
         Self::new(NoteKind::Rejected, field.into(), reason.into())
+    }
+
+    /// The connection's expression for a field gives nothing. `known`: the field's name, if it is no custom one.
+    pub(crate) fn of_expression(name: &str, known: Option<&'static str>, fault: Fault) -> Self {
+        let field = Cow::Owned(format!("fields.{name}"));
+        let reason = NoteReason::Expression(fault);
+        Self { kind: NoteKind::Rejected, field, about: known.unwrap_or(CUSTOM), reason }
     }
 
     /// It stays behind although nothing is wrong with it.
@@ -269,7 +281,9 @@ mod tests {
     #[test]
     fn a_code_means_one_reason() {
         let rules = Rule::ALL.map(NoteReason::Rule);
-        let all: Vec<NoteReason> = Reason::ALL.iter().copied().map(NoteReason::Form).chain(rules).collect();
+        let faults = Fault::ALL.map(NoteReason::Expression);
+        let forms = Reason::ALL.iter().copied().map(NoteReason::Form);
+        let all: Vec<NoteReason> = forms.chain(rules).chain(faults).collect();
         let codes: HashSet<&str> = all.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), all.len());
     }

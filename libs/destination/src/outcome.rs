@@ -188,6 +188,8 @@ pub enum SkipReason {
     EventType,
     /// A consent event, which feeds the signal store and is never sent.
     ConsentEvent,
+    /// The expression of `filter` or `names` gives nothing for this event, for another reason than that something is not there.
+    ExpressionFailed,
 }
 
 impl SkipReason {
@@ -201,6 +203,7 @@ impl SkipReason {
             Self::TestOrder => "test_order",
             Self::EventType => "event_type",
             Self::ConsentEvent => "consent_event",
+            Self::ExpressionFailed => "expression_failed",
         }
     }
 }

@@ -28,6 +28,9 @@ pub const FIELDS: [&str; 11] = [
     "country",
 ];
 
+/// Those of them that some platforms take as they are, rather than hashed.
+pub(crate) const PLACES: [&str; 4] = ["city", "state", "postal_code", "country"];
+
 const EMAIL: [&str; 3] = ["properties.email", "context.traits.email", "traits.email"];
 const PHONE: [&str; 6] = [
     "properties.phone",

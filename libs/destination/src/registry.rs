@@ -7,6 +7,8 @@ use crate::destination::Destination;
 use crate::document::{Kind, SettingsErrors, WorkspaceDefaults, schema_of};
 use crate::ga4::Ga4;
 use crate::google_ads::GoogleAds;
+use crate::mapped::Mapped;
+use crate::maps::Maps;
 use crate::meta::Meta;
 use crate::tiktok::TikTok;
 use crate::warehouse::Warehouse;
@@ -17,7 +19,24 @@ use crate::webhook::Webhook;
 /// # Errors
 /// Everything that is wrong with the document, each with its path.
 pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Box<dyn Destination>, SettingsErrors> {
-    Ok(match kind_of(document)? {
+    let kind = kind_of(document)?;
+    match (open_kind(kind, document, workspace), Maps::compile(kind, document)) {
+        (Ok(opened), Ok(None)) => Ok(opened),
+        (Ok(opened), Ok(Some(maps))) => Ok(Box::new(Mapped::new(opened, maps))),
+        (Err(errors), Ok(_)) | (Ok(_), Err(errors)) => Err(errors),
+        (Err(mut errors), Err(others)) => {
+            errors.0.extend(others.0);
+            Err(errors)
+        }
+    }
+}
+
+fn open_kind(
+    kind: Kind,
+    document: &Value,
+    workspace: &WorkspaceDefaults,
+) -> Result<Box<dyn Destination>, SettingsErrors> {
+    Ok(match kind {
         Kind::MetaCapi => Box::new(Meta::open(document, workspace)?),
         Kind::GoogleDataManager => Box::new(DataManager::open(document, workspace)?),
         Kind::GoogleAds => Box::new(GoogleAds::open(document, workspace)?),
@@ -28,7 +47,7 @@ pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Box<dyn D
     })
 }
 
-fn kind_of(document: &Value) -> Result<Kind, SettingsErrors> {
+pub(crate) fn kind_of(document: &Value) -> Result<Kind, SettingsErrors> {
     let names = || Kind::ALL.map(Kind::as_str).join(", ");
     let Some(name) = document.get("kind").and_then(Value::as_str) else {
         return Err(SettingsErrors::one("kind", format!("is required; one of {}", names())));

@@ -132,6 +132,7 @@ enum Command {
 enum ConnectionsCommand {
     #[command(flatten)]
     Online(cli::connections::Connections),
+    Try(cli::tries::Try),
     /// Print the JSON Schema of a kind's connection document; needs no server.
     Schema {
         /// meta_capi, google_data_manager, google_ads, ga4_mp, tiktok_events, webhook, warehouse.
@@ -199,6 +200,9 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Preview(preview) if preview.needs_no_server() => return cli::preview::run_alone(preview),
         Command::Normalize => return cli::pure::run_normalize(),
         Command::Connections(ConnectionsCommand::Schema { kind }) => return cli::pure::run_schema(kind),
+        Command::Connections(ConnectionsCommand::Try(command)) if command.sample.is_at_hand() => {
+            return cli::tries::run_at_hand(command, cli.access.output);
+        }
         Command::MasterKey => {
             println!("{}", dev::start::new_master_key()?);
             return Ok(ExitCode::SUCCESS);
@@ -290,6 +294,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sources(command) => cli::sources::run(&Access::new(&cli.access)?, command).await,
         Command::Connections(ConnectionsCommand::Online(command)) => {
             cli::connections::run(&Access::new(&cli.access)?, command).await
+        }
+        Command::Connections(ConnectionsCommand::Try(command)) => {
+            cli::tries::run(&Access::new(&cli.access)?, &command).await
         }
         Command::Ledger(command) => cli::ledger::run(&Access::new(&cli.access)?, command).await,
         Command::Journal(command) => cli::journal::run(&Access::new(&cli.access)?, command).await,

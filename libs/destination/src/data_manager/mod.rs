@@ -65,7 +65,8 @@ impl DataManager {
     pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
         let document: Document<Settings> = crate::document::read(Kind::GoogleDataManager, document)?;
         let mut errors = Vec::new();
-        let connection = Connection::new(&document, workspace, Some("custom_variables."), &mut errors);
+        let connection =
+            Connection::new(&document, workspace, Kind::GoogleDataManager.custom_prefix(), &mut errors);
         action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
         let settings = document.settings;
         let oauth = settings.oauth.settings(DATA_MANAGER);

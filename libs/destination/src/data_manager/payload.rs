@@ -79,7 +79,7 @@ fn item(
     let is_braid =
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
-        insert_cart(&mut body, settings, event, &all);
+        insert_cart(&mut body, connection, settings, event, &all);
     }
     if settings.send_device_info && !event.decision.denies_user_data() {
         insert_device(&mut body, connection, event, notes);
@@ -238,7 +238,13 @@ fn insert_device(body: &mut Fields, connection: &Connection, event: &Deliverable
     }
 }
 
-fn insert_cart(body: &mut Fields, settings: &Settings, event: &Deliverable, all: &[Product]) {
+fn insert_cart(
+    body: &mut Fields,
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    all: &[Product],
+) {
     let Some(merchant) = &settings.merchant_id else { return };
     let items: Vec<Fields> = all
         .iter()
@@ -264,8 +270,8 @@ fn insert_cart(body: &mut Fields, settings: &Settings, event: &Deliverable, all:
             cart.insert(key, value.as_str());
         }
     }
-    if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
-    {
+    let discount = connection.find(event, "discount", &["properties.discount"]).and_then(decimal_of);
+    if let Some(discount) = discount.filter(|discount| !discount.is_sign_negative()) {
         cart.insert("transactionDiscount", number(discount));
     }
     cart.insert("items", Member::from_iter(items));
@@ -302,7 +308,7 @@ fn effect(
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
             value,
-            total: event.property("total").and_then(decimal_of),
+            total: OrderFacts::of(connection, event).total,
         }),
         Act::Conversion => None,
     }

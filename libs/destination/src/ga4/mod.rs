@@ -59,7 +59,7 @@ impl Ga4 {
     pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
         let document: Document<Settings> = crate::document::read(Kind::Ga4Mp, document)?;
         let mut errors = Vec::new();
-        let connection = Connection::new(&document, workspace, Some("params."), &mut errors);
+        let connection = Connection::new(&document, workspace, Kind::Ga4Mp.custom_prefix(), &mut errors);
         let settings = document.settings;
         if settings.measurement_id.is_some() == settings.firebase_app_id.is_some() {
             let why = "give either measurement_id (web) or firebase_app_id (app)";

@@ -219,8 +219,13 @@ fn params(
             }
         }
     }
+    let own_name =
+        |key: &str| sanitised(key).filter(|name| !is_reserved_param(name) && !BUILT.contains(&name.as_str()));
+    for name in connection.owned_custom_fields(event, "params.").filter_map(own_name) {
+        params.shift_remove(&name);
+    }
     for (key, value) in connection.custom_fields(event, "params.", notes) {
-        let name = sanitised(&key).filter(|name| !is_reserved_param(name) && !BUILT.contains(&name.as_str()));
+        let name = own_name(&key);
         match (name, value) {
             (Some(name), value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => {
                 params.insert(name, cut(value));
@@ -282,6 +287,11 @@ fn insert_money(
                 .at("properties.order_id")
         })?;
         check_order_id(&id)?;
+        // Cut off it would be another order's as well.
+        if id.chars().count() > MAX_TEXT {
+            let why = format!("GA4 takes order ids of at most {MAX_TEXT} characters");
+            return Err(Refusal::new(RefusalCode::InvalidPayload, why).at("properties.order_id"));
+        }
         params.insert("transaction_id".to_owned(), json!(id));
     }
     let currency = Currency::of(connection, event);

@@ -20,7 +20,7 @@ pub fn check(map: &BTreeMap<String, MapTarget>, own: Option<&str>, errors: &mut 
             MapTarget::Name(_) | MapTarget::Detail(_) => {}
         }
         match id_of(target) {
-            Some(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) => any = true,
+            Some(id) if is_id(id) => any = true,
             Some(_) | None => errors.push(SettingsError::new(
                 format!("event_map.{name}"),
                 "must be the id of a conversion action (digits), {\"conversion_action_id\": …} or null",
@@ -33,6 +33,12 @@ pub fn check(map: &BTreeMap<String, MapTarget>, own: Option<&str>, errors: &mut 
             "is required, unless event_map names an action for each event",
         ));
     }
+}
+
+/// Whether a text is an action's id.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn id_of(target: &MapTarget) -> Option<&str> {

@@ -65,7 +65,7 @@ impl GoogleAds {
     pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
         let document: Document<Settings> = crate::document::read(Kind::GoogleAds, document)?;
         let mut errors = Vec::new();
-        let connection = Connection::new(&document, workspace, Some("custom_variables."), &mut errors);
+        let connection = Connection::new(&document, workspace, Kind::GoogleAds.custom_prefix(), &mut errors);
         action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
         let keys = document.field_map.keys().map(|key| ("field_map", key));
         for (map, key) in keys.chain(document.constants.keys().map(|key| ("constants", key))) {

@@ -144,7 +144,7 @@ fn conversion(
     if !ids.is_empty() {
         body.insert("userIdentifiers", identifiers(&ids));
     }
-    if let Some(cart) = cart(settings, event, &all, notes) {
+    if let Some(cart) = cart(connection, settings, event, &all, notes) {
         body.insert("cartData", cart);
     }
     let customer = super::digits(&settings.customer_id);
@@ -182,7 +182,13 @@ fn identifiers(ids: &Identifiers) -> Member {
     Member::from_iter(list)
 }
 
-fn cart(settings: &Settings, event: &Deliverable, all: &[Product], notes: &mut Vec<Note>) -> Option<Fields> {
+fn cart(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    all: &[Product],
+    notes: &mut Vec<Note>,
+) -> Option<Fields> {
     let merchant = settings.merchant_id.as_ref()?;
     let items: Vec<Fields> = all
         .iter()
@@ -212,8 +218,8 @@ fn cart(settings: &Settings, event: &Deliverable, all: &[Product], notes: &mut V
             cart.insert(key, value.as_str());
         }
     }
-    if let Some(discount) = event.property("discount").and_then(decimal_of).filter(|d| !d.is_sign_negative())
-    {
+    let discount = connection.find(event, "discount", &["properties.discount"]).and_then(decimal_of);
+    if let Some(discount) = discount.filter(|discount| !discount.is_sign_negative()) {
         cart.insert("localTransactionCost", number(discount));
     }
     cart.insert("items", Member::from_iter(items));
@@ -371,7 +377,7 @@ fn order_effect(
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
             value: restated.and_then(Member::as_value).and_then(decimal_of),
-            total: event.property("total").and_then(decimal_of),
+            total: OrderFacts::of(connection, event).total,
         }),
         Act::Purchase | Act::Conversion => None,
     }

@@ -82,6 +82,7 @@ pub fn custom_data(
             properties.filter_map(|(key, value)| custom_value(&key, value).map(|value| (key, value))),
         );
     }
+    connection.owned_custom_fields(event, "custom_data.").for_each(|key| custom.remove(key));
     for (key, value) in connection.custom_fields(event, "custom_data.", notes) {
         match custom_value(&key, value) {
             Some(value) => {

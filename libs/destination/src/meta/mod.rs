@@ -66,7 +66,7 @@ impl Meta {
     pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
         let document: Document<Settings> = crate::document::read(Kind::MetaCapi, document)?;
         let mut errors = Vec::new();
-        let connection = Connection::new(&document, workspace, Some("custom_data."), &mut errors);
+        let connection = Connection::new(&document, workspace, Kind::MetaCapi.custom_prefix(), &mut errors);
         if errors.is_empty() {
             Ok(Self { connection, settings: document.settings })
         } else {

@@ -61,7 +61,8 @@ impl TikTok {
     pub fn open(document: &Value, workspace: &WorkspaceDefaults) -> Result<Self, SettingsErrors> {
         let document: Document<Settings> = crate::document::read(Kind::TiktokEvents, document)?;
         let mut errors = Vec::new();
-        let connection = Connection::new(&document, workspace, Some("properties."), &mut errors);
+        let connection =
+            Connection::new(&document, workspace, Kind::TiktokEvents.custom_prefix(), &mut errors);
         if errors.is_empty() {
             Ok(Self { connection, settings: document.settings })
         } else {

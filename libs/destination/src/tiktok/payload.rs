@@ -354,6 +354,7 @@ fn properties(
             map.remove("currency");
         }
     }
+    connection.owned_custom_fields(event, "properties.").for_each(|key| map.remove(key));
     for (key, value) in connection.custom_fields(event, "properties.", notes) {
         match custom_value(&key, value) {
             Some(value) => {

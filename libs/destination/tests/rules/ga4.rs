@@ -218,3 +218,14 @@ fn the_debug_address_is_read_message_by_message() {
         );
     }
 }
+
+#[test]
+fn an_order_id_that_ga4_does_not_take_is_refused_and_not_cut_off() {
+    let with_id = |id: String| {
+        build(&document("ga4_mp"), with(purchase(), "/properties/order_id", json!(id)), Consent::Allow)
+    };
+    assert!(with_id("漢".repeat(100)).is_ok());
+    let refusal = with_id("o".repeat(101)).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidPayload);
+    assert_eq!(refusal.field.as_deref(), Some("properties.order_id"));
+}

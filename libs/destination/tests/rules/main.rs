@@ -4,12 +4,14 @@
 mod answers;
 mod consent;
 mod documents;
+mod expressions;
 mod ga4;
 mod google;
 mod ids;
 mod meta_answers;
 mod meta_payload;
 mod orders;
+mod plain_places;
 mod preview;
 mod preview_runs;
 mod random;

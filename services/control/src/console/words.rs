@@ -158,6 +158,7 @@ pub fn reason(code: &str) -> &str {
         // not wanted
         "mode_off" => "The connection is off",
         "filter" => "The connection's filter leaves it out",
+        "expression_failed" => "An expression of the connection fails at it",
         "integrations" => "The event turned this destination off",
         "unmapped" => "The event is mapped to nothing",
         "test_order" => "A test order",

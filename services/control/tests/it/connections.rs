@@ -92,6 +92,9 @@ async fn what_is_wrong_with_a_document_is_named_by_its_path() {
         (changed(&["settings", "secret"], json!("***")), "settings.secret"),
         (changed(&["settings", "secret"], json!(7)), "settings.secret"),
         (changed(&["settings", "secret"], json!("")), "settings.secret"),
+        (changed(&["filter"], json!("propertes.channel == \"web\"")), "filter"),
+        (changed(&["names"], json!({ "Order Completed": "event" })), "names.Order Completed"),
+        (changed(&["fields"], json!({ "value": "1" })), "fields.value"),
         (json!([]), "document_json"),
     ];
     for (document, field) in cases {

@@ -336,6 +336,33 @@ mod tests {
         assert_eq!(plain(denied), Some((State::Blocked, "gpc".into())));
     }
 
+    #[test]
+    fn what_expressions_make_of_an_event_is_what_goes_out_and_what_preview_shows() {
+        let document = json!({
+            "kind": "meta_capi", "mode": "live",
+            "settings": { "dataset_id": "1234567890123456", "access_token": "t" },
+            "filter": "properties.revenue > 1",
+            "fields": { "value": "properties.revenue * 0.35", "custom_data.bad": "properties.currency * 2" },
+        });
+        let mapped = tracklayer_destination::open(&document, &Default::default()).unwrap();
+        let cheap = order(0, "a", |e| e["properties"]["revenue"] = json!(1));
+        assert_eq!(state_of(cheap, mapped.as_ref()), Some((State::Filtered, "filter".into())));
+        let odd = order(0, "a", |e| e["properties"]["revenue"] = json!("5"));
+        assert_eq!(state_of(odd, mapped.as_ref()), Some((State::Filtered, "expression_failed".into())));
+        let mut sent = None;
+        let mut slot = order(0, "a", |e| sent = Some(e.to_string()));
+        plan(&mut slot, mapped.as_ref(), now());
+        let body = slot.item.unwrap().body.to_value();
+        assert_eq!(body["custom_data"]["value"], json!(1.75));
+        let notes: Vec<&str> = slot.notes.iter().map(|note| note.reason.code()).collect();
+        assert_eq!(notes, ["expression_type"]);
+        let consent = preview::ConsentChoice::Allow;
+        let shown =
+            preview::preview(&document, &Default::default(), sent.as_deref(), now(), &consent).unwrap();
+        let shown: Value = serde_json::from_str(&shown[0]).unwrap();
+        assert_eq!(shown["requests"][0]["body"]["data"][0], body);
+    }
+
     fn planned(slots: &mut [Slot], destination: &dyn Destination) -> Vec<Vec<usize>> {
         for slot in slots.iter_mut() {
             plan(slot, destination, now());

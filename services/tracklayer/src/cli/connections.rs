@@ -15,18 +15,25 @@ use super::freezes::{self, Freezes};
 use super::held::{self, Held};
 use super::names::Names;
 use super::output::{print_rows, time};
+use super::tries::{self, Sample};
 
 /// Connections to destinations.
 #[derive(Debug, Subcommand)]
 pub enum Connections {
     /// List the workspace's, secrets masked.
     List,
-    /// Create or change one from its document (JSON or YAML).
+    /// Create or change one from its document (JSON or YAML). One with expressions is tried on a sample of events first.
     Put {
         /// 1 to 63 characters; an existing name is changed.
         name: String,
         /// The document.
         file: PathBuf,
+        /// What a document with expressions is tried on.
+        #[command(flatten)]
+        sample: Sample,
+        /// Save it although expressions fail at events of the sample.
+        #[arg(long)]
+        accept_errors: bool,
     },
     /// Stop one: nothing is sent until it is resumed, and what comes meanwhile waits in the journal.
     Pause {
@@ -103,8 +110,10 @@ pub async fn run(access: &Access, command: Connections) -> anyhow::Result<()> {
                 .into_inner()
                 .connections
         }
-        Connections::Put { name, file } => {
-            let document_json = read_document(&file)?.to_string();
+        Connections::Put { name, file, sample, accept_errors } => {
+            let document = read_document(&file)?;
+            tries::before_saving(access, &document, &sample, accept_errors).await?;
+            let document_json = document.to_string();
             let request = PutConnectionRequest { workspace_id, name, document_json };
             access.control()?.put_connection(request).await?.into_inner().connection.into_iter().collect()
         }

@@ -18,6 +18,7 @@ pub mod retention;
 pub mod send;
 pub mod sources;
 pub mod stats;
+pub mod tries;
 pub mod workspaces;
 
 pub use connect::{Access, AccessOptions};

@@ -1,0 +1,137 @@
+//! A connection with expressions: they are evaluated before the connection sees the event, by a lane and by `preview` alike. One
+//! without expressions is not wrapped, and pays nothing for those that are.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracklayer_expression::Budget;
+use tracklayer_ids::Secret;
+
+use crate::deliverable::Deliverable;
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::document::{Kind, Mode};
+use crate::maps::Maps;
+use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
+use crate::overlay::{Filled, Overlay};
+use crate::request::HttpRequest;
+use crate::trial::Trial;
+
+/// A connection behind its expressions. Every method of the trait is passed on, those with a default as well.
+pub struct Mapped {
+    inner: Box<dyn Destination>,
+    maps: Maps,
+    /// Which one of all this is: what it makes of an event is no other's.
+    number: u64,
+}
+
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
+impl Mapped {
+    /// Puts expressions before a connection.
+    #[must_use]
+    pub fn new(inner: Box<dyn Destination>, maps: Maps) -> Self {
+        Self { inner, maps, number: OPENED.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The event with the name that was chosen for it.
+    fn named<'e>(&self, event: &'e Deliverable) -> Result<Cow<'e, Deliverable>, Skip> {
+        Ok(match self.maps.choose_name(event, &mut Budget::default())? {
+            None => Cow::Borrowed(event),
+            Some(target) => {
+                let mut overlay = Overlay::default();
+                overlay.set_target(target);
+                Cow::Owned(event.with_overlay(overlay))
+            }
+        })
+    }
+
+    /// The event with everything that expressions give, and what they could not.
+    fn filled(&self, event: &Deliverable) -> Result<Filled, Skip> {
+        let (mut overlay, mut notes, mut budget) = (Overlay::default(), Vec::new(), Budget::default());
+        if let Some(target) = self.maps.choose_name(event, &mut budget)? {
+            overlay.set_target(target);
+        }
+        self.maps.fill(event, &mut overlay, &mut notes, &mut budget);
+        Ok(Filled { of: self.number, overlay: Arc::new(overlay), notes })
+    }
+}
+
+impl Destination for Mapped {
+    fn kind(&self) -> Kind {
+        self.inner.kind()
+    }
+
+    fn mode(&self) -> Mode {
+        self.inner.mode()
+    }
+
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+
+    fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
+        self.inner.max_event_age(event)
+    }
+
+    fn consent_query(&self) -> ConsentQuery {
+        self.inner.consent_query()
+    }
+
+    fn order_key(&self, event: &Deliverable) -> Option<String> {
+        if !self.maps.give_order_id() {
+            return self.inner.order_key(event);
+        }
+        // It is asked of every event, and more than once: only what may go out is worth the work, and `build` takes it over.
+        self.inner.wants(&*self.named(event).ok()?).ok()?;
+        let filled = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok).ok()?;
+        let key = self.inner.order_key(&event.with_shared_overlay(&filled.overlay));
+        event.keep(filled);
+        key
+    }
+
+    fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
+        self.inner.wants(&*self.named(event)?)?;
+        self.maps.check_filter(event)
+    }
+
+    fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+        // Whoever asked `wants` first has been told already.
+        let Filled { overlay, notes, .. } = event
+            .kept_of(self.number)
+            .map_or_else(|| self.filled(event), Ok)
+            .map_err(|skip| Refusal::new(RefusalCode::EventNotMapped, skip.detail).at("event"))?;
+        match self.inner.build(&event.with_shared_overlay(&overlay), now) {
+            Ok(mut item) => {
+                item.notes.extend(notes);
+                Ok(item)
+            }
+            Err(mut refusal) => {
+                refusal.notes.extend(notes);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn assemble(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> HttpRequest {
+        self.inner.assemble(items, access_token)
+    }
+
+    fn oauth(&self) -> Option<&OAuthSettings> {
+        self.inner.oauth()
+    }
+
+    fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
+        self.inner.classify(answer, sent)
+    }
+
+    fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {
+        self.inner.trial(items, access_token)
+    }
+
+    fn read_trial(&self, answer: &Answer) -> Trial {
+        self.inner.read_trial(answer)
+    }
+}

@@ -29,6 +29,15 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// How much of its limit on requests a platform says is used, beside an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the limit that is nearest, percent. It may be above 100.
+    pub percent: u32,
+    /// When there is room again, where the platform says so.
+    pub regained_after: Option<Duration>,
+}
+
 /// What the consent firewall is asked for a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentQuery {
@@ -103,6 +112,12 @@ pub trait Destination: Send + Sync {
 
     /// Reads an answer: one outcome per item that was sent, in the order of `sent`.
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome>;
+
+    /// What the platform says of its limits beside an answer, a good one, too. None: it says nothing, or says it only by refusing.
+    fn usage(&self, answer: &Answer) -> Option<Usage> {
+        let _ = answer;
+        None
+    }
 
     /// The request by which the platform tries items of one group: it says what it thinks of them and counts nothing. None
     /// where it has no such thing; a test code that makes an event show up and count all the same is none.

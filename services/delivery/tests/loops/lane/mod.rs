@@ -1,6 +1,7 @@
 //! One lane, from a resolved range to the ledger.
 
 mod answers;
+mod circuit;
 mod commits;
 mod consent;
 mod crashes;

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::body::ItemBody;
+use crate::match_key::MatchKey;
 pub use crate::note::{Note, NoteKind, Rule};
 
 /// Why an event cannot be sent: a closed list, the same for every platform.
@@ -39,11 +40,15 @@ pub enum RefusalCode {
     RestrictionNotExpressible,
     /// What would be sent breaks a rule of the platform.
     InvalidPayload,
+    /// A change of an order that was not sent: the platform has nothing to change, or would count it anew.
+    OrderNotSent,
+    /// A refund of an order of which everything came back before.
+    NothingLeft,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::EventTooOld,
         Self::EventInFuture,
         Self::EventNotMapped,
@@ -57,6 +62,8 @@ impl RefusalCode {
         Self::OrderIdContainsPii,
         Self::RestrictionNotExpressible,
         Self::InvalidPayload,
+        Self::OrderNotSent,
+        Self::NothingLeft,
     ];
 
     /// The code as it stands in ledger, preview and metrics.
@@ -76,6 +83,8 @@ impl RefusalCode {
             Self::OrderIdContainsPii => "order_id_contains_pii",
             Self::RestrictionNotExpressible => "restriction_not_expressible",
             Self::InvalidPayload => "invalid_payload",
+            Self::OrderNotSent => "order_not_sent",
+            Self::NothingLeft => "nothing_left",
         }
     }
 }
@@ -108,7 +117,7 @@ impl RefusalCode {
     #[must_use]
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EventNotMapped | Self::EventNotSupported => Fate::Filtered,
+            Self::EventNotMapped | Self::EventNotSupported | Self::NothingLeft => Fate::Filtered,
             Self::RestrictionNotExpressible => Fate::Blocked,
             Self::EventTooOld
             | Self::EventInFuture
@@ -119,7 +128,8 @@ impl RefusalCode {
             | Self::NoClientId
             | Self::NoMatchKey
             | Self::OrderIdContainsPii
-            | Self::InvalidPayload => Fate::Dead,
+            | Self::InvalidPayload
+            | Self::OrderNotSent => Fate::Dead,
         }
     }
 }
@@ -229,6 +239,8 @@ pub enum OrderEffect {
         currency: Option<String>,
         /// The event's time.
         at: Timestamp,
+        /// What it was matched by, where a later change has to say so.
+        match_key: Option<MatchKey>,
     },
     /// The order is worth something else now; refunds so far are part of it.
     Restated {
@@ -238,6 +250,8 @@ pub enum OrderEffect {
         value: Option<Decimal>,
         /// What the customer pays now, where the event says it.
         total: Option<Decimal>,
+        /// The time that the change was stated with.
+        at: Timestamp,
     },
     /// A refund.
     Refunded {
@@ -245,7 +259,7 @@ pub enum OrderEffect {
         order_id: String,
         /// This refund's amount, positive; none means everything that is left.
         amount: Option<Decimal>,
-        /// The event's time.
+        /// The time that the change was stated with.
         at: Timestamp,
     },
 }

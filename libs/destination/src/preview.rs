@@ -193,7 +193,8 @@ pub fn batches<'i>(destination: &dyn Destination, items: &'i [Item]) -> Vec<Vec<
     requests.into_iter().map(|members| members.into_iter().map(|index| &items[index]).collect()).collect()
 }
 
-/// `{"value","total","currency","at","refunded"}`; `original_value` and `original_timestamp` are understood as well.
+/// `{"value","total","currency","at","refunded","adjusted_at","match_key":{"gclid"}}`; `original_value` and `original_timestamp` are
+/// understood as well. An empty one is of an order that was not sent.
 fn order_state_of(state: &Value) -> Option<OrderState> {
     let of = |keys: &[&str]| keys.iter().find_map(|key| state.get(*key));
     state.is_object().then(|| OrderState {
@@ -204,6 +205,8 @@ fn order_state_of(state: &Value) -> Option<OrderState> {
             .and_then(text_of)
             .and_then(|text| text.parse().ok()),
         refunded: of(&["refunded"]).and_then(decimal_of).unwrap_or_default(),
+        adjusted_at: of(&["adjusted_at"]).and_then(text_of).and_then(|text| text.parse().ok()),
+        match_key: of(&["match_key"]).and_then(|key| serde_json::from_value(key.clone()).ok()),
     })
 }
 

@@ -450,6 +450,8 @@ fn order() -> impl Strategy<Value = Option<OrderState>> {
                 currency: Some("USD".to_owned()),
                 at: timed.then(|| now() - SignedDuration::from_secs(age)),
                 refunded: rust_decimal::Decimal::new(refunded, 2),
+                adjusted_at: timed.then(now),
+                ..OrderState::default()
             });
     prop_oneof![1 => Just(None), 2 => known.prop_map(Some)]
 }

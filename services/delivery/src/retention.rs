@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
+use tracklayer_destination::google::MAX_ADJUSTMENT_AGE;
 use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 use tracklayer_journal::{Journal, JournalError, Kind, Place};
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
@@ -22,6 +24,8 @@ use crate::store::retention::{Holder, RetentionStore};
 
 /// Days for which partitions of what is resolved are made in advance.
 const DAYS_AHEAD: i32 = 3;
+/// How long it is known what an order was matched by: as long as it can be adjusted, and a day for clocks and time zones.
+const MATCH_KEYS_KEPT: Duration = MAX_ADJUSTMENT_AGE.saturating_add(Duration::from_secs(24 * 3600));
 /// How often the journal is trimmed.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -112,6 +116,7 @@ impl DayKeeper {
                 () = shutdown.cancelled() => return,
             }
             self.make_days().await;
+            self.forget_match_keys().await;
             let Some(snapshot) = self.config.snapshot() else { continue };
             match self.give_back(&snapshot).await {
                 Ok(holder) => tell(std::mem::replace(&mut held, holder.clone()), holder),
@@ -125,6 +130,15 @@ impl DayKeeper {
     pub async fn make_days(&self) {
         if let Err(error) = self.store.ensure_days(DAYS_AHEAD).await {
             tracing::warn!(error = %error_chain(&error), "the days of what is resolved were not made");
+        }
+    }
+
+    /// Forgets what orders were matched by once they cannot be adjusted any more, some thousands at a time.
+    async fn forget_match_keys(&self) {
+        let kept = SignedDuration::try_from(MATCH_KEYS_KEPT).unwrap_or(SignedDuration::MAX);
+        let before = jiff::Timestamp::now().checked_sub(kept).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        if let Err(error) = self.store.forget_match_keys(before).await {
+            tracing::warn!(error = %error_chain(&error), "what old orders were matched by was not forgotten");
         }
     }
 

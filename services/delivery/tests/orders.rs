@@ -12,7 +12,9 @@ use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, Settled};
+use tracklayer_delivery::store::match_keys::SealedKey;
 use tracklayer_delivery::store::orders::{OrderStore, order_hash};
+use tracklayer_delivery::store::retention::RetentionStore;
 use tracklayer_destination::{OrderEffect, OrderState};
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId, WorkspaceId};
 use tracklayer_testkit::{TestDatabase, eventually};
@@ -51,6 +53,7 @@ fn sold(order: &str, value: i64, total: Option<i64>) -> OrderEffect {
         total: total.map(Decimal::from),
         currency: Some("EUR".to_owned()),
         at: jiff::Timestamp::UNIX_EPOCH,
+        match_key: None,
     }
 }
 
@@ -161,7 +164,12 @@ async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlo
 }
 
 fn restated(order: &str, value: i64) -> OrderEffect {
-    OrderEffect::Restated { order_id: order.to_owned(), value: Some(value.into()), total: None }
+    OrderEffect::Restated {
+        order_id: order.to_owned(),
+        value: Some(value.into()),
+        total: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    }
 }
 
 /// What is known of an order after commits of one effect each, beside processes of that level; then the rows and the runs.
@@ -192,6 +200,7 @@ fn state(value: i64, total: Option<i64>, refunded: i64) -> OrderState {
         currency: Some("EUR".to_owned()),
         at: Some(jiff::Timestamp::UNIX_EPOCH),
         refunded: refunded.into(),
+        ..OrderState::default()
     }
 }
 
@@ -212,6 +221,9 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
     ];
     for (effects, expected, rows) in cases {
         let told = format!("{effects:?}");
+        let is_changed = effects.iter().any(|effect| !matches!(effect, OrderEffect::Sold { .. }));
+        let adjusted_at = is_changed.then_some(jiff::Timestamp::UNIX_EPOCH);
+        let expected = OrderState { adjusted_at, ..expected };
         let runs = effects.iter().filter(|effect| matches!(effect, OrderEffect::Sold { .. })).count() as i64;
         let beside = |level| effects.iter().cloned().map(move |effect| (level, effect));
         assert_eq!(state_after(beside(INDEX_LEVEL)).await, (expected.clone(), rows, runs), "{told}");
@@ -228,7 +240,8 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
     }
     // What is sold again after everything came back is worth what it was sold for.
     let again = [sold("o-1", 50, None), refunded("o-1", None), sold("o-1", 70, None)];
-    assert_eq!(state_after_one_commit(&again).await, state(70, None, 50));
+    let adjusted_at = Some(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(state_after_one_commit(&again).await, OrderState { adjusted_at, ..state(70, None, 50) });
 }
 
 async fn state_after_one_commit(effects: &[OrderEffect]) -> OrderState {
@@ -288,6 +301,7 @@ async fn an_amount_that_fits_no_record_gets_a_row() {
         total: None,
         currency: Some("EUR".to_owned()),
         at: jiff::Timestamp::UNIX_EPOCH,
+        match_key: None,
     };
     let (state, rows, runs) =
         state_after([(INDEX_LEVEL, sold("o-1", 50, None)), (INDEX_LEVEL, most())]).await;
@@ -312,4 +326,67 @@ async fn of_an_order_that_two_partitions_sold_the_later_sale_counts() {
     }
     let states = OrderStore::new(index).states(lane(0), &["o-1".to_owned()]).await.unwrap();
     assert_eq!(states["o-1"].value, Some(70.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_order_they_came() {
+    let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
+    let part =
+        |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: Some(5.into()), at: at(second) };
+    let whole = |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: None, at: at(second) };
+    let anew = |second| OrderEffect::Restated {
+        order_id: "o-1".to_owned(),
+        value: Some(30.into()),
+        total: None,
+        at: at(second),
+    };
+    for effects in [
+        [part(3), part(9)],
+        [part(9), part(3)],
+        [whole(9), part(3)],
+        [part(3), whole(9)],
+        [anew(9), part(4)],
+        [part(4), anew(9)],
+    ] {
+        let told = format!("{effects:?}");
+        let effects = [sold("o-1", 50, Some(60))].into_iter().chain(effects);
+        let (state, ..) = state_after(effects.map(|effect| (INDEX_LEVEL, effect))).await;
+        assert_eq!(state.adjusted_at, Some(at(9)), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_order_was_matched_by_is_kept_for_its_connection_and_forgotten_with_time() {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let (ledger, orders) = (LedgerStore::new(index.clone()), OrderStore::new(index));
+    let key = |order: &str, seconds: i64, sealed: &str| SealedKey {
+        hash: order_hash(order),
+        sold_at: jiff::Timestamp::from_second(seconds).unwrap(),
+        sealed: sealed.to_owned(),
+    };
+    let mut offset = 0;
+    let mut commit = async |keys: Vec<SealedKey>| {
+        let mut commit = commit_of(&lease, [sold("o-1", 50, None)]);
+        let first = Position::new(1, lease.duty.partition.0, offset);
+        (commit.settled[0].position, commit.match_keys) = (first, keys);
+        offset += 1;
+        ledger.commit_range(&lease, first, &commit).await.unwrap();
+    };
+    commit(vec![key("o-1", 5, "first"), key("o-2", 5, "other"), key("o-1", 6, "second")]).await;
+    let ids = ["o-1", "o-2", "o-3"].map(str::to_owned);
+    let known = async |duty| {
+        let mut known: Vec<_> = orders.match_keys(duty, &ids).await.unwrap().into_iter().collect();
+        known.sort();
+        known.into_iter().map(|(order, key)| format!("{order} {key}")).collect::<Vec<_>>()
+    };
+    assert_eq!(known(lane(1)).await, ["o-1 second", "o-2 other"], "whichever partition asks");
+    assert!(known(Duty { connection: ConnectionId(8), ..lane(0) }).await.is_empty(), "another connection");
+    commit(vec![key("o-1", 4, "late")]).await;
+    assert_eq!(known(lane(0)).await, ["o-1 second", "o-2 other"], "the later sale counts");
+    let retention = RetentionStore::new(database.pool.clone());
+    let before = |seconds: i64| jiff::Timestamp::from_second(seconds).unwrap();
+    assert_eq!(retention.forget_match_keys(before(6)).await.unwrap(), 1);
+    assert_eq!(known(lane(0)).await, ["o-1 second"]);
 }

@@ -22,6 +22,7 @@ use crate::google::user::address;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
+use crate::unsent;
 
 /// Most parameters of an event. Source: GA4 Measurement Protocol, "Limitations"; 2026-11.
 const MAX_PARAMS: usize = 25;
@@ -52,6 +53,9 @@ fn item(
     notes: &mut Vec<Note>,
 ) -> Result<Item, Refusal> {
     let name = name_of(connection, settings, event)?;
+    if name == "refund" {
+        check_refund(settings, event)?;
+    }
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
     let mut body = Map::new();
     let (key, client) = client_id(connection, settings, event)?;
@@ -107,15 +111,46 @@ fn order_effect(
     match (Act::of(event), name) {
         (Act::Purchase, "purchase") => {
             let value = params.get("value").and_then(decimal_of);
-            OrderFacts::of(connection, event).sold(value, params.get("currency").and_then(Value::as_str), at)
+            let currency = params.get("currency").and_then(Value::as_str);
+            OrderFacts::of(connection, event).sold(value, currency, at, None)
         }
-        (act @ (Act::Refund | Act::Cancel), "refund") => Some(OrderEffect::Refunded {
-            order_id: order_id(connection, event)?,
-            amount: if act == Act::Cancel { None } else { refund_amount(connection, event) },
-            at,
-        }),
+        (Act::Refund | Act::Cancel, "refund") => {
+            let amount = amount_back(connection, event);
+            // What is left open, or is in another currency, says nothing about what is left.
+            let counts = match amount {
+                None => !is_left_open(connection, event),
+                Some(_) => is_in_the_orders_currency(event, params.get("currency").and_then(Value::as_str)),
+            };
+            let order_id = order_id(connection, event).filter(|_| counts)?;
+            Some(OrderEffect::Refunded { order_id, amount, at })
+        }
         _ => None,
     }
+}
+
+/// Refuses a refund of a purchase that was not sent, or of which nothing is left.
+fn check_refund(settings: &Settings, event: &Deliverable) -> Result<(), Refusal> {
+    if !matches!(Act::of(event), Act::Refund | Act::Cancel) {
+        return Ok(());
+    }
+    unsent::check_sent(event, settings.unsent_orders)?;
+    event.order_state.as_ref().map_or(Ok(()), unsent::check_something_left)
+}
+
+/// What comes back; none: everything that is left, or it is left open.
+fn amount_back(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
+    refund_amount(connection, event)
+        .filter(|_| Act::of(event) != Act::Cancel && !is_left_open(connection, event))
+}
+
+fn is_left_open(connection: &Connection, event: &Deliverable) -> bool {
+    Act::of(event) != Act::Cancel && refund_is_unpriced(connection, event)
+}
+
+/// Whether an amount can be taken off what was sent; so it is where the order's currency is not known.
+fn is_in_the_orders_currency(event: &Deliverable, currency: Option<&str>) -> bool {
+    let sold = event.order_state.as_ref().and_then(|state| state.currency.as_deref());
+    sold.is_none() || sold == currency
 }
 
 /// A client id is taken from the browser, never invented: an invented one is a new visitor.
@@ -293,7 +328,10 @@ fn insert_money(
             Some(value)
         }
         "refund" => {
-            code = code.or_else(|| event.order_state.as_ref()?.currency.as_deref());
+            let sold = event.order_state.as_ref().and_then(|state| state.currency.as_deref());
+            // Everything that is left is so in the order's currency, whatever the refund says.
+            let of_order = amount_back(connection, event).is_none() && !is_left_open(connection, event);
+            code = if of_order { sold.or(code) } else { code.or(sold) };
             refund_value(connection, event, code)
         }
         _ => connection.worth.of_other(event, all),
@@ -321,11 +359,10 @@ fn insert_money(
 /// What a refund takes off, in the terms of the purchase that went out: 138.60 without tax is not refunded with 155.98. As
 /// stated where the purchase is not known, or was in another currency, and nothing where it is left open what came back.
 fn refund_value(connection: &Connection, event: &Deliverable, currency: Option<&str>) -> Option<Decimal> {
-    if refund_is_unpriced(connection, event) {
+    if is_left_open(connection, event) {
         return None;
     }
-    let all_of_it = Act::of(event) == Act::Cancel;
-    let amount = refund_amount(connection, event).filter(|_| !all_of_it);
+    let amount = amount_back(connection, event);
     let state = event.order_state.as_ref().filter(|state| state.currency.as_deref() == currency);
     state.and_then(|state| taken_off(state, amount)).or_else(|| refund_amount(connection, event))
 }

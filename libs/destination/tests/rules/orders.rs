@@ -1,7 +1,7 @@
 //! Refunds, cancellations and new values.
 
 use serde_json::{Value, json};
-use tracklayer_destination::{Consent, Item, OrderEffect, OrderState, Refusal, RefusalCode};
+use tracklayer_destination::{Consent, Item, MatchKey, OrderEffect, OrderState, Refusal, RefusalCode};
 
 use crate::{build, deliverable, document, now, opened, purchase, with};
 
@@ -23,6 +23,7 @@ fn state(value: &str, total: Option<&str>, refunded: &str) -> OrderState {
         currency: Some("EUR".to_owned()),
         at: Some("2026-11-20T14:03:21Z".parse().unwrap()),
         refunded: refunded.parse().unwrap(),
+        ..OrderState::default()
     }
 }
 
@@ -180,4 +181,163 @@ fn a_refund_is_never_one_more_purchase() {
     event["integrations"] = purchase()["integrations"].clone();
     let refusal = build(&mapped, event, Consent::Allow).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::EventNotSupported);
+}
+
+fn of_kinds(kinds: &[&str], event: &Value, state: &OrderState) -> Vec<Result<Item, Refusal>> {
+    let built = |kind: &&str| {
+        let mut event = event.clone();
+        event["integrations"] = purchase()["integrations"].clone();
+        change(kind, event, Some(state.clone()))
+    };
+    kinds.iter().map(built).collect()
+}
+
+const REFUNDING: [&str; 3] = ["google_ads", "google_data_manager", "ga4_mp"];
+
+#[test]
+fn a_change_of_an_order_that_was_not_sent_is_refused_and_says_what_to_do() {
+    let unknown = OrderState::default();
+    // Refunds may be known of an order that was not sent.
+    let refunded =
+        OrderState { refunded: "10".parse().unwrap(), adjusted_at: Some(now()), ..unknown.clone() };
+    let cancelled = with(refund(json!({})), "/event", json!("Order Cancelled"));
+    for state in [unknown, refunded] {
+        for event in [refund(json!({})), refund(json!({ "total": 10 })), cancelled.clone()] {
+            for built in of_kinds(&REFUNDING, &event, &state) {
+                let refusal = built.unwrap_err();
+                assert_eq!(refusal.code, RefusalCode::OrderNotSent, "{event}");
+                assert!(refusal.reason.contains("unsent_orders"), "{}", refusal.reason);
+            }
+        }
+        let updated = with(refund(json!({ "revenue": 40 })), "/event", json!("Order Updated"));
+        for built in of_kinds(&REFUNDING[..2], &updated, &state) {
+            assert_eq!(built.unwrap_err().code, RefusalCode::OrderNotSent);
+        }
+    }
+}
+
+#[test]
+fn a_change_that_says_what_the_original_was_is_sent_whoever_sent_that() {
+    let event =
+        refund(json!({ "total": 10, "original_value": 54.4, "original_timestamp": "2026-11-20T14:03:21Z" }));
+    let built = of_kinds(&REFUNDING, &event, &OrderState::default());
+    let bodies: Vec<Value> = built.into_iter().map(|built| built.unwrap().body.to_value()).collect();
+    assert_eq!(bodies[0]["restatementValue"]["adjustedValue"], 44.4);
+    assert_eq!(bodies[1]["conversionValue"], 44.4);
+    assert_eq!(bodies[2]["events"][0]["params"]["value"], 10);
+}
+
+#[test]
+fn where_a_tag_reports_the_orders_their_changes_may_be_sent() {
+    for kind in REFUNDING {
+        let sending = with(document(kind), "/settings/unsent_orders", json!("send"));
+        let mut whole = with(refund(json!({})), "/event", json!("Order Cancelled"));
+        whole["integrations"] = purchase()["integrations"].clone();
+        let built =
+            opened(&sending).build(&deliverable(whole, Consent::Allow, Some(OrderState::default())), now());
+        assert!(built.is_ok(), "{kind}: {built:?}");
+    }
+    // Of a part it has to be known what it is a part of.
+    let sending = with(document("google_ads"), "/settings/unsent_orders", json!("send"));
+    let part = deliverable(refund(json!({ "total": 10 })), Consent::Allow, Some(OrderState::default()));
+    assert_eq!(opened(&sending).build(&part, now()).unwrap_err().code, RefusalCode::OrderNotSent);
+}
+
+#[test]
+fn what_came_back_before_is_not_taken_off_again() {
+    let cancelled = with(refund(json!({})), "/event", json!("Order Cancelled"));
+    for refunded in ["54.4", "70"] {
+        for event in [refund(json!({ "total": 10 })), refund(json!({})), cancelled.clone()] {
+            for built in of_kinds(&REFUNDING, &event, &state("54.4", None, refunded)) {
+                assert_eq!(built.unwrap_err().code, RefusalCode::NothingLeft, "{refunded}: {event}");
+            }
+        }
+    }
+    // What was free is worth nothing, and yet it was sold: it can be cancelled.
+    for built in of_kinds(&REFUNDING, &cancelled, &state("0", None, "0")) {
+        assert!(built.is_ok(), "{built:?}");
+    }
+}
+
+#[test]
+fn a_change_is_later_than_the_one_before_it_to_the_second_in_which_google_counts() {
+    let at = |adjusted_at: &str, timestamp: &str| {
+        let state =
+            OrderState { adjusted_at: Some(adjusted_at.parse().unwrap()), ..state("54.4", None, "10") };
+        let event = with(refund(json!({ "total": 10 })), "/timestamp", json!(timestamp));
+        let item = change("google_ads", event, Some(state)).unwrap();
+        let Some(OrderEffect::Refunded { at, .. }) = item.order else { panic!("{item:?}") };
+        (item.body.to_value()["adjustmentDateTime"].as_str().unwrap().to_owned(), at.to_string())
+    };
+    let second = at("2026-11-23T11:00:00.1Z", "2026-11-23T11:00:00.9Z");
+    assert_eq!(second, ("2026-11-23 11:00:01+00:00".to_owned(), "2026-11-23T11:00:01Z".to_owned()));
+    assert_eq!(
+        at("2026-11-23T11:00:00Z", "2026-11-23T10:00:00Z").0,
+        "2026-11-23 11:00:01+00:00",
+        "it came late"
+    );
+    assert_eq!(at("2026-11-23T11:00:00Z", "2026-11-23T11:30:00Z").0, "2026-11-23 11:30:00+00:00", "its own");
+}
+
+#[test]
+fn a_tags_order_is_worth_what_the_tag_should_have_said_unless_the_refund_says_better() {
+    let enhancing = with(document("google_ads"), "/settings/mode", json!("enhancement"));
+    let sold = build(&enhancing, purchase(), Consent::Allow).unwrap();
+    assert_eq!(sold.body.to_value()["adjustmentType"], "ENHANCEMENT");
+    let Some(OrderEffect::Sold { value, total, currency, .. }) = sold.order else { panic!("{sold:?}") };
+    assert_eq!((value, total, currency.as_deref()), ("54.4".parse().ok(), "63.8".parse().ok(), Some("EUR")));
+    let restated = |properties: Value, state: OrderState| {
+        let event = deliverable(refund(properties), Consent::Allow, Some(state));
+        opened(&enhancing).build(&event, now()).map(|item| item.body.to_value())
+    };
+    let part = restated(json!({ "total": 10 }), state("54.4", None, "0")).unwrap();
+    assert_eq!(part["restatementValue"]["adjustedValue"], 44.4);
+    let better = restated(json!({ "total": 10, "original_value": 60 }), state("54.4", None, "0")).unwrap();
+    assert_eq!(better["restatementValue"]["adjustedValue"], 50);
+    // The enhancement was not sent, for want of an e-mail: the tag's conversion is there all the same.
+    let whole = restated(json!({}), OrderState::default()).unwrap();
+    assert_eq!(whole["adjustmentType"], "RETRACTION");
+    let unknown = restated(json!({ "total": 10 }), OrderState::default()).unwrap_err();
+    assert_eq!(unknown.code, RefusalCode::OrderNotSent);
+}
+
+#[test]
+fn a_refund_that_knows_nobody_says_what_its_order_was_matched_by() {
+    let sold = build(&document("google_data_manager"), purchase(), Consent::Allow).unwrap();
+    let Some(OrderEffect::Sold { match_key: Some(key), .. }) = sold.order else { panic!("{sold:?}") };
+    let known = OrderState { match_key: Some(key.clone()), ..state("54.4", None, "0") };
+    let mut event = refund(json!({ "total": 10 }));
+    event["properties"].as_object_mut().unwrap().remove("gclid");
+    let body = |consent: Consent, state: OrderState| {
+        let event = deliverable(event.clone(), consent, Some(state));
+        opened(&document("google_data_manager")).build(&event, now()).map(|item| item.body.to_value())
+    };
+    let own = body(Consent::Allow, known.clone()).unwrap();
+    let told =
+        own.get("adIdentifiers").or(own.get("userData").and_then(|user| user["userIdentifiers"].get(0)));
+    assert_eq!(told, Some(&serde_json::to_value(&key).unwrap()), "{own}");
+    assert_eq!(body(Consent::Allow, state("54.4", None, "0")).unwrap_err().code, RefusalCode::NoMatchKey);
+
+    let denied =
+        || Consent::Restricted { place: "DE".to_owned(), denied_purposes: vec!["ad_user_data".to_owned()] };
+    let of_person = MatchKey::EmailAddress("ab".repeat(32));
+    let personal = OrderState { match_key: Some(of_person), ..known.clone() };
+    assert_eq!(body(denied(), personal).unwrap_err().code, RefusalCode::NoMatchKey, "a person's");
+    let click = OrderState { match_key: Some(MatchKey::Gclid("Cj0xyz".to_owned())), ..known };
+    assert_eq!(body(denied(), click).unwrap()["adIdentifiers"], json!({ "gclid": "Cj0xyz" }));
+}
+
+#[test]
+fn what_is_left_is_told_in_the_orders_currency() {
+    let mut whole = refund(json!({}));
+    whole["properties"]["currency"] = json!("USD");
+    let built = of_kinds(&["google_data_manager", "ga4_mp"], &whole, &state("54.4", Some("63.8"), "0"));
+    let bodies: Vec<Value> = built.into_iter().map(|built| built.unwrap().body.to_value()).collect();
+    assert_eq!((&bodies[0]["conversionValue"], &bodies[0]["currency"]), (&json!(0), &json!("EUR")));
+    let params = &bodies[1]["events"][0]["params"];
+    assert_eq!((&params["value"], &params["currency"]), (&json!(54.4), &json!("EUR")));
+    // An amount of another currency is told as it is at GA4, and takes nothing off what we know.
+    let other = with(refund(json!({ "total": 10 })), "/properties/currency", json!("USD"));
+    let item = of_kinds(&["ga4_mp"], &other, &state("54.4", Some("63.8"), "0")).remove(0).unwrap();
+    assert_eq!((item.body.to_value()["events"][0]["params"]["value"].clone(), item.order), (json!(10), None));
 }

@@ -176,10 +176,13 @@ pub fn reason(code: &str) -> &str {
         "no_match_key" => "Nothing to match a person by",
         "order_id_contains_pii" => "The order id looks like personal data",
         "invalid_payload" => "It would break a rule of the platform",
+        "order_not_sent" => "A change of an order that was not sent",
+        "nothing_left" => "Everything of the order came back before",
         // while sending
         "delivered_before" => "The platform had it already",
         "unconfirmed" => "Accepted, not yet confirmed by the platform",
         "retry" => "Will be tried again",
+        "order_unknown" => "Waits for the order that it changes",
         "behind" => "Waits behind an earlier event of the same visitor",
         "frozen" => "A freeze window holds it",
         "paused" => "An operator has paused the connection",

@@ -121,7 +121,7 @@ impl Lane {
                     });
                     slot.retry_at = Some(now + wait);
                     slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
-                    self.waiting.announce(slot.entry.order_key, now + wait);
+                    self.waiting.announce(slot.key, now + wait);
                 }
                 ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, request, answer, now),
                 ItemOutcome::Isolate { code, detail } if members.len() == 1 => {

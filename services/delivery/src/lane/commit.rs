@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use tracklayer_destination::OrderEffect;
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
 use super::Lane;
 use super::slot::Slot;
 use crate::ledger::State;
+use crate::sealer::Sealer;
 use crate::store::ledger::LaneCommit;
+use crate::store::match_keys::SealedKey;
+use crate::store::orders::order_hash;
 
 impl Lane {
     /// What a commit of these writes. Changes nothing, so that a commit which fails can be tried again.
@@ -23,8 +27,24 @@ impl Lane {
             dead: done.iter().filter_map(Slot::dead_row).collect(),
             intents: self.intents.iter().filter(known).map(|(id, _)| *id).collect(),
             requests: self.requests,
+            match_keys: self.match_keys_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
         }
+    }
+
+    /// What the orders that were sold were matched by, sealed. One that cannot be sealed is not kept.
+    fn match_keys_of(&self, done: &[Slot]) -> Vec<SealedKey> {
+        let mut sealer = None;
+        let sold = done.iter().filter_map(|slot| match slot.order.as_ref()? {
+            OrderEffect::Sold { order_id, at, match_key: Some(key), .. } => Some((order_id, at, key)),
+            OrderEffect::Sold { .. } | OrderEffect::Restated { .. } | OrderEffect::Refunded { .. } => None,
+        });
+        sold.filter_map(|(order_id, at, key)| {
+            let sealer =
+                sealer.get_or_insert_with(|| Sealer::of(&self.context.master_key, self.lease.duty.workspace));
+            Some(SealedKey { hash: order_hash(order_id), sold_at: *at, sealed: sealer.seal(key)? })
+        })
+        .collect()
     }
 
     /// Forgets what a commit has settled, and tells about it.

@@ -8,12 +8,15 @@ use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
 
+use super::early::is_early;
 use super::guard;
 use super::plan;
 use super::send::moves;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
+use crate::orders;
+use crate::store::orders::wait_key;
 use crate::subjects::{self, Asked};
 
 /// How often a decision may change under a request before the lane waits instead.
@@ -59,7 +62,6 @@ impl Lane {
                 slot.unknown_since.or_else(|| self.unknown.get(&slot.entry.position).copied());
             plan::plan_again(slot, destination, now);
         }
-        tell_of_fields(slots, destination.kind().as_str());
         Ok(())
     }
 
@@ -68,6 +70,10 @@ impl Lane {
         slots: &mut [Slot],
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
+        // Nothing is sent in shadow, so that nothing is known of any order.
+        if destination.mode() != Mode::Live {
+            return Ok(());
+        }
         let keys: Vec<Option<String>> = slots
             .iter()
             .map(|slot| slot.deliverable.as_ref().and_then(|d| guard::order_key(destination, d)))
@@ -76,12 +82,14 @@ impl Lane {
         if wanted.is_empty() {
             return Ok(());
         }
-        let states = self.context.orders.states(self.lease.duty, &wanted).await?;
+        let duty = self.lease.duty;
+        let with_match_keys = orders::needs_match_keys(destination.kind());
+        let (store, master_key) = (&self.context.orders, &self.context.master_key);
+        let states = orders::states(store, master_key, duty, &wanted, with_match_keys).await?;
         for (slot, key) in slots.iter_mut().zip(keys) {
-            if let (Some(deliverable), Some(state)) =
-                (&mut slot.deliverable, key.and_then(|k| states.get(&k)))
-            {
-                deliverable.order_state = Some(state.clone());
+            if let (Some(deliverable), Some(key)) = (&mut slot.deliverable, key) {
+                slot.order_wait = Some(wait_key(&key));
+                deliverable.order_state = Some(states.get(&key).cloned().unwrap_or_default());
             }
         }
         Ok(())
@@ -172,13 +180,10 @@ impl Lane {
     }
 }
 
-/// Counts what was left out of the events or noted about them, once for all of a range: by platform, field and reason.
-fn tell_of_fields(slots: &mut [Slot], platform: &'static str) {
-    let mut counts = NoteCounts::default();
-    for slot in slots {
-        counts.add(&std::mem::take(&mut slot.notes));
-    }
-    for (labels, count) in counts.iter() {
+/// Counts what was left out of the events or noted about them, once for all of a range: by platform, field and reason. What the
+/// range ends before is planned, and counted, with the next one; what waits for its order, when it has come.
+pub(super) fn tell_of_fields(slots: &mut [Slot], platform: &'static str) {
+    for (labels, count) in counts_of(slots).iter() {
         metrics::counter!(
             "tracklayer_delivery_fields_total",
             "platform" => platform,
@@ -187,5 +192,51 @@ fn tell_of_fields(slots: &mut [Slot], platform: &'static str) {
             "reason" => labels.reason,
         )
         .increment(count);
+    }
+}
+
+/// Takes the notes of those that have not been counted yet.
+fn counts_of(slots: &mut [Slot]) -> NoteCounts {
+    let mut counts = NoteCounts::default();
+    for slot in slots {
+        let notes = std::mem::take(&mut slot.notes);
+        if !is_early(slot) && !slot.notes_counted {
+            counts.add(&notes);
+            slot.notes_counted = true;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tracklayer_destination::{Note, Rule};
+    use tracklayer_ids::Position;
+
+    use super::*;
+    use crate::entry::Entry;
+    use crate::lane::early::ORDER_UNKNOWN;
+    use crate::ledger::State;
+
+    fn noted() -> Slot {
+        let mut slot = Slot::new(Arc::new(Entry::decode(Position::new(1, 0, 0), vec![].into())));
+        slot.notes = vec![Note::rejected("gclid", Rule::LooksPersonal)];
+        slot
+    }
+
+    fn counted(slots: &mut [Slot]) -> u64 {
+        counts_of(slots).iter().map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn what_was_left_out_of_an_event_is_counted_once_however_often_it_is_planned() {
+        let mut slots = [noted(), noted()];
+        assert_eq!(counted(&mut slots), 2);
+        slots[0].notes = noted().notes;
+        assert_eq!(counted(&mut slots), 0, "planned anew for another state of the connection");
+        let mut early = noted();
+        early.settle(State::Held, ORDER_UNKNOWN, "", Timestamp::UNIX_EPOCH);
+        assert_eq!(counted(std::slice::from_mut(&mut early)), 0, "it is looked at again and again");
     }
 }

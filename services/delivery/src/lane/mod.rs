@@ -8,6 +8,7 @@
 mod answer;
 mod commit;
 mod decide;
+mod early;
 mod give_up;
 pub(crate) mod guard;
 mod hold;

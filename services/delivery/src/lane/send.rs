@@ -57,6 +57,8 @@ impl Lane {
         destination: &dyn Destination,
     ) -> Result<(), LaneError> {
         if self.holds > 0 {
+            // Another partition may have changed an order meanwhile.
+            self.read_orders(slots, destination).await?;
             let now = self.context.clock.now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
                 plan::plan_again(slot, destination, now);
@@ -98,15 +100,16 @@ impl Lane {
         newest.is_none_or(|newest| newest.revision != connection.revision)
     }
 
-    /// Events whose key has something waiting for a retry wait behind it. Retries themselves come here with the earliest of
-    /// their key only.
+    /// Events whose key has something waiting for a retry wait behind it, and changes of an order behind those that wait for it.
+    /// Retries themselves come here with the earliest of their key only.
     fn hold_behind(&self, slots: &mut [Slot]) {
         let now = self.context.clock.now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && !slot.is_retry) {
-            if self.waiting.contains(slot.entry.order_key) {
-                slot.retry_at = Some(now);
-                slot.settle(State::Held, "behind", "", now);
-            }
+            let mut keys = [Some(slot.entry.order_key), slot.order_wait].into_iter().flatten();
+            let Some(key) = keys.find(|key| self.waiting.contains(*key)) else { continue };
+            slot.key = key;
+            slot.retry_at = Some(now);
+            slot.settle(State::Held, "behind", "", now);
         }
     }
 

@@ -57,12 +57,22 @@ pub struct Slot {
     pub field: String,
     /// What was left out of the event when it was built last; taken once it is counted.
     pub notes: Vec<Note>,
+    /// Whether what was left out of it is counted.
+    pub notes_counted: bool,
     /// Whether it comes from a retry row, not from the range.
     pub is_retry: bool,
     /// When its last request was begun, for the trace.
     pub sent_at: Option<std::time::SystemTime>,
     /// What its delivery does to an order; kept when the item is let go.
     pub order: Option<OrderEffect>,
+    /// What it waits under if it waits: its visitor's key, or its order's.
+    pub key: u64,
+    /// What its retry row waited under.
+    pub came_under: u64,
+    /// Key of the order that it changes, if it changes one.
+    pub order_wait: Option<u64>,
+    /// Since when it waits for its order.
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// The last request and its answer, masked and shortened.
@@ -83,6 +93,8 @@ impl Slot {
             decided_on: Timestamp::from_millisecond(entry.received_ms).unwrap_or_default(),
             decided_for: 0,
             subject_keys: Arc::clone(&entry.subject_keys),
+            key: entry.order_key,
+            came_under: entry.order_key,
             entry,
             deliverable: None,
             item: None,
@@ -95,9 +107,12 @@ impl Slot {
             evidence: None,
             field: String::new(),
             notes: Vec::new(),
+            notes_counted: false,
             is_retry: false,
             sent_at: None,
             order: None,
+            order_wait: None,
+            waiting_since: None,
         }
     }
 
@@ -165,12 +180,13 @@ impl Slot {
         let verdict = self.verdict.as_ref().filter(|v| v.state == State::Held)?;
         Some(RetryRow {
             position: self.entry.position,
-            order_key: self.entry.order_key,
+            order_key: self.key,
             attempts: self.attempts,
             tries: self.tries,
             transient_holds: self.transient_holds,
             next_at: self.retry_at.unwrap_or_default(),
             first_sent_at: self.unknown_since,
+            waiting_since: self.waiting_since,
             reason: verdict.reason.clone(),
             resolved: self.entry.raw.to_vec(),
         })

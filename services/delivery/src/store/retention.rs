@@ -64,6 +64,14 @@ impl RetentionStore {
         Ok(locked.then_some(connection))
     }
 
+    /// Forgets what orders were matched by that were sold before; answers how many, at most some thousands.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn forget_match_keys(&self, sold_before: jiff::Timestamp) -> Result<u64, StoreError> {
+        super::match_keys::forget(&self.pool, sold_before).await
+    }
+
     /// For each partition of the journal in PostgreSQL the least of where resolve stands and where the lanes of these
     /// connections do, and those that somebody holds, who may know of a connection that was made a moment ago. The lane of any
     /// other connection holds nothing back: nobody will ever move it. Of a partition that resolve has not begun it is the

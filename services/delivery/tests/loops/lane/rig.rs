@@ -88,6 +88,15 @@ pub fn document(kind: &str, sandbox: &Sandbox) -> Value {
                 "refresh_token": o::GOOGLE_REFRESH_TOKEN, "token_url": sandbox.google_token_url(),
             },
         }),
+        "google_data_manager" => json!({
+            "operating_account": { "account_id": o::GOOGLE_CUSTOMER },
+            "login_account": { "account_id": o::GOOGLE_LOGIN_CUSTOMER },
+            "conversion_action_id": o::GOOGLE_CONVERSION_ACTION, "base_url": sandbox.data_manager_url(),
+            "oauth": {
+                "client_id": o::GOOGLE_CLIENT_ID, "client_secret": o::GOOGLE_CLIENT_SECRET,
+                "refresh_token": o::GOOGLE_REFRESH_TOKEN, "token_url": sandbox.google_token_url(),
+            },
+        }),
         "ga4_mp" => json!({
             "measurement_id": o::GA4_MEASUREMENT_ID, "api_secret": o::GA4_API_SECRET, "base_url": sandbox.ga4_url(),
         }),
@@ -343,6 +352,7 @@ impl Rig {
                 transient_holds: 0,
                 next_at: now,
                 first_sent_at: None,
+                waiting_since: None,
                 reason: "retry".to_owned(),
                 resolved: entry.raw.to_vec(),
             });

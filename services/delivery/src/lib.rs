@@ -3,7 +3,7 @@
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
-//! [`quota`], [`http`] and [`oauth`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`quota`], [`http`] and [`oauth`]; [`replay`] (what is sent again); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
@@ -38,6 +38,7 @@ pub mod pace;
 pub mod preview;
 pub mod progress;
 pub mod quota;
+pub mod replay;
 pub mod resolve;
 pub mod retention;
 mod run;

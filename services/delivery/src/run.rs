@@ -35,6 +35,7 @@ use crate::oauth::Tokens;
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::quota::Quota;
+use crate::replay::replays::Replays;
 use crate::resolve::{Resolver, error_chain, read_event};
 use crate::retention::DayKeeper;
 use crate::store::StoreError;
@@ -47,6 +48,7 @@ use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
+use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
@@ -168,6 +170,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let quota = Quota::default();
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
+    let replays = Replays::default();
     let lanes = Arc::new(LaneContext {
         clock: Clock::default(),
         connections: connections.clone(),
@@ -177,10 +180,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         entries,
         progress: progress.clone(),
         give_ups: give_ups.clone(),
+        replays: replays.clone(),
         cursors: cursors.clone(),
         lanes: LaneStore::new(pool.clone()),
         ledger: LedgerStore::new(index.clone()),
         retries: RetryStore::new(pool.clone()),
+        replay_store: ReplayStore::new(pool.clone()),
         orders: OrderStore::new(index.clone()),
         clients: clients.clone(),
         narrowing,
@@ -229,6 +234,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
+    let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
     let backlogs = tokio::spawn(backlog.clone().watch(inspection, shutdown.clone()));
@@ -248,7 +254,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, given_up, replayed, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -161,6 +161,17 @@ async fn every_rpc(
         connection_id: 999,
         ..pb::ForecastReleaseRequest::default()
     };
+    let selection = Some(pb::ReplaySelection {
+        origin: pb::ReplayOrigin::DeadLetters.into(),
+        ..pb::ReplaySelection::default()
+    });
+    let plan = pb::PlanReplayRequest {
+        workspace_id,
+        connection_id: 999,
+        selection: selection.clone(),
+        ..pb::PlanReplayRequest::default()
+    };
+    let start = pb::StartReplayRequest { workspace_id, connection_id: 999, selection };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("ShowEvent", AWorkspacesButNothingThere, delivery.show_event(with(key, event)).await.map(|_| ())),
@@ -201,6 +212,39 @@ async fn every_rpc(
             "ForecastRelease",
             AWorkspacesButNothingThere,
             delivery.forecast_release(with(key, forecast)).await.map(|_| ()),
+        ),
+        ("PlanReplay", AWorkspacesButNothingThere, delivery.plan_replay(with(key, plan)).await.map(|_| ())),
+        (
+            "StartReplay",
+            AWorkspacesButNothingThere,
+            delivery.start_replay(with(key, start)).await.map(|_| ()),
+        ),
+        (
+            "GetReplay",
+            AWorkspacesButNothingThere,
+            delivery
+                .get_replay(with(key, pb::GetReplayRequest { workspace_id, replay_id: 999 }))
+                .await
+                .map(|_| ()),
+        ),
+        (
+            "ListReplays",
+            AWorkspaces,
+            delivery
+                .list_replays(with(
+                    key,
+                    pb::ListReplaysRequest { workspace_id, ..pb::ListReplaysRequest::default() },
+                ))
+                .await
+                .map(|_| ()),
+        ),
+        (
+            "CancelReplay",
+            AWorkspacesButNothingThere,
+            delivery
+                .cancel_replay(with(key, pb::CancelReplayRequest { workspace_id, replay_id: 999 }))
+                .await
+                .map(|_| ()),
         ),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]

@@ -180,6 +180,8 @@ pub fn reason(code: &str) -> &str {
         "delivered_before" => "The platform had it already",
         "unconfirmed" => "Accepted, not yet confirmed by the platform",
         "retry" => "Will be tried again",
+        "replay" => "A replay has taken it to send it again",
+        "before_start" => "Accepted before the connection began",
         "behind" => "Waits behind an earlier event of the same visitor",
         "frozen" => "A freeze window holds it",
         "paused" => "An operator has paused the connection",

@@ -24,6 +24,7 @@ impl Lane {
             intents: self.intents.iter().filter(known).map(|(id, _)| *id).collect(),
             requests: self.requests,
             orders: done.iter().filter_map(Slot::order_effect).collect(),
+            replayed: done.iter().filter_map(Slot::ended).collect(),
         }
     }
 
@@ -64,6 +65,10 @@ impl Lane {
                 ended,
                 &attributes,
             );
+        }
+        for ended in &commit.replayed {
+            metrics::counter!("tracklayer_delivery_replayed_events_total", "state" => ended.state.as_str())
+                .increment(1);
         }
         for (state, count) in counts {
             metrics::counter!("tracklayer_delivery_events_total", "state" => state.as_str()).increment(count);

@@ -13,9 +13,10 @@ pub(crate) mod guard;
 mod hold;
 pub(crate) mod plan;
 mod range;
+mod replay;
 mod retries;
 mod send;
-mod slot;
+pub(crate) mod slot;
 mod waiting;
 
 use std::collections::HashMap;
@@ -44,12 +45,15 @@ use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
+use crate::replay::judge::JudgeError;
+use crate::replay::replays::Replays;
 use crate::resolve::{OTHERS_PAUSE, error_chain};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::{LaneCommit, LedgerStore};
 use crate::store::orders::OrderStore;
+use crate::store::replays::ReplayStore;
 use crate::store::retries::RetryStore;
 use crate::subjects::ServiceUnavailable;
 
@@ -83,6 +87,8 @@ pub struct LaneContext {
     pub progress: Progress,
     /// What operators have given up.
     pub give_ups: GiveUps,
+    /// What they want sent again.
+    pub replays: Replays,
     /// Cursors.
     pub cursors: CursorStore,
     /// Intents and holds.
@@ -91,6 +97,8 @@ pub struct LaneContext {
     pub ledger: LedgerStore,
     /// Retries.
     pub retries: RetryStore,
+    /// Replays.
+    pub replay_store: ReplayStore,
     /// Orders.
     pub orders: OrderStore,
     /// Identity and consent, to ask again.
@@ -125,6 +133,9 @@ pub enum LaneError {
     /// No configuration, or the connection is gone from it.
     #[error("the connection is not in the configuration")]
     NoConnection,
+    /// What a replay has found could not be judged.
+    #[error("could not judge what is to be replayed")]
+    Judge(#[from] JudgeError),
     /// An operator holds the connection.
     #[error("{}: {}", .0.kind(), .0.detail())]
     OnHold(Hold),
@@ -184,6 +195,8 @@ pub struct Lane {
     share: Share,
     /// A finished retry round whose commit failed: committed again before anything else is sent.
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
+    /// How far the lane is with what operators want sent again.
+    replaying: replay::Replaying,
 }
 
 impl Lane {
@@ -214,6 +227,7 @@ impl Lane {
             counted: None,
             share,
             pending_retries: None,
+            replaying: replay::Replaying::default(),
         }
     }
 
@@ -259,6 +273,7 @@ impl Lane {
             };
             let on_hold = self.told.is_some();
             let idle = self.holds == 0 && !on_hold;
+            let (replays, known) = (self.context.replays.clone(), self.context.replays.of(duty));
             let over = Instant::now() + wait;
             // Also while a platform asked the lane to wait: giving up needs no request.
             let mut may_give_up = true;
@@ -272,6 +287,7 @@ impl Lane {
                         may_give_up = true;
                     }
                     () = config.changed(), if on_hold => break,
+                    () = replays.asked(duty, &known), if idle => break,
                     () = self.lease.lost().cancelled() => break,
                     () = shutdown.cancelled() => break,
                     () = self.context.give_ups.asked(duty), if may_give_up => {
@@ -318,7 +334,7 @@ impl Lane {
             LaneError::Held { kind, after, .. } => (*kind, *after, LONGEST_HOLD),
             LaneError::Broken(_) => ("configuration", None, Duration::from_secs(5)),
             LaneError::Store(_) => ("database", None, Duration::from_secs(2)),
-            LaneError::Service(_) | LaneError::Narrowing(_) => {
+            LaneError::Service(_) | LaneError::Narrowing(_) | LaneError::Judge(_) => {
                 ("consent_unknown", None, Duration::from_secs(2))
             }
             LaneError::NoConnection | LaneError::LeaseUnsure | LaneError::OnHold(_) => {
@@ -389,6 +405,7 @@ impl Lane {
                 return Err(LaneError::Held { kind, detail, after: Some(after) });
             }
         }
+        self.see_what_was_taken().await?;
         // Turn about: neither many retries nor many new events keep the other waiting.
         let due = self.waiting.next_at().is_some_and(|at| at <= self.context.clock.now());
         if due && self.range.is_empty() && !self.retried_last {
@@ -397,6 +414,11 @@ impl Lane {
             return Ok(true);
         }
         self.retried_last = false;
+        let replayed = self.replay_in_turn(&connection, destination).await?;
+        if replayed == replay::Turn::Taken {
+            return Ok(true);
+        }
+        let due = due || replayed == replay::Turn::Passed;
         if !self.enter(cursor.generation).await? {
             return Ok(due);
         }
@@ -486,6 +508,8 @@ impl Lane {
             }
             self.intents.push((intent.id, positions));
         }
+        self.context.replay_store.end_what_has_ended(duty).await?;
+        self.replaying.begins(cursor.start, self.context.replay_store.open_events(duty).await? > 0);
         self.read_waiting().await?;
         self.take_hold_over().await?;
         self.cursor = Some(cursor.next);

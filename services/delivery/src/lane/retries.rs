@@ -7,6 +7,7 @@ use tracklayer_destination::Destination;
 use tracklayer_ids::Generation;
 
 use super::plan;
+use super::replay;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
@@ -68,6 +69,7 @@ impl Lane {
             self.waiting.put_off_due(now, now + ELSEWHERE_PAUSE);
             return Ok(());
         }
+        self.read_marks(&mut slots).await?;
         self.plan_slots(&mut slots, connection, destination).await?;
         if let Some(cut) = plan::waits_for_its_order(&slots, destination) {
             slots.truncate(cut);
@@ -79,6 +81,7 @@ impl Lane {
             slot.retry_at = Some(now);
             slot.settle(State::Held, "retry", "the platform held the lane", now);
         }
+        slots.iter_mut().for_each(|slot| replay::keep_what_was(slot, now));
         let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
         if !done.is_empty() {
             self.pending_retries = Some((self.commit_of(&done), done));

@@ -9,6 +9,8 @@ pub mod lanes;
 pub mod leases;
 pub mod ledger;
 pub mod orders;
+pub mod replay_events;
+pub mod replays;
 pub mod resolved;
 pub mod retention;
 pub mod retries;

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod names;
 pub mod output;
 pub mod pure;
+pub mod replay;
 pub mod retention;
 pub mod send;
 pub mod sources;

@@ -12,6 +12,7 @@ mod holds;
 mod layouts;
 mod operators;
 mod orders;
+mod replays;
 mod rig;
 mod turns;
 mod unknown;

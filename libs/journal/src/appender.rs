@@ -40,6 +40,8 @@ pub struct AppenderSettings {
     pub max_append_bytes: usize,
     /// Most bytes that may wait over all shards; above it callers are told to come back.
     pub max_waiting_bytes: usize,
+    /// What large appends leave to small ones, shared with what else the process does for workspaces.
+    pub headroom: Arc<Headroom>,
 }
 
 impl Default for AppenderSettings {
@@ -49,6 +51,7 @@ impl Default for AppenderSettings {
             max_linger: Duration::from_millis(2),
             max_append_bytes: 2 * 1024 * 1024,
             max_waiting_bytes: 48 * 1024 * 1024,
+            headroom: Arc::default(),
         }
     }
 }
@@ -83,7 +86,6 @@ impl Appender {
             (0..settings.shards.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
         let limit_bytes = settings.max_waiting_bytes;
         let spreader = Arc::new(Spreader::new(Arc::clone(&journal), senders, tasks.clone()));
-        let headroom = Arc::new(Headroom::default());
         for receiver in receivers {
             let shard = Shard {
                 journal: Arc::clone(&journal),
@@ -92,7 +94,7 @@ impl Appender {
                 spreader: Arc::downgrade(&spreader),
                 receiver,
                 waiting: Turns::default(),
-                headroom: Arc::clone(&headroom),
+                headroom: Arc::clone(&settings.headroom),
                 recent_callers: 0.0,
             };
             tasks.spawn(shard.run(shutdown.clone()));
@@ -192,7 +194,11 @@ impl Shard {
                             }
                             Size::Large => headroom.large(|own| workspaces.contains(&own)).await,
                         };
-                        write(journal.as_ref(), &spreader, batch).await;
+                        let write = async move { write(journal.as_ref(), &spreader, batch).await };
+                        match size {
+                            Size::Small => write.await,
+                            Size::Large => headroom.aside(|own| workspaces.contains(&own), write).await,
+                        }
                         (size, workspaces)
                     });
                 }

@@ -10,6 +10,7 @@
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
 
 pub mod appender;
+mod aside;
 pub mod block;
 pub mod claim;
 mod error;

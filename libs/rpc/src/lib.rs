@@ -26,7 +26,7 @@ pub use balance::Balanced;
 pub use client::{Channel, ConnectError, connect_each, connect_lazy};
 pub use error::{Code, RpcError, http_response, http_status, status};
 pub use http::serve_http;
-pub use layer::deadline::remaining;
+pub use layer::deadline::{carried, remaining};
 pub use ops::{Readiness, ops_router};
 pub use probe::{VERSION, probe};
 pub use server::{GrpcServer, ServeError, StackLimits};

@@ -5,6 +5,7 @@
 //! fenced commit that moves the cursor over it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -46,10 +47,10 @@ const FIRST_RECORD: Record = Record { offset: 0, step: 0, mark: None };
 pub(crate) const ERASED: &str = "the event was erased";
 
 /// Events of a round that is large.
-const LARGE_ROUND: usize = 200;
+pub(crate) const LARGE_ROUND: usize = 200;
 
-/// Waits for its turn with a workspace whose last round was large, if that is to be waited for.
-pub(crate) async fn turn(
+/// Waits for a place for a workspace whose last round was large, if that is to be waited for.
+pub(crate) async fn place(
     headroom: &Headroom,
     workspace: WorkspaceId,
     large: bool,
@@ -139,6 +140,13 @@ struct Received {
 impl Resolver {
     /// Runs until the lease is lost or `shutdown`.
     pub async fn run(self: Arc<Self>, lease: Lease, shutdown: CancellationToken) {
+        let (headroom, workspace) = (Arc::clone(&self.headroom), lease.duty.workspace);
+        let is_large = Arc::<AtomicBool>::default();
+        let rounds = self.rounds(lease, shutdown, Arc::clone(&is_large));
+        headroom.wherever(workspace, is_large, rounds).await;
+    }
+
+    async fn rounds(self: Arc<Self>, lease: Lease, shutdown: CancellationToken, is_large: Arc<AtomicBool>) {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let progress = self.progress.partition(workspace, partition);
         let mut received = progress.received.subscribe();
@@ -157,9 +165,10 @@ impl Resolver {
                     continue;
                 };
             }
-            let turn = turn(&self.headroom, workspace, stand.large).await;
+            let place = place(&self.headroom, workspace, stand.large).await;
             let round = self.round(&lease, &mut stand).await;
-            drop(turn);
+            drop(place);
+            is_large.store(matches!(round, Ok(true)) && stand.large, Ordering::Relaxed);
             let wait = match round {
                 Ok(true) => {
                     failures = 0;

@@ -214,11 +214,9 @@ impl IngestGrpc {
         source: &Source,
         traceparent: &str,
         batch: PublishRequest,
-        bytes: usize,
+        Read { started, received_at, bytes }: Read,
     ) -> Result<PublishResponse, IngestError> {
-        let started = Instant::now();
         metrics::received(Wire::Grpc, batch.events.len(), bytes);
-        let received_at = Timestamp::now();
         let context = ParseContext {
             sent_at: batch.sent_at.as_ref().and_then(from_proto).map(ClientTime::utc),
             source_id: source.id,
@@ -226,10 +224,8 @@ impl IngestGrpc {
             banner_writes_defaults: source.banner_writes_defaults,
             ..ParseContext::at(received_at)
         };
-        let turn = self.ingest.turn_to_parse(source.workspace, bytes).await;
-        let incoming = batch.events.iter().map(|event| parse(event, &context)).collect();
-        drop(turn);
         let arrival = Arrival { wire: Wire::Grpc, received_at, started, traceparent };
+        let incoming = batch.events.iter().map(|event| parse(event, &context)).collect();
         let outcomes = self.ingest.accept(source, &arrival, incoming).await?;
         Ok(PublishResponse { results: outcomes.into_iter().map(event_result).collect() })
     }
@@ -257,11 +253,15 @@ impl IngestGrpc {
             }
             Err(Untaken::Broken(status)) => return Err(status),
         };
-        let events = outline::events_of_batch(&bytes).map_err(|_| undecodable())?;
-        check_events(events, &mut room).map_err(refused)?;
-        let batch = PublishRequest::decode(bytes).map_err(|_| undecodable())?;
-        let traceparent = traceparent_of(&metadata);
-        self.publish_batch(&source, &traceparent, batch, length).await.map_err(refused)
+        let (service, workspace, read) = (self.clone(), source.workspace, Read::now(length));
+        let work = async move {
+            let events = outline::events_of_batch(&bytes).map_err(|_| undecodable())?;
+            check_events(events, &mut room).map_err(refused)?;
+            let batch = PublishRequest::decode(bytes).map_err(|_| undecodable())?;
+            let traceparent = traceparent_of(&metadata);
+            service.publish_batch(&source, &traceparent, batch, read).await.map_err(refused)
+        };
+        self.ingest.work_on(Some(workspace), length, work).await
     }
 
     fn publish_stream<B>(
@@ -417,20 +417,45 @@ where
     )
 }
 
+/// When a message had been read, before it waits for anything.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    started: Instant,
+    received_at: Timestamp,
+    bytes: usize,
+}
+
+impl Read {
+    fn now(bytes: usize) -> Self {
+        Self { started: Instant::now(), received_at: Timestamp::now(), bytes }
+    }
+}
+
 /// Works on one batch of a stream.
 async fn answer_one(
     service: IngestGrpc,
     metadata: Arc<MetadataMap>,
     received: Result<Received, Status>,
 ) -> Result<PublishStreamResponse, Status> {
-    let Message { bytes, mut room } = match received? {
+    let message = match received? {
         Received::Message(message) => message,
         Received::Refused { sequence, why } => {
             let result = Some(StreamResult::Refused(batch_refused(&why)));
             return Ok(PublishStreamResponse { sequence, result });
         }
     };
-    let length = bytes.len();
+    let workspace = service.source(&metadata).ok().map(|source| source.workspace);
+    let read = Read::now(message.bytes.len());
+    let (ingest, bytes) = (Arc::clone(&service.ingest), read.bytes);
+    ingest.work_on(workspace, bytes, answer_message(service, metadata, message, read)).await
+}
+
+async fn answer_message(
+    service: IngestGrpc,
+    metadata: Arc<MetadataMap>,
+    Message { bytes, mut room }: Message,
+    read: Read,
+) -> Result<PublishStreamResponse, Status> {
     let events = outline::events_of_stream(&bytes).map_err(|_| undecodable())?;
     if let Err(error) = check_events(events, &mut room) {
         let mut skim = outline::Skim::default();
@@ -442,7 +467,7 @@ async fn answer_one(
     let traceparent = traceparent_of(&metadata);
     let batch = request.batch.unwrap_or_default();
     let answer = match service.source(&metadata) {
-        Ok(source) => service.publish_batch(&source, &traceparent, batch, length).await,
+        Ok(source) => service.publish_batch(&source, &traceparent, batch, read).await,
         Err(error) => Err(error),
     };
     let result = match answer {

@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tracklayer_ids::{PartitionKey, WorkspaceId};
 use tracklayer_journal::{Appender, Draft, Headroom};
 use tracklayer_proto::event::v1::Event;
@@ -40,8 +39,8 @@ pub struct Ingest {
     pub admission: Admission,
     /// Whether the journal has room.
     pub budget: Budget,
-    /// What parsing large requests leaves to small ones.
-    pub headroom: Headroom,
+    /// What large requests leave to small ones.
+    pub headroom: Arc<Headroom>,
     /// What a source may send.
     pub rate: RateLimit,
     /// The consent log.
@@ -80,14 +79,28 @@ impl Ingest {
         self.watch.snapshot().ok_or(IngestError::NoConfiguration)
     }
 
-    /// Waits for its turn to parse a request of so many bytes, which takes milliseconds of a core where it is large. A small one has
-    /// its turn at once, and is told of.
-    pub async fn turn_to_parse(&self, workspace: WorkspaceId, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Works on a request of so many bytes: a large one, which needs a core for milliseconds, aside while somebody else has small
+    /// ones. `workspace`: none where the body has to be parsed to know whose it is.
+    pub async fn work_on<F>(&self, workspace: Option<WorkspaceId>, bytes: usize, work: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        if bytes >= LARGE_BYTES {
+            let work = tracklayer_rpc::carried(work);
+            return self.headroom.aside(|seen| workspace == Some(seen), work).await;
+        }
+        if let Some(workspace) = workspace {
+            self.headroom.small(workspace);
+        }
+        work.await
+    }
+
+    /// Tells large requests of a small one.
+    pub fn tell_of(&self, workspace: WorkspaceId, bytes: usize) {
         if bytes < LARGE_BYTES {
             self.headroom.small(workspace);
-            return None;
         }
-        self.headroom.large(|own| own == workspace).await
     }
 
     /// Takes events of one source; answers for each, in order, when all that are accepted are durable.

@@ -93,7 +93,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     // Stopped by itself, after the servers: what they accepted has to reach the disk.
     let appender_stop = CancellationToken::new();
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
-    let appender = Appender::start(Arc::clone(&journal), appender_settings(&config), &appender_stop);
+    let headroom = Arc::<Headroom>::default();
+    let settings = AppenderSettings { headroom: Arc::clone(&headroom), ..appender_settings(&config) };
+    let appender = Appender::start(Arc::clone(&journal), settings, &appender_stop);
     let rejected = RejectedEvents::new(pool.clone(), config.rejected_per_source_and_hour);
     let orders = KnownOrders::new(pool);
     let budget = Budget::new(config.journal_budget);
@@ -101,7 +103,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         watch: watch.clone(),
         budget: budget.clone(),
         admission: Admission::new(config.max_in_flight_requests, config.max_in_flight_bytes),
-        headroom: Headroom::default(),
+        headroom,
         rate: RateLimit::new(config.max_events_per_second_per_source),
         narrowing: Narrowing::new(
             consent,

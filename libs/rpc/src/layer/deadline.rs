@@ -22,6 +22,17 @@ pub fn remaining() -> Option<Duration> {
     DEADLINE.try_with(|deadline| deadline.saturating_duration_since(Instant::now())).ok()
 }
 
+/// Work of the current call that goes on outside of the call's task, with the same deadline.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+    let deadline = DEADLINE.try_with(|deadline| *deadline).ok();
+    async move {
+        match deadline {
+            Some(deadline) => DEADLINE.scope(deadline, work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -98,6 +109,14 @@ pub(crate) fn callers(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn work_that_is_polled_by_another_task_has_the_deadline_of_its_call() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let left = DEADLINE.scope(deadline, async { tokio::spawn(carried(async { remaining() })).await });
+        assert!(left.await.unwrap().is_some());
+        assert!(carried(async { remaining() }).await.is_none(), "outside of a call");
+    }
 
     #[test]
     fn the_callers_deadline_is_read_in_every_unit_and_nonsense_is_ignored() {

@@ -23,6 +23,7 @@ mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -49,7 +50,7 @@ use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
-use crate::resolve::{OTHERS_PAUSE, error_chain, turn};
+use crate::resolve::{OTHERS_PAUSE, error_chain, place};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
@@ -183,6 +184,8 @@ pub struct Lane {
     range: Vec<Slot>,
     /// Whether the last read of a range found as many events as it may hold.
     reads_full: bool,
+    /// Whether the lane works on much at once, for where it is polled.
+    is_large: Arc<AtomicBool>,
     /// The state of the connection that the range was planned for; none: it has to be planned.
     planned_for: Option<u64>,
     /// Why an operator holds the lane, as it was last told.
@@ -224,6 +227,7 @@ impl Lane {
             requests: 0,
             range: Vec::new(),
             reads_full: false,
+            is_large: Arc::default(),
             planned_for: None,
             told: None,
             held_before: false,
@@ -236,7 +240,13 @@ impl Lane {
     }
 
     /// Runs until the lease is lost or `shutdown`.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (headroom, workspace) = (Arc::clone(&self.context.headroom), self.lease.duty.workspace);
+        let is_large = Arc::clone(&self.is_large);
+        headroom.wherever(workspace, is_large, self.rounds(shutdown)).await;
+    }
+
+    async fn rounds(mut self, shutdown: CancellationToken) {
         let duty = self.lease.duty;
         let progress = self.context.progress.partition(duty.workspace, duty.partition);
         let mut resolved = progress.resolved.subscribe();
@@ -244,6 +254,9 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
+            if !matches!(round, Ok(true)) {
+                self.is_large.store(false, Ordering::Relaxed);
+            }
             match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
@@ -429,9 +442,9 @@ impl Lane {
         {
             return Ok(due);
         }
-        let turn = turn(&self.context.headroom, duty.workspace, self.reads_full).await;
+        let place = place(&self.context.headroom, duty.workspace, self.reads_full).await;
         let taken = self.take_range(cursor, &connection, destination).await?;
-        drop(turn);
+        drop(place);
         if !taken {
             self.caught_up().await;
             return Ok(self.enter_next_generation(cursor, resolved) || due);

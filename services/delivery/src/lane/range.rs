@@ -1,5 +1,6 @@
 //! A range of the resolved journal: planning it, and committing its settled beginning.
 
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tracklayer_destination::Destination;
@@ -10,6 +11,7 @@ use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
+use crate::resolve::LARGE_ROUND;
 use crate::store::StoreError;
 
 impl Lane {
@@ -39,7 +41,10 @@ impl Lane {
                 None => self.context.entries.from(workspace, cursor, limit).await?,
             };
             self.reads_full = entries.len() >= limit;
-            if !self.reads_full && !entries.is_empty() {
+            // Files gather many thousands of events before they are full.
+            let is_large = self.reads_full || entries.len() >= LARGE_ROUND;
+            self.is_large.store(is_large, Ordering::Relaxed);
+            if !is_large && !entries.is_empty() {
                 self.context.headroom.small(workspace);
             }
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;

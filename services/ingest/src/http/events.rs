@@ -64,29 +64,33 @@ async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome
         }
     };
     let received = receive(edge, head, body, MAX_BATCH_BYTES, &mut admitted.room).await?;
-    // Whose it is may stand in the body: then it has no turn before it is parsed.
-    let turn = match &admitted.known {
-        Some(source) => edge.ingest.turn_to_parse(source.workspace, received.body.len()).await,
-        None => None,
-    };
+    let workspace = admitted.known.as_ref().map(|source| source.workspace);
+    let bytes = received.body.len();
+    edge.ingest.work_on(workspace, bytes, take_received(edge.clone(), admitted, received)).await
+}
+
+async fn take_received(
+    edge: Edge,
+    mut admitted: Admission,
+    received: Received,
+) -> Result<Vec<Outcome>, Refusal> {
     let parsed = batch::body_text(&received.body).and_then(batch::parse_batch);
     let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
-            drop(turn);
-            return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await);
-        }
+        Err(error) => return Err(refuse_body(&edge, admitted.known.as_ref(), &received, error).await),
     };
     let body_key = match &parsed.write_key {
         Some(key) => Some(key.clone()),
         None => parsed.events.first().and_then(|first| batch::write_key_of(first.get()).ok().flatten()),
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
+    if admitted.known.is_none() {
+        edge.ingest.tell_of(source.workspace, received.body.len());
+    }
     admitted.room.belongs_to(source.workspace)?;
     admitted.room.grow_to(received.body.len() + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(&parsed, &source, &received);
-    drop(turn);
     Ok(edge.ingest.accept(&source, &received.arrival(), incoming).await?)
 }
 
@@ -111,7 +115,7 @@ async fn take_single(
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
     admitted.room.belongs_to(source.workspace)?;
-    edge.ingest.headroom.small(source.workspace);
+    edge.ingest.tell_of(source.workspace, received.body.len());
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);

@@ -70,7 +70,7 @@ async fn take(edge: &Edge, head: &Parts, body: Body, write_key: &str) -> Result<
     }
     // Before the database is asked anything.
     edge.ingest.take_rate(&source, 1, started).map_err(overload)?;
-    edge.ingest.headroom.small(source.workspace);
+    edge.ingest.tell_of(source.workspace, body.len());
     let incoming = match event(edge, &source, &settings, &headers, reading, &body, received_at).await? {
         Made::Ignored(ignored) => return Ok(ignore(&source, headers.topic, ignored)),
         Made::Incoming(incoming) => incoming,

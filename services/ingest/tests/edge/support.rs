@@ -205,7 +205,7 @@ impl Bench {
             watch,
             admission: Admission::new(choices.in_flight_requests, choices.in_flight_bytes),
             budget: Budget::new(ByteSize(choices.journal_budget)),
-            headroom: tracklayer_journal::Headroom::default(),
+            headroom: Arc::default(),
             rate: RateLimit::new(choices.events_per_second),
             narrowing: Narrowing::new(consent, master_key(), Duration::from_secs(5), Duration::from_secs(60)),
             look,

@@ -110,7 +110,8 @@ impl Bench<'_> {
     async fn speeds(&mut self, processes: &mut Processes) -> anyhow::Result<Speeds> {
         processes.stop_one(Role::Delivery).await;
         let templates = event::realistic(20_000, 7);
-        let ingest = load::grpc_stream(self.running, &templates, self.length).await?;
+        // All of it is delivered afterwards: people with one visitor each, and not with hundreds.
+        let ingest = load::grpc_stream(self.running, &templates, self.length, false).await?;
         processes.start(Role::Delivery).await?;
         self.others_done(0).await?;
         let events = load::frames(&event::orders(PROBE, self.next_seed()))?;

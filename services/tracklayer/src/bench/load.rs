@@ -46,18 +46,26 @@ pub fn frames(events: &[String]) -> anyhow::Result<Frames> {
     Ok(Frames::of(parsed(events)?))
 }
 
-/// Durable events a second over streams.
+/// Durable events a second over streams; with `new_visitors` each event also comes from somebody new.
 ///
 /// # Errors
 /// Ingest refused or went away.
-pub async fn grpc_stream(running: &Running, events: &[String], length: Duration) -> anyhow::Result<f64> {
+pub async fn grpc_stream(
+    running: &Running,
+    events: &[String],
+    length: Duration,
+    new_visitors: bool,
+) -> anyhow::Result<f64> {
     let frames = Arc::new(frames(events)?);
     let key = write_key(running)?;
     let started = Instant::now();
     let mut streams = tokio::task::JoinSet::new();
     for stream in 0..STREAMS {
         let (frames, key, address) = (Arc::clone(&frames), key.clone(), running.addresses.ingest.clone());
-        streams.spawn(async move { one_stream(&address, &key, &frames, stream, started, length).await });
+        streams.spawn(async move {
+            let until = started + length;
+            one_stream(&address, &key, &frames, (stream, new_visitors), until).await
+        });
     }
     let mut acknowledged = 0;
     while let Some(done) = streams.join_next().await {
@@ -86,9 +94,8 @@ async fn one_stream(
     address: &str,
     key: &str,
     frames: &Frames,
-    stream: usize,
-    started: Instant,
-    length: Duration,
+    (stream, new_visitors): (usize, bool),
+    until: Instant,
 ) -> anyhow::Result<u64> {
     let (sender, receiver) = tokio::sync::mpsc::channel(WINDOW);
     let request = with_key(ReceiverStream::new(receiver), key)?;
@@ -99,7 +106,7 @@ async fn one_stream(
     let mut next = || {
         sequence += 1;
         from += 500;
-        frames.stream_batch(sequence, from, 500, true)
+        frames.stream_batch(sequence, from, 500, new_visitors)
     };
     for _ in 0..WINDOW {
         sender.send(next()).await?;
@@ -125,7 +132,7 @@ async fn one_stream(
             }
             None => bail!("an ack without a result"),
         }
-        if started.elapsed() > length {
+        if Instant::now() > until {
             sender = None;
         } else if let Some(sender) = &sender {
             sender.send(next()).await?;

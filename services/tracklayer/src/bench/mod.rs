@@ -180,7 +180,7 @@ async fn measure(
     if options.wants(Figure::Beside) {
         println!("measuring ingest over gRPC with delivery at work ...");
         processes.start(Role::Delivery).await?;
-        let beside = load::grpc_stream(running, &load.events, length).await?;
+        let beside = load::grpc_stream(running, &load.events, length, true).await?;
         println!("  {beside:.0} events/s");
         rows.push(Row::rate("durable over gRPC stream, delivery at work", beside, "events/s", copy));
     }
@@ -254,7 +254,7 @@ impl<'a> Load<'a> {
     async fn grpc(&self) -> anyhow::Result<Vec<Row>> {
         println!("measuring ingest over gRPC, delivery stopped ...");
         let frames = Arc::new(load::frames(&self.events)?);
-        let peak = load::grpc_stream(self.running, &self.events, self.length).await?;
+        let peak = load::grpc_stream(self.running, &self.events, self.length, true).await?;
         println!("  {peak:.0} events/s");
         let mut rows =
             vec![Row::rate("durable over gRPC stream, batches of 500", peak, "events/s", self.limit)];
@@ -315,7 +315,20 @@ const WARM_UP: Duration = Duration::from_secs(10);
 /// Loads at which latency is measured.
 const SHARES: [(f64, &str); 2] = [(0.5, "half of that"), (0.1, "a tenth of that")];
 
+/// An ack that takes longer than this, milliseconds, is told with its second.
+const SLOW_MS: f64 = 25.0;
+
 fn acks_at(name: &str, mut acks: open_loop::Latencies) -> Row {
+    let slow = acks.slow_seconds(SLOW_MS);
+    let told: Vec<String> = slow.iter().map(|(second, worst)| format!("{second} s: {worst:.0} ms")).collect();
+    println!(
+        "  acks at {name}: p50 {:.1}, p90 {:.1}, p99 {:.1} ms; over {SLOW_MS} ms in {} seconds: {}",
+        acks.at(0.50),
+        acks.at(0.90),
+        acks.at(0.99),
+        slow.len(),
+        told.join(", ")
+    );
     let refused = if acks.refused > 0 { format!("; {} refused", acks.refused) } else { String::new() };
     Row::plain(
         &format!("  ack p50 / p99 at {name}"),

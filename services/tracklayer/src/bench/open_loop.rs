@@ -1,7 +1,7 @@
 //! Latency under a load that does not wait for answers: each request is due at its own time, and what it took is counted from
 //! then. A sender that waits for an answer before it sends again would leave out just the moments in which answers are slow.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use super::load::{stream_channel, with_key};
 #[derive(Debug, Default)]
 pub struct Latencies {
     milliseconds: Vec<f64>,
+    /// The slowest answer, milliseconds, to what was due in each second since its sender began.
+    worst: BTreeMap<u64, f64>,
     /// Requests that were told to come back.
     pub refused: usize,
 }
@@ -30,18 +32,32 @@ impl Latencies {
         self.milliseconds.get((last as f64 * share) as usize).copied().unwrap_or(0.0)
     }
 
-    fn add(&mut self, due: Instant) {
-        self.milliseconds.push(due.elapsed().as_secs_f64() * 1_000.0);
+    /// The seconds in which an answer took longer than so many milliseconds, each with its slowest answer: a tail that is in a
+    /// few of them is a pause, one that is in all of them is a queue.
+    pub fn slow_seconds(&self, limit: f64) -> Vec<(u64, f64)> {
+        self.worst.iter().filter(|(_, worst)| **worst > limit).map(|(s, worst)| (*s, *worst)).collect()
+    }
+
+    fn add(&mut self, begin: Instant, due: Instant, answered: Instant) {
+        let took = (answered - due).as_secs_f64() * 1_000.0;
+        self.milliseconds.push(took);
+        let worst = self.worst.entry((due - begin).as_secs()).or_default();
+        *worst = worst.max(took);
     }
 
     fn merge(&mut self, other: Self) {
         self.milliseconds.extend(other.milliseconds);
+        for (second, took) in other.worst {
+            let worst = self.worst.entry(second).or_default();
+            *worst = worst.max(took);
+        }
         self.refused += other.refused;
     }
 }
 
 /// Times at which one of several equal senders has something to send.
 struct Schedule {
+    begin: Instant,
     next: Instant,
     every: Duration,
     end: Instant,
@@ -52,7 +68,7 @@ impl Schedule {
         let every = Duration::from_secs_f64(senders as f64 / per_second.max(0.001));
         let begin = Instant::now();
         let next = begin + every.mul_f64(sender as f64 / senders as f64);
-        Self { next, every, end: begin + length }
+        Self { begin, next, every, end: begin + length }
     }
 
     /// Waits until the next one is due; late ones are due at once, and none is left out.
@@ -94,7 +110,7 @@ pub async fn http(
                 stream.write_all(&made).await?;
                 made = request();
                 match read_answer(&mut stream).await?.status {
-                    200 => latencies.add(due),
+                    200 => latencies.add(schedule.begin, due, Instant::now()),
                     429 | 503 => latencies.refused += 1,
                     other => bail!("ingest answered {other}"),
                 }
@@ -175,6 +191,7 @@ pub async fn grpc(
         mut schedule: Schedule,
     ) -> anyhow::Result<Latencies> {
         let due_at: Arc<Mutex<HashMap<u64, Instant>>> = Arc::default();
+        let begin = schedule.begin;
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let sending = tokio::spawn({
             let due_at = Arc::clone(&due_at);
@@ -199,7 +216,7 @@ pub async fn grpc(
         while let Some(ack) = acks.message().await? {
             let due = due_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&ack.sequence);
             match (ack.result, due) {
-                (Some(StreamResult::Response(_)), Some(due)) => latencies.add(due),
+                (Some(StreamResult::Response(_)), Some(due)) => latencies.add(begin, due, Instant::now()),
                 (Some(StreamResult::Refused(_)), _) => latencies.refused += 1,
                 _ => bail!("an ack without a result or for nothing that was sent"),
             }
@@ -237,8 +254,24 @@ mod tests {
 
     #[test]
     fn a_share_of_the_answers_is_found_whatever_their_order() {
-        let mut latencies = Latencies { milliseconds: (0..=100).rev().map(f64::from).collect(), refused: 0 };
+        let mut latencies =
+            Latencies { milliseconds: (0..=100).rev().map(f64::from).collect(), ..Latencies::default() };
         assert_eq!((latencies.at(0.5), latencies.at(0.99), latencies.at(1.0)), (50.0, 99.0, 100.0));
         assert_eq!(Latencies::default().at(0.5), 0.0);
+    }
+
+    #[test]
+    fn a_slow_second_is_told_with_its_slowest_answer() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let (mut one, mut other) = (Latencies::default(), Latencies::default());
+        one.add(begin, at(9_900), at(9_910));
+        one.add(begin, at(7_000), at(10_000));
+        other.add(begin, at(6_000), at(10_000));
+        other.add(begin, at(7_500), at(10_000));
+        one.merge(other);
+        let slow: Vec<(u64, u64)> =
+            one.slow_seconds(1_000.0).iter().map(|(s, worst)| (*s, *worst as u64)).collect();
+        assert_eq!(slow, [(6, 4_000), (7, 3_000)], "of two answers in a second the slower one");
     }
 }

@@ -93,7 +93,7 @@ pub enum RunError {
     Connect(#[from] tracklayer_rpc::ConnectError),
     /// HTTP client.
     #[error(transparent)]
-    Client(#[from] crate::http::ClientError),
+    Client(#[from] tracklayer_outbound::ClientError),
     /// Serving.
     #[error("could not serve delivery")]
     Serve(#[from] tracklayer_rpc::ServeError),

@@ -165,6 +165,18 @@ impl Connection {
         }
     }
 
+    /// The same where nobody behind the connection could be told of a restriction, `why` for people.
+    ///
+    /// # Errors
+    /// Consent says no, or restricted.
+    pub fn check_unrestricted(&self, event: &Deliverable, why: &str) -> Result<(), Refusal> {
+        self.check_consent(event)?;
+        match event.decision {
+            Consent::Restricted { .. } => Err(Refusal::new(RefusalCode::RestrictionNotExpressible, why)),
+            Consent::Deny { .. } | Consent::Allow | Consent::AllowUnstated => Ok(()),
+        }
+    }
+
     /// The event's name at the platform, where the map gives one.
     #[must_use]
     pub fn mapped_name(&self, event: &Deliverable) -> Option<String> {

@@ -135,3 +135,12 @@ fn what_a_store_answers_holds_the_lane_and_says_what_to_do() {
         assert!(detail.contains(says), "{detail}");
     }
 }
+
+#[test]
+fn one_with_expressions_writes_files_as_well() {
+    let plain = document("warehouse");
+    let filtered = with(plain.clone(), "/filter", json!("properties.revenue >= 20"));
+    let (plain, filtered) = (opened(&plain), opened(&filtered));
+    let place = |destination: &dyn tracklayer_destination::Destination| destination.files().unwrap().place.name();
+    assert_eq!(place(&*filtered), place(&*plain));
+}

@@ -45,7 +45,9 @@ impl DeliveryGrpc {
 fn not_previewed(error: PreviewError) -> ApiError {
     match error {
         PreviewError::Document(why) => ApiError::Invalid { field: "connection_json", why },
-        PreviewError::TooManyEvents => ApiError::Invalid { field: "lines", why: error.to_string() },
+        PreviewError::TooManyEvents | PreviewError::TooMuchWork => {
+            ApiError::Invalid { field: "lines", why: error.to_string() }
+        }
         PreviewError::Store(error) => error.into(),
     }
 }

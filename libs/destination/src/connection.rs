@@ -13,6 +13,7 @@ use crate::mapping::{EventFilter, EventMap, wants};
 use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
 use crate::overlay::Overlay;
 use crate::person;
+use crate::places::may_hold_a_place;
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
 const FIELDS: [&str; 38] = [
@@ -107,6 +108,13 @@ impl Connection {
                     format!("{map}.{key}"),
                     format!("is not a field; fields are {}{custom}", fields().collect::<Vec<_>>().join(", ")),
                 ));
+            }
+        }
+        for (field, paths) in
+            document.field_map.iter().filter(|(key, _)| person::PLACES.contains(&key.as_str()))
+        {
+            for why in paths.iter().filter_map(|path| may_hold_a_place(path).err()) {
+                errors.push(SettingsError::new(format!("field_map.{field}"), why));
             }
         }
         let paths = |given: &Option<Vec<String>>, default: &[&str]| {

@@ -181,7 +181,7 @@ pub struct Lane {
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
-    /// Whether the last read of a range found as many events as it may hold.
+    /// Whether the last read of a range found as many events as it may hold, or as much work as those are.
     reads_full: bool,
     /// The state of the connection that the range was planned for; none: it has to be planned.
     planned_for: Option<u64>,

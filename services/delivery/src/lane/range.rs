@@ -10,6 +10,7 @@ use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
+use crate::resolve::is_large;
 use crate::store::StoreError;
 
 impl Lane {
@@ -38,7 +39,8 @@ impl Lane {
                 Some(files) => self.gather(cursor, begun, files).await?,
                 None => self.context.entries.from(workspace, cursor, limit).await?,
             };
-            self.reads_full = entries.len() >= limit;
+            let bytes = entries.iter().map(|entry| entry.raw.len()).sum();
+            self.reads_full = is_large(entries.len(), limit, bytes);
             if !self.reads_full && !entries.is_empty() {
                 self.context.headroom.small(workspace);
             }

@@ -34,7 +34,7 @@ use tracklayer_delivery::store::orders::OrderStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
-use tracklayer_journal::BlockBuilder;
+use tracklayer_journal::{BlockBuilder, Headroom};
 use tracklayer_lake::Rules;
 use tracklayer_proto::consent::v1::Outcome;
 use tracklayer_proto::control::v1::{ConnectionConfig, FreezeWindow, WatchConfigResponse, WorkspaceConfig};
@@ -64,6 +64,8 @@ pub struct Rig {
     pub decided_at: i64,
     /// Where files may go.
     pub files: Rules,
+    /// What large rounds of lanes leave to small ones.
+    pub headroom: Arc<Headroom>,
     config: ConfigWatch,
     control: ConfigSender,
     said: WorkspaceConfig,
@@ -183,6 +185,7 @@ impl Rig {
             decided_for: REVISION,
             decided_at: 0,
             files: Rules { root: None, allow_private: true },
+            headroom: Arc::default(),
             config,
             control,
             said,
@@ -243,7 +246,7 @@ impl Rig {
             files: self.files.clone(),
             tokens: Tokens::new(sender),
             quota: Quota::default(),
-            headroom: Arc::default(),
+            headroom: Arc::clone(&self.headroom),
             master_key: self.services.master_key.clone(),
         };
         let lane = Lane::new(Arc::new(context), lease);

@@ -180,8 +180,9 @@ fn read(folder: &Path) -> Vec<Found> {
             rows.iter().all(|row| below.contains(&format!("day={}/event=", row.day))),
             "{below}: {rows:?}"
         );
-        let ends = format!("-{:016}-{:016}.parquet", first.place.2, last.place.2);
-        assert!(below.ends_with(&ends), "{below}: {first:?} {last:?}");
+        let (name, mark) = below.strip_suffix(".parquet").unwrap().rsplit_once('-').unwrap();
+        let ends = format!("-{:016}-{:016}", first.place.2, last.place.2);
+        assert!(name.ends_with(&ends) && mark.len() == 12, "{below}: {first:?} {last:?}");
         all.extend(rows);
     }
     all

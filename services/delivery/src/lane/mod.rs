@@ -13,9 +13,11 @@ mod gather;
 mod give_up;
 pub(crate) mod guard;
 mod hold;
+mod late;
 pub(crate) mod plan;
 mod range;
 mod retries;
+mod room;
 mod send;
 mod slot;
 mod waiting;
@@ -40,6 +42,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
+use crate::file_memory::{FileMemory, Room};
 use crate::give_ups::GiveUps;
 use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
@@ -106,6 +109,8 @@ pub struct LaneContext {
     pub sender: Sender,
     /// Where files may go.
     pub files: tracklayer_lake::Rules,
+    /// What lanes may have in memory for them.
+    pub file_memory: FileMemory,
     /// Access tokens.
     pub tokens: Tokens,
     /// What the platforms allow, shared by the lanes of a connection.
@@ -165,6 +170,10 @@ pub struct Lane {
     writes: Writes,
     /// What waits until it is enough for files.
     gathering: Option<gather::Gathering>,
+    /// Room in memory for what goes into files.
+    room: Option<Room>,
+    /// What is known of events that are not in memory.
+    carried: HashMap<Position, room::Carried>,
     /// The id of the next intent. Kept while it is not known whether it was written, so that none is left behind.
     next_intent: Uuid,
     /// Who waits for a retry, or behind one.
@@ -214,6 +223,8 @@ impl Lane {
             intents: Vec::new(),
             writes: Writes::default(),
             gathering: None,
+            room: None,
+            carried: HashMap::new(),
             next_intent: Uuid::now_v7(),
             waiting: Waiting::default(),
             entered: None,
@@ -244,6 +255,7 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
+            self.let_go(round.is_err());
             match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
@@ -307,6 +319,7 @@ impl Lane {
     /// `false`: no more can be given up at the moment.
     async fn give_up_while_waiting(&mut self) -> bool {
         let gave_up = self.give_up().await;
+        self.let_go(false);
         if let Err(error) = &gave_up {
             tracing::warn!(error = %error_chain(error), "a lane could not give up what it was asked to");
         }
@@ -370,6 +383,7 @@ impl Lane {
     fn forget_range(&mut self) {
         self.cursor = None;
         self.range.clear();
+        self.carried.clear();
         self.pending_retries = None;
         self.intents.clear();
         self.writes.clear();
@@ -428,6 +442,9 @@ impl Lane {
             && !self.has_enough(cursor, resolved, files).await?
         {
             return Ok(due);
+        }
+        if let Some(files) = destination.files() {
+            self.make_room(cursor, files).await?;
         }
         let turn = turn(&self.context.headroom, duty.workspace, self.reads_full).await;
         let taken = self.take_range(cursor, &connection, destination).await?;

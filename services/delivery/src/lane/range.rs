@@ -47,7 +47,7 @@ impl Lane {
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
             entries.truncate(if begun.is_some() { usize::MAX } else { self.at_once() });
-            range.extend(entries.into_iter().map(Slot::new));
+            range.extend(entries.into_iter().map(|entry| self.slot_of(entry)));
         }
         let planned = self.plan_slots(&mut range, connection, destination).await;
         if let Some(cut) = plan::waits_for_its_order(&range, destination).filter(|_| fresh) {

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracklayer_delivery::clock::Clock;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::entry::{Entry, EntryReader};
+use tracklayer_delivery::file_memory::FileMemory;
 use tracklayer_delivery::forecast::Forecaster;
 use tracklayer_delivery::give_ups::GiveUps;
 use tracklayer_delivery::holds::Holds;
@@ -66,6 +67,8 @@ pub struct Rig {
     pub files: Rules,
     /// What large rounds of lanes leave to small ones.
     pub headroom: Arc<Headroom>,
+    /// What the lane may have in memory for files.
+    pub file_memory: FileMemory,
     config: ConfigWatch,
     control: ConfigSender,
     said: WorkspaceConfig,
@@ -186,6 +189,7 @@ impl Rig {
             decided_at: 0,
             files: Rules { root: None, allow_private: true },
             headroom: Arc::default(),
+            file_memory: FileMemory::new(400_000_000),
             config,
             control,
             said,
@@ -244,6 +248,7 @@ impl Rig {
             narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
             files: self.files.clone(),
+            file_memory: self.file_memory.clone(),
             tokens: Tokens::new(sender),
             quota: Quota::default(),
             headroom: Arc::clone(&self.headroom),
@@ -333,6 +338,11 @@ impl Rig {
 
     /// Events that the lane, before it is started, has been asked to try again by now.
     pub async fn due_again(&self, events: &[Value]) {
+        self.due_again_at(Timestamp::now(), events).await;
+    }
+
+    /// As [`Self::due_again`], not before that time.
+    pub async fn due_again_at(&self, next_at: Timestamp, events: &[Value]) {
         let now = Timestamp::now();
         let bytes: Vec<Vec<u8>> =
             events.iter().map(|event| self.resolve_event(event, now).encode_to_vec()).collect();
@@ -354,7 +364,7 @@ impl Rig {
                 attempts: 1,
                 tries: 1,
                 transient_holds: 0,
-                next_at: now,
+                next_at,
                 first_sent_at: None,
                 reason: "retry".to_owned(),
                 resolved: entry.raw.to_vec(),

@@ -7,11 +7,12 @@
 //! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`clock`] (one that
 //! can be set), [`proxy`] (what networks do), [`recorder`] (what the platforms were asked, byte for byte), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
 //! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`bucket`] (a server that speaks S3), [`shop`] (the
-//! sample shop's page), [`order`] (what most tests send and look for).
+//! sample shop's page), [`order`] (what most tests send and look for), [`batches`] (many events at once).
 //!
 //! Everything that a test starts ends with the test process, however that ends: each child hangs on a pipe whose other end
 //! only the test holds.
 
+pub mod batches;
 mod binary;
 pub mod bucket;
 mod child;

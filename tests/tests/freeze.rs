@@ -12,12 +12,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracklayer_sandbox::{Counted, Platform as AdPlatform};
+use tracklayer_tests::batches::{in_state, publish};
 use tracklayer_tests::{Clock, Options, Platform, Running, eventually, eventually_within};
 
 /// People whose orders they are.
 const VISITORS: u64 = 97;
 /// Orders in one request.
-const BATCH: u64 = 100;
+const BATCH: usize = 100;
 /// One order of so many happened so long ago that Meta takes it before the hour and not after it.
 const ONE_OLD_OF: u64 = 100;
 /// Meta takes an event for so long. Source: Meta, Conversions API, "Server Event Parameters"; 2026-11.
@@ -57,25 +58,8 @@ fn order(number: u64, now: Timestamp) -> Value {
     })
 }
 
-async fn publish(platform: &Running, events: u64, now: Timestamp) {
-    let http = reqwest::Client::new();
-    for first in (0..events).step_by(BATCH as usize) {
-        let batch: Vec<Value> =
-            (first..(first + BATCH).min(events)).map(|number| order(number, now)).collect();
-        let answer = http
-            .post(format!("{}/v1/batch", platform.addresses().ingest_http))
-            .basic_auth(platform.write_key("web-us"), Some(""))
-            .json(&json!({ "batch": batch }))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "success": true }));
-    }
-}
-
-fn in_state(connection: &Value, state: &str) -> u64 {
-    let states = connection["states"].as_array().unwrap();
-    states.iter().filter(|s| s["state"] == state).map(|s| s["events"].as_u64().unwrap()).sum()
+fn orders(count: u64, now: Timestamp) -> Vec<Value> {
+    (0..count).map(|number| order(number, now)).collect()
 }
 
 /// What `connections held` says of Meta.
@@ -120,7 +104,7 @@ async fn an_hour_of_freeze_is_foretold_and_released_in_order_at_its_pace() {
     })
     .await;
 
-    publish(&platform, events, now).await;
+    publish(&platform, &orders(events, now), BATCH).await.unwrap();
     let patience = Duration::from_secs(60 + events / 200);
     eventually_within(patience, "the webhook, which is not frozen, to have everything", async || {
         let hook = platform.cli_json(&["stats"]).await?["connections"]["crm-webhook"].clone();
@@ -215,7 +199,7 @@ async fn an_operator_pauses_a_connection_and_resumes_it() {
         if paused { Ok(()) } else { Err(anyhow::anyhow!("{health}")) }
     })
     .await;
-    publish(&platform, FRESH, Timestamp::now()).await;
+    publish(&platform, &orders(FRESH, Timestamp::now()), BATCH).await.unwrap();
     eventually("Meta, which is not paused, to have everything", async || {
         let meta = platform.cli_json(&["stats"]).await?["connections"]["meta"].clone();
         if in_state(&meta, "delivered") == FRESH { Ok(()) } else { Err(anyhow::anyhow!("{meta:#}")) }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tracklayer_sandbox::{Fault, How, Platform as AdPlatform};
-use tracklayer_tests::{Options, Platform, Running, eventually_within};
+use tracklayer_tests::batches::{in_state, publish};
+use tracklayer_tests::{Options, Platform, eventually_within};
 
 /// Orders of as many visitors.
 const ORDERS: u64 = 400;
 /// Orders in one request.
-const BATCH: u64 = 50;
+const BATCH: usize = 50;
 /// Partitions of the workspace: Meta has a lane in each.
 const LANES: u64 = 4;
 /// The longest pause of a lane between two requests.
@@ -45,27 +46,6 @@ fn order(number: u64) -> Value {
     })
 }
 
-async fn publish(platform: &Running) {
-    let http = reqwest::Client::new();
-    let orders: Vec<Value> = (0..ORDERS).map(order).collect();
-    for batch in orders.chunks(BATCH as usize) {
-        let answer = http
-            .post(format!("{}/v1/batch", platform.addresses().ingest_http))
-            .basic_auth(platform.write_key("web-us"), Some(""))
-            .json(&json!({ "batch": batch }))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "success": true }));
-    }
-}
-
-/// Events of a connection in a state.
-fn in_state(connection: &Value, state: &str) -> u64 {
-    let states = connection["states"].as_array().unwrap();
-    states.iter().filter(|s| s["state"] == state).map(|s| s["events"].as_u64().unwrap()).sum()
-}
-
 /// Most requests that four lanes with backoff can make in that time: the pauses double from 100 ms to [`LONGEST_PAUSE`], and
 /// chance may shorten each to a tenth.
 fn most_requests(time: Duration) -> u64 {
@@ -86,7 +66,8 @@ async fn a_platform_in_trouble_holds_up_nobody_and_has_everything_once_afterward
     let fault = Fault::Status { code: 500, body: None };
     let began = Instant::now();
     sandbox.inject(AdPlatform::Meta, fault, How::For(outage)).await.unwrap();
-    publish(&platform).await;
+    let orders: Vec<Value> = (0..ORDERS).map(order).collect();
+    publish(&platform, &orders, BATCH).await.unwrap();
 
     // The others, while Meta is in trouble.
     let others = ["google", "tiktok", "crm-webhook"];

@@ -14,6 +14,7 @@ use std::time::Duration;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::RowAccessor as _;
 use serde_json::{Value, json};
+use tracklayer_tests::batches::{in_state, send_batch};
 use tracklayer_tests::bucket::BucketServer;
 use tracklayer_tests::clients::{self, Client};
 use tracklayer_tests::small_disk::SmallDisk;
@@ -63,9 +64,7 @@ async fn publish(url: String, write_key: String, events: u64) {
     let http = reqwest::Client::new();
     for first in (0..events).step_by(BATCH as usize) {
         let batch: Vec<Value> = (first..(first + BATCH).min(events)).map(event).collect();
-        let request = http.post(format!("{url}/v1/batch")).basic_auth(&write_key, Some(""));
-        let answer = request.json(&json!({ "batch": batch })).send().await.unwrap();
-        assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "success": true }));
+        send_batch(&http, &url, &write_key, &batch).await.unwrap();
         tokio::time::sleep(Duration::from_millis(450)).await;
     }
 }
@@ -181,16 +180,12 @@ fn read(folder: &Path) -> Vec<Found> {
             rows.iter().all(|row| below.contains(&format!("day={}/event=", row.day))),
             "{below}: {rows:?}"
         );
-        let ends = format!("-{:016}-{:016}.parquet", first.place.2, last.place.2);
-        assert!(below.ends_with(&ends), "{below}: {first:?} {last:?}");
+        let (name, mark) = below.strip_suffix(".parquet").unwrap().rsplit_once('-').unwrap();
+        let ends = format!("-{:016}-{:016}", first.place.2, last.place.2);
+        assert!(name.ends_with(&ends) && mark.len() == 12, "{below}: {first:?} {last:?}");
         all.extend(rows);
     }
     all
-}
-
-fn in_state(connection: &Value, state: &str) -> u64 {
-    let states = connection["states"].as_array().unwrap();
-    states.iter().filter(|s| s["state"] == state).map(|s| s["events"].as_u64().unwrap()).sum()
 }
 
 /// What the ledger says, and what the files hold: each event once, and everybody's in the order in which they came.

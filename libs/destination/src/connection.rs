@@ -13,6 +13,7 @@ use crate::mapping::{EventFilter, EventMap, wants};
 use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
 use crate::overlay::Overlay;
 use crate::person;
+use crate::places::may_hold_a_place;
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
 const FIELDS: [&str; 38] = [
@@ -109,6 +110,11 @@ impl Connection {
                 ));
             }
         }
+        for (field, paths) in document.field_map.iter().filter(|(key, _)| person::PLACES.contains(&key.as_str())) {
+            for why in paths.iter().filter_map(|path| may_hold_a_place(path).err()) {
+                errors.push(SettingsError::new(format!("field_map.{field}"), why));
+            }
+        }
         let paths = |given: &Option<Vec<String>>, default: &[&str]| {
             given.clone().unwrap_or_else(|| default.iter().map(|p| (*p).to_owned()).collect())
         };
@@ -162,6 +168,18 @@ impl Connection {
                 format!("consent denies this event ({reason}); it must not be built"),
             )),
             Consent::Allow | Consent::AllowUnstated | Consent::Restricted { .. } => Ok(()),
+        }
+    }
+
+    /// The same where nobody behind the connection could be told of a restriction, `why` for people.
+    ///
+    /// # Errors
+    /// Consent says no, or restricted.
+    pub fn check_unrestricted(&self, event: &Deliverable, why: &str) -> Result<(), Refusal> {
+        self.check_consent(event)?;
+        match event.decision {
+            Consent::Restricted { .. } => Err(Refusal::new(RefusalCode::RestrictionNotExpressible, why)),
+            Consent::Deny { .. } | Consent::Allow | Consent::AllowUnstated => Ok(()),
         }
     }
 

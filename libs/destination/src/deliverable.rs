@@ -169,6 +169,12 @@ impl Deliverable {
         Self::new(event, known, &key_hex, Consent::of_resolve(None), None).with_commerce_key(commerce_key)
     }
 
+    /// What its JSON takes in memory while it is parsed, bytes.
+    #[must_use]
+    pub fn parsed_bytes(&self) -> usize {
+        self.json.bytes()
+    }
+
     /// With what a connection's expressions have made of it.
     #[must_use]
     pub(crate) fn with_overlay(&self, overlay: Overlay) -> Self {

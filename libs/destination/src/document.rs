@@ -283,12 +283,14 @@ pub struct SettingsError {
     pub path: String,
     /// What, and what is allowed. Never the value: it may be a secret.
     pub why: String,
+    /// Whether nothing is wrong as far as is known: it could not be read now, and may be at another try.
+    pub may_pass: bool,
 }
 
 impl SettingsError {
     /// One error.
     pub fn new(path: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { path: path.into(), why: why.into() }
+        Self { path: path.into(), why: why.into(), may_pass: false }
     }
 }
 
@@ -298,6 +300,12 @@ impl SettingsError {
 pub struct SettingsErrors(pub Vec<SettingsError>);
 
 impl SettingsErrors {
+    /// Whether the same document may be opened at another try.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().all(|error| error.may_pass)
+    }
+
     /// A single error.
     pub fn one(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self(vec![SettingsError::new(path, why)])

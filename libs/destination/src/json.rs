@@ -89,6 +89,15 @@ impl ParsedJson {
         document
     }
 
+    /// What it takes in memory, bytes, as far as that is not the same for all. A text of many short values takes a multiple of itself.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        /// Of a text that had escapes, beside the text.
+        const ON_ITS_OWN: usize = 32;
+        let unescaped: usize = self.unescaped.iter().map(|text| text.len() + ON_ITS_OWN).sum();
+        self.text.capacity() + self.nodes.capacity() * size_of::<Node>() + unescaped
+    }
+
     /// The value of one of the texts, by its place; null if there is none.
     #[must_use]
     pub fn root(&self, part: usize) -> Json<'_> {

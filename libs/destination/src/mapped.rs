@@ -18,6 +18,7 @@ use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
 use crate::overlay::{Filled, Overlay};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::warehouse::FileTarget;
 
 /// A connection behind its expressions. Every method of the trait is passed on, those with a default as well.
 pub struct Mapped {
@@ -125,6 +126,10 @@ impl Destination for Mapped {
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         self.inner.classify(answer, sent)
+    }
+
+    fn files(&self) -> Option<&FileTarget> {
+        self.inner.files()
     }
 
     fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {

@@ -121,7 +121,12 @@ impl Maps {
             return Err(SettingsErrors(errors));
         }
         let compiling = || Self::compile_all(kind, document, filter, names, fields);
-        together(compiling).map_err(|error| SettingsErrors::one("", error.to_string()))?.map(Some)
+        together(compiling)
+            .map_err(|error| {
+                let may_pass = error.may_pass;
+                SettingsErrors(vec![SettingsError { may_pass, ..SettingsError::new("", error.to_string()) }])
+            })?
+            .map(Some)
     }
 
     fn compile_all(

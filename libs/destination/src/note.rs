@@ -178,12 +178,12 @@ pub struct Note {
 }
 
 impl Note {
-    /// A value that has no form at the platform.
+    /// A value that has no form at the platform, or may not be in it.
     pub fn of_value(
         kind: NoteKind,
         about: Field,
         field: impl Into<Cow<'static, str>>,
-        reason: Reason,
+        reason: impl Into<NoteReason>,
     ) -> Self {
         Self { kind, field: field.into(), about: about.as_str(), reason: reason.into() }
     }

@@ -4,14 +4,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use tracklayer_normalise::{Field, Hints, Outcome, Platform, Reason, normalise};
+use tracklayer_normalise::{Field, Hints, Outcome, Platform, normalise};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, SharedTexts, Texts};
 use crate::json::Json;
 use crate::network::public_address;
-use crate::outcome::{Note, NoteKind};
+use crate::note::NoteReason;
+use crate::outcome::{Note, NoteKind, Rule};
 
 /// Fields that [`Person`] reads, by their names in `field_map` and `constants`.
 pub const FIELDS: [&str; 11] = [
@@ -30,6 +31,8 @@ pub const FIELDS: [&str; 11] = [
 
 /// Those of them that some platforms take as they are, rather than hashed.
 pub(crate) const PLACES: [&str; 4] = ["city", "state", "postal_code", "country"];
+/// The same as they are normalised.
+const PLACE_FIELDS: [Field; 4] = [Field::City, Field::State, Field::PostalCode, Field::Country];
 
 const EMAIL: [&str; 3] = ["properties.email", "context.traits.email", "traits.email"];
 const PHONE: [&str; 6] = [
@@ -198,6 +201,24 @@ pub fn referrer(connection: &Connection, event: &Deliverable) -> Option<String> 
     connection.text(event, "referrer", &["context.page.referrer", "properties.referrer"])
 }
 
+/// A text in a platform's form, or why it stays behind. Where a person lives goes out as it is at some platforms: what looks like an
+/// e-mail address or a phone number does not go there, wherever it was found.
+fn form_of(
+    platform: Platform,
+    field: Field,
+    input: &str,
+    hints: &Hints<'_>,
+) -> Result<Option<String>, (NoteKind, NoteReason)> {
+    if PLACE_FIELDS.contains(&field) && looks_personal(Json::Text(input)) {
+        return Err((NoteKind::Rejected, Rule::LooksPersonal.into()));
+    }
+    match normalise(platform, field, input, hints) {
+        Outcome::Omitted { reason } => Err((NoteKind::Omitted, reason.into())),
+        Outcome::Rejected { reason } => Err((NoteKind::Rejected, reason.into())),
+        outcome @ (Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. }) => Ok(outcome.into_wire()),
+    }
+}
+
 /// A field of a person in a platform's payload.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyName {
@@ -225,7 +246,7 @@ pub struct PersonKeys {
 struct PersonKey {
     field: Field,
     texts: Option<SharedTexts>,
-    left_out: Vec<(NoteKind, Reason)>,
+    left_out: Vec<(NoteKind, NoteReason)>,
 }
 
 impl PersonKeys {
@@ -256,16 +277,10 @@ impl PersonKey {
         let mut left_out = Vec::new();
         let mut sent: Vec<String> = Vec::new();
         for input in inputs {
-            match normalise(platform, name.field, input, hints) {
-                Outcome::Omitted { reason } => left_out.push((NoteKind::Omitted, reason)),
-                Outcome::Rejected { reason } => left_out.push((NoteKind::Rejected, reason)),
-                outcome @ (Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. }) => {
-                    if let Some(text) = outcome.into_wire()
-                        && !sent.contains(&text)
-                    {
-                        sent.push(text);
-                    }
-                }
+            match form_of(platform, name.field, input, hints) {
+                Err(why) => left_out.push(why),
+                Ok(Some(text)) if !sent.contains(&text) => sent.push(text),
+                Ok(_) => {}
             }
         }
         let texts = match name.is_list {
@@ -313,14 +328,11 @@ impl<'n> Keys<'n> {
 
     /// The text to send for one field: the hash where the platform wants one.
     pub fn one(&mut self, target: fmt::Arguments<'_>, field: Field, input: Option<&str>) -> Option<String> {
-        let outcome = normalise(self.platform, field, input?, &self.hints);
-        let note = |kind, reason| Note::of_value(kind, field, target.to_string(), reason);
-        match &outcome {
-            Outcome::Normalised { .. } | Outcome::AlreadyHashed { .. } => {}
-            Outcome::Omitted { reason } => self.notes.push(note(NoteKind::Omitted, *reason)),
-            Outcome::Rejected { reason } => self.notes.push(note(NoteKind::Rejected, *reason)),
-        }
-        outcome.into_wire()
+        let form = form_of(self.platform, field, input?, &self.hints);
+        form.unwrap_or_else(|(kind, reason)| {
+            self.notes.push(Note::of_value(kind, field, target.to_string(), reason));
+            None
+        })
     }
 
     /// The same for several values of one field, without repeats.

@@ -136,6 +136,26 @@ pub fn may_read(reader: Reader, path: &[String]) -> Result<(), String> {
     }
 }
 
+/// Whether `field_map` may take a town, a region, a postal code or a country from a dotted path: by the rule for expressions, since
+/// some platforms take these as they are.
+///
+/// # Errors
+/// Why not, and what to do instead.
+pub fn may_hold_a_place(path: &str) -> Result<(), String> {
+    let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+    let is_id = !ROOTS.contains(&keys[0].as_str());
+    if !is_id && may_read(Reader::Place, &keys).is_ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "`{path}` tells who somebody is, and a town, region, postal code or country goes out as it is at some platforms: of a person, only \
+         keys of these are taken for it, as in `context.traits.address.city`"
+    ))
+}
+
+/// Objects of an event whose keys tell what is in them.
+const ROOTS: [&str; 4] = ["properties", "traits", "context", "integrations"];
+
 fn class_of(path: &[String]) -> Class {
     let is_of_traits = path.first().is_some_and(|root| root == "traits")
         || path.get(1).is_some_and(|key| key == "traits")

@@ -25,6 +25,7 @@ use crate::request::MASK;
 pub use answer::{Answer, NotSent};
 pub use line::{Line, OfConnection};
 pub use run::{Orders, Run, Summary, Terms};
+pub use tracklayer_expression::within as within_steps;
 
 /// What consent is taken to have decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -221,6 +221,6 @@ impl<'c> Checker<'c> {
     pub fn error(&self, id: u64, why: impl Into<String>) -> CompileError {
         let at = self.places.offset_for(id).map_or(0, |(start, _)| start as usize);
         let (line, column) = position(self.text, at);
-        CompileError { line, column, why: why.into() }
+        CompileError { line, column, why: why.into(), may_pass: false }
     }
 }

@@ -30,11 +30,13 @@ pub struct CompileError {
     pub column: usize,
     /// What, and what is allowed.
     pub why: String,
+    /// Whether nothing is wrong with it as far as is known: it could not be read now, and may be at another try.
+    pub may_pass: bool,
 }
 
 impl CompileError {
     fn at_start(why: impl Into<String>) -> Self {
-        Self { line: 1, column: 1, why: why.into() }
+        Self { line: 1, column: 1, why: why.into(), may_pass: false }
     }
 }
 
@@ -50,17 +52,22 @@ thread_local! {
 /// not stop a service. An expression that is compiled elsewhere has a thread of its own.
 ///
 /// # Errors
-/// There is no thread to be had now.
+/// There is no thread to be had now, which may pass.
 pub fn together<T: Send>(compiling: impl FnOnce() -> T + Send) -> Result<T, CompileError> {
+    on_a_thread(PARSER_STACK, compiling)
+}
+
+fn on_a_thread<T: Send>(stack: usize, compiling: impl FnOnce() -> T + Send) -> Result<T, CompileError> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(PARSER_STACK);
+        let thread = std::thread::Builder::new().name("expression".to_owned()).stack_size(stack);
         let thread = thread
             .spawn_scoped(scope, || {
                 HAS_STACK.set(true);
                 compiling()
             })
             .map_err(|error| {
-                CompileError::at_start(format!("could not start a thread to read it: {error}"))
+                let why = format!("could not start a thread to read it: {error}");
+                CompileError { may_pass: true, ..CompileError::at_start(why) }
             })?;
         thread.join().map_err(|_| CompileError::at_start(UNREADABLE))
     })
@@ -116,7 +123,7 @@ fn first_of(errors: &ParseErrors, text: &str) -> CompileError {
     let line = usize::try_from(error.pos.0).unwrap_or_default().clamp(1, text.lines().count().max(1));
     let column = usize::try_from(error.pos.1).unwrap_or_default().max(1);
     let why: String = error.msg.chars().take(200).collect();
-    CompileError { line, column, why: format!("is no expression of CEL: {why}") }
+    CompileError { line, column, why: format!("is no expression of CEL: {why}"), may_pass: false }
 }
 
 /// Line and column, in characters, of a byte of the text.
@@ -125,4 +132,18 @@ pub(crate) fn position(text: &str, at: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     (line, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_no_thread_now_may_pass_and_a_panic_does_not() {
+        // No machine has so much address space: the thread cannot be started.
+        let none = on_a_thread(usize::MAX / 4, || ()).unwrap_err();
+        assert!(none.may_pass && none.why.contains("could not start a thread"), "{none}");
+        let crashed = on_a_thread::<()>(1 << 20, || panic!("the parser is not ours")).unwrap_err();
+        assert_eq!((crashed.may_pass, crashed.why.as_str()), (false, UNREADABLE));
+    }
 }

@@ -1,6 +1,7 @@
 //! Evaluation of a program over one event. Every step is paid for, so that no event makes an expression expensive.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
@@ -22,6 +23,28 @@ impl Default for Budget {
     }
 }
 
+thread_local! {
+    /// What is left of the steps of [`within`], where this thread is in it.
+    static LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Does some work whose evaluations may take `left` steps together, and takes off what they took. Where it is 0 afterwards, that was too
+/// little: those that were left failed with [`Fault::TooMuchWork`], at once, and what they gave is to be thrown away.
+pub fn within<T>(left: &mut u64, work: impl FnOnce() -> T) -> T {
+    /// Also where the work panics.
+    struct Before(Option<u64>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LEFT.set(self.0);
+        }
+    }
+    let before = Before(LEFT.replace(Some(*left)));
+    let done = work();
+    *left = LEFT.get().unwrap_or_default();
+    drop(before);
+    done
+}
+
 impl Program {
     /// What the expression gives for an event, on its own.
     ///
@@ -40,10 +63,16 @@ impl Program {
         event: &'a E,
         budget: &mut Budget,
     ) -> Result<Outcome<'a>, Fault> {
-        let given = budget.0.min(MAX_STEPS);
+        let left = LEFT.get();
+        let of_all = left.map_or(u32::MAX, |left| u32::try_from(left).unwrap_or(u32::MAX));
+        let given = budget.0.min(MAX_STEPS).min(of_all);
         let mut run = Run { event, reads_persons: self.reads_persons, steps: given, items: Vec::new() };
         let value = run.value(&self.node);
         budget.0 -= given - run.steps;
+        if let Some(left) = left {
+            let is_used_up = given == of_all && matches!(value, Err(Fault::TooMuchWork));
+            LEFT.set(Some(if is_used_up { 0 } else { left - u64::from(given - run.steps) }));
+        }
         if matches!(value, Err(Fault::TooMuchWork)) {
             budget.0 -= run.steps.min(budget.0);
         }

@@ -13,7 +13,7 @@
 //! [`compile`] (text → program), `check` (the typed pass), [`program`] (a checked expression), `evaluate`.
 //!
 //! An expression that was compiled cannot panic, and visits at most [`MAX_STEPS`] places of an event; those of one [`Budget`]
-//! together at most [`MAX_STEPS_OF_EVENT`].
+//! together at most [`MAX_STEPS_OF_EVENT`]. Whoever asks for many of them bounds them all by [`within`].
 
 mod calls;
 mod check;
@@ -26,7 +26,7 @@ pub mod value;
 pub mod vocabulary;
 
 pub use compile::{CompileError, Rules, compile, together};
-pub use evaluate::Budget;
+pub use evaluate::{Budget, within};
 pub use event::{Event, Shape, View};
 pub use program::{Program, Type};
 pub use value::{Fault, Outcome};

@@ -4,9 +4,7 @@
 //! `object_store` would put into a text. Only the connection's own key is ever used: without one, `object_store` would ask the
 //! machine for its.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,9 +16,9 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{ObjectStore as _, PutOptions, PutPayload, RetryConfig};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tracklayer_destination::Answer;
 use tracklayer_destination::warehouse::target::Bucket;
-use tracklayer_destination::{Answer, is_private};
+use tracklayer_outbound::Clients;
 
 use crate::store::{Refused, WriteError};
 
@@ -34,35 +32,9 @@ pub struct BucketStore {
     client: reqwest::Client,
 }
 
-/// Refuses names that lead to private addresses, at the moment of connecting.
-#[derive(Debug)]
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| is_private(&address.ip().to_string())) {
-                return Err("the name leads to a private address, which an operator has to allow".into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// One client for all buckets of the process, so that connections are kept: for any address, and for public ones.
-static CLIENTS: LazyLock<[Result<reqwest::Client, String>; 2]> = LazyLock::new(|| {
-    let base = || {
-        reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("TrackLayer/", env!("CARGO_PKG_VERSION")))
-    };
-    [base(), base().dns_resolver(Arc::new(PublicOnly))]
-        .map(|client| client.build().map_err(|error| error.to_string()))
-});
+/// One pair of clients for all buckets of the process, so that connections are kept.
+static CLIENTS: LazyLock<Result<Clients, String>> =
+    LazyLock::new(|| Clients::new().map_err(|error| chain(&error)));
 
 impl BucketStore {
     pub(crate) fn open(bucket: &Bucket, allow_private: bool) -> Result<Self, Refused> {
@@ -70,16 +42,14 @@ impl BucketStore {
         if bucket.endpoint.is_some() && host.is_none() {
             return Err(Refused("`endpoint` is no address: mend it".to_owned()));
         }
-        let literal =
-            host.as_ref().and_then(|url| url.host_str()?.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if !allow_private && literal.is_some_and(|ip| is_private(&ip.to_string())) {
-            let why = "`endpoint` is a private address: the operator of the installation has to set `allow_private_addresses`";
-            return Err(Refused(why.to_owned()));
-        }
-        let [any, public] = &*CLIENTS;
-        let client = if allow_private { any } else { public };
-        let client =
-            client.clone().map_err(|why| Refused(format!("the HTTP client could not be set up: {why}")))?;
+        let clients = CLIENTS.as_ref().map_err(|why| Refused(why.clone()))?;
+        let private = |_| {
+            Refused(
+                "`endpoint` is a private address: the operator of the installation has to set `allow_private_addresses`"
+                    .to_owned(),
+            )
+        };
+        let client = clients.to(host.as_ref(), allow_private).map_err(private)?.clone();
         Ok(Self { bucket: bucket.clone(), client })
     }
 

@@ -50,16 +50,11 @@ impl FolderStore {
                 "the folder is not below delivery's `warehouse_root`: choose one that is".to_owned(),
             ));
         }
-        let made = std::fs::create_dir_all(path).and_then(|()| path.canonicalize());
-        // A link on the way may lead out.
-        let path = made.map_err(|error| {
-            Refused(format!(
-                "the folder cannot be made: {error}: let delivery's user write below `warehouse_root`"
-            ))
-        })?;
-        if !path.starts_with(&real_root) {
-            return Err(Refused("the folder leads out of delivery's `warehouse_root` by a link".to_owned()));
-        }
+        // Before anything is made: a link on the way may lead out. One that leads nowhere is there as well.
+        let there = path.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(path);
+        real_path(there, &real_root)?;
+        std::fs::create_dir_all(path).map_err(|error| cannot_be_made(&error))?;
+        let path = real_path(path, &real_root)?;
         let files = LocalFileSystem::new_with_prefix(&path)
             .map_err(|error| Refused(format!("the folder cannot be used: {error}")))?;
         Ok(Self { path, files: files.with_fsync(true) })
@@ -98,6 +93,20 @@ impl FolderStore {
         // It is swept up at the next crash otherwise.
         drop(tokio::task::spawn_blocking(forget).await);
     }
+}
+
+/// Where the folder is in fact; refused if that is not below the root.
+fn real_path(path: &FsPath, real_root: &FsPath) -> Result<PathBuf, Refused> {
+    let real = path.canonicalize().map_err(|error| cannot_be_made(&error))?;
+    if !real.starts_with(real_root) {
+        return Err(Refused("the folder leads out of delivery's `warehouse_root` by a link".to_owned()));
+    }
+    Ok(real)
+}
+
+fn cannot_be_made(error: &std::io::Error) -> Refused {
+    let why = "let delivery's user write below `warehouse_root`";
+    Refused(format!("the folder cannot be made: {error}: {why}"))
 }
 
 /// An error of the operating system as a status.

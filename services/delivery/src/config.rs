@@ -5,6 +5,8 @@ use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::Kind;
 use tracklayer_journal_kafka::KafkaSettings;
 
+use crate::file_memory;
+
 /// Everything that delivery can be told at start.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +44,8 @@ pub struct Config {
     pub allow_private_addresses: bool,
     /// Folder below which warehouse connections may write files, the same on every machine that runs delivery; empty: nowhere.
     pub warehouse_root: String,
+    /// Memory for what lanes write into files, bytes, over all warehouse connections of a process. 64,000,000 to 1,000,000,000,000.
+    pub file_memory_bytes: u64,
 }
 
 fn no_key() -> MasterKey {
@@ -87,6 +91,15 @@ impl Config {
             problems.push(
                 "warehouse_root must begin with /, or be empty where no files may be written".to_owned(),
             );
+        }
+        let allowed = file_memory::LEAST_BYTES..=file_memory::MOST_BYTES;
+        if !allowed.contains(&self.file_memory_bytes) {
+            problems.push(format!(
+                "file_memory_bytes is {}, allowed are {} to {} bytes",
+                self.file_memory_bytes,
+                allowed.start(),
+                allowed.end()
+            ));
         }
         problems
     }

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tracklayer_destination::{Destination, Kind, WorkspaceDefaults};
+use serde_json::Value;
+use tokio::time::Instant;
+use tracklayer_destination::{Destination, Kind, SettingsErrors, WorkspaceDefaults};
 use tracklayer_ids::{ConnectionId, MasterKey, WorkspaceId};
 use tracklayer_proto::consent::v1::{DestinationQuery, Outcome};
 use tracklayer_proto::control::v1::{ConnectionConfig, WorkspaceConfig};
 use tracklayer_rpc::follow::ConfigWatch;
+
+/// Until a connection is opened again that could not be for a reason that may pass.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub struct OpenConnection {
@@ -19,6 +25,8 @@ pub struct OpenConnection {
     pub revision: u64,
     /// How it builds and reads; or why it cannot.
     pub destination: Result<Box<dyn Destination>, String>,
+    /// Whether it may be opened at another try.
+    may_pass: bool,
 }
 
 impl OpenConnection {
@@ -51,28 +59,46 @@ pub fn defaults_of(workspace: &WorkspaceConfig) -> WorkspaceDefaults {
 
 type Opened = BTreeMap<WorkspaceId, Vec<Arc<OpenConnection>>>;
 
+/// Opens a document.
+type Open = fn(&Value, &WorkspaceDefaults) -> Result<Box<dyn Destination>, SettingsErrors>;
+
+/// What was opened.
+struct Held {
+    /// Of which snapshot.
+    version: u64,
+    /// Not before, some are opened again.
+    again_at: Option<Instant>,
+    opened: Arc<Opened>,
+}
+
 /// Opens each revision once. Cheap to clone.
 #[derive(Clone)]
 pub struct Connections {
     config: ConfigWatch,
     master_key: MasterKey,
-    opened: Arc<Mutex<(u64, Arc<Opened>)>>,
+    open: Open,
+    held: Arc<Mutex<Held>>,
 }
 
 impl Connections {
     /// Follows the configuration.
     #[must_use]
     pub fn new(config: ConfigWatch, master_key: MasterKey) -> Self {
-        Self { config, master_key, opened: Arc::new(Mutex::new((0, Arc::new(Opened::new())))) }
+        Self::opening(config, master_key, tracklayer_destination::open)
+    }
+
+    fn opening(config: ConfigWatch, master_key: MasterKey, open: Open) -> Self {
+        let held = Held { version: 0, again_at: None, opened: Arc::new(Opened::new()) };
+        Self { config, master_key, open, held: Arc::new(Mutex::new(held)) }
     }
 
     /// All of them, as of the newest snapshot; none before the first.
     #[must_use]
     pub fn all(&self) -> Option<Arc<Opened>> {
         let snapshot = self.config.snapshot()?;
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if opened.0 != snapshot.version {
-            let before = Arc::clone(&opened.1);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.version != snapshot.version || held.again_at.is_some_and(|at| at <= Instant::now()) {
+            let before = Arc::clone(&held.opened);
             let now: Opened = snapshot
                 .workspaces
                 .iter()
@@ -80,9 +106,11 @@ impl Connections {
                     (*id, self.open_workspace(workspace, before.get(id).map_or(&[][..], Vec::as_slice)))
                 })
                 .collect();
-            *opened = (snapshot.version, Arc::new(now));
+            let again = now.values().flatten().any(|connection| connection.may_pass);
+            let again_at = again.then(|| Instant::now() + PAUSE);
+            *held = Held { version: snapshot.version, again_at, opened: Arc::new(now) };
         }
-        Some(Arc::clone(&opened.1))
+        Some(Arc::clone(&held.opened))
     }
 
     /// A workspace's.
@@ -107,8 +135,10 @@ impl Connections {
             .connections
             .iter()
             .map(|config| {
-                let known =
-                    before.iter().find(|c| c.id.0 == config.connection_id && c.revision == config.revision);
+                let is_known = |c: &&Arc<OpenConnection>| {
+                    c.id.0 == config.connection_id && c.revision == config.revision && !c.may_pass
+                };
+                let known = before.iter().find(is_known);
                 known.cloned().unwrap_or_else(|| Arc::new(self.open(config, &defaults)))
             })
             .collect()
@@ -116,14 +146,15 @@ impl Connections {
 
     fn open(&self, config: &ConnectionConfig, defaults: &WorkspaceDefaults) -> OpenConnection {
         let destination = self.open_document(config, defaults);
-        if let Err(why) = &destination {
+        if let Err(NotOpened { why, .. }) = &destination {
             tracing::error!(connection = config.connection_id, why = %why, "connection cannot be opened");
         }
         OpenConnection {
             id: ConnectionId(config.connection_id),
             name: config.name.clone(),
             revision: config.revision,
-            destination,
+            may_pass: destination.as_ref().is_err_and(|not| not.may_pass),
+            destination: destination.map_err(|not| not.why),
         }
     }
 
@@ -131,16 +162,80 @@ impl Connections {
         &self,
         config: &ConnectionConfig,
         defaults: &WorkspaceDefaults,
-    ) -> Result<Box<dyn Destination>, String> {
-        let mut document: serde_json::Value = serde_json::from_str(&config.document_json)
-            .map_err(|e| format!("its document is no JSON: {e}"))?;
-        let kind = Kind::parse(&config.kind).ok_or_else(|| format!("unknown kind `{}`", config.kind))?;
+    ) -> Result<Box<dyn Destination>, NotOpened> {
+        let wrong = |why: String| NotOpened { why, may_pass: false };
+        let mut document: Value = serde_json::from_str(&config.document_json)
+            .map_err(|e| wrong(format!("its document is no JSON: {e}")))?;
+        let kind =
+            Kind::parse(&config.kind).ok_or_else(|| wrong(format!("unknown kind `{}`", config.kind)))?;
         tracklayer_secrets::open_document(
             &self.master_key.secrets(),
             &mut document,
             tracklayer_destination::secret_paths(kind),
         )
-        .map_err(|e| e.to_string())?;
-        tracklayer_destination::open(&document, defaults).map_err(|e| e.to_string())
+        .map_err(|e| wrong(e.to_string()))?;
+        (self.open)(&document, defaults)
+            .map_err(|errors| NotOpened { why: errors.to_string(), may_pass: errors.may_pass() })
+    }
+}
+
+/// Why a connection was not opened.
+struct NotOpened {
+    why: String,
+    may_pass: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracklayer_destination::SettingsError;
+    use tracklayer_proto::control::v1::WatchConfigResponse;
+
+    use super::*;
+
+    static TRIES: AtomicUsize = AtomicUsize::new(0);
+
+    /// As where there is no thread to read expressions on, twice.
+    fn third_time(
+        document: &Value,
+        defaults: &WorkspaceDefaults,
+    ) -> Result<Box<dyn Destination>, SettingsErrors> {
+        if TRIES.fetch_add(1, Ordering::Relaxed) < 2 {
+            let error = SettingsError::new("", "there is no thread to read it on");
+            return Err(SettingsErrors(vec![SettingsError { may_pass: true, ..error }]));
+        }
+        tracklayer_destination::open(document, defaults)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_opened_again_without_a_change_of_the_configuration() {
+        let connection = |id: i64, document: String| ConnectionConfig {
+            connection_id: id,
+            kind: "warehouse".to_owned(),
+            document_json: document,
+            revision: 1,
+            ..ConnectionConfig::default()
+        };
+        let good = serde_json::json!({
+            "kind": "warehouse", "mode": "live", "settings": { "url": "file:///exports" },
+        });
+        let connections = vec![connection(7, good.to_string()), connection(8, "{".to_owned())];
+        let workspace = WorkspaceConfig { workspace_id: 1, connections, ..WorkspaceConfig::default() };
+        let (config, control) = ConfigWatch::manual();
+        control.send(WatchConfigResponse { version: 1, workspaces: vec![workspace] });
+        let connections = Connections::opening(config, MasterKey::new([7; 32]), third_time);
+        let opened = |id: i64| connections.one(WorkspaceId(1), ConnectionId(id)).unwrap();
+        let wrong = opened(8);
+        let mut came = Vec::new();
+        for _ in 0..4 {
+            for _ in 0..3 {
+                came.push((opened(7).destination.is_ok(), TRIES.load(Ordering::Relaxed)));
+            }
+            tokio::time::advance(PAUSE).await;
+        }
+        came.dedup();
+        assert_eq!(came, [(false, 1), (false, 2), (true, 3)], "once a pause, until it is open");
+        assert!(wrong.destination.is_err() && Arc::ptr_eq(&wrong, &opened(8)), "what is wrong stays so");
     }
 }

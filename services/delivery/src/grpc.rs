@@ -1,14 +1,15 @@
-//! `delivery.v1`: parse, ask the domain, answer.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal` and `forecast`.
+
+mod forecast;
+mod journal;
+mod preview;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Response, Status};
-use tracklayer_destination::WorkspaceDefaults;
-use tracklayer_destination::preview::ConsentChoice;
 use tracklayer_ids::{ConnectionId, MasterKey, Position, Secret, WorkspaceId};
-use tracklayer_journal::inspect::Day;
 use tracklayer_journal::{Journal, JournalError};
 use tracklayer_proto::control::v1::ListWorkspacesRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
@@ -18,15 +19,14 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
-use crate::connections::{Connections, defaults_of};
+use crate::connections::Connections;
 use crate::examine::{Examiner, Finding, Level};
-use crate::forecast::{self, ForecastError, Forecaster, PAGE_EVENTS};
-use crate::holds::{Hold, Holds};
-use crate::inspection::{Inspection, InspectionError, Lag};
-use crate::kept::{GiveUpError, Keeper, Keeping};
+use crate::forecast::{ForecastError, Forecaster, PAGE_EVENTS};
+use crate::holds::Holds;
+use crate::inspection::{Inspection, InspectionError};
+use crate::kept::{GiveUpError, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
-use crate::preview::{self, PreviewError};
-use crate::resolved_events;
+use crate::preview::{any_duty, proto_state};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
@@ -38,7 +38,7 @@ use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
-use crate::story::{Stories, StoryError, proto_position, shown, shown_unmasked};
+use crate::story::{Stories, StoryError, proto_position};
 use crate::subjects::proto_time;
 
 /// The service.
@@ -250,107 +250,6 @@ impl DeliveryGrpc {
         self.config.snapshot().ok_or(ApiError::NoConfiguration)
     }
 
-    async fn kept(&self, workspace: WorkspaceId) -> Result<pb::GetJournalRetentionResponse, ApiError> {
-        let snapshot = self.snapshot()?;
-        let kept = self.keeping.kept(workspace, &snapshot).await?;
-        let day = |kept: crate::kept::KeptDay| {
-            let (kept_for, cursor) = match kept.keeper {
-                Keeper::Cursor(lag) => (pb::KeptFor::Cursor, Some(proto_lag(lag))),
-                Keeper::OtherWorkspace => (pb::KeptFor::OtherWorkspace, None),
-                Keeper::NotOver => (pb::KeptFor::Today, None),
-                Keeper::Nobody => (pb::KeptFor::Nobody, None),
-            };
-            pb::KeptDay { day: Some(proto_day(kept.day)), kept_for: kept_for.into(), cursor }
-        };
-        let giving_up = kept.asked.into_iter().map(|(duty, until)| pb::LaneGiveUp {
-            connection_id: duty.connection.0,
-            until: Some(proto_position(until)),
-        });
-        Ok(pb::GetJournalRetentionResponse {
-            days: kept.days.into_iter().map(day).collect(),
-            stored_bytes: kept.stored_bytes,
-            giving_up: giving_up.collect(),
-        })
-    }
-
-    async fn give_up(
-        &self,
-        workspace: WorkspaceId,
-        request: &pb::GiveUpUnreadRequest,
-    ) -> Result<pb::GiveUpUnreadResponse, ApiError> {
-        let before = request.before_day.parse().map_err(|_| ApiError::Invalid {
-            field: "before_day",
-            why: format!("is `{}`, and not a day as in 2026-01-31", request.before_day),
-        })?;
-        let named: Vec<ConnectionId> = request.connection_ids.iter().map(|id| ConnectionId(*id)).collect();
-        let snapshot = self.snapshot()?;
-        let unread = self.keeping.give_up(workspace, &snapshot, before, &named, request.confirmed).await?;
-        let lanes = unread.into_iter().map(|lane| pb::UnreadLane {
-            connection_id: lane.duty.connection.0,
-            next: Some(proto_position(lane.next)),
-            until: Some(proto_position(lane.until)),
-            events: lane.events,
-            unresolved: lane.unresolved,
-        });
-        Ok(pb::GiveUpUnreadResponse { lanes: lanes.collect() })
-    }
-
-    async fn previewed(&self, request: pb::PreviewRequest) -> Result<Vec<String>, ApiError> {
-        let now = request.now.and_then(|t| jiff::Timestamp::new(t.seconds, t.nanos).ok());
-        let consent = Some(request.consent.trim()).filter(|consent| !consent.is_empty());
-        let consent = consent.map(ConsentChoice::parse).transpose();
-        let asked = preview::Asked {
-            lines: request.lines,
-            now: now.unwrap_or_else(jiff::Timestamp::now),
-            consent: consent
-                .map_err(|error| ApiError::Invalid { field: "consent", why: error.to_string() })?,
-            batched: request.batched,
-        };
-        let workspace = WorkspaceId(request.workspace_id);
-        if request.connection_id != 0 {
-            let connection = self.connections.one(workspace, ConnectionId(request.connection_id));
-            let connection = connection.ok_or(ApiError::NoConnection(request.connection_id))?;
-            let destination =
-                connection.destination.as_deref().map_err(|why| ApiError::Broken(why.clone()))?;
-            let answers =
-                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await;
-            return answers.map_err(not_previewed);
-        }
-        let defaults = match workspace.0 {
-            0 => WorkspaceDefaults::default(),
-            id => {
-                let snapshot = self.snapshot()?;
-                defaults_of(snapshot.workspaces.get(&workspace).ok_or(ApiError::NoWorkspace(id))?)
-            }
-        };
-        preview::of_document(&request.connection_json, &defaults, &asked).await.map_err(not_previewed)
-    }
-
-    async fn forecast(
-        &self,
-        workspace: WorkspaceId,
-        request: &pb::ForecastReleaseRequest,
-    ) -> Result<pb::ForecastReleaseResponse, ApiError> {
-        let connection = ConnectionId(request.connection_id);
-        let release_at = request.release_at.as_ref().map(|at| {
-            let why = || ApiError::Invalid { field: "release_at", why: "is out of range".to_owned() };
-            jiff::Timestamp::new(at.seconds, at.nanos).map_err(|_| why())
-        });
-        let from = request.from.as_ref().map(|from| {
-            let place =
-                |position| forecast::Place { position, ahead: from.ahead, retries_first: from.retries_first };
-            required(from.position).map(place)
-        });
-        let (release_at, from) = (release_at.transpose()?, from.transpose()?);
-        let now = jiff::Timestamp::now();
-        let page = self.forecaster.page(workspace, connection, release_at, from, now).await?;
-        let waiting = match from {
-            None => self.books.counts(workspace).await?.waiting.get(&connection.0).copied().unwrap_or(0),
-            Some(_) => 0,
-        };
-        Ok(proto_forecast(page, waiting))
-    }
-
     fn partitions(&self, workspace: WorkspaceId) -> Result<u32, ApiError> {
         let snapshot = self.config.snapshot();
         let found = snapshot.as_ref().and_then(|s| s.workspaces.get(&workspace));
@@ -414,64 +313,6 @@ fn proto_finding(finding: Finding) -> pb::Finding {
         workspace_id: finding.workspace.map_or(0, |workspace| workspace.0),
         found: finding.found,
         advice: finding.advice,
-    }
-}
-
-fn proto_forecast(page: forecast::Page, waiting: u64) -> pb::ForecastReleaseResponse {
-    let outlook = page.outlook;
-    let expiring = |event: forecast::Expiring| pb::ExpiringEvent {
-        position: Some(proto_position(event.position)),
-        message_id: event.message_id,
-        name: event.name,
-        event_time: Some(proto_time(event.event_time)),
-        code: event.code.to_owned(),
-        expires_at: Some(proto_time(event.expires_at)),
-        sent_at: Some(proto_time(event.sent_at)),
-    };
-    pb::ForecastReleaseResponse {
-        hold: outlook.hold.as_ref().map(|hold| hold.kind().to_owned()).unwrap_or_default(),
-        detail: outlook.hold.as_ref().map(Hold::detail).unwrap_or_default(),
-        freeze_begins: outlook.freeze.0.map(proto_time),
-        freeze_ends: outlook.freeze.1.map(proto_time),
-        release_at: Some(proto_time(outlook.release_at)),
-        events_per_second: outlook.pace.unwrap_or(0),
-        waiting,
-        retrying: page.retrying,
-        examined: page.examined,
-        expiring: page.expiring,
-        events: page.named.into_iter().map(expiring).collect(),
-        unexamined: page.unexamined,
-        looked_at: page.looked_at,
-        last_at: page.last_at.map(proto_time),
-        shortest_age_limit_seconds: page
-            .shortest_age_limit
-            .map_or(0, |limit| limit.as_secs().max(0).cast_unsigned()),
-        next: page.next.map(|place| pb::ForecastPlace {
-            position: Some(proto_position(place.position)),
-            ahead: place.ahead,
-            retries_first: place.retries_first,
-        }),
-    }
-}
-
-fn not_previewed(error: PreviewError) -> ApiError {
-    match error {
-        PreviewError::Document(why) => ApiError::Invalid { field: "connection_json", why },
-        PreviewError::TooManyEvents => ApiError::Invalid { field: "lines", why: error.to_string() },
-        PreviewError::Store(error) => error.into(),
-    }
-}
-
-fn proto_day(day: Day) -> pb::JournalDay {
-    pb::JournalDay { day: day.day, blocks: day.blocks, events: day.events, bytes: day.bytes }
-}
-
-fn proto_lag(lag: Lag) -> pb::JournalLag {
-    pb::JournalLag {
-        connection_id: lag.duty.connection.0,
-        next: Some(proto_position(lag.next)),
-        events: lag.behind.events,
-        seconds: lag.behind.seconds,
     }
 }
 
@@ -631,18 +472,7 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::InspectJournalResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let held = self.inspection.holdings(workspace).await.map_err(|e| refuse(&e.into()))?;
-        let partitions = held
-            .partitions
-            .into_iter()
-            .map(|(head, resolved)| pb::JournalPartition {
-                head: Some(proto_position(head)),
-                resolved: Some(proto_position(resolved)),
-            })
-            .collect();
-        let days = held.days.into_iter().map(proto_day).collect();
-        let dropped_events = held.dropped_events;
-        Ok(Response::new(pb::InspectJournalResponse { partitions, days, dropped_events }))
+        self.holdings(workspace).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn verify_journal(
@@ -651,19 +481,7 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::VerifyJournalResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let from = required(request.into_inner().from).map_err(|e| refuse(&e))?;
-        let checked = self.inspection.check(workspace, from).await.map_err(|e| refuse(&e.into()))?;
-        let faults = checked
-            .faults
-            .into_iter()
-            .map(|(at, why)| pb::JournalFault { at: Some(proto_position(at)), why })
-            .collect();
-        Ok(Response::new(pb::VerifyJournalResponse {
-            blocks: checked.blocks,
-            events: checked.events,
-            faults,
-            next: checked.next.map(proto_position),
-        }))
+        self.verified(workspace, request.into_inner()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn get_journal_lag(
@@ -672,15 +490,7 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::GetJournalLagResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let lags = self
-            .inspection
-            .lags(workspace)
-            .await
-            .map_err(|e| refuse(&e.into()))?
-            .into_iter()
-            .map(proto_lag)
-            .collect();
-        Ok(Response::new(pb::GetJournalLagResponse { lags }))
+        self.lags(workspace).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn read_journal(
@@ -689,32 +499,7 @@ impl DeliveryService for DeliveryGrpc {
     ) -> Result<Response<pb::ReadJournalResponse>, Status> {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
-        let request = request.into_inner();
-        let from = required(request.from).map_err(|e| refuse(&e))?;
-        let limit = limit_of(request.limit, 20).map_err(|e| refuse(&e))?;
-        if request.resolved {
-            let page = resolved_events::page(&self.stories.resolved, workspace, from, limit).await;
-            let page = page.map_err(|e| refuse(&e.into()))?;
-            let events = page.into_iter();
-            let events = events
-                .map(|(position, bytes)| resolved_events::on_the_wire(position, bytes, request.unmasked));
-            return Ok(Response::new(pb::ReadJournalResponse { events: events.collect() }));
-        }
-        let show = if request.unmasked { shown_unmasked } else { shown };
-        let events = self
-            .inspection
-            .events(workspace, from, limit)
-            .await
-            .map_err(|e| refuse(&e.into()))?
-            .into_iter()
-            .map(|(position, event)| pb::JournalEvent {
-                position: Some(proto_position(position)),
-                source_id: event.as_ref().map_or(0, |event| event.source_id),
-                event_json: event.as_ref().map(show).unwrap_or_default().to_string(),
-                ..pb::JournalEvent::default()
-            })
-            .collect();
-        Ok(Response::new(pb::ReadJournalResponse { events }))
+        self.read(workspace, request.into_inner()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn get_order_states(
@@ -728,9 +513,9 @@ impl DeliveryService for DeliveryGrpc {
             let why = format!("has {}, allowed are 1 to 1000", request.order_ids.len());
             return Err(refuse(&ApiError::Invalid { field: "order_ids", why }));
         }
-        let duty = preview::any_duty(workspace, request.connection_id);
+        let duty = any_duty(workspace, request.connection_id);
         let states = self.orders.states(duty, &request.order_ids).await.map_err(|e| refuse(&e.into()))?;
-        let states = states.into_iter().map(|(order_id, state)| preview::proto_state(order_id, state));
+        let states = states.into_iter().map(|(order_id, state)| proto_state(order_id, state));
         Ok(Response::new(pb::GetOrderStatesResponse { states: states.collect() }))
     }
 

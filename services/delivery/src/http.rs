@@ -1,11 +1,9 @@
 //! The one HTTP client of all lanes: what goes to the real platform and what goes to a sandbox differ in the address only.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tracklayer_destination::{Answer, HttpRequest};
+use tracklayer_outbound::{ClientError, Clients, Private};
 
 /// Most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -22,31 +20,8 @@ pub enum SendError {
 /// Sends requests. Cheap to clone.
 #[derive(Clone)]
 pub struct Sender {
-    open: reqwest::Client,
-    guarded: reqwest::Client,
+    clients: Clients,
     allow_private: bool,
-}
-
-/// The client could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("could not set the HTTP client up")]
-pub struct ClientError(#[from] reqwest::Error);
-
-/// Refuses names that lead to private addresses, at the moment of connecting, so that a name which changes its address
-/// between the check and the request gains nothing.
-#[derive(Debug)]
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| tracklayer_destination::is_private(&address.ip().to_string())) {
-                return Err("the name leads to a private address, which an operator has to allow".into());
-            }
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
 }
 
 impl Sender {
@@ -55,19 +30,7 @@ impl Sender {
     /// # Errors
     /// The TLS set-up is not usable.
     pub fn new(allow_private: bool) -> Result<Self, ClientError> {
-        let base = || {
-            reqwest::Client::builder()
-                .connect_timeout(Duration::from_secs(5))
-                .pool_idle_timeout(Duration::from_secs(60))
-                .tcp_nodelay(true)
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(concat!("TrackLayer/", env!("CARGO_PKG_VERSION")))
-        };
-        Ok(Self {
-            open: base().build()?,
-            guarded: base().dns_resolver(Arc::new(PublicOnly)).build()?,
-            allow_private,
-        })
+        Ok(Self { clients: Clients::new()?, allow_private })
     }
 
     /// Sends a request. Every kind of connection lets a workspace choose the address (a receiver's, `base_url`, `token_url`):
@@ -76,16 +39,12 @@ impl Sender {
     /// # Errors
     /// See [`SendError`]: only `NotSent` is a certain failure.
     pub async fn send(&self, request: &HttpRequest, timeout: Duration) -> Result<Answer, SendError> {
-        if self.allow_private {
-            return run(&self.open, request, timeout).await;
-        }
         let url =
             url::Url::parse(&request.url).map_err(|e| SendError::NotSent(format!("no address: {e}")))?;
-        let literal = url.host_str().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if literal.is_some_and(|ip| tracklayer_destination::is_private(&ip.to_string())) {
-            return Err(SendError::NotSent("private addresses have to be allowed by an operator".to_owned()));
-        }
-        run(&self.guarded, request, timeout).await
+        let client = self.clients.to(Some(&url), self.allow_private).map_err(|Private| {
+            SendError::NotSent("private addresses have to be allowed by an operator".to_owned())
+        })?;
+        run(client, request, timeout).await
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracklayer_destination::preview::line::Line;
 use tracklayer_destination::preview::{
-    Answer, ConsentChoice, OfConnection, Orders, Run, Terms, open_without_credentials,
+    Answer, ConsentChoice, OfConnection, Orders, Run, Terms, open_without_credentials, within_steps,
 };
 use tracklayer_destination::{Destination, OrderState, WorkspaceDefaults};
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
@@ -19,6 +19,10 @@ use crate::subjects::proto_time;
 /// Most events of a call: what is asked of it is kept until it is answered.
 pub const MOST_EVENTS: usize = 10_000;
 
+/// Most steps that a connection's expressions may take over all events of a call: some seconds of one core. A thousand events with a
+/// dozen expressions each take a hundredth of that.
+pub const MOST_STEPS: u64 = 100_000_000;
+
 /// Why a call is not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
@@ -28,6 +32,12 @@ pub enum PreviewError {
     /// More events than [`MOST_EVENTS`].
     #[error("hold more than {MOST_EVENTS} events: ask in several calls, or use `tracklayer preview`")]
     TooManyEvents,
+    /// More steps than [`MOST_STEPS`].
+    #[error(
+        "the connection's expressions take more than {MOST_STEPS} steps over these events: ask with fewer events in a call, make the \
+         expressions do less (nested list macros and regular expressions over long texts take most), or use `tracklayer preview`"
+    )]
+    TooMuchWork,
     /// The database.
     #[error("could not read what is kept of orders")]
     Store(#[from] StoreError),
@@ -72,7 +82,7 @@ pub async fn of_document(
         .map_err(|problems| PreviewError::Document(problems.to_string()))?;
     let mut run = Run::new(&*destination, asked.terms(None, Orders::Given));
     let lines = read(&run, asked).await?;
-    Ok(answers(&mut run, lines).await)
+    answers(&mut run, lines, &mut Steps(MOST_STEPS)).await
 }
 
 /// Answers for a connection, with what delivery keeps of the orders that its events change.
@@ -89,12 +99,23 @@ pub async fn of_connection(
     let of = OfConnection { id: connection.id.0, revision: Some(connection.revision) };
     let mut run = Run::new(destination, asked.terms(Some(of), Orders::Learned));
     let lines = read(&run, asked).await?;
-    let needed = run.orders_to_learn(&lines);
+    let mut steps = Steps(MOST_STEPS);
+    let needed = needed(&run, &lines, &mut steps).await?;
     let mut known = orders.states(any_duty(workspace, connection.id.0), &needed).await?;
     for order in &needed {
         run.learn(order, known.remove(order));
     }
-    Ok(answers(&mut run, lines).await)
+    answers(&mut run, lines, &mut steps).await
+}
+
+/// What is left of [`MOST_STEPS`].
+struct Steps(u64);
+
+impl Steps {
+    fn take<T>(&mut self, work: impl FnOnce() -> T) -> Result<T, PreviewError> {
+        let done = within_steps(&mut self.0, work);
+        if self.0 == 0 { Err(PreviewError::TooMuchWork) } else { Ok(done) }
+    }
 }
 
 /// Orders are kept by connection: which partition asks makes no difference.
@@ -132,12 +153,75 @@ async fn read(run: &Run<'_>, asked: &Asked) -> Result<Vec<Line>, PreviewError> {
     Ok(lines)
 }
 
-async fn answers(run: &mut Run<'_>, lines: Vec<Line>) -> Vec<String> {
-    let mut answers = Vec::new();
+/// The orders whose states the events need.
+async fn needed(run: &Run<'_>, lines: &[Line], steps: &mut Steps) -> Result<Vec<String>, PreviewError> {
+    let mut needed = Vec::new();
     for line in lines {
-        answers.extend(run.take(line).iter().map(Answer::to_json));
+        needed.extend(steps.take(|| run.orders_to_learn(std::slice::from_ref(line)))?);
         tokio::task::yield_now().await;
     }
-    answers.extend(run.finish().iter().map(Answer::to_json));
-    answers
+    needed.sort_unstable();
+    needed.dedup();
+    Ok(needed)
+}
+
+async fn answers(
+    run: &mut Run<'_>,
+    lines: Vec<Line>,
+    steps: &mut Steps,
+) -> Result<Vec<String>, PreviewError> {
+    let mut answers = Vec::new();
+    for line in lines {
+        answers.extend(steps.take(|| run.take(line))?.iter().map(Answer::to_json));
+        tokio::task::yield_now().await;
+    }
+    answers.extend(steps.take(|| run.finish())?.iter().map(Answer::to_json));
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(events: usize) -> Asked {
+        let event = json!({
+            "type": "track", "event": "Order Completed", "messageId": "m", "anonymousId": "a",
+            "properties": { "order_id": "1", "revenue": 1, "currency": "EUR", "list": vec![1; 4_000] },
+        });
+        Asked {
+            lines: (0..events).map(|_| event.to_string()).collect(),
+            now: "2026-11-23T12:00:00Z".parse().unwrap(),
+            consent: None,
+            batched: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_expressions_of_a_call_take_a_bounded_number_of_steps() {
+        let document = json!({
+            "kind": "meta_capi", "mode": "live",
+            "settings": { "dataset_id": "1234567890123456", "access_token": "t" },
+            "filter": "properties.list.all(a, a > 0)",
+        });
+        let destination = open_without_credentials(&document, &WorkspaceDefaults::default()).unwrap();
+        let asked = asked(5);
+        let answered = async |steps: u64| {
+            let mut run = Run::new(&*destination, asked.terms(None, Orders::Given));
+            let lines = read(&run, &asked).await.unwrap();
+            let mut steps = Steps(steps);
+            let answered = answers(&mut run, lines, &mut steps).await;
+            (answered, steps.0)
+        };
+        let (all, left) = answered(MOST_STEPS).await;
+        let taken = MOST_STEPS - left;
+        assert_eq!(all.unwrap().len(), 5);
+        assert!(taken > 5 * 4_000, "{taken}");
+        assert!(answered(taken + 1).await.0.is_ok());
+        let (too_little, left) = answered(taken - 1).await;
+        assert!(matches!(too_little, Err(PreviewError::TooMuchWork)) && left == 0);
+        let why = too_little.unwrap_err().to_string();
+        assert!(why.contains("100000000 steps") && why.contains("ask with fewer events in a call"), "{why}");
+    }
 }

@@ -49,6 +49,14 @@ pub(crate) const ERASED: &str = "the event was erased";
 /// Events of a round that is large.
 pub(crate) const LARGE_ROUND: usize = 200;
 
+/// Bytes of stored events of a round that is large, however few they are.
+const LARGE_BYTES: usize = 500_000;
+
+/// Whether a round was large: as many events as are taken at once, or as much work as those are.
+pub(crate) fn is_large(events: usize, most: usize, bytes: usize) -> bool {
+    events >= most || bytes >= LARGE_BYTES
+}
+
 /// Waits for a place for a workspace whose last round was large, if that is to be waited for.
 pub(crate) async fn place(
     headroom: &Headroom,
@@ -308,8 +316,9 @@ impl Resolver {
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         self.resolved.commit_span(lease, &commit, span).await?;
-        *stand = Stand { at: Some(next), ahead, waits_for_others: false, large: taken >= LARGE_ROUND };
-        if taken < LARGE_ROUND {
+        let large = is_large(taken, LARGE_ROUND, encoded[..taken].iter().map(Bytes::len).sum());
+        *stand = Stand { at: Some(next), ahead, waits_for_others: false, large };
+        if !large {
             self.headroom.small(workspace);
         }
 

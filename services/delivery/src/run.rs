@@ -23,6 +23,7 @@ use crate::connections::Connections;
 use crate::dedup::Dedup;
 use crate::entry::EntryReader;
 use crate::examine::Examiner;
+use crate::file_memory::FileMemory;
 use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
@@ -93,7 +94,7 @@ pub enum RunError {
     Connect(#[from] tracklayer_rpc::ConnectError),
     /// HTTP client.
     #[error(transparent)]
-    Client(#[from] crate::http::ClientError),
+    Client(#[from] tracklayer_outbound::ClientError),
     /// Serving.
     #[error("could not serve delivery")]
     Serve(#[from] tracklayer_rpc::ServeError),
@@ -188,6 +189,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         narrowing,
         sender: sender.clone(),
         files: config.file_rules(),
+        file_memory: FileMemory::new(config.file_memory_bytes),
         tokens: Tokens::new(sender),
         quota: quota.clone(),
         headroom,

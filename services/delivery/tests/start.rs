@@ -33,6 +33,7 @@ async fn a_kafka_that_never_answered_is_not_taken_for_the_journal() {
         database_connections: 4,
         allow_private_addresses: true,
         warehouse_root: String::new(),
+        file_memory_bytes: 64_000_000,
     };
     drop(nowhere);
     let listeners = Listeners { grpc: listener().await, http: None, ops: listener().await };

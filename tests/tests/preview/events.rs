@@ -2,12 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tracklayer_tests::Running;
 
 /// Events of one person.
 pub const EACH: u64 = 10;
 /// Events in a request to ingest.
-const BATCH: usize = 100;
+pub const BATCH: usize = 100;
 
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36";
 
@@ -150,18 +149,4 @@ pub fn second_refund(person: u64, now: Timestamp) -> Value {
     event["messageId"] = json!(format!("preview-{person}-again"));
     event["properties"]["total"] = json!(7.15);
     event
-}
-
-pub async fn publish(platform: &Running, events: &[Value]) {
-    let http = reqwest::Client::new();
-    for batch in events.chunks(BATCH) {
-        let answer = http
-            .post(format!("{}/v1/batch", platform.addresses().ingest_http))
-            .basic_auth(platform.write_key("web-us"), Some(""))
-            .json(&json!({ "batch": batch }))
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "success": true }));
-    }
 }

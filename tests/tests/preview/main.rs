@@ -22,13 +22,14 @@ use serde_json::{Value, json};
 use tracklayer_ids::Secret;
 use tracklayer_proto::delivery::v1::PreviewRequest;
 use tracklayer_proto::delivery::v1::delivery_service_client::DeliveryServiceClient;
+use tracklayer_tests::batches::publish;
 use tracklayer_tests::{Options, Platform, Recorder, Running, eventually, eventually_within};
 
 use crate::compare::{
     check_as_printed, check_to_the_byte, kept_back, only_request, opened, recorded_of, run_of, signed_at,
 };
 use crate::connections::{Tried, put_and_pause, resume};
-use crate::events::{of_people, publish, second_refund};
+use crate::events::{BATCH, of_people, second_refund};
 use crate::told::{Ran, Told, preview, resolved_events};
 
 fn wanted_events() -> u64 {
@@ -143,7 +144,7 @@ async fn compare_a_later_refund(platform: &Running, recorder: &Recorder, tried: 
     let before = recorded_of(tried, recorder).values().map(std::collections::VecDeque::len).sum::<usize>();
     let seen: Vec<usize> = resolved_events(platform).await.iter().map(Vec::len).collect();
     platform.cli(&["connections", "pause", tried.name]).await.unwrap();
-    publish(platform, &[second_refund(0, Timestamp::now())]).await;
+    publish(platform, &[second_refund(0, Timestamp::now())], BATCH).await.unwrap();
     all_resolved(platform, events + 1).await;
     let now = resolved_events(platform).await;
     let new: Vec<String> = now.iter().zip(seen).flat_map(|(events, seen)| events[seen..].to_vec()).collect();
@@ -207,7 +208,7 @@ async fn every_request_of_every_lane_is_what_preview_foretold_to_the_byte() {
     let platform = Platform::start(Options::default()).await.unwrap();
     let recorder = Recorder::start(&platform.addresses().sandbox).await.unwrap();
     let all = put_and_pause(&platform, &recorder).await;
-    publish(&platform, &of_people(wanted, Timestamp::now())).await;
+    publish(&platform, &of_people(wanted, Timestamp::now()), BATCH).await.unwrap();
     all_resolved(&platform, wanted).await;
 
     let partitions = resolved_events(&platform).await;

@@ -18,10 +18,10 @@ use tracklayer_ids::Secret;
 
 use crate::body::ItemBody;
 use crate::connection::Connection;
-use crate::deliverable::{Consent, Deliverable};
+use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, Mode, SettingsErrors, WorkspaceDefaults};
-use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
+use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::request::HttpRequest;
 use settings::Settings;
 pub use target::{FileTarget, Place};
@@ -89,13 +89,8 @@ impl Destination for Warehouse {
     }
 
     fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
-        self.connection.check_consent(event)?;
-        if let Consent::Restricted { .. } = event.decision {
-            return Err(Refusal::new(
-                RefusalCode::RestrictionNotExpressible,
-                "nobody who reads the files could be told of a restriction",
-            ));
-        }
+        self.connection
+            .check_unrestricted(event, "nobody who reads the files could be told of a restriction")?;
         Ok(Item {
             body: ItemBody::of(&row::Row::of(event)),
             notes: Vec::new(),

@@ -6,8 +6,9 @@ use tracklayer_ids::Secret;
 
 use crate::document::secret_schema;
 
-/// Most megabytes of events that one file may have: what a lane has in memory while it writes is about six times as much.
-pub const MAX_MEGABYTES: u32 = 64;
+/// Most megabytes of events that one write may have. In memory they are about eleven times as much: more than this would take what delivery
+/// may have for all files (`file_memory_bytes`) by itself on most machines.
+pub const MAX_MEGABYTES: u32 = 32;
 
 /// Settings of a `warehouse` connection.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -42,9 +43,10 @@ pub struct Settings {
     #[serde(default = "rows_per_file")]
     #[schemars(range(min = 1, max = 100_000))]
     pub rows_per_file: u32,
-    /// Most megabytes of events, before compression, that are gathered for the files of one write. 1 to 64.
+    /// Most megabytes (1,000,000 bytes) of events, before compression, that are gathered for the files of one write; fewer where delivery
+    /// has no memory for so many. 1 to 32.
     #[serde(default = "megabytes_per_file")]
-    #[schemars(range(min = 1, max = 64))]
+    #[schemars(range(min = 1, max = 32))]
     pub megabytes_per_file: u32,
     /// How long the oldest event waits for others until what there is is written, seconds. 1 to 3,600.
     #[serde(default = "seconds_per_file")]

@@ -16,12 +16,12 @@ use tracklayer_proto::event::v1::EventType;
 
 use crate::body::ItemBody;
 use crate::connection::Connection;
-use crate::deliverable::{Consent, Deliverable, instant};
+use crate::deliverable::{Deliverable, instant};
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::google::time::rfc3339;
 use crate::json::Json;
-use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, RefusalCode, Skip};
+use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip};
 use crate::request::{HeaderText, HttpRequest};
 use settings::Settings;
 
@@ -122,13 +122,8 @@ impl Destination for Webhook {
     }
 
     fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
-        self.connection.check_consent(event)?;
-        if let Consent::Restricted { .. } = event.decision {
-            return Err(Refusal::new(
-                RefusalCode::RestrictionNotExpressible,
-                "an unknown receiver cannot be told to restrict itself",
-            ));
-        }
+        self.connection
+            .check_unrestricted(event, "an unknown receiver cannot be told to restrict itself")?;
         let name = self.connection.mapped_name(event).unwrap_or_else(|| event.event.name.clone());
         Ok(Item {
             body: ItemBody::of(&event_json(event, &name)),

@@ -76,3 +76,63 @@ fn where_a_person_lives_is_read_for_them() {
         }
     }
 }
+
+#[test]
+fn field_map_takes_them_from_nowhere_else_either() {
+    for kind in KINDS {
+        for field in FIELDS {
+            for path in [
+                "context.traits.email",
+                "traits.phone",
+                "context.traits.name",
+                "properties.customer.last_name",
+                "context.ip",
+                "properties.gclid",
+                "userId",
+            ] {
+                let paths = json!({ field: ["properties.place", path] });
+                let refused =
+                    open(&with(document(kind), "/field_map", paths), &WorkspaceDefaults::default()).err();
+                let errors = refused.unwrap_or_else(|| panic!("{kind}: `{field}` took {path}")).0;
+                let told = errors.iter().map(|error| (error.path.clone(), error.why.contains(path)));
+                assert_eq!(told.collect::<Vec<_>>(), [(format!("field_map.{field}"), true)], "{kind} {path}");
+            }
+            for path in ["properties.shipping_zip", "context.traits.address.city", "properties.store.code"] {
+                let paths = with(document(kind), "/field_map", json!({ field: path }));
+                assert!(open(&paths, &WorkspaceDefaults::default()).is_ok(), "{kind} {field} {path}");
+            }
+        }
+        let email = with(document(kind), "/field_map", json!({ "email": "properties.customer.mail" }));
+        assert!(
+            open(&email, &WorkspaceDefaults::default()).is_ok(),
+            "{kind}: what is hashed is taken from anywhere"
+        );
+    }
+}
+
+#[test]
+fn what_field_map_finds_there_goes_out_only_if_it_looks_like_a_place() {
+    let person = json!({
+        "firstName": "Jane", "lastName": "Doe",
+        "address": { "city": "Köln", "state": "NRW", "postalCode": "50667", "country": "DE" },
+    });
+    let event = with(purchase(), "/context/traits", person);
+    for kind in ["meta_capi", "tiktok_events", "google_ads", "google_data_manager"] {
+        for (field, place) in [("city", "city"), ("postal_code", "postalCode")] {
+            for text in ["jane@example.com", "+1 650 555 1234"] {
+                // Where the address stands, too: it is the place that counts, not who says where it is.
+                for (document, pointer) in [
+                    (with(document(kind), "/field_map", json!({ field: "properties.place" })), "/properties/place"),
+                    (document(kind), &*format!("/context/traits/address/{place}")),
+                ] {
+                    let event = with(event.clone(), pointer, json!(text));
+                    let item = build(&document, event, Consent::Allow).unwrap();
+                    let body = item.body.to_value().to_string();
+                    assert!(!body.contains(text), "{kind} {pointer}: {body}");
+                    let told = |note: &&tracklayer_destination::Note| note.reason.code() == "looks_personal";
+                    assert_eq!(item.notes.iter().filter(told).count(), 1, "{kind} {pointer}: {:?}", item.notes);
+                }
+            }
+        }
+    }
+}

@@ -79,7 +79,7 @@ fn a_place_is_checked_and_told_in_words() {
         (json!({ "url": "file://host/%2e%2e/x" }), "settings.url", ""),
         (json!({ "url": "file:///x", "rows_per_file": 0 }), "settings.rows_per_file", ""),
         (json!({ "url": "file:///x", "seconds_per_file": 3_601 }), "settings.seconds_per_file", ""),
-        (json!({ "url": "file:///x", "megabytes_per_file": 65 }), "settings.megabytes_per_file", ""),
+        (json!({ "url": "file:///x", "megabytes_per_file": 33 }), "settings.megabytes_per_file", ""),
     ] {
         let errors = open(&settings(wrong.clone()), &WorkspaceDefaults::default()).err().unwrap();
         let found = errors.0.iter().any(|error| error.path == path && error.why.contains(says));
@@ -134,4 +134,13 @@ fn what_a_store_answers_holds_the_lane_and_says_what_to_do() {
         assert_eq!((held, told.as_str()), (kind, code));
         assert!(detail.contains(says), "{detail}");
     }
+}
+
+#[test]
+fn one_with_expressions_writes_files_as_well() {
+    let plain = document("warehouse");
+    let filtered = with(plain.clone(), "/filter", json!("properties.revenue >= 20"));
+    let (plain, filtered) = (opened(&plain), opened(&filtered));
+    let place = |destination: &dyn tracklayer_destination::Destination| destination.files().unwrap().place.name();
+    assert_eq!(place(&*filtered), place(&*plain));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tracklayer_expression::{Budget, Fault};
+use tracklayer_expression::{Budget, Fault, within};
 
 use crate::sample::{Sample, compiled, told};
 
@@ -46,6 +46,26 @@ fn expressions_of_one_event_share_their_work() {
         (0..5).map(|_| program.evaluate_within(&event, &mut budget) == Err(Fault::TooMuchWork)).collect();
     assert_eq!(told, [false, false, false, true, true]);
     assert_eq!(compiled("1").unwrap().evaluate_within(&event, &mut budget), Err(Fault::TooMuchWork));
+}
+
+#[test]
+fn all_that_is_asked_for_together_has_a_bound_as_well() {
+    let many: Vec<Value> = (0..8_000).map(|n| json!(n)).collect();
+    let event = Sample(json!({ "properties": { "many": many } }));
+    let program = compiled("properties.many.all(a, a >= 0)").unwrap();
+    let mut left = u64::MAX;
+    within(&mut left, || program.evaluate(&event).unwrap());
+    let one = u64::MAX - left;
+    assert!((8_000..50_000).contains(&one), "{one}");
+
+    let mut left = one * 2 + one / 2;
+    let ask = || program.evaluate(&event).map(|_| ());
+    assert_eq!(within(&mut left, || [ask(), ask()]), [Ok(()), Ok(())]);
+    assert_eq!(left, one / 2);
+    let cheap = compiled("1").unwrap();
+    let asked = within(&mut left, || (ask(), cheap.evaluate(&event).map(|_| ())));
+    assert_eq!(asked, (Err(Fault::TooMuchWork), Err(Fault::TooMuchWork)));
+    assert_eq!((left, ask()), (0, Ok(())), "and who asks elsewhere has a bound of its own alone");
 }
 
 #[test]

@@ -15,6 +15,7 @@ impl Lane {
     /// What a commit of these writes. Changes nothing, so that a commit which fails can be tried again.
     pub(super) fn commit_of(&self, done: &[Slot]) -> LaneCommit {
         let covered = positions_of(done);
+        let ended = ended(done);
         let known = |(_, positions): &&(Uuid, Vec<Position>)| positions.iter().all(|p| covered.has(*p));
         LaneCommit {
             id: Uuid::now_v7(),
@@ -26,7 +27,7 @@ impl Lane {
                 .iter()
                 .filter(known)
                 .map(|(id, _)| *id)
-                .chain(self.writes.known_by(|position| covered.has(position)))
+                .chain(self.writes.known_by(|position| ended.has(position)))
                 .collect(),
             requests: self.requests,
             orders: done.iter().filter_map(Slot::order_effect).collect(),
@@ -40,7 +41,8 @@ impl Lane {
             positions.retain(|position| !covered.has(*position));
         }
         self.intents.retain(|(_, positions)| !positions.is_empty());
-        self.writes.committed(|position| covered.has(position));
+        let ended = ended(done);
+        self.writes.committed(|position| ended.has(position));
         self.requests = self.requests.saturating_sub(commit.requests);
 
         let connection = self.lease.duty.connection;
@@ -91,8 +93,13 @@ fn place(position: &Position) -> (Generation, Partition, Offset) {
     (position.generation, position.partition, position.offset)
 }
 
-fn positions_of(done: &[Slot]) -> Positions {
-    let mut positions: Vec<Position> = done.iter().map(|slot| slot.entry.position).collect();
+/// Those that do not wait for another try: a file that may be there is written again with them under its name.
+fn ended(done: &[Slot]) -> Positions {
+    positions_of(done.iter().filter(|slot| slot.verdict.as_ref().is_none_or(|v| v.state != State::Held)))
+}
+
+fn positions_of<'s>(done: impl IntoIterator<Item = &'s Slot>) -> Positions {
+    let mut positions: Vec<Position> = done.into_iter().map(|slot| slot.entry.position).collect();
     positions.sort_by_key(place);
     Positions(positions)
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tracklayer_destination::{Destination, FileTarget, HoldKind, HttpRequest};
-use tracklayer_ids::Position;
+use tracklayer_ids::{Generation, Position};
 use tracklayer_lake::{FileName, PlacedRow, Store, WriteError, encode};
 use uuid::Uuid;
 
@@ -83,12 +83,19 @@ impl Lane {
         Ok(())
     }
 
-    /// Gives up on events of files that were begun and cannot be written again. What was begun and not tried is forgotten.
+    /// Gives up on events of files that were begun and cannot be written again. Files that nobody has tried to write are forgotten:
+    /// their events go where all others go by now.
     async fn settle_unwritable(&mut self, slots: &mut [Slot], place: &str) -> Result<(), LaneError> {
-        let untried: Vec<Uuid> =
-            self.writes.iter().filter(|w| !w.tried && !w.is_repeatable(place)).map(|w| w.id).collect();
-        for id in untried {
-            self.withdraw_write(id).await?;
+        let elsewhere = self.writes.iter().filter(|write| !write.is_repeatable(place));
+        let untried: Vec<Write> = elsewhere.filter_map(Write::tried_only).collect();
+        for left in untried {
+            match left.open().first() {
+                Some(first) => {
+                    self.intend_write(&left, first.generation).await?;
+                    self.writes.replace(left);
+                }
+                None => self.withdraw_write(left.id).await?,
+            }
         }
         let now = self.context.clock.now();
         for write in self.writes.iter().filter(|write| !write.is_repeatable(place)) {
@@ -108,7 +115,8 @@ impl Lane {
             return begun.clone();
         }
         let files = self.files_of(&open);
-        self.writes.begin(Uuid::now_v7(), place.to_owned(), files).clone()
+        let bytes = self.room_bytes();
+        self.writes.begin(Uuid::now_v7(), place.to_owned(), files, bytes).clone()
     }
 
     /// One file for each folder.
@@ -120,12 +128,11 @@ impl Lane {
         }
         let installation = self.context.master_key.installation();
         let named = |(folder, positions): (&str, Vec<Position>)| {
-            let (first, last) = (*positions.first()?, *positions.last()?);
             let connection = self.lease.duty.connection;
-            let name = FileName { installation: &installation, connection, first, last };
-            Some(WriteFile { path: format!("{folder}/{name}"), positions })
+            let name = FileName { installation: &installation, connection, events: &positions };
+            WriteFile { path: format!("{folder}/{name}"), positions, tried: false }
         };
-        folders.into_iter().filter_map(named).collect()
+        folders.into_iter().map(named).collect()
     }
 
     /// One try of a write.
@@ -161,10 +168,7 @@ impl Lane {
         let Some(generation) = open.first().map(|first| slots[*first].entry.position.generation) else {
             return Ok(());
         };
-        self.context
-            .lanes
-            .intend(&self.lease, write.id, generation, &write.offsets(), &write.to_text())
-            .await?;
+        self.intend_write(write, generation).await?;
 
         let goes_out =
             |position: &Position| at.get(position).copied().filter(|i| slots[*i].verdict.is_none());
@@ -176,6 +180,7 @@ impl Lane {
         let begun = SystemTime::now();
         let mut results: Vec<(File<'_>, Done)> = Vec::new();
         let mut files = files.into_iter().peekable();
+        let is_tried = write.is_tried();
         // After one that could not be written the rest would only fare the same.
         while files.peek().is_some() && results.iter().all(|(_, done)| done.is_written()) {
             let together: Vec<File<'_>> = files.by_ref().take(at_once).collect();
@@ -183,7 +188,7 @@ impl Lane {
             let together = match self.files_still_allowed(together, slots, connection, destination).await {
                 Ok(together) => together,
                 Err(error) => {
-                    if results.is_empty() && !write.tried {
+                    if results.is_empty() && !is_tried {
                         self.withdraw_write(write.id).await?;
                     }
                     self.requests += results.len() as u64;
@@ -191,7 +196,14 @@ impl Lane {
                     return Err(error);
                 }
             };
-            self.writes.try_now(write.id);
+            // What is there is there; the rest is planned anew, and goes where it leads by now.
+            if self.has_changed(connection) {
+                if results.is_empty() && !is_tried {
+                    self.withdraw_write(write.id).await?;
+                }
+                break;
+            }
+            together.iter().for_each(|file| self.writes.try_now(write.id, &file.of.path));
             let (lane, shown): (&Self, &[Slot]) = (self, slots);
             let done = together.iter().map(|file| lane.write_file(file, shown, destination, store));
             let done = futures::future::join_all(done).await;
@@ -200,7 +212,7 @@ impl Lane {
         self.requests += results.len() as u64;
         let failed = self.read_results(slots, results, begun, destination, target);
         let Some((error, none_there)) = failed else { return Ok(()) };
-        if none_there && !write.tried {
+        if none_there && !is_tried {
             self.withdraw_write(write.id).await?;
         }
         Err(error)
@@ -314,7 +326,12 @@ impl Lane {
         failed.map(|error| (error, none_there))
     }
 
-    async fn withdraw_write(&mut self, id: Uuid) -> Result<(), LaneError> {
+    async fn intend_write(&self, write: &Write, generation: Generation) -> Result<(), LaneError> {
+        let (offsets, files) = (write.offsets(), write.to_text());
+        Ok(self.context.lanes.intend(&self.lease, write.id, generation, &offsets, &files).await?)
+    }
+
+    pub(super) async fn withdraw_write(&mut self, id: Uuid) -> Result<(), LaneError> {
         self.context.lanes.withdraw(&self.lease, &[id]).await?;
         self.writes.forget(id);
         Ok(())

@@ -15,11 +15,12 @@ use tracklayer_ids::{Offset, Position};
 
 use super::{Lane, LaneError};
 use crate::entry::Entry;
+use crate::file_memory::reckoned;
 
 /// Most files of one write, whatever names the events have.
 const MAX_FILES: usize = 256;
-/// Entries that are read at a time.
-const STRIDE: usize = 500;
+/// Entries that are read at a time: what is read beyond the end of a write is let go again.
+const STRIDE: usize = 100;
 /// The least pause before another look.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -54,7 +55,7 @@ impl Lane {
         resolved: Position,
         target: &FileTarget,
     ) -> Result<bool, LaneError> {
-        let is_begun = !self.range.is_empty() || !self.writes.is_empty();
+        let is_begun = !self.range.is_empty() || self.writes.end_from(cursor).is_some();
         // In the next generation others wait for this one to be through.
         let is_last = resolved.generation > cursor.generation;
         let waiting = resolved.offset.0.saturating_sub(cursor.offset.0);
@@ -82,39 +83,45 @@ impl Lane {
         Ok(is_over)
     }
 
-    /// What the next write is made of: all up to `until` where something was begun, else as much as may be in one.
+    /// What the next write is made of: all up to `until` where something was begun, else as much as may be in one and as there is room for.
     pub(super) async fn gather(
-        &self,
+        &mut self,
         cursor: Position,
         until: Option<Position>,
         target: &FileTarget,
     ) -> Result<Vec<Arc<Entry>>, LaneError> {
         let mut gathered: Vec<Arc<Entry>> = Vec::new();
-        let (mut bytes, mut folders) = (0, HashSet::new());
-        loop {
+        let (mut bytes, mut taken, mut folders) = (0, 0, HashSet::new());
+        let room = self.room_bytes();
+        'gathering: loop {
             let next = Position { offset: Offset(cursor.offset.0 + gathered.len() as u64), ..cursor };
             let entries = self.context.entries.from(self.lease.duty.workspace, next, STRIDE).await?;
             if entries.is_empty() {
-                return Ok(gathered);
+                break;
             }
             for entry in entries {
+                let with_it = taken + reckoned(&entry);
                 let is_full = match until {
                     Some(until) => entry.position.offset >= until.offset,
                     None => {
-                        bytes += entry.raw.len();
                         folders.extend(entry.deliverable.as_ref().map(folder::of));
+                        let is_large = bytes + entry.raw.len() > target.bytes_per_file || with_it > room;
                         gathered.len() >= target.rows_per_file
                             || folders.len() > MAX_FILES
                             // One that is too large by itself goes alone.
-                            || (bytes > target.bytes_per_file && !gathered.is_empty())
+                            || (is_large && !gathered.is_empty())
                     }
                 };
                 if is_full {
-                    return Ok(gathered);
+                    break 'gathering;
                 }
+                bytes += entry.raw.len();
+                taken = with_it;
                 gathered.push(entry);
             }
         }
+        self.keep_room(taken);
+        Ok(gathered)
     }
 }
 

@@ -2,7 +2,6 @@
 //! waits for, and whether its connection can be opened or not.
 
 use super::plan;
-use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::give_ups::is_before;
 
@@ -28,7 +27,7 @@ impl Lane {
         if self.range.is_empty() {
             let entries = self.context.entries.from(duty.workspace, cursor, AT_ONCE).await?;
             let passed = entries.into_iter().take_while(|entry| is_before(entry.position, until));
-            self.range.extend(passed.map(Slot::new));
+            self.range = passed.map(|entry| self.slot_of(entry)).collect();
         }
         if self.range.is_empty() {
             return Ok(self.enter_next_generation(cursor, resolved));
@@ -42,7 +41,7 @@ impl Lane {
             }
         }
         // What lies behind `until` and shares a file with what is given up cannot be written under that file's name any more.
-        self.writes.tear(until);
+        self.writes.tear(cursor, until);
         self.commit_prefix().await?;
         if self.cursor.is_some_and(|cursor| !is_before(cursor, until)) {
             let (workspace, connection) = (duty.workspace.0, duty.connection.0);

@@ -13,9 +13,11 @@ mod gather;
 mod give_up;
 pub(crate) mod guard;
 mod hold;
+mod late;
 pub(crate) mod plan;
 mod range;
 mod retries;
+mod room;
 mod send;
 mod slot;
 mod waiting;
@@ -41,6 +43,7 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
+use crate::file_memory::{FileMemory, Room};
 use crate::give_ups::GiveUps;
 use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
@@ -107,6 +110,8 @@ pub struct LaneContext {
     pub sender: Sender,
     /// Where files may go.
     pub files: tracklayer_lake::Rules,
+    /// What lanes may have in memory for them.
+    pub file_memory: FileMemory,
     /// Access tokens.
     pub tokens: Tokens,
     /// What the platforms allow, shared by the lanes of a connection.
@@ -166,6 +171,10 @@ pub struct Lane {
     writes: Writes,
     /// What waits until it is enough for files.
     gathering: Option<gather::Gathering>,
+    /// Room in memory for what goes into files.
+    room: Option<Room>,
+    /// What is known of events that are not in memory.
+    carried: HashMap<Position, room::Carried>,
     /// The id of the next intent. Kept while it is not known whether it was written, so that none is left behind.
     next_intent: Uuid,
     /// Who waits for a retry, or behind one.
@@ -182,7 +191,7 @@ pub struct Lane {
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
-    /// Whether the last read of a range found as many events as it may hold.
+    /// Whether the last read of a range found as many events as it may hold, or as much work as those are.
     reads_full: bool,
     /// Whether the lane works on much at once, for where it is polled.
     is_large: Arc<AtomicBool>,
@@ -217,6 +226,8 @@ impl Lane {
             intents: Vec::new(),
             writes: Writes::default(),
             gathering: None,
+            room: None,
+            carried: HashMap::new(),
             next_intent: Uuid::now_v7(),
             waiting: Waiting::default(),
             entered: None,
@@ -257,6 +268,7 @@ impl Lane {
             if !matches!(round, Ok(true)) {
                 self.is_large.store(false, Ordering::Relaxed);
             }
+            self.let_go(round.is_err());
             match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
@@ -320,6 +332,7 @@ impl Lane {
     /// `false`: no more can be given up at the moment.
     async fn give_up_while_waiting(&mut self) -> bool {
         let gave_up = self.give_up().await;
+        self.let_go(false);
         if let Err(error) = &gave_up {
             tracing::warn!(error = %error_chain(error), "a lane could not give up what it was asked to");
         }
@@ -383,6 +396,7 @@ impl Lane {
     fn forget_range(&mut self) {
         self.cursor = None;
         self.range.clear();
+        self.carried.clear();
         self.pending_retries = None;
         self.intents.clear();
         self.writes.clear();
@@ -441,6 +455,9 @@ impl Lane {
             && !self.has_enough(cursor, resolved, files).await?
         {
             return Ok(due);
+        }
+        if let Some(files) = destination.files() {
+            self.make_room(cursor, files).await?;
         }
         let place = place(&self.context.headroom, duty.workspace, self.reads_full).await;
         let taken = self.take_range(cursor, &connection, destination).await?;

@@ -11,7 +11,7 @@ use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
-use crate::resolve::LARGE_ROUND;
+use crate::resolve::{LARGE_ROUND, is_large};
 use crate::store::StoreError;
 
 impl Lane {
@@ -40,7 +40,8 @@ impl Lane {
                 Some(files) => self.gather(cursor, begun, files).await?,
                 None => self.context.entries.from(workspace, cursor, limit).await?,
             };
-            self.reads_full = entries.len() >= limit;
+            let bytes = entries.iter().map(|entry| entry.raw.len()).sum();
+            self.reads_full = is_large(entries.len(), limit, bytes);
             // Files gather many thousands of events before they are full.
             let is_large = self.reads_full || entries.len() >= LARGE_ROUND;
             self.is_large.store(is_large, Ordering::Relaxed);
@@ -50,7 +51,7 @@ impl Lane {
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
             entries.truncate(if begun.is_some() { usize::MAX } else { self.at_once() });
-            range.extend(entries.into_iter().map(Slot::new));
+            range.extend(entries.into_iter().map(|entry| self.slot_of(entry)));
         }
         let planned = self.plan_slots(&mut range, connection, destination).await;
         if let Some(cut) = plan::waits_for_its_order(&range, destination).filter(|_| fresh) {

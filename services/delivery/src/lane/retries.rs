@@ -11,11 +11,12 @@ use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::entry::Entry;
+use crate::file_memory::reckoned;
 use crate::ledger::State;
 use crate::store::StoreError;
 
 /// Retries taken in one round.
-const RETRY_BATCH: i64 = 500;
+pub(super) const RETRY_BATCH: i64 = 500;
 /// Pause before another look at what waits behind another lane.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -44,7 +45,10 @@ impl Lane {
         }
         let now = self.context.clock.now();
         let most = i64::try_from(self.at_once()).unwrap_or(i64::MAX).min(RETRY_BATCH);
-        let mut due = self.context.retries.due(self.lease.duty, now, most, newest).await?;
+        let mut due = match destination.files() {
+            Some(target) => self.due_for_files(target, now, most, newest).await?,
+            None => self.context.retries.due(self.lease.duty, now, most, newest).await?,
+        };
         // An intent names one generation: what waits in the next one comes with the next round.
         if let Some(generation) = due.first().map(|row| row.position.generation) {
             due.retain(|row| row.position.generation == generation);
@@ -68,6 +72,7 @@ impl Lane {
             self.waiting.put_off_due(now, now + ELSEWHERE_PAUSE);
             return Ok(());
         }
+        self.keep_room(slots.iter().map(|slot| reckoned(&slot.entry)).sum());
         self.plan_slots(&mut slots, connection, destination).await?;
         if let Some(cut) = plan::waits_for_its_order(&slots, destination) {
             slots.truncate(cut);

@@ -17,6 +17,8 @@ pub(super) struct WriteFile {
     pub(super) path: String,
     /// Its events, in order.
     pub(super) positions: Vec<Position>,
+    /// Whether it may be there, or a part of its bytes.
+    pub(super) tried: bool,
 }
 
 /// Files that are written under one intent.
@@ -30,8 +32,8 @@ pub(super) struct Write {
     pub(super) files: Vec<WriteFile>,
     /// All events of all files, as far as they are not committed.
     open: HashSet<Position>,
-    /// Whether something of it may be there.
-    pub(super) tried: bool,
+    /// What the range or the retries that it is made of take in memory, bytes: who writes it again needs room for all of them.
+    bytes: u64,
     torn: bool,
 }
 
@@ -40,6 +42,9 @@ pub(super) struct Write {
 struct Written {
     place: String,
     files: Vec<(String, usize)>,
+    /// 0: an earlier version wrote it, which did not say.
+    #[serde(default)]
+    bytes: u64,
 }
 
 impl Write {
@@ -47,7 +52,42 @@ impl Write {
     pub(super) fn to_text(&self) -> String {
         let files = self.files.iter().map(|file| (file.path.clone(), file.positions.len())).collect();
         // Texts and numbers: nothing in it can fail.
-        serde_json::to_string(&Written { place: self.place.clone(), files }).unwrap_or_default()
+        let written = Written { place: self.place.clone(), files, bytes: self.bytes };
+        serde_json::to_string(&written).unwrap_or_default()
+    }
+
+    /// Its events that are not committed, in order.
+    pub(super) fn open(&self) -> Vec<Position> {
+        let mut open: Vec<Position> = self.open.iter().copied().collect();
+        open.sort_by_key(|position| (position.generation, position.offset));
+        open
+    }
+
+    /// Whether something of it may be there.
+    pub(super) fn is_tried(&self) -> bool {
+        self.files.iter().any(|file| file.tried)
+    }
+
+    /// What it takes in memory, bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        if self.bytes == 0 { u64::MAX } else { self.bytes }
+    }
+
+    /// The same without files that nobody has tried to write; none if that is all of them that there are.
+    pub(super) fn tried_only(&self) -> Option<Self> {
+        if self.files.iter().all(|file| file.tried) {
+            return None;
+        }
+        let mut left = self.clone();
+        left.files.retain(|file| file.tried);
+        let named: HashSet<Position> = left.files.iter().flat_map(|f| f.positions.iter().copied()).collect();
+        left.open.retain(|position| named.contains(position));
+        Some(left)
+    }
+
+    /// Whether all that is left of it stands before the cursor: it is made of retries.
+    fn is_late(&self, cursor: Position) -> bool {
+        self.open.iter().all(|position| is_before(*position, cursor))
     }
 
     /// All events, file by file.
@@ -74,42 +114,61 @@ impl Writes {
         self.0.clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Write> {
         self.0.iter()
     }
 
-    /// Begins a write of these files.
-    pub(super) fn begin(&mut self, id: Uuid, place: String, files: Vec<WriteFile>) -> &Write {
+    /// Begins a write of these files, of events that take so many bytes in memory.
+    pub(super) fn begin(&mut self, id: Uuid, place: String, files: Vec<WriteFile>, bytes: u64) -> &Write {
         let open = files.iter().flat_map(|file| file.positions.iter().copied()).collect();
         let place_in_line = self.0.len();
-        self.0.push(Write { id, place, files, open, tried: false, torn: false });
+        self.0.push(Write { id, place, files, open, bytes, torn: false });
         &self.0[place_in_line]
     }
 
-    /// Takes over what an earlier holder has begun: `text` as [`Write::to_text`] made it. What cannot be read, or begins before the
-    /// cursor, cannot be written again.
+    /// Takes over what an earlier holder has begun: `text` as [`Write::to_text`] made it. What stands before the cursor as a whole is of
+    /// retries. What cannot be read, or lies on both sides of the cursor, cannot be written again.
     pub(super) fn take_over(&mut self, id: Uuid, text: &str, positions: Vec<Position>, cursor: Position) {
         let written: Option<Written> = serde_json::from_str(text).ok();
-        let is_before = |p: &Position| (p.generation, p.offset) < (cursor.generation, cursor.offset);
-        let mut torn = positions.iter().any(is_before);
-        let (place, listed) = written.map_or_else(Default::default, |written| (written.place, written.files));
+        let before = positions.iter().filter(|p| is_before(**p, cursor)).count();
+        let is_late = before == positions.len();
+        let mut torn = before > 0 && !is_late;
+        let (place, listed, bytes) = written.map_or_else(Default::default, |w| (w.place, w.files, w.bytes));
         torn |= listed.iter().map(|(_, events)| events).sum::<usize>() != positions.len();
-        let open: HashSet<Position> = positions.iter().copied().filter(|p| !is_before(p)).collect();
+        let is_open = |p: &Position| is_late || !is_before(*p, cursor);
+        let open: HashSet<Position> = positions.iter().copied().filter(is_open).collect();
         let mut rest = positions.into_iter();
         let files = listed
             .into_iter()
-            .map(|(path, events)| WriteFile { path, positions: rest.by_ref().take(events).collect() })
+            .map(|(path, events)| WriteFile {
+                path,
+                positions: rest.by_ref().take(events).collect(),
+                tried: true,
+            })
             .collect();
-        self.0.push(Write { id, place, files, open, tried: true, torn });
+        self.0.push(Write { id, place, files, open, bytes, torn });
     }
 
-    /// Says that something of a write may be there from now on.
-    pub(super) fn try_now(&mut self, id: Uuid) {
-        self.0.iter_mut().filter(|write| write.id == id).for_each(|write| write.tried = true);
+    /// Says that a file of a write may be there from now on.
+    pub(super) fn try_now(&mut self, id: Uuid, path: &str) {
+        let files = self.0.iter_mut().filter(|write| write.id == id).flat_map(|write| &mut write.files);
+        files.filter(|file| file.path == path).for_each(|file| file.tried = true);
+    }
+
+    /// Puts a write in the place of the one with its id.
+    pub(super) fn replace(&mut self, write: Write) {
+        self.0.iter_mut().filter(|old| old.id == write.id).for_each(|old| *old = write.clone());
+    }
+
+    /// The oldest write of retries.
+    pub(super) fn late(&self, cursor: Position) -> Option<&Write> {
+        self.0.iter().find(|write| write.is_late(cursor))
+    }
+
+    /// Says which events of a write there still are.
+    pub(super) fn only(&mut self, id: Uuid, are_left: impl Fn(Position) -> bool) {
+        let writes = self.0.iter_mut().filter(|write| write.id == id);
+        writes.for_each(|write| write.open.retain(|position| are_left(*position)));
     }
 
     pub(super) fn forget(&mut self, id: Uuid) {
@@ -130,19 +189,23 @@ impl Writes {
         ahead.map(|p| Position { offset: Offset(p.offset.0 + 1), ..*p }).max_by_key(|end| end.offset)
     }
 
+    /// What has to be in memory, bytes, to write again what was begun from the cursor on.
+    pub(super) fn bytes_from(&self, cursor: Position) -> u64 {
+        self.0.iter().filter(|write| !write.is_late(cursor)).map(Write::bytes).max().unwrap_or_default()
+    }
+
     /// Whether a cursor there would stand between two events of a write that may have to be repeated.
     pub(super) fn would_be_torn_at(&self, end: Position) -> bool {
-        let is_before = |p: &Position| (p.generation, p.offset) < (end.generation, end.offset);
         self.0.iter().filter(|write| !write.torn).any(|write| {
-            let before = write.open.iter().filter(|p| is_before(p)).count();
+            let before = write.open.iter().filter(|p| is_before(**p, end)).count();
             before > 0 && before < write.open.len()
         })
     }
 
-    /// Nothing that has an event before `until` is written again.
-    pub(super) fn tear(&mut self, until: Position) {
-        let is_before = |p: &Position| (p.generation, p.offset) < (until.generation, until.offset);
-        self.0.iter_mut().for_each(|write| write.torn |= write.open.iter().any(is_before));
+    /// Nothing that has an event between the cursor and `until` is written again.
+    pub(super) fn tear(&mut self, cursor: Position, until: Position) {
+        let is_between = |p: &Position| !is_before(*p, cursor) && is_before(*p, until);
+        self.0.iter_mut().for_each(|write| write.torn |= write.open.iter().any(is_between));
     }
 
     /// The writes of which nothing is left open when these are committed.
@@ -160,6 +223,10 @@ impl Writes {
     }
 }
 
+fn is_before(position: Position, other: Position) -> bool {
+    (position.generation, position.offset) < (other.generation, other.offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,13 +236,14 @@ mod tests {
     }
 
     fn file(path: &str, offsets: &[u64]) -> WriteFile {
-        WriteFile { path: path.to_owned(), positions: offsets.iter().map(|offset| at(*offset)).collect() }
+        let positions = offsets.iter().map(|offset| at(*offset)).collect();
+        WriteFile { path: path.to_owned(), positions, tried: false }
     }
 
     fn begun() -> Writes {
         let mut writes = Writes::default();
-        let _ =
-            writes.begin(Uuid::from_u128(1), "here".to_owned(), vec![file("a", &[3, 7]), file("b", &[5])]);
+        let files = vec![file("a", &[3, 7]), file("b", &[5])];
+        let _ = writes.begin(Uuid::from_u128(1), "here".to_owned(), files, 1_000);
         writes
     }
 
@@ -187,9 +255,41 @@ mod tests {
         let mut successor = Writes::default();
         successor.take_over(write.id, &write.to_text(), positions, at(2));
         let taken = successor.iter().next().unwrap();
-        assert_eq!((&taken.files, &taken.place), (&write.files, &write.place));
-        assert!(taken.tried && taken.is_repeatable("here") && !taken.is_repeatable("elsewhere"));
-        assert_eq!(successor.end_from(at(2)), Some(at(8)));
+        assert_eq!((taken.to_text(), taken.offsets()), (write.to_text(), write.offsets()));
+        assert!(taken.is_tried() && taken.is_repeatable("here") && !taken.is_repeatable("elsewhere"));
+        assert_eq!((successor.end_from(at(2)), successor.bytes_from(at(2))), (Some(at(8)), 1_000));
+        assert!(successor.late(at(2)).is_none());
+    }
+
+    #[test]
+    fn what_stands_before_the_cursor_as_a_whole_is_of_retries_and_written_again() {
+        let writes = begun();
+        let write = writes.iter().next().unwrap();
+        let positions = write.offsets().into_iter().map(at).collect();
+        let mut successor = Writes::default();
+        successor.take_over(write.id, &write.to_text(), positions, at(8));
+        assert_eq!((successor.end_from(at(8)), successor.bytes_from(at(8))), (None, 0), "the range waits for nothing");
+        let late = successor.late(at(8)).unwrap();
+        assert!(late.is_repeatable("here") && late.names(at(3)));
+        successor.tear(at(8), at(20));
+        assert!(successor.late(at(8)).unwrap().is_repeatable("here"), "what is given up lies behind it");
+        successor.only(write.id, |p| p == at(7));
+        let late = successor.late(at(8)).unwrap();
+        assert!(late.names(at(7)) && !late.names(at(5)), "the others are done");
+        assert_eq!(successor.known_by(|p| p == at(7)).count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_nobody_has_tried_to_write_can_be_left_out_of_its_write() {
+        let mut writes = begun();
+        let id = writes.iter().next().unwrap().id;
+        assert!(!writes.iter().next().unwrap().is_tried());
+        writes.try_now(id, "b");
+        let left = writes.iter().next().unwrap().tried_only().unwrap();
+        assert!(left.tried_only().is_none() && left.is_tried());
+        assert_eq!(left.offsets(), [5]);
+        writes.replace(left);
+        assert!(writes.have(at(5)) && !writes.have(at(3)) && !writes.would_be_torn_at(at(4)));
     }
 
     #[test]
@@ -212,13 +312,13 @@ mod tests {
         }
         assert_eq!(writes.known_by(|p| p.offset.0 < 7).count(), 0);
         assert_eq!(writes.known_by(|p| p.offset.0 < 8).count(), 1);
-        writes.tear(at(3));
+        writes.tear(at(0), at(3));
         assert!(writes.would_be_torn_at(at(6)), "what lies before it is none of its own");
-        writes.tear(at(4));
+        writes.tear(at(0), at(4));
         assert!(!writes.would_be_torn_at(at(6)), "what was given up is passed");
         writes.committed(|p| p.offset.0 < 6);
         assert!(writes.have(at(7)) && !writes.have(at(5)));
         writes.committed(|p| p.offset.0 < 8);
-        assert!(writes.is_empty());
+        assert_eq!(writes.iter().count(), 0);
     }
 }

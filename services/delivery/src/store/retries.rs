@@ -1,6 +1,7 @@
 //! Retries and dead letters: rows of their own, with their own copy of the event.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, PgPool, Row as _};
 use tracklayer_ids::{Generation, Position, WorkspaceId};
 
 use super::ledger::{DeadRow, RetryRow};
@@ -160,7 +161,6 @@ impl RetryStore {
         limit: i64,
         newest: Generation,
     ) -> Result<Vec<RetryRow>, StoreError> {
-        use sqlx::Row as _;
         let what = attempting("read due retries");
         // The keys first, from the index alone; only then the few copies that are taken.
         let rows = sqlx::query(
@@ -194,33 +194,37 @@ impl RetryStore {
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;
-        rows.iter()
-            .map(|row| {
-                let (generation, offset, key): (i32, i64, i64) = (
-                    row.try_get(0).map_err(&what)?,
-                    row.try_get(1).map_err(&what)?,
-                    row.try_get(2).map_err(&what)?,
-                );
-                let count = |column: usize| row.try_get::<i32, _>(column).map_err(&what);
-                let next_at: jiff_sqlx::Timestamp = row.try_get(6).map_err(&what)?;
-                let first_sent_at: Option<jiff_sqlx::Timestamp> = row.try_get(7).map_err(&what)?;
-                Ok(RetryRow {
-                    position: Position::new(
-                        generation.cast_unsigned(),
-                        duty.partition.0,
-                        offset.cast_unsigned(),
-                    ),
-                    order_key: key.cast_unsigned(),
-                    attempts: count(3)?.cast_unsigned(),
-                    tries: count(4)?.cast_unsigned(),
-                    transient_holds: count(5)?.cast_unsigned(),
-                    next_at: next_at.to_jiff(),
-                    first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
-                    reason: row.try_get(8).map_err(&what)?,
-                    resolved: row.try_get(9).map_err(&what)?,
-                })
-            })
-            .collect()
+        rows.iter().map(|row| read_row(row, duty)).collect::<Result<_, _>>().map_err(what)
+    }
+
+    /// Those of these retries that there still are, in order, whenever they are due.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn at(
+        &self,
+        duty: Duty,
+        generation: Generation,
+        offsets: &[u64],
+    ) -> Result<Vec<RetryRow>, StoreError> {
+        let what = attempting("read retries of a write");
+        let rows = sqlx::query(
+            "select generation, event_offset, order_key, attempts, tries, transient_holds, next_at, first_sent_at,
+                    reason, resolved
+             from delivery.retry
+             where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = $4
+               and event_offset = any($5)
+             order by event_offset",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .bind(generation.0.cast_signed())
+        .bind(offsets.iter().map(|o| o.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(&what)?;
+        rows.iter().map(|row| read_row(row, duty)).collect::<Result<_, _>>().map_err(what)
     }
 
     /// The order keys that have something waiting, when the earliest event of each is due (what stands behind it waits for it,
@@ -280,7 +284,6 @@ impl RetryStore {
         connection: i64,
         limit: i64,
     ) -> Result<Vec<ListedLetter>, StoreError> {
-        use sqlx::Row as _;
         let what = attempting("list dead letters");
         let rows = sqlx::query(
             "select connection_id, partition, generation, event_offset, message_id, code, field, detail, request,
@@ -325,4 +328,22 @@ impl RetryStore {
             })
             .collect()
     }
+}
+
+fn read_row(row: &PgRow, duty: Duty) -> Result<RetryRow, sqlx::Error> {
+    let (generation, offset, key): (i32, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let count = |column: usize| row.try_get::<i32, _>(column).map(i32::cast_unsigned);
+    let next_at: jiff_sqlx::Timestamp = row.try_get(6)?;
+    let first_sent_at: Option<jiff_sqlx::Timestamp> = row.try_get(7)?;
+    Ok(RetryRow {
+        position: Position::new(generation.cast_unsigned(), duty.partition.0, offset.cast_unsigned()),
+        order_key: key.cast_unsigned(),
+        attempts: count(3)?,
+        tries: count(4)?,
+        transient_holds: count(5)?,
+        next_at: next_at.to_jiff(),
+        first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
+        reason: row.try_get(8)?,
+        resolved: row.try_get(9)?,
+    })
 }

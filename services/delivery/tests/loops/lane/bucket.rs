@@ -8,6 +8,9 @@ use parquet::record::RowAccessor as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+const KEPT: &str = "HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 0\r\n\r\n";
 
 /// What becomes of a PUT.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +19,10 @@ pub enum Reply {
     Keep,
     /// Kept, and never answered.
     KeepAndHang,
+    /// Kept, and hung up on instead of an answer.
+    KeepAndHangUp,
+    /// Kept, and said so once [`Bucket::answers`] is called.
+    KeepAndWait,
     /// Refused with a status and a code.
     Refuse(u16, &'static str),
 }
@@ -33,12 +40,14 @@ struct State {
 pub struct Bucket {
     address: String,
     state: Arc<Mutex<State>>,
+    answers: Arc<watch::Sender<bool>>,
 }
 
 impl Bucket {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let bucket = Self { address: listener.local_addr().unwrap().to_string(), state: Arc::default() };
+        let address = listener.local_addr().unwrap().to_string();
+        let bucket = Self { address, state: Arc::default(), answers: Arc::new(watch::Sender::new(false)) };
         let serving = bucket.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
@@ -68,6 +77,11 @@ impl Bucket {
         let mut state = self.state.lock().unwrap();
         state.script.clear();
         state.always = Some(reply);
+    }
+
+    /// Answers the PUTs that wait for it.
+    pub fn answers(&self) {
+        self.answers.send_replace(true);
     }
 
     /// Every PUT so far: name and bytes.
@@ -111,14 +125,19 @@ impl Bucket {
                 let mut state = self.state.lock().unwrap();
                 state.puts.push((name.clone(), body.clone()));
                 let reply = state.script.pop_front().or(state.always).unwrap_or(Reply::Keep);
-                if matches!(reply, Reply::Keep | Reply::KeepAndHang) {
+                if !matches!(reply, Reply::Refuse(..)) {
                     state.objects.insert(name, body);
                 }
                 reply
             };
             let answer = match reply {
                 Reply::KeepAndHang => std::future::pending().await,
-                Reply::Keep => "HTTP/1.1 200 OK\r\netag: \"e\"\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                Reply::KeepAndHangUp => return,
+                Reply::Keep => KEPT.to_owned(),
+                Reply::KeepAndWait => {
+                    let _ = self.answers.subscribe().wait_for(|answers| *answers).await;
+                    KEPT.to_owned()
+                }
                 Reply::Refuse(status, code) => {
                     let body = format!("<Error><Code>{code}</Code></Error>");
                     format!("HTTP/1.1 {status} No\r\ncontent-length: {}\r\n\r\n{body}", body.len())

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tracklayer_delivery::clock::Clock;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::entry::{Entry, EntryReader};
+use tracklayer_delivery::file_memory::FileMemory;
 use tracklayer_delivery::forecast::Forecaster;
 use tracklayer_delivery::give_ups::GiveUps;
 use tracklayer_delivery::holds::Holds;
@@ -34,7 +35,7 @@ use tracklayer_delivery::store::orders::OrderStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
-use tracklayer_journal::BlockBuilder;
+use tracklayer_journal::{BlockBuilder, Headroom};
 use tracklayer_lake::Rules;
 use tracklayer_proto::consent::v1::Outcome;
 use tracklayer_proto::control::v1::{ConnectionConfig, FreezeWindow, WatchConfigResponse, WorkspaceConfig};
@@ -64,6 +65,10 @@ pub struct Rig {
     pub decided_at: i64,
     /// Where files may go.
     pub files: Rules,
+    /// What large rounds of lanes leave to small ones.
+    pub headroom: Arc<Headroom>,
+    /// What the lane may have in memory for files.
+    pub file_memory: FileMemory,
     config: ConfigWatch,
     control: ConfigSender,
     said: WorkspaceConfig,
@@ -183,6 +188,8 @@ impl Rig {
             decided_for: REVISION,
             decided_at: 0,
             files: Rules { root: None, allow_private: true },
+            headroom: Arc::default(),
+            file_memory: FileMemory::new(400_000_000),
             config,
             control,
             said,
@@ -241,9 +248,10 @@ impl Rig {
             narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
             files: self.files.clone(),
+            file_memory: self.file_memory.clone(),
             tokens: Tokens::new(sender),
             quota: Quota::default(),
-            headroom: Arc::default(),
+            headroom: Arc::clone(&self.headroom),
             master_key: self.services.master_key.clone(),
         };
         let lane = Lane::new(Arc::new(context), lease);
@@ -330,6 +338,11 @@ impl Rig {
 
     /// Events that the lane, before it is started, has been asked to try again by now.
     pub async fn due_again(&self, events: &[Value]) {
+        self.due_again_at(Timestamp::now(), events).await;
+    }
+
+    /// As [`Self::due_again`], not before that time.
+    pub async fn due_again_at(&self, next_at: Timestamp, events: &[Value]) {
         let now = Timestamp::now();
         let bytes: Vec<Vec<u8>> =
             events.iter().map(|event| self.resolve_event(event, now).encode_to_vec()).collect();
@@ -351,7 +364,7 @@ impl Rig {
                 attempts: 1,
                 tries: 1,
                 transient_holds: 0,
-                next_at: now,
+                next_at,
                 first_sent_at: None,
                 reason: "retry".to_owned(),
                 resolved: entry.raw.to_vec(),

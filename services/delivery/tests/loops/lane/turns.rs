@@ -1,9 +1,12 @@
 //! Retries and new events, taken in turns.
 
-use serde_json::Value;
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+use tracklayer_ids::WorkspaceId;
 use tracklayer_sandbox::Platform;
 
 use super::rig::{Rig, order};
+use crate::services::WORKSPACE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
@@ -31,4 +34,24 @@ async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
     assert_eq!(turns, expected.map(|(prefix, count)| (prefix.to_owned(), count)));
     rig.reaches("select count(*) from delivery.retry", 0).await;
     assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 5_100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_of_few_large_events_is_no_small_one() {
+    let another = |workspace: WorkspaceId| workspace != WORKSPACE;
+    let mut rig = Rig::new("meta_capi").await;
+    let large = |number: usize| {
+        let mut event = order(&format!("large-{number}"), &format!("visitor-{number}"));
+        event["properties"]["note"] = json!("x".repeat(30_000));
+        event
+    };
+    rig.resolved(&(0..20).map(large).collect::<Vec<_>>()).await;
+    rig.start().await;
+    rig.takes(Platform::Meta, 20).await;
+    let there = rig.headroom.large(another).now_or_never();
+    assert!(there.is_some_and(|place| place.is_none()), "nobody with small rounds is there");
+    rig.resolved(&[order("small", "visitor")]).await;
+    rig.takes(Platform::Meta, 21).await;
+    let there = rig.headroom.large(another).now_or_never();
+    assert!(there.is_some_and(|place| place.is_some()), "now somebody is");
 }

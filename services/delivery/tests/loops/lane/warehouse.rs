@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tracklayer_delivery::file_memory::{FileMemory, usual};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::store::lanes::LaneStore;
 use tracklayer_ids::Position;
@@ -101,8 +102,9 @@ async fn a_file_has_its_folder_its_name_and_its_events_in_order() {
     let expected = [("order_completed", 0), ("product_viewed", 1), ("unnamed-", 2)];
     for ((name, events), (event, first)) in found.iter().zip(expected) {
         assert!(name.starts_with(&format!("lake/events/day={day}/event={event}")), "{name}");
-        let file = format!("/{installation}-c7-p000-g00001-{first:016}-{:016}.parquet", first + 3);
-        assert!(name.ends_with(&file), "{name}");
+        let (rest, mark) = name.strip_suffix(".parquet").unwrap().rsplit_once('-').unwrap();
+        let file = format!("/{installation}-c7-p000-g00001-{first:016}-{:016}", first + 3);
+        assert!(rest.ends_with(&file) && mark.len() == 12, "{name}");
         assert_eq!(*events, [format!("m-{first}"), format!("m-{}", first + 3)]);
     }
     assert_eq!(found.len(), 3);
@@ -164,15 +166,7 @@ async fn what_is_there_waits_for_more_until_it_is_enough_or_old_enough() {
 async fn after_a_crash_the_rest_of_a_write_that_leads_elsewhere_by_now_is_for_a_person() {
     let (bucket, other) = (Bucket::start().await, Bucket::start().await);
     let mut rig = crashed(&bucket).await;
-    let settings = other.settings(json!({}));
-    let master_key = rig.services.master_key.clone();
-    rig.control_says(|connection, _| {
-        let mut document = json!({ "kind": "warehouse", "mode": "live", "settings": settings });
-        let paths = tracklayer_destination::secret_paths(tracklayer_destination::Kind::Warehouse);
-        tracklayer_secrets::seal_document(&master_key.secrets(), &mut document, paths).unwrap();
-        connection.document_json = document.to_string();
-        connection.revision += 1;
-    });
+    leads_to(&mut rig, &other);
     rig.resolved(&six(6)).await;
     rig.start().await;
     for offset in 0..6 {
@@ -214,13 +208,18 @@ async fn who_withdraws_before_a_file_is_blocked_and_never_in_it() {
 
 /// Somebody turns statistics off.
 async fn opts_out(rig: &Rig, visitor: &str) {
+    assert_eq!(says(rig, visitor, false).await, 1);
+}
+
+/// Somebody says whether statistics may be made. Answers how many that narrowed.
+async fn says(rig: &Rig, visitor: &str, allowed: bool) -> u64 {
     let device = rig.services.master_key.workspace(WORKSPACE).subject("anonymous_id", visitor);
     let subject =
         Subject { key: device.0.to_vec(), level: SubjectLevel::Device.into(), ..Subject::default() };
     let signals = ConsentSignals {
         has_categories: true,
         interaction: true,
-        categories: vec![CategoryPreference { category: "Analytics".to_owned(), allowed: false }],
+        categories: vec![CategoryPreference { category: "Analytics".to_owned(), allowed }],
         place: "US-TX".to_owned(),
         ..ConsentSignals::default()
     };
@@ -232,12 +231,12 @@ async fn opts_out(rig: &Rig, visitor: &str) {
         captured_at: now,
         received_at: now,
         places: vec![Place { code: "US-TX".to_owned(), provenance: "event".to_owned() }],
-        message_id: "signal".to_owned(),
+        message_id: format!("signal-{visitor}-{allowed}"),
         ..RecordItem::default()
     };
     let request = RecordRequest { workspace_id: WORKSPACE.0, items: vec![item] };
     let recorded = rig.services.clients.consent.clone().record(request).await.unwrap().into_inner();
-    assert_eq!(recorded.narrowed, 1);
+    u64::from(recorded.narrowed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,4 +284,193 @@ async fn a_part_of_a_write_that_was_given_up_is_not_written_over() {
     assert_eq!(found(&bucket), files, "what the files had they have");
     assert_eq!(bucket.puts().len(), puts_before + 3);
     assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_withdraws_while_files_are_written_is_not_in_those_that_come_after() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::KeepAndWait);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    // Two at a time: the third comes after.
+    puts(&bucket, 2).await;
+    opts_out(&rig, "visitor-5").await;
+    bucket.answers();
+    rig.ends_as(5, State::Blocked).await;
+    rig.ends_as(2, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_not_begun_go_where_the_connection_leads_by_then() {
+    let (bucket, other) = (Bucket::start().await, Bucket::start().await);
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::KeepAndWait);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    puts(&bucket, 2).await;
+    leads_to(&mut rig, &other);
+    bucket.answers();
+    for offset in 0..6 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids([0, 3, 1, 4]), "what was begun");
+    assert_eq!(found(&other), ids([2, 5]), "and the rest, which nobody had tried to write");
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+/// The connection leads elsewhere from now on.
+fn leads_to(rig: &mut Rig, bucket: &Bucket) {
+    let mut document = json!({ "kind": "warehouse", "mode": "live", "settings": bucket.settings(json!({})) });
+    let paths = tracklayer_destination::secret_paths(tracklayer_destination::Kind::Warehouse);
+    tracklayer_secrets::seal_document(&rig.services.master_key.secrets(), &mut document, paths).unwrap();
+    rig.control_says(|connection, _| {
+        connection.document_json = document.to_string();
+        connection.revision += 1;
+    });
+}
+
+/// Events of one name, each with that many bytes of text.
+fn large(numbers: std::ops::Range<usize>, bytes: usize) -> Vec<Value> {
+    let large = |number: usize| {
+        let mut event = event(number, "Order Completed");
+        event["properties"]["note"] = json!("x".repeat(bytes));
+        event
+    };
+    numbers.map(large).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_gathered_than_there_is_room_for() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    rig.file_memory = FileMemory::new(2_000_000);
+    rig.resolved(&large(0..100, 5_000)).await;
+    rig.start().await;
+    for offset in 0..100 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..100));
+    let most = rig.file_memory.of_a_workspace() / usual(1, 5_000);
+    let rows: Vec<usize> = bucket.found().values().map(Vec::len).collect();
+    assert!(rows.iter().all(|rows| *rows as u64 <= most), "at most {most} a file: {rows:?}");
+    assert!(rows.iter().any(|rows| *rows > 10), "and as many as there is room for: {rows:?}");
+    eventually_seen("the room to be given back", async || none_in_use(&rig)).await;
+}
+
+fn none_in_use(rig: &Rig) -> Result<(), u64> {
+    match rig.file_memory.in_use() {
+        0 => Ok(()),
+        bytes => Err(bytes),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_waits_for_room_before_it_begins_anything() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    let others = rig.file_memory.whole(WORKSPACE, u64::MAX).await;
+    rig.due_again(&six(0)).await;
+    rig.resolved(&six(6)).await;
+    rig.start().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(bucket.puts().len(), 0);
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0, "nothing was begun");
+    drop(others);
+    for offset in 0..12 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_is_held_lets_go_of_its_events_and_knows_what_was_written() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::Refuse(503, "SlowDown"));
+    bucket.next([Reply::Keep]);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    rig.reaches("select count(*) from delivery.lane_hold where attempts > 1", 1).await;
+    eventually_seen("the held lane to have nothing in memory", async || none_in_use(&rig)).await;
+    assert_eq!(rig.number("select count(*) from delivery.ledger_block").await, 0, "nothing is committed");
+    let kept: Vec<String> = bucket.found().into_keys().collect();
+    bucket.always(Reply::Keep);
+    for offset in 0..6 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..6));
+    let puts = bucket.puts();
+    let of_kept = puts.iter().filter(|(name, _)| kept.contains(name)).count();
+    assert_eq!((kept.len(), of_kept), (1, 1), "what was written is not written again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_left_out_of_a_file_does_not_take_its_place_after_a_hold() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::Refuse(403, "AccessDenied"));
+    bucket.next([Reply::KeepAndWait, Reply::KeepAndWait]);
+    rig.resolved(&six(0)).await;
+    opts_out(&rig, "visitor-0").await;
+    rig.start().await;
+    puts(&bucket, 2).await;
+    bucket.answers();
+    rig.reaches("select count(*) from delivery.lane_hold where attempts > 1", 1).await;
+    says(&rig, "visitor-0", true).await;
+    bucket.always(Reply::Keep);
+    rig.ends_as(0, State::Blocked).await;
+    for offset in 1..6 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(1..6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_again_is_in_one_file_whatever_else_comes_due_meanwhile() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::KeepAndHangUp);
+    let later = jiff::Timestamp::now() + Duration::from_secs(2);
+    rig.due_again(&large(0..2, 10)).await;
+    rig.due_again_at(later, &large(2..3, 10)).await;
+    rig.start().await;
+    puts(&bucket, 1).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let (first, _) = bucket.puts()[0].clone();
+    bucket.always(Reply::Keep);
+    for offset in 0..3 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..3));
+    assert_eq!(bucket.found().len(), 2, "a file of two and one of what came after: {:?}", bucket.found());
+    assert_eq!(bucket.found()[&first], ["m-0", "m-1"]);
+    rig.reaches("select count(*) from delivery.intent", 0).await;
+    assert_eq!(rig.number("select count(*) from delivery.retry").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tried_again_and_cut_off_is_written_again_as_the_same_file() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.always(Reply::KeepAndHang);
+    rig.due_again(&six(0)).await;
+    rig.start().await;
+    puts(&bucket, 2).await;
+    rig.crash().await;
+    let before = bucket.puts();
+    bucket.always(Reply::Keep);
+    rig.resolved(&six(6)).await;
+    rig.start().await;
+    for offset in 0..12 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    assert_eq!(found(&bucket), ids(0..12));
+    assert_eq!(bucket.found().len(), 6, "{:?}", bucket.found());
+    let after = &bucket.puts()[before.len()..];
+    for (name, bytes) in &before {
+        assert!(after.iter().any(|(other, again)| other == name && again == bytes), "{name} is the same file");
+    }
+    rig.reaches("select count(*) from delivery.intent", 0).await;
 }

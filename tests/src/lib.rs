@@ -5,7 +5,7 @@
 //! Modules in reading order: `binary` (which `tracklayer`), `child` (processes that cannot outlive the test), [`platform`]
 //! (`tracklayer dev`), [`roles`] (the five services as five processes), [`fleet`] (several processes of each role, kept
 //! running), [`servers`] (PostgreSQL and Redis that a test may kill), [`small_disk`] (one that can be filled), [`clock`] (one that
-//! can be set), [`proxy`] (what networks do), [`recorder`] (what the platforms were asked, byte for byte), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
+//! can be set), [`proxy`] (what networks do), [`recorder`] (what the platforms were asked, byte for byte), [`handshake`] (a server without TLS), [`story`] (what `events show` tells), [`sample`] (the sample day as a process), [`otlp`] (a collector of
 //! traces), [`patience`] (waiting with a limit), [`clients`] (Node, Python and Chromium with the SDKs installed), [`bucket`] (a server that speaks S3), [`shop`] (the
 //! sample shop's page), [`order`] (what most tests send and look for), [`batches`] (many events at once).
 //!
@@ -19,6 +19,7 @@ mod child;
 pub mod clients;
 pub mod clock;
 pub mod fleet;
+pub mod handshake;
 pub mod order;
 pub mod otlp;
 pub mod patience;
@@ -35,6 +36,7 @@ pub mod story;
 pub use binary::target_dir;
 pub use clock::Clock;
 pub use fleet::{Fleet, Member, Replica};
+pub use handshake::NoHandshake;
 pub use order::Order;
 pub use patience::{LIMIT, eventually, eventually_within};
 pub use platform::{Addresses, Options, Platform, Running};

@@ -110,7 +110,9 @@ impl Connection {
                 ));
             }
         }
-        for (field, paths) in document.field_map.iter().filter(|(key, _)| person::PLACES.contains(&key.as_str())) {
+        for (field, paths) in
+            document.field_map.iter().filter(|(key, _)| person::PLACES.contains(&key.as_str()))
+        {
             for why in paths.iter().filter_map(|path| may_hold_a_place(path).err()) {
                 errors.push(SettingsError::new(format!("field_map.{field}"), why));
             }

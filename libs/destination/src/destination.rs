@@ -30,6 +30,13 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// How much of its limit on requests a platform says is used, beside an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the limit that is nearest, percent. It may be above 100.
+    pub percent: u32,
+}
+
 /// What the consent firewall is asked for a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentQuery {
@@ -108,6 +115,12 @@ pub trait Destination: Send + Sync {
     /// Where files go, for a kind that writes files instead of sending requests: its lane gathers events for them, and what
     /// [`Destination::assemble`] makes is for a preview alone.
     fn files(&self) -> Option<&FileTarget> {
+        None
+    }
+
+    /// What the platform says of its limits beside an answer, a good one, too. None: it says nothing, or says it only by refusing.
+    fn usage(&self, answer: &Answer) -> Option<Usage> {
+        let _ = answer;
         None
     }
 

@@ -53,7 +53,7 @@ pub mod webhook;
 
 pub use body::ItemBody;
 pub use deliverable::{Consent, Deliverable, OrderState};
-pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings, Usage};
 pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 pub use json::Json;
 pub use network::is_private;

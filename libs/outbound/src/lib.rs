@@ -79,7 +79,9 @@ mod tests {
     #[tokio::test]
     async fn private_addresses_are_refused_by_number_and_by_name_unless_they_are_allowed() {
         let clients = Clients::new().unwrap();
-        for private in ["http://127.0.0.1:9000", "http://[::1]:9000/x", "http://169.254.169.254", "http://10.1.2.3"] {
+        for private in
+            ["http://127.0.0.1:9000", "http://[::1]:9000/x", "http://169.254.169.254", "http://10.1.2.3"]
+        {
             let url = Url::parse(private).unwrap();
             assert_eq!(clients.to(Some(&url), false).err(), Some(Private), "{private}");
             assert!(clients.to(Some(&url), true).is_ok(), "{private}");

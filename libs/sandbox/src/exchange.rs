@@ -20,7 +20,7 @@ use crate::fault::{Fault, Faults, Put};
 use crate::google::Google;
 use crate::options::Options;
 use crate::platform::Platform;
-use crate::serve::{CutShort, hang_up};
+use crate::serve::{CutShort, hang_up, reset};
 use crate::store::{Book, NewRequest, Requests, Totals};
 use crate::webhook::Secrets;
 use crate::{SandboxError, admin, ga4, google, meta, tiktok, webhook};
@@ -102,9 +102,28 @@ impl Inbound<'_> {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The places that are not to be processed.
+    /// Whether the item at that place is not to be processed.
     pub(crate) fn failing(&self, place: usize) -> bool {
-        matches!(self.fault, Some(Fault::PartialFailure { indexes, .. }) if indexes.contains(&place))
+        match self.fault {
+            Some(Fault::PartialFailure { indexes, .. }) => indexes.contains(&place),
+            Some(Fault::MixedFailure { transient, permanent }) => {
+                transient.contains(&place) || permanent.contains(&place)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the item at that place is never to be processed, of those that are not.
+    pub(crate) fn failing_for_good(&self, place: usize) -> bool {
+        matches!(self.fault, Some(Fault::MixedFailure { permanent, .. }) if permanent.contains(&place))
+    }
+
+    /// Whether this is the one event that is refused, and whether it is to be named.
+    pub(crate) fn is_bad(&self, text: &str) -> Option<bool> {
+        match self.fault {
+            Some(Fault::BadEvent { containing, named }) if text.contains(containing.as_str()) => Some(*named),
+            _ => None,
+        }
     }
 }
 
@@ -158,10 +177,19 @@ async fn exchange(State(world): State<Arc<World>>, request: Request) -> Response
             fault: put.names(),
         });
     };
-    if put.fault == Some(Fault::HangUpBeforeReading) {
-        note(&world, platform, &put, None);
-        log(&[], None);
-        return hang_up();
+    match put.fault {
+        Some(Fault::HangUpBeforeReading | Fault::ResetBeforeReading) => {
+            note(&world, platform, &put, None);
+            log(&[], None);
+            return if put.fault == Some(Fault::ResetBeforeReading) { reset() } else { hang_up() };
+        }
+        Some(Fault::Stall) => {
+            note(&world, platform, &put, None);
+            log(&[], None);
+            // Dropped when the client goes away, or with the server.
+            return std::future::pending().await;
+        }
+        _ => {}
     }
     let body = match axum::body::to_bytes(body, MAX_BODY).await {
         Ok(body) => body,
@@ -183,8 +211,14 @@ async fn exchange(State(world): State<Arc<World>>, request: Request) -> Response
         fault: put.fault.as_ref(),
         localised: put.localised,
     };
-    let answer = answer(&world, platform, &inbound);
-    let cut = put.fault == Some(Fault::HangUpAfterAccepting);
+    let mut answer = answer(&world, platform, &inbound);
+    if let (Platform::Meta, Some(percent)) = (platform, put.used_percent) {
+        answer = meta::fault::near_limit(&inbound, percent, answer);
+    }
+    if put.fault == Some(Fault::WrongContentType) {
+        answer.content_type = "text/html; charset=utf-8";
+    }
+    let cut = matches!(put.fault, Some(Fault::HangUpAfterAccepting | Fault::ResetAfterAccepting));
     note(&world, platform, &put, (!cut).then_some(&answer));
     log(&body, (!cut).then_some(&answer));
     if !put.delay.is_zero() {
@@ -192,6 +226,7 @@ async fn exchange(State(world): State<Arc<World>>, request: Request) -> Response
     }
     match put.fault {
         Some(Fault::HangUpAfterAccepting) => hang_up(),
+        Some(Fault::ResetAfterAccepting) => reset(),
         Some(Fault::TruncatedAnswer) => {
             let half = Body::new(CutShort::half(&answer.body));
             answer.response(Some(half))
@@ -253,6 +288,7 @@ fn instead_of_processing(
             }
         }
         Fault::HtmlBody => Answer::html(502, "502 Bad Gateway"),
+        Fault::Page => Answer::html(200, "Welcome to this network").refused(),
         Fault::ExpiredToken => match platform {
             Platform::Meta => meta::fault::expired(inbound),
             Platform::TikTok => tiktok::refuse(40102, "Access token has expired.", inbound.now),
@@ -285,10 +321,17 @@ fn instead_of_processing(
         },
         Fault::Slow(_)
         | Fault::LocalisedTexts
+        | Fault::NearLimit { .. }
+        | Fault::Stall
+        | Fault::ResetBeforeReading
+        | Fault::ResetAfterAccepting
         | Fault::HangUpBeforeReading
         | Fault::HangUpAfterAccepting
         | Fault::TruncatedAnswer
+        | Fault::WrongContentType
         | Fault::ErrorAfterAccepting
+        | Fault::BadEvent { .. }
+        | Fault::MixedFailure { .. }
         | Fault::PartialFailure { .. } => return None,
     })
 }

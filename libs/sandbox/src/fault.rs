@@ -28,6 +28,12 @@ pub enum Fault {
     },
     /// The request is processed and the answer comes late. It goes together with another fault.
     Slow(#[serde(with = "millis")] Duration),
+    /// Nothing is processed and nothing answered, until the client goes away.
+    Stall,
+    /// The connection is reset (RST) before the body is read.
+    ResetBeforeReading,
+    /// The request is processed and the connection reset (RST) instead of an answer.
+    ResetAfterAccepting,
     /// The connection is closed before the body is read.
     HangUpBeforeReading,
     /// The request is processed and the connection closed without an answer.
@@ -36,6 +42,10 @@ pub enum Fault {
     TruncatedAnswer,
     /// 502 with a page of HTML, as gateways send it; nothing is processed.
     HtmlBody,
+    /// 200 with a page of HTML, as captive portals and broken gateways send it; nothing is processed.
+    Page,
+    /// The request is processed, and the answer says that it is HTML although it is what it always is.
+    WrongContentType,
     /// The token has expired: Meta 190/463, TikTok 40102, Google 401 (all issued tokens are void), the token
     /// endpoint `invalid_grant`; nothing is processed.
     ExpiredToken,
@@ -56,6 +66,27 @@ pub enum Fault {
         #[serde(default)]
         code: Option<String>,
     },
+    /// Some items are not processed, of which some would be taken the next time and some never. Google Ads: each with an error of its
+    /// own; TikTok 20001 with a row for each; the others answer as to [`Fault::PartialFailure`].
+    MixedFailure {
+        /// Places in the request, from 0, of what would be taken the next time.
+        transient: Vec<usize>,
+        /// Places of what never is.
+        permanent: Vec<usize>,
+    },
+    /// One event is never taken: the one in whose JSON this text stands. As each platform does it: Meta, Data Manager and TikTok refuse
+    /// the whole request, the webhook's receiver its own, the Ads API the item; GA4 says nothing.
+    BadEvent {
+        /// The text.
+        containing: String,
+        /// Whether Meta and TikTok say which it is. Data Manager always does.
+        named: bool,
+    },
+    /// The answer says that so much of the limit is used. It goes together with another fault. Meta only.
+    NearLimit {
+        /// Percent.
+        percent: u32,
+    },
     /// Refused with the platform's code: Meta `4`, `17`, `613`, `80004` with usage headers, …; TikTok
     /// `40050`, …; Google Ads `quotaError.RESOURCE_EXHAUSTED`, …; nothing is processed.
     Refuse {
@@ -72,7 +103,7 @@ pub enum Fault {
 impl Fault {
     /// Whether it changes how an answer is given and leaves what is answered to others.
     const fn is_beside(&self) -> bool {
-        matches!(self, Self::Slow(_) | Self::LocalisedTexts)
+        matches!(self, Self::Slow(_) | Self::LocalisedTexts | Self::NearLimit { .. })
     }
 
     /// Short name, for the list of requests.
@@ -135,6 +166,7 @@ enum Left {
 pub(crate) struct Put {
     pub(crate) delay: Duration,
     pub(crate) localised: bool,
+    pub(crate) used_percent: Option<u32>,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -147,6 +179,9 @@ impl Put {
         }
         if self.localised {
             names.push("localised_texts".to_owned());
+        }
+        if self.used_percent.is_some() {
+            names.push("near_limit".to_owned());
         }
         names.extend(self.fault.as_ref().map(Fault::name));
         (!names.is_empty()).then(|| names.join(","))
@@ -190,6 +225,7 @@ impl Faults {
             match &active.fault {
                 Fault::Slow(delay) => put.delay += *delay,
                 Fault::LocalisedTexts => put.localised = true,
+                Fault::NearLimit { percent } => put.used_percent = Some(*percent),
                 fault => put.fault = Some(fault.clone()),
             }
         }
@@ -240,6 +276,11 @@ mod tests {
             (Fault::Slow(Duration::from_millis(250)), r#"{"slow":{"ms":250}}"#),
             (Fault::Status { code: 500, body: None }, r#"{"status":{"code":500}}"#),
             (Fault::TooManyRequests { retry_after: Some(2) }, r#"{"too_many_requests":{"retry_after":2}}"#),
+            (Fault::NearLimit { percent: 80 }, r#"{"near_limit":{"percent":80}}"#),
+            (
+                Fault::BadEvent { containing: "m-1".to_owned(), named: true },
+                r#"{"bad_event":{"containing":"m-1","named":true}}"#,
+            ),
         ] {
             assert_eq!(serde_json::from_str::<Fault>(json).unwrap(), fault);
             let written = serde_json::to_string(&fault).unwrap();

@@ -136,6 +136,9 @@ pub(crate) fn answer(world: &World, inbound: &Inbound<'_>) -> Answer {
     let Some(arrivals) = arrivals(name, id, seconds, inbound.body) else {
         return refuse(400, "the body is no JSON object or list");
     };
+    if std::str::from_utf8(inbound.body).is_ok_and(|body| inbound.is_bad(body).is_some()) {
+        return refuse(400, "this event is not known here");
+    }
     let book = world.book(Platform::Webhook);
     book.accept(&arrivals, inbound.now, Duration::MAX);
     Answer::empty(204)

@@ -3,7 +3,7 @@
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
-//! [`quota`], [`http`], [`oauth`] and [`file_memory`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`quota`], [`breaker`], [`http`], [`oauth`] and [`file_memory`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
@@ -15,6 +15,7 @@ pub mod backlog;
 pub mod backoff;
 pub mod balance;
 pub mod books;
+pub mod breaker;
 pub mod clients;
 pub mod clock;
 pub mod config;

@@ -4,6 +4,10 @@
 //! The minute's requests are divided by the processes that take part, so that all of them together stay below the limit.
 //! They are spread evenly, with room for a few at once; in no minute there are more than allowed.
 //!
+//! Where a platform says beside its answers how much of its limit is used, requests keep apart once little is left: by a second
+//! at three quarters, and by twice as much for each further twentieth. All processes hear the same, and keep apart so many times
+//! as long as there are of them.
+//!
 //! Requests at the same time are counted in this process alone: no platform publishes a limit of them, the number only keeps one
 //! connection from taking more than it needs.
 
@@ -14,12 +18,21 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracklayer_destination::Limits;
+use tracklayer_destination::{Limits, Usage};
 use tracklayer_ids::ConnectionId;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// One of so many requests of a minute may go ahead of its time.
 const AHEAD: u32 = 20;
+
+/// From how much of a limit on requests keep apart, percent. Meta names no figure; at three quarters the rolling hour of its limits has
+/// fifteen minutes left of what was used.
+const MUCH: u32 = 75;
+/// How far they keep apart then, and with how many more percent that doubles.
+const APART: Duration = Duration::from_secs(1);
+const DOUBLES: u32 = 5;
+/// What a platform said so long ago says nothing any more.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// The quotas of all connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,6 +53,16 @@ struct Gate {
     concurrent: Arc<Semaphore>,
     /// When the next request is due, were all of them spread evenly.
     next: Instant,
+    /// Little of the platform's limit is left.
+    little: Option<Little>,
+}
+
+#[derive(Debug)]
+struct Little {
+    apart: Duration,
+    /// When the last request goes that was given leave, or went.
+    last: Instant,
+    said: Instant,
 }
 
 impl Default for Quota {
@@ -78,12 +101,44 @@ impl Quota {
                 tokio::time::sleep_until(due).await;
             }
         }
+        if let Some(due) = self.with(connection, limits, |gate| self.keep_apart(gate, together)) {
+            metrics::counter!("tracklayer_delivery_usage_waits_total").increment(1);
+            tokio::time::sleep_until(due).await;
+        }
         Admission { _permit: permit }
+    }
+
+    /// Takes what the platform says of its limit.
+    pub fn heed(&self, connection: ConnectionId, usage: Usage) {
+        metrics::histogram!("tracklayer_delivery_platform_usage_percent").record(f64::from(usage.percent));
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(gate) = gates.get_mut(&connection) else { return };
+        let now = Instant::now();
+        gate.little = (usage.percent >= MUCH).then(|| {
+            let doubled = (usage.percent.min(100) - MUCH) / DOUBLES;
+            let apart = APART * (1 << doubled) * self.processes();
+            // Behind what has been given out already: other lanes may wait for their time.
+            let last = gate.little.as_ref().map_or(now, |before| before.last);
+            Little { apart, last, said: now }
+        });
+    }
+
+    /// When these requests may go, if little is left and they have to wait.
+    fn keep_apart(&self, gate: &mut Gate, requests: u32) -> Option<Instant> {
+        let now = Instant::now();
+        let little = gate.little.as_mut().filter(|little| now < little.said + FORGOTTEN)?;
+        let due = (little.last + little.apart).max(now);
+        little.last = due + little.apart * requests.saturating_sub(1);
+        (due > now).then_some(due)
+    }
+
+    fn processes(&self) -> u32 {
+        u32::try_from(self.processes.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
     }
 
     /// When this request may go; the next one is due a step later.
     fn take_turn(&self, gate: &mut Gate, per_minute: u32) -> Instant {
-        let processes = u32::try_from(self.processes.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let processes = self.processes();
         // A limit below one per process and minute: each gets less than one.
         let mine = per_minute / processes;
         let ahead = mine / AHEAD;
@@ -99,6 +154,7 @@ impl Quota {
         let gate = gates.entry(connection).or_insert_with(|| Gate {
             concurrent: Arc::new(Semaphore::new(at_once(limits))),
             next: Instant::now(),
+            little: None,
         });
         act(gate)
     }
@@ -195,6 +251,66 @@ mod tests {
         assert!(start.elapsed() < MINUTE, "300 fit into a minute");
         drop(quota.admit_all(CONNECTION, &limits, 4).await);
         assert!(start.elapsed() >= MINUTE, "and four more do not");
+    }
+
+    fn used(percent: u32) -> Usage {
+        Usage { percent }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_keep_apart_where_little_of_the_limit_is_left_and_not_for_ever() {
+        let (quota, limits) = (Quota::default(), limits(None, 4));
+        sent_at(&quota, &limits, 1).await;
+        quota.heed(CONNECTION, used(74));
+        assert!(sent_at(&quota, &limits, 10).await[9] < 0.001, "enough is left");
+        for (percent, apart) in [(75, 1.0), (84, 2.0), (90, 8.0), (100, 32.0), (400, 32.0)] {
+            quota.heed(CONNECTION, used(0));
+            quota.heed(CONNECTION, used(percent));
+            let sent = sent_at(&quota, &limits, 4).await;
+            assert!((sent[3] - 4.0 * apart).abs() < 0.1, "{percent} %: {sent:?}");
+        }
+        tokio::time::advance(FORGOTTEN).await;
+        assert!(sent_at(&quota, &limits, 10).await[9] < 0.001, "that was long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_answer_that_tells_of_the_limit_leaves_the_next_request_its_wait() {
+        let (quota, limits) = (Quota::default(), limits(None, 4));
+        let start = Instant::now();
+        for _ in 0..4 {
+            drop(quota.admit(CONNECTION, &limits).await);
+            quota.heed(CONNECTION, used(80));
+        }
+        let took = start.elapsed().as_secs_f64();
+        assert!((took - 6.0).abs() < 0.1, "nothing before the first word, then two seconds each: {took}");
+        quota.share_among(3);
+        quota.heed(CONNECTION, used(80));
+        let sent = sent_at(&quota, &limits, 3).await;
+        assert!((sent[2] - sent[1] - 6.0).abs() < 0.1, "three processes hear the same: {sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_does_not_give_out_again_what_other_lanes_wait_for() {
+        let (quota, limits) = (Quota::default(), limits(None, 8));
+        sent_at(&quota, &limits, 1).await;
+        quota.heed(CONNECTION, used(80));
+        let start = Instant::now();
+        let lane = || async {
+            drop(quota.admit(CONNECTION, &limits).await);
+            let sent = start.elapsed().as_secs_f64();
+            quota.heed(CONNECTION, used(80));
+            sent
+        };
+        let four = || async { tokio::join!(lane(), lane(), lane(), lane()) };
+        let (early, late) = tokio::join!(four(), async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            lane().await
+        });
+        for (sent, due) in
+            [early.0, early.1, early.2, early.3, late].into_iter().zip([2.0, 4.0, 6.0, 8.0, 10.0])
+        {
+            assert!((sent - due).abs() < 0.1, "{early:?}, {late}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

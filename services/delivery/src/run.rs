@@ -16,6 +16,7 @@ use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_rpc::{GrpcServer, Listeners, Readiness};
 
 use crate::backlog::Backlog;
+use crate::breaker::Breakers;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -171,8 +172,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let quota = Quota::default();
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
+    let clock = Clock::default();
     let lanes = Arc::new(LaneContext {
-        clock: Clock::default(),
+        breakers: Breakers::new(clock.clone()),
+        clock,
         connections: connections.clone(),
         holds: holds.clone(),
         pace: Pace::default(),

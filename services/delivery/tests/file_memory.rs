@@ -70,7 +70,8 @@ fn write(events: usize, properties: &Value) -> (u64, u64) {
 #[test]
 fn events_take_no_more_memory_than_they_are_reckoned_to() {
     let words = |count: usize| -> Value {
-        let words = (0..count).map(|n| json!({ "name": format!("product {n} \"new\""), "price": n, "sku": "A-1" }));
+        let words =
+            (0..count).map(|n| json!({ "name": format!("product {n} \"new\""), "price": n, "sku": "A-1" }));
         json!({ "products": words.collect::<Vec<_>>() })
     };
     let short = json!({ "list": vec![1; 8_000] });

@@ -144,12 +144,22 @@ impl Destination for Ga4 {
     }
 }
 
+/// Whether it is a page for people, as gateways and captive portals send it.
+fn is_page(answer: &Answer) -> bool {
+    let kind = answer.header("content-type").unwrap_or_default();
+    !answer.body.is_empty() && kind.trim_start().to_ascii_lowercase().starts_with("text/html")
+}
+
 /// A success says only that the request arrived. What the address itself refuses was not counted and is kept; anything else
 /// is trouble on the way, after which nobody knows: a lane does not repeat it, for a repeat would count again.
 fn read(answer: &Answer) -> ItemOutcome {
     let code = format!("HTTP_{}", answer.status);
     let hold = |kind, after, detail: &str| ItemOutcome::hold(kind, after, &code, detail);
     match answer.status {
+        // Something on the way answered instead. GA4's own answer is a 2xx without a body, as far as was ever seen.
+        200..=299 if is_page(answer) => {
+            hold(HoldKind::Transient, answer.retry_after(), "a page instead of GA4's answer")
+        }
         200..=299 => ItemOutcome::DELIVERED,
         413 => ItemOutcome::Isolate { code, detail: "the request is too large".to_owned() },
         429 => hold(HoldKind::Throttled, answer.retry_after(), "too many requests"),

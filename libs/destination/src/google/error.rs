@@ -198,7 +198,7 @@ pub struct Envelope {
     pub message: String,
     /// `ErrorInfo.reason`.
     pub reason: Option<String>,
-    /// `RetryInfo.retryDelay`, else the `Retry-After` header.
+    /// `RetryInfo.retryDelay` or the `Retry-After` header, whichever is longer.
     pub wait: Option<Duration>,
     /// `BadRequest.fieldViolations`.
     pub violations: Vec<Violation>,
@@ -259,7 +259,7 @@ impl Envelope {
             reason: of_type("ErrorInfo").and_then(|info| text(info, "reason")),
             wait: of_type("RetryInfo")
                 .and_then(|info| duration_of(&text(info, "retryDelay")?))
-                .or_else(|| answer.retry_after()),
+                .max(answer.retry_after()),
             violations,
             ads: ads_errors(error.get("details")),
         }

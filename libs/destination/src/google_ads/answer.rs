@@ -143,7 +143,7 @@ fn refused_for(
     envelope_wait: Option<std::time::Duration>,
     count: usize,
 ) -> Vec<ItemOutcome> {
-    let wait = error.retry_delay.or(envelope_wait);
+    let wait = error.retry_delay.max(envelope_wait);
     let (code, detail) = (error.code.clone(), advice(error));
     let is_size = code.starts_with("TOO_MANY_") && code.ends_with("_IN_REQUEST");
     let about = if count == 1 { Some(0) } else { error.index.filter(|index| *index < count) };

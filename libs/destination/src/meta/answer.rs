@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::usage::wait_of;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
 
 /// Wait when Meta throttles and names no time.
@@ -79,7 +80,7 @@ fn classify_error(answer: &Answer, error: &Value, count: usize) -> Vec<ItemOutco
         (190 | 102 | 104, _) => all(hold(HoldKind::Auth, None, name, &detail)),
         (100, None) if message.contains("appsecret_proof") => all(hold(HoldKind::Auth, None, name, &detail)),
         (4 | 17 | 32 | 341 | 613 | 80000 | 80003 | 80004 | 80014, _) => {
-            let wait = wait_of(answer).or_else(|| answer.retry_after()).unwrap_or(THROTTLED);
+            let wait = wait_of(answer).max(answer.retry_after()).unwrap_or(THROTTLED);
             all(hold(HoldKind::Throttled, Some(wait), name, &detail))
         }
         (368, _) => all(hold(HoldKind::Transient, Some(BLOCKED), name, &detail)),
@@ -131,23 +132,4 @@ fn index_in(text: &str) -> Option<usize> {
         let rest = &text[text.find(opening)? + opening.len()..];
         rest[..rest.find(']')?].parse().ok()
     })
-}
-
-/// The longest wait that the usage headers name: minutes in `X-Business-Use-Case-Usage`, seconds in `X-Ad-Account-Usage`.
-fn wait_of(answer: &Answer) -> Option<Duration> {
-    let parse = |name| answer.header(name).and_then(|text| serde_json::from_str::<Value>(text).ok());
-    let business = parse("x-business-use-case-usage").and_then(|usage| {
-        usage
-            .as_object()?
-            .values()
-            .filter_map(Value::as_array)
-            .flatten()
-            .filter_map(|row| row.get("estimated_time_to_regain_access")?.as_u64())
-            .max()
-            .map(|minutes| Duration::from_secs(minutes.min(24 * 60) * 60))
-    });
-    let account = parse("x-ad-account-usage")
-        .and_then(|usage| usage.get("reset_time_duration")?.as_u64())
-        .map(|seconds| Duration::from_secs(seconds.min(24 * 3600)));
-    business.into_iter().chain(account).filter(|wait| !wait.is_zero()).max()
 }

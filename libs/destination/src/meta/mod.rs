@@ -7,6 +7,7 @@ mod ids;
 mod payload;
 mod restriction;
 pub mod settings;
+mod usage;
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tracklayer_proto::event::v1::EventType;
 use crate::body::ItemBody;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits};
+use crate::destination::{ConsentQuery, Destination, Limits, Usage};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
@@ -154,6 +155,10 @@ impl Destination for Meta {
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         answer::classify(answer, sent)
+    }
+
+    fn usage(&self, answer: &Answer) -> Option<Usage> {
+        usage::usage_of(answer)
     }
 }
 

@@ -107,9 +107,9 @@ fn index_in(message: &str) -> Option<usize> {
     })
 }
 
-/// Partly taken: only what `data` names is sent again. What it looks like is not published; lists of indexes or event ids under
-/// telling names are understood. Where `data` says something else, nobody knows which were taken: all go out again under
-/// their ids, which TikTok recognises, and after a few times a person has to look.
+/// Partly taken: only what `data` names is sent again, and not what a row's own code refuses for good. What it looks like is not
+/// published; lists of indexes or event ids under telling names are understood. Where `data` says something else, nobody knows which
+/// were taken: all go out again under their ids, which TikTok recognises, and after a few times a person has to look.
 fn partial(body: &Value, sent: &[&Item], detail: &str) -> Vec<ItemOutcome> {
     let again = ItemOutcome::Retry {
         after: None,
@@ -121,15 +121,25 @@ fn partial(body: &Value, sent: &[&Item], detail: &str) -> Vec<ItemOutcome> {
         return vec![again; sent.len()];
     };
     (0..sent.len())
-        .map(|index| match failed.contains(&index) {
-            true => again.clone(),
-            false => ItemOutcome::Delivered { note: Some(format!("20001: {detail}")) },
+        .map(|index| match failed.iter().find(|row| row.item == index) {
+            Some(Failed { code: Some(code @ (40000 | 40002 | 40062)), .. }) => {
+                ItemOutcome::Dead { code: code.to_string(), detail: detail.to_owned() }
+            }
+            Some(_) => again.clone(),
+            None => ItemOutcome::Delivered { note: Some(format!("20001: {detail}")) },
         })
         .collect()
 }
 
+/// An item that was not taken.
+struct Failed {
+    item: usize,
+    /// Why, where its row says so.
+    code: Option<i64>,
+}
+
 /// The items that `data` names; none if it cannot be read. Nothing in it names nothing.
-fn failed_of(data: &Value, sent: &[&Item]) -> Option<Vec<usize>> {
+fn failed_of(data: &Value, sent: &[&Item]) -> Option<Vec<Failed>> {
     let rows = match data {
         Value::Null => return Some(Vec::new()),
         Value::Object(map) if map.is_empty() => return Some(Vec::new()),
@@ -144,7 +154,9 @@ fn failed_of(data: &Value, sent: &[&Item]) -> Option<Vec<usize>> {
         }
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return None,
     };
-    rows.into_iter().flatten().map(|row| item_of(row, sent)).collect()
+    let of_row =
+        |row: &Value| Some(Failed { item: item_of(row, sent)?, code: row.get("code").and_then(code_of) });
+    rows.into_iter().flatten().map(of_row).collect()
 }
 
 /// The item that a row is about: by its index, else by its event id.

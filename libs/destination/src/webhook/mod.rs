@@ -122,8 +122,7 @@ impl Destination for Webhook {
     }
 
     fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
-        self.connection
-            .check_unrestricted(event, "an unknown receiver cannot be told to restrict itself")?;
+        self.connection.check_unrestricted(event, "an unknown receiver cannot be told to restrict itself")?;
         let name = self.connection.mapped_name(event).unwrap_or_else(|| event.event.name.clone());
         Ok(Item {
             body: ItemBody::of(&event_json(event, &name)),

@@ -78,6 +78,22 @@ fn the_delay_of_a_quota_error_has_an_end_too() {
 }
 
 #[test]
+fn of_two_waits_that_google_names_the_longer_counts() {
+    let info = json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s" });
+    let body = json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "details": [info] } });
+    let mut busy = answer(429, &body);
+    busy.headers.insert("retry-after", "2".parse().unwrap());
+    for kind in ["google_data_manager", "google_ads"] {
+        let outcomes = read(kind, &busy, 1);
+        let longer = Some(Duration::from_secs(2));
+        assert!(
+            matches!(&outcomes[0], ItemOutcome::HoldLane { after, .. } if *after == longer),
+            "{kind}: {outcomes:?}"
+        );
+    }
+}
+
+#[test]
 fn a_good_code_under_a_bad_status_is_no_success_at_tiktok() {
     for code in [0, 20001, 40050] {
         let body = json!({ "code": code, "message": "OK", "data": {} });
@@ -114,6 +130,27 @@ fn a_partial_success_names_its_failures_by_index_or_by_event_id() {
         assert_eq!(again, [false, true, false], "{body}: {outcomes:?}");
         assert!(is_delivered(&outcomes[0]) && is_delivered(&outcomes[2]), "{outcomes:?}");
     }
+}
+
+#[test]
+fn a_row_of_a_partial_success_that_refuses_for_good_is_not_sent_again() {
+    let rows = json!([{ "index": 0, "code": 40002 }, { "index": 2, "code": "51010" }, { "index": 3 }]);
+    let body = json!({ "code": 20001, "message": "Partial success", "data": { "failed_events": rows } });
+    let outcomes = read("tiktok_events", &answer(200, &body), 4);
+    assert!(matches!(&outcomes[0], ItemOutcome::Dead { code, .. } if code == "40002"), "{outcomes:?}");
+    assert!(is_delivered(&outcomes[1]), "{outcomes:?}");
+    for again in &outcomes[2..] {
+        assert!(matches!(again, ItemOutcome::Retry { attempts: Some(_), .. }), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_page_is_no_success_of_ga4() {
+    let mut answer = Answer::new(200, "<html>Welcome to this network</html>");
+    answer.headers.insert("content-type", "text/html; charset=utf-8".parse().unwrap());
+    assert!(is_hold(&read("ga4_mp", &answer, 1)[0], HoldKind::Transient));
+    answer.body.clear();
+    assert_eq!(read("ga4_mp", &answer, 1), [ItemOutcome::DELIVERED], "nothing in it, as ever");
 }
 
 #[test]

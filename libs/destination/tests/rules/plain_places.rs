@@ -122,7 +122,10 @@ fn what_field_map_finds_there_goes_out_only_if_it_looks_like_a_place() {
             for text in ["jane@example.com", "+1 650 555 1234"] {
                 // Where the address stands, too: it is the place that counts, not who says where it is.
                 for (document, pointer) in [
-                    (with(document(kind), "/field_map", json!({ field: "properties.place" })), "/properties/place"),
+                    (
+                        with(document(kind), "/field_map", json!({ field: "properties.place" })),
+                        "/properties/place",
+                    ),
                     (document(kind), &*format!("/context/traits/address/{place}")),
                 ] {
                     let event = with(event.clone(), pointer, json!(text));
@@ -130,7 +133,12 @@ fn what_field_map_finds_there_goes_out_only_if_it_looks_like_a_place() {
                     let body = item.body.to_value().to_string();
                     assert!(!body.contains(text), "{kind} {pointer}: {body}");
                     let told = |note: &&tracklayer_destination::Note| note.reason.code() == "looks_personal";
-                    assert_eq!(item.notes.iter().filter(told).count(), 1, "{kind} {pointer}: {:?}", item.notes);
+                    assert_eq!(
+                        item.notes.iter().filter(told).count(),
+                        1,
+                        "{kind} {pointer}: {:?}",
+                        item.notes
+                    );
                 }
             }
         }

@@ -141,6 +141,7 @@ fn one_with_expressions_writes_files_as_well() {
     let plain = document("warehouse");
     let filtered = with(plain.clone(), "/filter", json!("properties.revenue >= 20"));
     let (plain, filtered) = (opened(&plain), opened(&filtered));
-    let place = |destination: &dyn tracklayer_destination::Destination| destination.files().unwrap().place.name();
+    let place =
+        |destination: &dyn tracklayer_destination::Destination| destination.files().unwrap().place.name();
     assert_eq!(place(&*filtered), place(&*plain));
 }

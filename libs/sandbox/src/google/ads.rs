@@ -277,14 +277,21 @@ pub(super) fn is_known_before(code: &str) -> bool {
     )
 }
 
-/// The error that a fault puts on an item.
-pub(super) fn put_error(inbound: &Inbound<'_>, path: &[Step]) -> AdsError {
+/// The error that a fault puts on an item, if it does.
+pub(super) fn put_error(inbound: &Inbound<'_>, place: usize, text: &str, path: &[Step]) -> Option<AdsError> {
+    if inbound.is_bad(text).is_some() || inbound.failing_for_good(place) {
+        let why = "The imported event has a click that occurred before the click-through conversion window.";
+        return Some(AdsError::new("conversionUploadError", "EXPIRED_EVENT", why).at(path));
+    }
+    if !inbound.failing(place) {
+        return None;
+    }
     let code = match inbound.fault {
         Some(Fault::PartialFailure { code: Some(code), .. }) => code.as_str(),
         _ => "internalError.INTERNAL_ERROR",
     };
     let (family, code) = code.split_once('.').unwrap_or(("conversionUploadError", code));
-    AdsError::new(family, code, "An internal error has occurred.").at(path)
+    Some(AdsError::new(family, code, "An internal error has occurred.").at(path))
 }
 
 /// The action that an item names; only the id in it counts.

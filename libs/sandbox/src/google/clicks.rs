@@ -43,8 +43,8 @@ pub(super) fn judge<'a>(world: &World, inbound: &Inbound<'_>, upload: &Upload<'a
         .iter()
         .enumerate()
         .map(|(index, item)| {
-            if inbound.failing(index) {
-                return Err(put_error(inbound, &path(index)));
+            if let Some(error) = put_error(inbound, index, upload.texts[index], &path(index)) {
+                return Err(error);
             }
             check(options, upload, item, inbound.now, &path(index))
         })

@@ -69,6 +69,11 @@ fn ingest(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Answer> {
     let mut violations = Vec::new();
     for (index, event) in events.iter().enumerate() {
         check_event(index, event, encoding, &targets, &mut violations);
+        if inbound.is_bad(texts[index]).is_some() {
+            let field = format!("events.events[{index}].event_timestamp");
+            let text = "Event time is not valid.".to_owned();
+            violations.push(Violation { field, text, reason: "EVENT_TIME_INVALID" });
+        }
         if violations.len() >= MAX_VIOLATIONS {
             break;
         }

@@ -129,6 +129,9 @@ fn accept(world: &World, inbound: &Inbound<'_>, parameters: &Parameters<'_>) -> 
     let mut arrivals = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let checked = event::check(index, item, inbound.now, options.require_website_fields, &mut warnings)?;
+        if let Some(named) = inbound.is_bad(item.text) {
+            return Err(fault::bad_event(index, named));
+        }
         if inbound.failing(index) {
             continue;
         }

@@ -127,6 +127,15 @@ fn accept(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Refusal> {
     let mut failed = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let checked = item::check(index, item, source, inbound.now, options)?;
+        match inbound.is_bad(item.text) {
+            Some(true) => {
+                let text =
+                    format!("Invalid value for data.{index}.properties.content_ids: not a valid list.");
+                return Err(Refusal::params(text));
+            }
+            Some(false) => return Err(Refusal::params("Invalid value for content_ids: not a valid list.")),
+            None => {}
+        }
         if inbound.failing(index) {
             failed.push(index);
             continue;
@@ -158,6 +167,8 @@ fn accept(world: &World, inbound: &Inbound<'_>) -> Result<Answer, Refusal> {
         Some(Fault::PartialFailure { code: Some(code), .. }) => code.parse().unwrap_or(40000),
         _ => 50000,
     };
-    let errors: Vec<Value> = failed.iter().map(|index| json!({ "index": index, "code": code })).collect();
+    let code_of = |index| if inbound.failing_for_good(index) { 40002 } else { code };
+    let errors: Vec<Value> =
+        failed.iter().map(|index| json!({ "index": index, "code": code_of(*index) })).collect();
     Ok(wire(20001, "Partial success", json!({ "failed_events": errors }), inbound.now))
 }

@@ -10,6 +10,7 @@ mod google_ads;
 mod hostile;
 mod many;
 mod meta;
+mod network;
 mod oauth;
 mod rig;
 mod tiktok;

@@ -6,7 +6,7 @@ use tracklayer_proto::delivery::v1 as pb;
 
 use super::{ApiError, DeliveryGrpc, limit_of, required};
 use crate::inspection::Lag;
-use crate::kept::{KeptDay, Keeper};
+use crate::kept::{Keeper, KeptDay};
 use crate::resolved_events;
 use crate::story::{proto_position, shown, shown_unmasked};
 
@@ -84,7 +84,10 @@ impl DeliveryGrpc {
         Ok(pb::ReadJournalResponse { events })
     }
 
-    pub(super) async fn kept(&self, workspace: WorkspaceId) -> Result<pb::GetJournalRetentionResponse, ApiError> {
+    pub(super) async fn kept(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<pb::GetJournalRetentionResponse, ApiError> {
         let snapshot = self.snapshot()?;
         let kept = self.keeping.kept(workspace, &snapshot).await?;
         let day = |kept: KeptDay| {

@@ -1,14 +1,17 @@
 //! What an answer means for each event of its request: the truth per event, never per request.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOutcome, RefusalCode};
 
+use super::health::Sign;
 use super::plan;
 use super::send::items_of;
 use super::slot::{Evidence, Slot, storable};
 use super::{LONGEST_RETRY, Lane, LaneError, MAX_RETRIES};
+use crate::breaker::Trouble;
 use crate::http::SendError;
 use crate::ledger::State;
 
@@ -16,6 +19,18 @@ use crate::ledger::State;
 const MAX_EVIDENCE_CHARS: usize = 4_000;
 /// The one status of a server in trouble that says that nothing was done. Source: RFC 9110, 15.6.4; 2026-11.
 const SERVICE_UNAVAILABLE: u16 = 503;
+/// The first status of a server in trouble. Source: RFC 9110, 15.6; 2026-11.
+const FIRST_OF_TROUBLE: u16 = 500;
+/// So much later trouble counts against an event once more, though the platform has answered nobody meanwhile.
+const COUNTS_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Trouble of the platform that was counted against an event of the lane.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastTrouble {
+    at: Timestamp,
+    /// How many requests of the connection had been answered by then.
+    answered: u64,
+}
 
 /// A request that failed as a whole.
 pub(super) struct Failure {
@@ -24,16 +39,29 @@ pub(super) struct Failure {
     pub(super) surely_not_taken: bool,
     /// The access token was refused.
     pub(super) token_refused: bool,
+    /// What it says of the connection.
+    pub(super) sign: Sign,
 }
 
 impl Failure {
     fn surely(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
+        let sign = match kind {
+            // It may be wrong for one sort of event only: the other lanes find out by themselves.
+            HoldKind::Configuration => Sign::Works,
+            HoldKind::Throttled | HoldKind::Transient | HoldKind::Auth => {
+                Sign::Trouble(Trouble { kind, detail: detail.clone(), after })
+            }
+        };
         let error = LaneError::Held { kind: kind.as_str(), detail, after };
-        Self { error, surely_not_taken: true, token_refused: false }
+        Self { error, surely_not_taken: true, token_refused: false, sign }
     }
 
     fn maybe(kind: HoldKind, detail: String, after: Option<Duration>) -> Self {
         Self { surely_not_taken: false, ..Self::surely(kind, detail, after) }
+    }
+
+    fn with(self, sign: Option<Sign>) -> Self {
+        Self { sign: sign.unwrap_or(self.sign), ..self }
     }
 }
 
@@ -46,12 +74,17 @@ impl Lane {
         answer: Result<Answer, SendError>,
         request: &HttpRequest,
         destination: &dyn Destination,
-    ) -> Result<Vec<Vec<usize>>, Failure> {
+    ) -> Result<(Vec<Vec<usize>>, Sign), Box<Failure>> {
         match answer {
-            Err(SendError::NotSent(why)) => Err(Failure::surely(HoldKind::Transient, why, None)),
+            Err(SendError::NotSent(why)) => Err(Box::new(Failure::surely(HoldKind::Transient, why, None))),
             Err(SendError::Unknown(why)) => {
                 count_attempt(slots, members);
-                Err(self.outcome_unknown(slots, members, destination, why))
+                let mut failure = self.outcome_unknown(slots, members, destination, why);
+                if self.lease.has_run_out() {
+                    // Cut off by ourselves: that says nothing of the platform.
+                    failure.sign = Sign::Silent;
+                }
+                Err(Box::new(failure))
             }
             Ok(answer) => {
                 count_attempt(slots, members);
@@ -83,12 +116,18 @@ impl Lane {
         destination: &dyn Destination,
         request: &HttpRequest,
         answer: &Answer,
-    ) -> Result<Vec<Vec<usize>>, Failure> {
+    ) -> Result<(Vec<Vec<usize>>, Sign), Box<Failure>> {
         let now = self.context.clock.now();
+        // Where some of it has an outcome of its own, the platform works; where the lane only gives up to hold for it, it does not.
+        let is_whole = outcomes.iter().all(|outcome| matches!(outcome, ItemOutcome::HoldLane { .. }));
+        let works = (!is_whole).then_some(Sign::Works);
+        let exhausted = plan::hold_of(&outcomes).filter(|_| is_whole).and_then(trouble_of);
+        let counts = self.counts_as_held(answer.status, now);
         let held = members.iter().map(|i| slots[*i].transient_holds).max().unwrap_or(0);
-        let outcomes = plan::give_up_holding(outcomes, held + 1);
+        let outcomes = plan::give_up_holding(outcomes, held + u32::from(counts));
         let hold = plan::hold_of(&outcomes).cloned();
         let refused_token = plan::refused_token(&outcomes);
+        let mut waits: HashMap<u32, Duration> = HashMap::new();
         let mut rest: Vec<usize> = Vec::new();
         let mut halved = false;
         let mut alone: Vec<Vec<usize>> = Vec::new();
@@ -116,9 +155,9 @@ impl Lane {
                 }
                 ItemOutcome::Retry { after, code, detail, .. } => {
                     slot.tries += 1;
-                    let wait = after.unwrap_or_else(|| {
-                        crate::backoff::full_jitter(slot.tries, Duration::from_secs(1), LONGEST_RETRY)
-                    });
+                    // One wait for all that one answer puts off: they go out together again, not one by one.
+                    let own = || *waits.entry(slot.tries).or_insert_with(|| wait_before(slot.tries));
+                    let wait = after.unwrap_or_else(own);
                     slot.retry_at = Some(now + wait);
                     slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
                     self.waiting.announce(slot.entry.order_key, now + wait);
@@ -146,20 +185,28 @@ impl Lane {
             let detail = format!("{code}: {detail}");
             if kind != HoldKind::Transient {
                 // The platform said that it did not take the request.
-                return Err(Failure::surely(kind, detail, after));
+                return Err(Box::new(Failure::surely(kind, detail, after).with(works)));
             }
-            for index in members.iter().copied() {
-                slots[index].transient_holds += u32::from(slots[index].verdict.is_none());
+            if counts {
+                self.last_trouble = Some(LastTrouble { at: now, answered: self.circuit.answered() });
+                for index in members.iter().copied() {
+                    slots[index].transient_holds += u32::from(slots[index].verdict.is_none());
+                }
             }
             // The lane holds also where nothing is left to repeat: the next events would only fare the same.
             mark_maybe_taken(slots, members, answer.status == SERVICE_UNAVAILABLE, destination, now);
-            return Err(Failure::maybe(kind, detail, after));
+            return Err(Box::new(Failure::maybe(kind, detail, after).with(works)));
         }
         if let Some(code) = refused_token {
             // A token that ended early is no reason to wait; a fresh one that is refused too is.
             let after = (self.holds == 0).then_some(Duration::from_millis(10));
             let detail = format!("{code}: the access token was refused");
-            return Err(Failure { token_refused: true, ..Failure::surely(HoldKind::Auth, detail, after) });
+            let mut failure =
+                Failure { token_refused: true, ..Failure::surely(HoldKind::Auth, detail, after) };
+            if after.is_some() {
+                failure.sign = Sign::Silent;
+            }
+            return Err(Box::new(failure));
         }
         let mut again = alone;
         if halved && rest.len() > 1 {
@@ -169,8 +216,23 @@ impl Lane {
         } else if !rest.is_empty() {
             again.push(rest);
         }
-        Ok(again)
+        Ok((again, exhausted.map_or(Sign::Works, Sign::Trouble)))
     }
+
+    /// Whether trouble of the platform counts against the events that met it. A server in trouble says nothing of an event as long
+    /// as no other fares better: then it counts once an hour, so that an outage kills nothing, and an event that nobody ever
+    /// answers does not hold its lane for ever.
+    fn counts_as_held(&self, status: u16, now: Timestamp) -> bool {
+        status < FIRST_OF_TROUBLE
+            || self.last_trouble.is_none_or(|last| {
+                self.circuit.answered() != last.answered || now.duration_since(last.at) >= COUNTS_AGAIN
+            })
+    }
+}
+
+fn trouble_of(outcome: &ItemOutcome) -> Option<Trouble> {
+    let ItemOutcome::HoldLane { after, kind, code, detail, .. } = outcome else { return None };
+    Some(Trouble { kind: *kind, detail: format!("{code}: {detail}"), after: *after })
 }
 
 /// The request may have been taken although nothing says so: its open events are repeated inside the platform's window, and
@@ -191,6 +253,11 @@ fn mark_maybe_taken(
         }
         plan::settle_unrepeatable(slot, destination, now);
     }
+}
+
+/// The lane's own wait before another try of an event.
+fn wait_before(try_number: u32) -> Duration {
+    crate::backoff::full_jitter(try_number, Duration::from_secs(1), LONGEST_RETRY)
 }
 
 fn count_attempt(slots: &mut [Slot], members: &[usize]) {

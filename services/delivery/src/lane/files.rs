@@ -17,11 +17,13 @@ use tracklayer_lake::{FileName, PlacedRow, Store, WriteError, encode};
 use uuid::Uuid;
 
 use super::decide::Allowed;
+use super::health::Health;
 use super::plan;
 use super::send::{LEASE_MARGIN, wave_size, while_held};
 use super::slot::Slot;
 use super::writes::{Write, WriteFile};
 use super::{Lane, LaneError};
+use crate::breaker::Leave;
 use crate::connections::OpenConnection;
 use crate::http::SendError;
 use crate::ledger::State;
@@ -56,6 +58,17 @@ impl Done {
     }
 }
 
+/// What a write goes by.
+struct Way<'a> {
+    connection: &'a OpenConnection,
+    destination: &'a dyn Destination,
+    target: &'a FileTarget,
+    store: &'a Store,
+    leave: &'a Leave,
+    /// Whether one file goes ahead of the others.
+    ahead: bool,
+}
+
 impl Lane {
     /// Writes every open slot into files. Ends early where the place or a service holds the lane; slots with a verdict keep it.
     pub(super) async fn write_open(
@@ -67,18 +80,25 @@ impl Lane {
     ) -> Result<(), LaneError> {
         let place = target.place.name();
         self.settle_unwritable(slots, &place).await?;
+        // After a hold one file goes ahead, as one event does elsewhere: which events share a file, its intent has said.
+        let mut ahead = self.holds > 0 || self.behind_circuit;
         while slots.iter().any(|slot| slot.verdict.is_none()) {
             if self.has_changed(connection) {
                 return Ok(());
             }
-            let store =
-                Store::open(&target.place, &self.context.files).await.map_err(|refused| LaneError::Held {
+            let store = &Store::open(&target.place, &self.context.files).await.map_err(|refused| {
+                LaneError::Held {
                     kind: HoldKind::Configuration.as_str(),
                     detail: refused.to_string(),
                     after: None,
-                })?;
+                }
+            })?;
+            let leave = &self.leave(connection)?;
+            ahead |= matches!(leave, Leave::Try(_));
             let write = self.next_write(slots, &place);
-            self.write(&write, slots, connection, destination, target, &store).await?;
+            let way = Way { connection, destination, target, store, leave, ahead };
+            self.write(&write, slots, &way).await?;
+            ahead = false;
         }
         Ok(())
     }
@@ -136,15 +156,7 @@ impl Lane {
     }
 
     /// One try of a write.
-    async fn write(
-        &mut self,
-        write: &Write,
-        slots: &mut [Slot],
-        connection: &OpenConnection,
-        destination: &dyn Destination,
-        target: &FileTarget,
-        store: &Store,
-    ) -> Result<(), LaneError> {
+    async fn write(&mut self, write: &Write, slots: &mut [Slot], way: &Way<'_>) -> Result<(), LaneError> {
         let at: HashMap<Position, usize> =
             slots.iter().enumerate().map(|(i, s)| (s.entry.position, i)).collect();
         let all = write
@@ -153,18 +165,20 @@ impl Lane {
             .flat_map(|file| &file.positions)
             .filter_map(|position| at.get(position).copied());
         let open: Vec<usize> = all.filter(|i| slots[*i].verdict.is_none()).collect();
-        let at_once = wave_size(destination.limits());
+        let limits = way.destination.limits();
+        let at_once = wave_size(limits);
         if self.lease.lost().run_until_cancelled(self.pace(open.len())).await.is_none() {
             return Err(LaneError::LeaseUnsure);
         }
         let admitted =
-            self.context.quota.admit_all(connection.id, destination.limits(), at_once.min(write.files.len()));
+            self.context.quota.admit_all(way.connection.id, limits, at_once.min(write.files.len()));
         let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
             return Err(LaneError::LeaseUnsure);
         };
         if let Some(hold) = self.on_hold() {
             return Err(LaneError::OnHold(hold));
         }
+        self.still_has_leave(way.leave)?;
         let Some(generation) = open.first().map(|first| slots[*first].entry.position.generation) else {
             return Ok(());
         };
@@ -177,45 +191,52 @@ impl Lane {
             .iter()
             .map(|of| File { of, members: of.positions.iter().filter_map(goes_out).collect() });
         let files: Vec<File<'_>> = files.filter(|file: &File<'_>| !file.members.is_empty()).collect();
-        let begun = SystemTime::now();
-        let mut results: Vec<(File<'_>, Done)> = Vec::new();
         let mut files = files.into_iter().peekable();
-        let is_tried = write.is_tried();
-        // After one that could not be written the rest would only fare the same.
-        while files.peek().is_some() && results.iter().all(|(_, done)| done.is_written()) {
-            let together: Vec<File<'_>> = files.by_ref().take(at_once).collect();
+        // Whether surely nothing of it is there.
+        let mut is_untried = !write.is_tried();
+        let mut together = if way.ahead { 1 } else { at_once };
+        while files.peek().is_some() {
+            let batch: Vec<File<'_>> = files.by_ref().take(together).collect();
             // Before each: writing many takes minutes, and who withdraws meanwhile is not to stand in what is written then.
-            let together = match self.files_still_allowed(together, slots, connection, destination).await {
-                Ok(together) => together,
+            let batch = match self.files_still_allowed(batch, slots, way).await {
+                Ok(batch) => batch,
                 Err(error) => {
-                    if results.is_empty() && !is_tried {
+                    if is_untried {
                         self.withdraw_write(write.id).await?;
                     }
-                    self.requests += results.len() as u64;
-                    self.read_results(slots, results, begun, destination, target);
                     return Err(error);
                 }
             };
+            if batch.is_empty() {
+                continue;
+            }
             // What is there is there; the rest is planned anew, and goes where it leads by now.
-            if self.has_changed(connection) {
-                if results.is_empty() && !is_tried {
+            if self.has_changed(way.connection) {
+                if is_untried {
                     self.withdraw_write(write.id).await?;
                 }
                 break;
             }
-            together.iter().for_each(|file| self.writes.try_now(write.id, &file.of.path));
+            batch.iter().for_each(|file| self.writes.try_now(write.id, &file.of.path));
+            let begun = SystemTime::now();
             let (lane, shown): (&Self, &[Slot]) = (self, slots);
-            let done = together.iter().map(|file| lane.write_file(file, shown, destination, store));
+            let done = batch.iter().map(|file| lane.write_file(file, shown, way.destination, way.store));
             let done = futures::future::join_all(done).await;
-            results.extend(together.into_iter().zip(done));
+            self.requests += done.len() as u64;
+            let results = batch.into_iter().zip(done).collect();
+            let (health, failed) = self.read_results(slots, results, begun, way.destination, way.target);
+            self.tell_of_platform(way.connection, way.leave, health);
+            // After one that could not be written the rest would only fare the same.
+            if let Some((error, none_there)) = failed {
+                if none_there && is_untried {
+                    self.withdraw_write(write.id).await?;
+                }
+                return Err(error);
+            }
+            is_untried = false;
+            together = at_once;
         }
-        self.requests += results.len() as u64;
-        let failed = self.read_results(slots, results, begun, destination, target);
-        let Some((error, none_there)) = failed else { return Ok(()) };
-        if none_there && !is_tried {
-            self.withdraw_write(write.id).await?;
-        }
-        Err(error)
+        Ok(())
     }
 
     /// Files without those who may not be written any more, if something may be written at all.
@@ -223,17 +244,18 @@ impl Lane {
         &mut self,
         files: Vec<File<'w>>,
         slots: &mut [Slot],
-        connection: &OpenConnection,
-        destination: &dyn Destination,
+        way: &Way<'_>,
     ) -> Result<Vec<File<'w>>, LaneError> {
         let members: Vec<usize> = files.iter().flat_map(|file| &file.members).copied().collect();
-        let Allowed { members, .. } = self.still_allowed(slots, members, connection, destination).await?;
+        let Allowed { members, .. } =
+            self.still_allowed(slots, members, way.connection, way.destination).await?;
         if !self.lease.surely_held_for(LEASE_MARGIN) {
             return Err(LaneError::LeaseUnsure);
         }
         if let Some(hold) = self.on_hold() {
             return Err(LaneError::OnHold(hold));
         }
+        self.still_has_leave(way.leave)?;
         let members: HashSet<usize> = members.into_iter().collect();
         let files = files.into_iter().map(|file| {
             let kept = file.members.into_iter().filter(|member| members.contains(member)).collect();
@@ -286,7 +308,8 @@ impl Lane {
         done
     }
 
-    /// What became of the events of each file. The first failure, if there is one, and whether surely nothing is there.
+    /// What became of the events of each file: what it says of the place, and the first failure, if there is one, with whether surely
+    /// nothing is there.
     fn read_results(
         &mut self,
         slots: &mut [Slot],
@@ -294,7 +317,8 @@ impl Lane {
         begun: SystemTime,
         destination: &dyn Destination,
         target: &FileTarget,
-    ) -> Option<(LaneError, bool)> {
+    ) -> (Health, Option<(LaneError, bool)>) {
+        let mut health = Health::default();
         let mut failed = None;
         let mut none_there = true;
         let now = self.context.clock.now();
@@ -309,21 +333,23 @@ impl Lane {
                     let url = format!("{}{}", target.url_of(""), file.of.path);
                     let request = HttpRequest { method: "PUT", ..HttpRequest::get(url) };
                     match self.read_answer(slots, &file.members, answer, &request, destination) {
-                        Ok(again) => {
+                        Ok((again, sign)) => {
                             none_there = false;
+                            health.note(sign);
                             // No answer of a place says so of single events.
                             let is_open = !again.is_empty();
                             failed = failed.or(is_open.then(|| held("the answer cannot be read".to_owned())));
                         }
                         Err(failure) => {
                             none_there &= failure.surely_not_taken;
+                            health.note(failure.sign);
                             failed.get_or_insert(failure.error);
                         }
                     }
                 }
             }
         }
-        failed.map(|error| (error, none_there))
+        (health, failed.map(|error| (error, none_there)))
     }
 
     async fn intend_write(&self, write: &Write, generation: Generation) -> Result<(), LaneError> {

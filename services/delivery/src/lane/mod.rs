@@ -5,6 +5,7 @@
 //! platform holds the lane where it stands; a transient failure of one event makes a retry of it, and later events of its key
 //! wait behind it.
 
+mod ahead;
 mod answer;
 mod commit;
 mod decide;
@@ -12,6 +13,8 @@ mod files;
 mod gather;
 mod give_up;
 pub(crate) mod guard;
+mod health;
+mod held;
 mod hold;
 mod late;
 pub(crate) mod plan;
@@ -39,6 +42,7 @@ use uuid::Uuid;
 use self::slot::Slot;
 use self::waiting::Waiting;
 use self::writes::Writes;
+use crate::breaker::{Blocked, Breakers, Joined, Leave, Trouble};
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::connections::Connections;
@@ -64,8 +68,6 @@ use crate::subjects::ServiceUnavailable;
 
 /// Longest wait between attempts of a held lane.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
-/// Longest wait that a platform may ask for. Meta blocks for an hour (code 368).
-const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// Longest wait between attempts of one event.
 const LONGEST_RETRY: Duration = Duration::from_secs(15 * 60);
 /// Attempts of one event before it is dead.
@@ -118,6 +120,8 @@ pub struct LaneContext {
     pub quota: Quota,
     /// What large rounds leave to small ones.
     pub headroom: Arc<Headroom>,
+    /// Whether the platforms work, known to all lanes of a connection.
+    pub breakers: Breakers,
     /// Subject keys.
     pub master_key: tracklayer_ids::MasterKey,
 }
@@ -156,6 +160,25 @@ pub enum LaneError {
         /// Not before; none: the lane's own backoff.
         after: Option<Duration>,
     },
+    /// The connection's circuit is open: the lane has met no trouble of its own.
+    #[error("{}: {}", .0.kind.as_str(), .0.detail)]
+    CircuitOpen(Blocked),
+}
+
+/// What came of a round.
+enum Round {
+    /// Something, or something is begun.
+    Worked,
+    /// Nothing new is there, and retries are due: their turn is the next round, and nothing has shown that the platform works.
+    OnlyRetries,
+    /// There was nothing to do.
+    Idle,
+}
+
+impl Round {
+    fn with_nothing_new(retries_due: bool) -> Self {
+        if retries_due { Self::OnlyRetries } else { Self::Idle }
+    }
 }
 
 /// One lane.
@@ -188,6 +211,12 @@ pub struct Lane {
     /// Obeyed from an earlier holder: what the platform said holds for every process.
     hold_until: Option<(Timestamp, &'static str)>,
     holds: u32,
+    /// Its place at the connection's circuit.
+    circuit: Joined,
+    /// Which trouble of the platform was counted last against an event.
+    last_trouble: Option<answer::LastTrouble>,
+    /// Whether it waits for the connection's circuit to close.
+    behind_circuit: bool,
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
@@ -218,6 +247,7 @@ impl Lane {
     #[must_use]
     pub fn new(context: Arc<LaneContext>, lease: Lease) -> Self {
         let share = context.pace.join(lease.duty.connection);
+        let circuit = context.breakers.join(lease.duty.connection, lease.duty.partition);
         Self {
             context,
             lease,
@@ -235,6 +265,9 @@ impl Lane {
             retried_last: false,
             hold_until: None,
             holds: 0,
+            circuit,
+            last_trouble: None,
+            behind_circuit: false,
             requests: 0,
             range: Vec::new(),
             reads_full: false,
@@ -273,12 +306,15 @@ impl Lane {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
                 None => progress.lane_rests(duty.connection),
             }
+            // By the wall clock only where something is waited for that a clock decides.
+            let mut due = None;
             let wait = match round {
-                Ok(true) => {
+                Ok(Round::Worked) => {
                     self.moved().await;
                     continue;
                 }
-                Ok(false) => {
+                Ok(Round::OnlyRetries) => continue,
+                Ok(Round::Idle) => {
                     self.moved().await;
                     self.idle_wait()
                 }
@@ -287,6 +323,8 @@ impl Lane {
                     return;
                 }
                 Err(LaneError::OnHold(hold)) => {
+                    // An operator decides when it goes on, not the circuit; it asks there again.
+                    self.behind_circuit = false;
                     self.rest(&hold).await;
                     hold::LOOK
                 }
@@ -296,24 +334,28 @@ impl Lane {
                     if let LaneError::Store(StoreError::Newer { .. }) = error {
                         self.lease.give_up_to_others();
                     }
-                    self.held(&error).await
+                    let held = self.held(&error).await;
+                    due = Some(held);
+                    self.context.clock.left(&held)
                 }
             };
             let on_hold = self.told.is_some();
-            let idle = self.holds == 0 && !on_hold;
+            let idle = self.holds == 0 && !on_hold && !self.behind_circuit;
             let over = Instant::now() + wait;
             // Also while a platform asked the lane to wait: giving up needs no request.
             let mut may_give_up = true;
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep_until(over) => break,
+                    () = self.wait_is_over(over, due) => break,
+                    () = self.circuit.closes(), if self.behind_circuit && !on_hold => break,
                     _ = resolved.changed() => {
                         if idle {
                             break;
                         }
                         may_give_up = true;
                     }
-                    () = config.changed(), if on_hold => break,
+                    // A mended credential or address needs no more waiting.
+                    () = config.changed(), if on_hold || self.behind_circuit => break,
                     () = self.lease.lost().cancelled() => break,
                     () = shutdown.cancelled() => break,
                     () = self.context.give_ups.asked(duty), if may_give_up => {
@@ -358,41 +400,6 @@ impl Lane {
         until_retry.unwrap_or(LONGEST_HOLD).min(longest).min(until_full)
     }
 
-    /// Remembers and tells why the lane waits, and for how long. What was sent is kept: its commit is tried again.
-    async fn held(&mut self, error: &LaneError) -> Duration {
-        self.holds += 1;
-        let (kind, after, longest) = match error {
-            LaneError::Held { kind, after, .. } => (*kind, *after, LONGEST_HOLD),
-            LaneError::Broken(_) => ("configuration", None, Duration::from_secs(5)),
-            LaneError::Store(_) => ("database", None, Duration::from_secs(2)),
-            LaneError::Service(_) | LaneError::Narrowing(_) => {
-                ("consent_unknown", None, Duration::from_secs(2))
-            }
-            LaneError::NoConnection | LaneError::LeaseUnsure | LaneError::OnHold(_) => {
-                ("waiting", None, Duration::from_secs(1))
-            }
-        };
-        let wait = after
-            .unwrap_or_else(|| crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest))
-            .min(LONGEST_ASKED);
-        let detail = slot::storable(&error_chain(error), MAX_HOLD_CHARS);
-        metrics::counter!("tracklayer_delivery_holds_total", "kind" => kind).increment(1);
-        let duty = self.lease.duty;
-        tracing::warn!(workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0, kind, error = %detail, "lane holds");
-        let next_at = self.context.clock.now() + wait;
-        if let Err(error) = self.context.lanes.hold(duty, kind, &detail, self.holds, next_at).await {
-            tracing::debug!(error = %error, "the hold could not be told");
-        }
-        wait
-    }
-
-    async fn moved(&mut self) {
-        if self.holds > 0 {
-            self.holds = 0;
-            self.tell_of_release().await;
-        }
-    }
-
     fn forget_range(&mut self) {
         self.cursor = None;
         self.range.clear();
@@ -408,11 +415,11 @@ impl Lane {
         self.commit_prefix().await
     }
 
-    /// One round: due retries, then a range. `false`: there was nothing to do.
-    async fn round(&mut self) -> Result<bool, LaneError> {
+    /// One round: due retries, then a range.
+    async fn round(&mut self) -> Result<Round, LaneError> {
         let duty = self.lease.duty;
         if self.give_up().await? {
-            return Ok(true);
+            return Ok(Round::Worked);
         }
         let connection =
             self.context.connections.one(duty.workspace, duty.connection).ok_or(LaneError::NoConnection)?;
@@ -435,6 +442,13 @@ impl Lane {
                 && !after.is_zero()
             {
                 let detail = "the platform asked an earlier holder of the lane to wait".to_owned();
+                let kind_of =
+                    [HoldKind::Throttled, HoldKind::Transient].into_iter().find(|k| k.as_str() == kind);
+                if let Some(kind) = kind_of {
+                    // It holds for the other lanes of the connection as well.
+                    let trouble = Trouble { kind, detail: detail.clone(), after: Some(after) };
+                    self.circuit.failed(connection.revision, &Leave::Free, &trouble);
+                }
                 return Err(LaneError::Held { kind, detail, after: Some(after) });
             }
         }
@@ -442,19 +456,22 @@ impl Lane {
         let due = self.waiting.next_at().is_some_and(|at| at <= self.context.clock.now());
         if due && self.range.is_empty() && !self.retried_last {
             self.retried_last = true;
+            if self.holds > 0 || self.behind_circuit {
+                self.circuit.look(connection.revision).map_err(LaneError::CircuitOpen)?;
+            }
             self.retry_round(cursor.generation, &connection, destination).await?;
-            return Ok(true);
+            return Ok(Round::Worked);
         }
         self.retried_last = false;
         if !self.enter(cursor.generation).await? {
-            return Ok(due);
+            return Ok(Round::with_nothing_new(due));
         }
         // Looked at before the read: what is resolved in between is in this generation, or after all of it.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
         if let Some(files) = destination.files().filter(|_| destination.mode() == Mode::Live)
             && !self.has_enough(cursor, resolved, files).await?
         {
-            return Ok(due);
+            return Ok(Round::with_nothing_new(due));
         }
         if let Some(files) = destination.files() {
             self.make_room(cursor, files).await?;
@@ -464,14 +481,15 @@ impl Lane {
         drop(place);
         if !taken {
             self.caught_up().await;
-            return Ok(self.enter_next_generation(cursor, resolved) || due);
+            let goes_over = self.enter_next_generation(cursor, resolved);
+            return Ok(if goes_over { Round::Worked } else { Round::with_nothing_new(due) });
         }
         let mut range = std::mem::take(&mut self.range);
         let sent = self.send_open(&mut range, &connection, destination).await;
         self.range = range;
         self.commit_prefix().await?;
         sent?;
-        Ok(true)
+        Ok(Round::Worked)
     }
 
     /// Goes into a generation, if the lane may. Visitors of this partition may have been in another one before a change of the

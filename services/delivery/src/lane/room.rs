@@ -30,11 +30,7 @@ pub(super) struct Carried {
 impl Lane {
     /// Waits for room for what is taken next from the cursor on; for all of it where a write was begun that has to be repeated as a
     /// whole.
-    pub(super) async fn make_room(
-        &mut self,
-        cursor: Position,
-        target: &FileTarget,
-    ) -> Result<(), LaneError> {
+    pub(super) async fn make_room(&mut self, cursor: Position, target: &FileTarget) -> Result<(), LaneError> {
         let begun = self.writes.end_from(cursor).is_some().then(|| self.writes.bytes_from(cursor));
         self.wait_for_room(begun, usual(target.rows_per_file, target.bytes_per_file)).await
     }

@@ -8,11 +8,14 @@ use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Limits}
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
 
+use super::ahead::one_ahead;
 use super::answer::Failure;
 use super::decide::Allowed;
+use super::health::{Health, Sign};
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
+use crate::breaker::{Leave, Trouble};
 use crate::connections::OpenConnection;
 use crate::http::{SendError, Sender};
 use crate::lease::Lease;
@@ -59,34 +62,42 @@ impl Lane {
         if let Some(target) = destination.files() {
             return self.write_open(slots, connection, destination, target).await;
         }
-        if self.holds > 0 {
+        if self.holds > 0 || self.behind_circuit {
+            // Before the work of planning anew, which is in vain while another lane's event is tried.
+            if slots.iter().any(|slot| slot.verdict.is_none()) {
+                self.circuit.look(connection.revision).map_err(LaneError::CircuitOpen)?;
+            }
             let now = self.context.clock.now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
                 plan::plan_again(slot, destination, now);
             }
         }
-        // After a hold one request goes ahead: what is not over yet costs one of them, not a wave.
-        let most_at_once = wave_size(destination.limits());
-        let mut most = if self.holds > 0 { 1 } else { most_at_once };
+        let most = wave_size(destination.limits());
+        // After a hold one event goes ahead: what is not over yet costs one of them, not a batch and not a wave.
+        let mut ahead = self.holds > 0 || self.behind_circuit;
         'arrange: loop {
             self.hold_behind(slots);
             let open: Vec<usize> = (0..slots.len()).filter(|i| slots[*i].verdict.is_none()).collect();
             let mut queue: VecDeque<Vec<usize>> = plan::requests(slots, &open, destination).into();
             while !queue.is_empty() {
                 self.hold_behind(slots);
-                let wave = plan::wave(slots, &mut queue, most);
+                let mut wave = plan::wave(slots, &mut queue, most);
                 if wave.is_empty() {
                     continue;
                 }
                 if self.has_changed(connection) {
                     return Ok(());
                 }
-                match self.send_wave(slots, wave, connection, destination).await? {
+                let leave = self.leave(connection)?;
+                if ahead || matches!(leave, Leave::Try(_)) {
+                    wave = one_ahead(wave, &mut queue);
+                }
+                match self.send_wave(slots, wave, connection, destination, &leave).await? {
                     Sent::Again(requests) => {
                         for again in requests.into_iter().rev() {
                             queue.push_front(again);
                         }
-                        most = most_at_once;
+                        ahead = false;
                     }
                     Sent::Rearrange => continue 'arrange,
                 }
@@ -99,6 +110,18 @@ impl Lane {
     pub(super) fn has_changed(&self, connection: &OpenConnection) -> bool {
         let newest = self.context.connections.one(self.lease.duty.workspace, connection.id);
         newest.is_none_or(|newest| newest.revision != connection.revision)
+    }
+
+    /// Plans anew what was planned too long ago; whether any of it belongs into another request by that, or into none.
+    fn renews(&self, slots: &mut [Slot], wave: &[Vec<usize>], destination: &dyn Destination) -> bool {
+        let now = self.context.clock.now();
+        let mut moved = false;
+        for index in wave.iter().flatten().copied() {
+            if plan::is_stale(&slots[index], now) {
+                moved |= moves(&mut slots[index], destination, now);
+            }
+        }
+        moved
     }
 
     /// Events whose key has something waiting for a retry wait behind it. Retries themselves come here with the earliest of
@@ -121,22 +144,16 @@ impl Lane {
         wave: Vec<Vec<usize>>,
         connection: &OpenConnection,
         destination: &dyn Destination,
+        leave: &Leave,
     ) -> Result<Sent, LaneError> {
-        let now = self.context.clock.now();
-        let mut rearrange = false;
-        for index in wave.iter().flatten().copied() {
-            if plan::is_stale(&slots[index], now) {
-                rearrange |= moves(&mut slots[index], destination, now);
-            }
-        }
-        if rearrange {
+        if self.renews(slots, &wave, destination) {
             return Ok(Sent::Rearrange);
         }
         let events = wave.iter().map(Vec::len).sum();
         if self.lease.lost().run_until_cancelled(self.pace(events)).await.is_none() {
             return Err(LaneError::LeaseUnsure);
         }
-        let token = self.access_token(connection, destination).await?;
+        let token = self.access_token(connection, destination, leave).await?;
         // Before the intent and the look at the log: both have to be fresh when the request goes out.
         let admitted = self.context.quota.admit_all(connection.id, destination.limits(), wave.len());
         let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
@@ -146,6 +163,12 @@ impl Lane {
         if let Some(hold) = self.on_hold() {
             return Err(LaneError::OnHold(hold));
         }
+        self.still_has_leave(leave)?;
+        // The waits may have been long: the connection may be another by now, and an event too old. Arranged anew, both is looked at.
+        if self.has_changed(connection) || self.renews(slots, &wave, destination) {
+            return Ok(Sent::Rearrange);
+        }
+        let now = self.context.clock.now();
         let all: Vec<usize> = wave.iter().flatten().copied().collect();
         let generation = slots[all[0]].entry.position.generation;
         let positions: Vec<_> = all.iter().map(|i| slots[*i].entry.position).collect();
@@ -195,18 +218,24 @@ impl Lane {
         .await;
         self.requests += requests.len() as u64;
 
-        let mut failure: Option<Failure> = None;
+        let mut failure: Option<Box<Failure>> = None;
         let mut none_taken = true;
+        let mut health = Health::default();
         for ((members, request), answer) in requests.into_iter().zip(answers) {
             for index in &members {
                 slots[*index].sent_at = Some(begun);
             }
+            if let Ok(answer) = &answer {
+                health.read_usage(destination, answer);
+            }
             match self.read_answer(slots, &members, answer, &request, destination) {
-                Ok(more) => {
+                Ok((more, sign)) => {
                     none_taken = false;
+                    health.note(sign);
                     again.extend(more);
                 }
-                Err(failed) => {
+                Err(mut failed) => {
+                    health.note(std::mem::replace(&mut failed.sign, Sign::Silent));
                     // A neighbour may have been taken while the rest was refused.
                     none_taken &=
                         failed.surely_not_taken && members.iter().all(|i| slots[*i].verdict.is_none());
@@ -214,6 +243,7 @@ impl Lane {
                 }
             }
         }
+        self.tell_of_platform(connection, leave, health);
         if none_taken || (failure.is_some() && self.is_covered_by_older(intent)) {
             self.withdraw(intent).await?;
         }
@@ -228,6 +258,7 @@ impl Lane {
         &self,
         connection: &OpenConnection,
         destination: &dyn Destination,
+        leave: &Leave,
     ) -> Result<Option<Secret<String>>, LaneError> {
         let Some(settings) = destination.oauth() else { return Ok(None) };
         match self.context.tokens.get(connection.id, connection.revision, settings).await {
@@ -237,7 +268,10 @@ impl Lane {
                     TokenError::Refused { .. } => HoldKind::Auth,
                     TokenError::Unavailable { .. } => HoldKind::Transient,
                 };
-                Err(LaneError::Held { kind: kind.as_str(), detail: error.to_string(), after: None })
+                let detail = error.to_string();
+                let trouble = Trouble { kind, detail: detail.clone(), after: None };
+                self.circuit.failed(connection.revision, leave, &trouble);
+                Err(LaneError::Held { kind: kind.as_str(), detail, after: None })
             }
         }
     }

@@ -268,7 +268,11 @@ mod tests {
         let positions = write.offsets().into_iter().map(at).collect();
         let mut successor = Writes::default();
         successor.take_over(write.id, &write.to_text(), positions, at(8));
-        assert_eq!((successor.end_from(at(8)), successor.bytes_from(at(8))), (None, 0), "the range waits for nothing");
+        assert_eq!(
+            (successor.end_from(at(8)), successor.bytes_from(at(8))),
+            (None, 0),
+            "the range waits for nothing"
+        );
         let late = successor.late(at(8)).unwrap();
         assert!(late.is_repeatable("here") && late.names(at(3)));
         successor.tear(at(8), at(20));

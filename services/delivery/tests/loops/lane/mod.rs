@@ -2,6 +2,7 @@
 
 mod answers;
 mod bucket;
+mod circuit;
 mod commits;
 mod consent;
 mod crashes;

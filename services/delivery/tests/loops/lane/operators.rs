@@ -17,12 +17,12 @@ fn orders(prefix: &str, range: std::ops::Range<usize>, visitors: usize) -> Vec<V
     range.map(|n| order(&format!("{prefix}-{n:05}"), &format!("visitor-{}", n % visitors))).collect()
 }
 
-fn pause(rig: &mut Rig) {
+pub fn pause(rig: &mut Rig) {
     let pause = Pause { paused_by: "ann".to_owned(), reason: "an audit".to_owned(), ..Pause::default() };
     rig.control_says(|connection, _| connection.pause = Some(pause));
 }
 
-fn resume(rig: &mut Rig) {
+pub fn resume(rig: &mut Rig) {
     let now = Timestamp::now();
     rig.control_says(|connection, _| {
         connection.pause = None;

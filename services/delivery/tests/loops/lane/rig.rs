@@ -10,6 +10,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
+use tracklayer_delivery::breaker::Breakers;
 use tracklayer_delivery::clock::Clock;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::entry::{Entry, EntryReader};
@@ -48,7 +49,7 @@ use crate::services::{Services, WORKSPACE, workspace};
 
 pub const CONNECTION: ConnectionId = ConnectionId(7);
 const PARTITION: Partition = Partition(0);
-const REVISION: u64 = 3;
+pub const REVISION: u64 = 3;
 
 const LANE: Duty = Duty { workspace: WORKSPACE, connection: CONNECTION, partition: PARTITION };
 
@@ -59,6 +60,8 @@ pub struct Rig {
     pub give_ups: GiveUps,
     /// The lane's clock.
     pub clock: Clock,
+    /// The circuits of its process.
+    pub breakers: Breakers,
     /// Which change of the connection resolve asks for.
     pub decided_for: u64,
     /// Newest narrowing that resolve sees.
@@ -179,12 +182,14 @@ impl Rig {
         let mut taken = keeper.round(&[LANE, resolve].into()).await.unwrap().taken;
         let place = taken.iter().position(|lease| lease.duty == resolve).unwrap();
         let resolve = taken.remove(place);
+        let clock = Clock::default();
         Self {
             services,
             sandbox,
             progress: Progress::default(),
             give_ups: GiveUps::default(),
-            clock: Clock::default(),
+            breakers: Breakers::new(clock.clone()),
+            clock,
             decided_for: REVISION,
             decided_at: 0,
             files: Rules { root: None, allow_private: true },
@@ -232,6 +237,7 @@ impl Rig {
         let sender = Sender::new(true).unwrap();
         let context = LaneContext {
             clock: self.clock.clone(),
+            breakers: self.breakers.clone(),
             holds: Holds::new(self.config.clone()),
             pace: Pace::default(),
             connections: Connections::new(self.config.clone(), self.services.master_key.clone()),

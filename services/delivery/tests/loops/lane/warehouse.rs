@@ -14,7 +14,7 @@ use tracklayer_proto::event::v1::{CategoryPreference, ConsentSignals};
 use tracklayer_testkit::eventually_seen;
 
 use super::bucket::{Bucket, Reply};
-use super::rig::{Rig, order};
+use super::rig::{CONNECTION, REVISION, Rig, order};
 use crate::services::WORKSPACE;
 
 /// An event of this name.
@@ -470,7 +470,69 @@ async fn what_was_tried_again_and_cut_off_is_written_again_as_the_same_file() {
     assert_eq!(bucket.found().len(), 6, "{:?}", bucket.found());
     let after = &bucket.puts()[before.len()..];
     for (name, bytes) in &before {
-        assert!(after.iter().any(|(other, again)| other == name && again == bytes), "{name} is the same file");
+        assert!(
+            after.iter().any(|(other, again)| other == name && again == bytes),
+            "{name} is the same file"
+        );
     }
     rig.reaches("select count(*) from delivery.intent", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_away_is_tried_with_one_file_at_a_time() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    bucket.next([Reply::Refuse(503, "ServiceUnavailable"); 5]);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    let told = "select count(*) from delivery.lane_hold where detail like '%ServiceUnavailable%the circuit is open%'";
+    rig.reaches(told, 1).await;
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..6));
+    let names: Vec<String> = bucket.puts().into_iter().map(|(name, _)| name).collect();
+    // Two together; then the first alone, until it is there; then the others.
+    assert_eq!(names.len(), 2 + 4 + 2, "{names:?}");
+    assert!(names[2..6].iter().all(|name| *name == names[2]) && names[..2].contains(&names[2]), "{names:?}");
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3, "the same names each time: {names:?}");
+    rig.reaches("select count(*) from delivery.lane_hold", 0).await;
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_is_written_while_another_lane_has_the_circuit_open_until_the_key_is_mended() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::with_settings("warehouse", bucket.settings(json!({}))).await;
+    let other = rig.breakers.join(CONNECTION, Partition(1));
+    let after = Some(Duration::from_secs(3_000));
+    let refused = Trouble { kind: HoldKind::Auth, detail: "AccessDenied".to_owned(), after };
+    other.failed(REVISION, &Leave::Free, &refused);
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    let told = "select count(*) from delivery.lane_hold where kind = 'auth' and detail like '%AccessDenied%the circuit is open%'";
+    rig.reaches(told, 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bucket.puts().len(), 0);
+    assert_eq!(rig.number("select count(*) from delivery.intent").await, 0, "nothing was begun");
+    rig.control_says(|connection, _| connection.revision += 1);
+    rig.ends_as(5, State::Delivered).await;
+    assert_eq!(found(&bucket), ids(0..6));
+    assert_eq!(bucket.puts().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_the_lanes_own_waits_by_itself_when_the_time_of_an_open_circuit_has_come() {
+    // No folder is allowed: what the lane finds out says nothing of the circuit, which stays as it is.
+    let settings = json!({ "url": "file:///nowhere/northline", "seconds_per_file": 1 });
+    let mut rig = Rig::with_settings("warehouse", settings).await;
+    let other = rig.breakers.join(CONNECTION, Partition(1));
+    let away = Trouble { kind: HoldKind::Throttled, detail: "away".to_owned(), after: None };
+    other.failed(REVISION, &Leave::Free, &away);
+    rig.clock.advance(Duration::from_secs(3_600));
+    rig.resolved(&six(0)).await;
+    rig.start().await;
+    let told = "select count(*) from delivery.lane_hold where kind = 'configuration' and attempts >= 2";
+    rig.reaches(told, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let attempts = rig.number("select max(attempts)::bigint from delivery.lane_hold").await;
+    assert!(attempts < 30, "{attempts} in a second");
 }

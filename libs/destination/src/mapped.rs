@@ -82,7 +82,8 @@ impl Destination for Mapped {
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
         if !self.maps.give_order_id() {
-            return self.inner.order_key(event);
+            // What an event is called may decide whether it changes an order.
+            return self.inner.order_key(&*self.named(event).ok()?);
         }
         // It is asked of every event, and more than once: only what may go out is worth the work, and `build` takes it over.
         self.inner.wants(&*self.named(event).ok()?).ok()?;
@@ -90,6 +91,14 @@ impl Destination for Mapped {
         let key = self.inner.order_key(&event.with_shared_overlay(&filled.overlay));
         event.keep(filled);
         key
+    }
+
+    fn borrows_from(&self, event: &Deliverable) -> Option<String> {
+        // Fields may say whom an event is about.
+        let filled = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok).ok()?;
+        let order = self.inner.borrows_from(&event.with_shared_overlay(&filled.overlay));
+        event.keep(filled);
+        order
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {

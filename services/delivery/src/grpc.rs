@@ -25,6 +25,7 @@ use crate::holds::{Hold, Holds};
 use crate::inspection::{Inspection, InspectionError, Lag};
 use crate::kept::{GiveUpError, Keeper, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
+use crate::match_keys;
 use crate::preview::{self, PreviewError};
 use crate::resolved_events;
 use crate::store::StoreError;
@@ -58,6 +59,7 @@ pub struct DeliveryGrpc {
     config: ConfigWatch,
     control_address: String,
     service_token: String,
+    master_key: MasterKey,
     known_keys: moka::sync::Cache<[u8; 32], Arc<BTreeSet<i64>>>,
 }
 
@@ -202,6 +204,7 @@ impl DeliveryGrpc {
             config,
             control_address,
             service_token: master_key.service_token(),
+            master_key: master_key.clone(),
             known_keys: moka::sync::Cache::builder()
                 .max_capacity(10_000)
                 .time_to_live(Duration::from_secs(10))
@@ -312,8 +315,8 @@ impl DeliveryGrpc {
             let connection = connection.ok_or(ApiError::NoConnection(request.connection_id))?;
             let destination =
                 connection.destination.as_deref().map_err(|why| ApiError::Broken(why.clone()))?;
-            let answers =
-                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await;
+            let known = (&self.orders, &self.master_key);
+            let answers = preview::of_connection(workspace, &connection, destination, known, &asked).await;
             return answers.map_err(not_previewed);
         }
         let defaults = match workspace.0 {
@@ -729,7 +732,8 @@ impl DeliveryService for DeliveryGrpc {
             return Err(refuse(&ApiError::Invalid { field: "order_ids", why }));
         }
         let duty = preview::any_duty(workspace, request.connection_id);
-        let states = self.orders.states(duty, &request.order_ids).await.map_err(|e| refuse(&e.into()))?;
+        let states = match_keys::shown(&self.orders, &self.master_key, duty, &request.order_ids, None);
+        let states = states.await.map_err(|e| refuse(&e.into()))?;
         let states = states.into_iter().map(|(order_id, state)| preview::proto_state(order_id, state));
         Ok(Response::new(pb::GetOrderStatesResponse { states: states.collect() }))
     }

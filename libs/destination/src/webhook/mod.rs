@@ -139,6 +139,7 @@ impl Destination for Webhook {
             repeatable: true,
             name,
             order: None,
+            remark: None,
             built_at: now,
         })
     }

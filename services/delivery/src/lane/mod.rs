@@ -8,6 +8,7 @@
 mod answer;
 mod commit;
 mod decide;
+mod early;
 mod files;
 mod gather;
 mod give_up;
@@ -44,6 +45,7 @@ use crate::give_ups::GiveUps;
 use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
 use crate::lease::Lease;
+use crate::match_keys::{FollowError, MatchKeys};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
@@ -98,6 +100,8 @@ pub struct LaneContext {
     pub retries: RetryStore,
     /// Orders.
     pub orders: OrderStore,
+    /// What they were matched by.
+    pub match_keys: MatchKeys,
     /// Identity and consent, to ask again.
     pub clients: Clients,
     /// The narrowing log.
@@ -150,6 +154,15 @@ pub enum LaneError {
         /// Not before; none: the lane's own backoff.
         after: Option<Duration>,
     },
+}
+
+impl From<FollowError> for LaneError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => Self::Store(error),
+            FollowError::Narrowing(error) => Self::Narrowing(error),
+        }
+    }
 }
 
 /// One lane.

@@ -1,5 +1,6 @@
 //! Retries and dead letters: rows of their own, with their own copy of the event.
 
+use jiff::SignedDuration;
 use sqlx::{PgConnection, PgPool};
 use tracklayer_ids::{Generation, Position, WorkspaceId};
 
@@ -43,14 +44,17 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     let first_sent: Vec<Option<jiff_sqlx::Timestamp>> =
         rows.iter().map(|r| r.first_sent_at.map(Into::into)).collect();
     let next_at: Vec<jiff_sqlx::Timestamp> = rows.iter().map(|r| r.next_at.into()).collect();
+    let milliseconds = |waited: SignedDuration| i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+    let waited: Vec<Option<i64>> = rows.iter().map(|r| r.waited.map(milliseconds)).collect();
     sqlx::query(
         "insert into delivery.retry
              (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts, next_at,
-              first_sent_at, reason, resolved, tries, transient_holds)
-         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e, u.t, u.h
+              first_sent_at, reason, resolved, tries, transient_holds, waited_ms)
+         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e, u.t, u.h, u.w
          from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::integer[], $8::timestamptz[],
-                     $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::integer[])
-              as u (g, o, k, a, n, f, r, e, t, h)",
+                     $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::integer[],
+                     $14::bigint[])
+              as u (g, o, k, a, n, f, r, e, t, h, w)",
     )
     .bind(duty.workspace.0)
     .bind(duty.connection.0)
@@ -65,6 +69,7 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.tries.cast_signed()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.transient_holds.cast_signed()).collect::<Vec<_>>())
+    .bind(waited)
     .execute(tx)
     .await
     .map_err(attempting("write retries"))?;
@@ -165,7 +170,7 @@ impl RetryStore {
         // The keys first, from the index alone; only then the few copies that are taken.
         let rows = sqlx::query(
             "select r.generation, r.event_offset, r.order_key, r.attempts, r.tries, r.transient_holds, r.next_at,
-                    r.first_sent_at, r.reason, r.resolved
+                    r.first_sent_at, r.reason, r.resolved, r.waited_ms
              from (
                  select generation, event_offset from (
                      select distinct on (order_key) order_key, generation, event_offset, next_at from delivery.retry
@@ -204,6 +209,7 @@ impl RetryStore {
                 let count = |column: usize| row.try_get::<i32, _>(column).map_err(&what);
                 let next_at: jiff_sqlx::Timestamp = row.try_get(6).map_err(&what)?;
                 let first_sent_at: Option<jiff_sqlx::Timestamp> = row.try_get(7).map_err(&what)?;
+                let waited: Option<i64> = row.try_get(10).map_err(&what)?;
                 Ok(RetryRow {
                     position: Position::new(
                         generation.cast_unsigned(),
@@ -216,6 +222,7 @@ impl RetryStore {
                     transient_holds: count(5)?.cast_unsigned(),
                     next_at: next_at.to_jiff(),
                     first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
+                    waited: waited.map(SignedDuration::from_millis),
                     reason: row.try_get(8).map_err(&what)?,
                     resolved: row.try_get(9).map_err(&what)?,
                 })

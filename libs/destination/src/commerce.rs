@@ -343,7 +343,7 @@ pub enum Remainder {
 pub fn remainder(state: Option<&crate::deliverable::OrderState>, refund: Option<Decimal>) -> Remainder {
     let Some(refund) = refund else { return Remainder::Nothing };
     let Some(value) = state.and_then(|s| s.value) else { return Remainder::Unknown };
-    let total = state.and_then(|s| s.total).filter(|t| *t > Decimal::ZERO).unwrap_or(value);
+    let total = state.and_then(crate::deliverable::OrderState::whole).unwrap_or(value);
     let before = state.map_or(Decimal::ZERO, |s| s.refunded.abs());
     let Some(refunded) = before.checked_add(refund) else { return Remainder::Nothing };
     if refunded >= total || value <= Decimal::ZERO {
@@ -468,13 +468,14 @@ impl OrderFacts {
         Self { order_id: order_id(connection, event), total: total.or_else(paid) }
     }
 
-    /// A purchase that goes out with this value.
+    /// A purchase that goes out with this value, and with what a later change can say of whom it was matched by.
     #[must_use]
     pub fn sold(
         self,
         value: Option<Decimal>,
         currency: Option<&str>,
         at: jiff::Timestamp,
+        match_key: Option<crate::match_key::MatchKey>,
     ) -> Option<crate::outcome::OrderEffect> {
         let Self { order_id, total } = self;
         Some(crate::outcome::OrderEffect::Sold {
@@ -483,6 +484,7 @@ impl OrderFacts {
             total,
             currency: currency.map(str::to_owned),
             at,
+            match_key,
         })
     }
 }

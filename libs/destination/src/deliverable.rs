@@ -11,6 +11,7 @@ use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 use crate::commerce::{Product, order_id_is_personal};
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
+use crate::match_key::MatchKey;
 use crate::overlay::{Filled, Overlay};
 use crate::person::{Person, PersonKeys};
 
@@ -94,6 +95,36 @@ pub struct OrderState {
     pub at: Option<Timestamp>,
     /// All refunds so far, positive, without the event at hand.
     pub refunded: Decimal,
+    /// Whether everything of it came back: told of as such, whatever it was worth.
+    pub all_back: bool,
+    /// Whether a new value was told since it was sold: `value` is that one.
+    pub restated: bool,
+    /// The newest time that a change of it was stated with: the next one has to be later.
+    pub adjusted_at: Option<Timestamp>,
+    /// What its purchase was matched by, where that is kept and may be used.
+    pub match_key: Option<MatchKey>,
+}
+
+impl OrderState {
+    /// Whether a purchase was sent. Of one that was not there may be refunds all the same.
+    #[must_use]
+    pub const fn is_sold(&self) -> bool {
+        self.value.is_some() || self.at.is_some()
+    }
+
+    /// What refunds are measured against: the total, or the value where there is none (a total of nothing, paid with a voucher, is
+    /// none).
+    #[must_use]
+    pub fn whole(&self) -> Option<Decimal> {
+        self.total.filter(|total| *total > Decimal::ZERO).or(self.value)
+    }
+
+    /// Whether everything of it came back by earlier events.
+    #[must_use]
+    pub fn is_all_back(&self) -> bool {
+        let by_amount = || self.whole().is_some_and(|whole| self.refunded >= whole);
+        self.all_back || (self.refunded > Decimal::ZERO && by_amount())
+    }
 }
 
 /// What several connections read of an event, each in the same places, and what they make of it.
@@ -121,7 +152,7 @@ pub struct Deliverable {
     pub canonical_key_hex: Arc<str>,
     /// Consent's decision for the connection at hand.
     pub decision: Consent,
-    /// The order's state at the connection at hand.
+    /// The order's state at the connection at hand. None: nobody looked; one that was not found is an empty one.
     pub order_state: Option<OrderState>,
     /// What expressions of the connection at hand have made of the event; none: it has no expressions.
     overlay: Option<Arc<Overlay>>,

@@ -88,6 +88,13 @@ pub trait Destination: Send + Sync {
         None
     }
 
+    /// The order whose sale says whom a change of it is about, since the change has no identifier of its own that may be sent; none:
+    /// it has one, or the platform needs none. Whether that of the sale may be used, consent has to be asked.
+    fn borrows_from(&self, event: &Deliverable) -> Option<String> {
+        let _ = event;
+        None
+    }
+
     /// Whether the connection wants the event at all.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod keys;
 pub mod mapped;
 pub mod mapping;
 pub mod maps;
+pub mod match_key;
 pub mod network;
 pub mod note;
 pub mod order_book;
@@ -41,6 +42,7 @@ pub mod request;
 pub mod timing;
 pub mod trial;
 pub mod tried;
+pub mod unsent;
 
 pub mod data_manager;
 pub mod ga4;
@@ -56,11 +58,12 @@ pub use deliverable::{Consent, Deliverable, OrderState};
 pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings, Usage};
 pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 pub use json::Json;
+pub use match_key::MatchKey;
 pub use network::is_private;
 pub use note::{Note, NoteCounts, NoteKind, NoteLabels, NoteReason, Rule};
 pub use order_book::OrderBook;
 pub use outcome::{
-    Answer, Fate, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Skip, SkipReason,
+    Answer, Fate, HoldKind, Item, ItemOutcome, OrderEffect, Refusal, RefusalCode, Remark, Skip, SkipReason,
 };
 pub use plan::{Open, Plan};
 pub use registry::{open, schema, secret_paths};

@@ -11,7 +11,7 @@ use tracklayer_expression::Budget;
 use tracklayer_ids::Secret;
 
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, Usage};
 use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
@@ -83,7 +83,8 @@ impl Destination for Mapped {
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
         if !self.maps.give_order_id() {
-            return self.inner.order_key(event);
+            // What an event is called may decide whether it changes an order.
+            return self.inner.order_key(&*self.named(event).ok()?);
         }
         // It is asked of every event, and more than once: only what may go out is worth the work, and `build` takes it over.
         self.inner.wants(&*self.named(event).ok()?).ok()?;
@@ -91,6 +92,14 @@ impl Destination for Mapped {
         let key = self.inner.order_key(&event.with_shared_overlay(&filled.overlay));
         event.keep(filled);
         key
+    }
+
+    fn borrows_from(&self, event: &Deliverable) -> Option<String> {
+        // Fields may say whom an event is about.
+        let filled = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok).ok()?;
+        let order = self.inner.borrows_from(&event.with_shared_overlay(&filled.overlay));
+        event.keep(filled);
+        order
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
@@ -130,6 +139,10 @@ impl Destination for Mapped {
 
     fn files(&self) -> Option<&FileTarget> {
         self.inner.files()
+    }
+
+    fn usage(&self, answer: &Answer) -> Option<Usage> {
+        self.inner.usage(answer)
     }
 
     fn trial(&self, items: &[&Item], access_token: Option<&Secret<String>>) -> Option<HttpRequest> {

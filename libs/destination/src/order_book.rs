@@ -18,24 +18,39 @@ impl OrderState {
     pub fn after(self, effect: &OrderEffect) -> Self {
         let known = |at: &Timestamp| Timestamp::from_microsecond(at.as_microsecond()).ok();
         match effect {
-            OrderEffect::Sold { value, total, currency, at, .. } => Self {
+            OrderEffect::Sold { value, total, currency, at, match_key, .. } => Self {
                 value: *value,
                 total: *total,
                 currency: currency.clone(),
                 at: known(at),
-                refunded: self.refunded,
+                restated: false,
+                // What comes after everything of it came back is another sale of it, unless that was told before the sale.
+                all_back: self.all_back && !self.is_sold(),
+                match_key: match_key.clone().or(self.match_key),
+                ..self
             },
-            OrderEffect::Restated { value, total, .. } => {
-                Self { value: *value, total: *total, refunded: Decimal::ZERO, ..self }
-            }
-            OrderEffect::Refunded { amount: Some(amount), .. } => {
-                Self { refunded: self.refunded.saturating_add(*amount), ..self }
-            }
-            OrderEffect::Refunded { amount: None, .. } => {
-                // The whole of it: the total, or the value where nothing or no total was paid.
-                let total = self.total.filter(|total| *total > Decimal::ZERO);
-                let whole = total.or(self.value).unwrap_or_default();
-                Self { refunded: self.refunded.max(whole), ..self }
+            OrderEffect::Restated { value, total, at, .. } => Self {
+                value: *value,
+                total: *total,
+                refunded: Decimal::ZERO,
+                all_back: value.is_some_and(|value| value.is_zero()),
+                restated: true,
+                adjusted_at: self.adjusted_at.max(known(at)),
+                ..self
+            },
+            OrderEffect::Refunded { amount: Some(amount), at, .. } => Self {
+                refunded: self.refunded.saturating_add(*amount),
+                adjusted_at: self.adjusted_at.max(known(at)),
+                ..self
+            },
+            OrderEffect::Refunded { amount: None, at, .. } => {
+                let whole = self.whole().unwrap_or_default();
+                Self {
+                    refunded: self.refunded.max(whole),
+                    all_back: true,
+                    adjusted_at: self.adjusted_at.max(known(at)),
+                    ..self
+                }
             }
         }
     }
@@ -133,7 +148,7 @@ fn add(effects: &mut Vec<OrderEffect>, effect: &OrderEffect) {
             OrderEffect::Refunded { amount: Some(amount), at, .. },
         ) => {
             *sum = sum.saturating_add(*amount);
-            *newest = *at;
+            *newest = (*newest).max(*at);
         }
         _ => effects.push(effect.clone()),
     }
@@ -150,6 +165,7 @@ mod tests {
             total: None,
             currency: Some("EUR".to_owned()),
             at: at.parse().unwrap(),
+            match_key: None,
         }
     }
 
@@ -171,8 +187,12 @@ mod tests {
         let state = book.state("o-1").unwrap();
         assert_eq!((state.value, state.refunded), (Some(decimal("20")), decimal("7.5")));
         assert_eq!(state.at, Some("2026-11-20T14:03:21.123456Z".parse().unwrap()), "as PostgreSQL keeps it");
-        let restated =
-            OrderEffect::Restated { order_id: "o-1".to_owned(), value: Some(decimal("11")), total: None };
+        let restated = OrderEffect::Restated {
+            order_id: "o-1".to_owned(),
+            value: Some(decimal("11")),
+            total: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
         book.apply(&restated);
         let state = book.state("o-1").unwrap();
         assert_eq!((state.value, state.refunded), (Some(decimal("11")), Decimal::ZERO));

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::body::ItemBody;
+use crate::match_key::MatchKey;
 pub use crate::note::{Note, NoteKind, Rule};
 
 /// Why an event cannot be sent: a closed list, the same for every platform.
@@ -39,11 +40,15 @@ pub enum RefusalCode {
     RestrictionNotExpressible,
     /// What would be sent breaks a rule of the platform.
     InvalidPayload,
+    /// A change of an order that was not sent: the platform has nothing to change, or would count it anew.
+    OrderNotSent,
+    /// A refund of an order of which everything came back before.
+    NothingLeft,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::EventTooOld,
         Self::EventInFuture,
         Self::EventNotMapped,
@@ -57,6 +62,8 @@ impl RefusalCode {
         Self::OrderIdContainsPii,
         Self::RestrictionNotExpressible,
         Self::InvalidPayload,
+        Self::OrderNotSent,
+        Self::NothingLeft,
     ];
 
     /// The code as it stands in ledger, preview and metrics.
@@ -76,6 +83,8 @@ impl RefusalCode {
             Self::OrderIdContainsPii => "order_id_contains_pii",
             Self::RestrictionNotExpressible => "restriction_not_expressible",
             Self::InvalidPayload => "invalid_payload",
+            Self::OrderNotSent => "order_not_sent",
+            Self::NothingLeft => "nothing_left",
         }
     }
 }
@@ -108,7 +117,7 @@ impl RefusalCode {
     #[must_use]
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EventNotMapped | Self::EventNotSupported => Fate::Filtered,
+            Self::EventNotMapped | Self::EventNotSupported | Self::NothingLeft => Fate::Filtered,
             Self::RestrictionNotExpressible => Fate::Blocked,
             Self::EventTooOld
             | Self::EventInFuture
@@ -119,7 +128,8 @@ impl RefusalCode {
             | Self::NoClientId
             | Self::NoMatchKey
             | Self::OrderIdContainsPii
-            | Self::InvalidPayload => Fate::Dead,
+            | Self::InvalidPayload
+            | Self::OrderNotSent => Fate::Dead,
         }
     }
 }
@@ -232,6 +242,8 @@ pub enum OrderEffect {
         currency: Option<String>,
         /// The event's time.
         at: Timestamp,
+        /// What it was matched by, where a later change has to say so.
+        match_key: Option<MatchKey>,
     },
     /// The order is worth something else now; refunds so far are part of it.
     Restated {
@@ -241,6 +253,8 @@ pub enum OrderEffect {
         value: Option<Decimal>,
         /// What the customer pays now, where the event says it.
         total: Option<Decimal>,
+        /// The time that the change was stated with.
+        at: Timestamp,
     },
     /// A refund.
     Refunded {
@@ -248,7 +262,7 @@ pub enum OrderEffect {
         order_id: String,
         /// This refund's amount, positive; none means everything that is left.
         amount: Option<Decimal>,
-        /// The event's time.
+        /// The time that the change was stated with.
         at: Timestamp,
     },
 }
@@ -285,8 +299,50 @@ pub struct Item {
     pub name: String,
     /// What the lane must remember about the order once the item is delivered.
     pub order: Option<OrderEffect>,
+    /// Why its delivery says less of its order than it seems to; the ledger's reason beside *delivered*.
+    pub remark: Option<Remark>,
     /// The `now` that it was built with. A signed request (webhook) carries it: build anew before every attempt.
     pub built_at: Timestamp,
+}
+
+/// What the ledger says of a change that went out as it states itself, and was not reckoned from what was sent for its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Remark {
+    /// Its order was not sent from here; the connection sends such.
+    OrderNotSent,
+    /// It is in another currency than its order, of which nothing is taken off here.
+    OtherCurrency,
+    /// It leaves open how much came back, so that nothing is taken off here.
+    AmountOpen,
+}
+
+impl Remark {
+    /// Every remark.
+    pub const ALL: [Self; 3] = [Self::OrderNotSent, Self::OtherCurrency, Self::AmountOpen];
+
+    /// The reason as it stands in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrderNotSent => "order_not_sent",
+            Self::OtherCurrency => "other_currency",
+            Self::AmountOpen => "amount_open",
+        }
+    }
+
+    /// What there is to say of it, for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::OrderNotSent => "told as it states itself: this connection has not sent its order",
+            Self::OtherCurrency => {
+                "told as it states itself, in another currency than its order: nothing is taken off what is kept of the order"
+            }
+            Self::AmountOpen => {
+                "told without an amount, which it leaves open: nothing is taken off what is kept of the order"
+            }
+        }
+    }
 }
 
 /// What came back, before it means anything.
@@ -400,6 +456,15 @@ pub enum ItemOutcome {
     DeliveredBefore {
         /// The platform's code.
         code: String,
+    },
+    /// The platform has this very change of an order, or another one in its place. Where a request of ours may have brought it
+    /// before, it did. Else somebody else's stands there, so that it is no delivery: built anew from what is known of the order by
+    /// then, it is tried again a few times.
+    DeliveredIfRepeated {
+        /// The platform's code.
+        code: String,
+        /// For people.
+        detail: String,
     },
     /// This event only; its neighbours have their own outcomes.
     Retry {

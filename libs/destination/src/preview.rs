@@ -18,6 +18,7 @@ use crate::commerce::decimal_of;
 use crate::deliverable::{Consent, OrderState, text_of};
 use crate::destination::Destination;
 use crate::document::{Kind, SettingsErrors, WorkspaceDefaults};
+use crate::mapping::is_true;
 use crate::outcome::Item;
 use crate::plan::{Open, requests};
 use crate::registry::{open, secret_paths};
@@ -200,7 +201,8 @@ pub fn batches<'i>(destination: &dyn Destination, items: &'i [Item]) -> Vec<Vec<
     requests.into_iter().map(|members| members.into_iter().map(|index| &items[index]).collect()).collect()
 }
 
-/// `{"value","total","currency","at","refunded"}`; `original_value` and `original_timestamp` are understood as well.
+/// `{"value","total","currency","at","refunded","all_back","restated","adjusted_at","match_key":{"gclid"}}`; `original_value` and
+/// `original_timestamp` are understood as well. An empty one is of an order that was not sent.
 fn order_state_of(state: &Value) -> Option<OrderState> {
     let of = |keys: &[&str]| keys.iter().find_map(|key| state.get(*key));
     state.is_object().then(|| OrderState {
@@ -211,6 +213,10 @@ fn order_state_of(state: &Value) -> Option<OrderState> {
             .and_then(text_of)
             .and_then(|text| text.parse().ok()),
         refunded: of(&["refunded"]).and_then(decimal_of).unwrap_or_default(),
+        all_back: of(&["all_back"]).is_some_and(is_true),
+        restated: of(&["restated"]).is_some_and(is_true),
+        adjusted_at: of(&["adjusted_at"]).and_then(text_of).and_then(|text| text.parse().ok()),
+        match_key: of(&["match_key"]).and_then(|key| serde_json::from_value(key.clone()).ok()),
     })
 }
 

@@ -450,6 +450,8 @@ fn order() -> impl Strategy<Value = Option<OrderState>> {
                 currency: Some("USD".to_owned()),
                 at: timed.then(|| now() - SignedDuration::from_secs(age)),
                 refunded: rust_decimal::Decimal::new(refunded, 2),
+                adjusted_at: timed.then(now),
+                ..OrderState::default()
             });
     prop_oneof![1 => Just(None), 2 => known.prop_map(Some)]
 }
@@ -565,6 +567,24 @@ fn check(kind: &str) {
         told.0, told.1, told.2
     );
     assert!(told.0 > cases / 2 && told.1 > cases / 4, "the events are too bad to say anything: {told:?}");
+}
+
+#[test]
+fn changes_of_two_orders_at_one_time_are_taken_in_one_request() {
+    let cancelled = |order: Value| {
+        let event = json!({
+            "type": "track", "event": "Order Cancelled", "messageId": format!("m-{order}"), "anonymousId": "a-1",
+            "timestamp": "2026-11-23T11:59:30Z", "properties": { "order_id": order },
+        });
+        let event = parse_event(event.to_string().as_bytes(), &ParseContext::preview(now())).unwrap();
+        Deliverable::new(event, ClickIds::default(), "", Consent::Allow, None)
+    };
+    let google = opened(&document("google_ads"));
+    let items: Vec<Item> =
+        [json!(false), json!("o-1")].map(|order| google.build(&cancelled(order), now()).unwrap()).into();
+    let batches = batches(&*google, &items);
+    assert_eq!(batches.len(), 1);
+    World::at(now()).take(&*google, &batches[0]).unwrap();
 }
 
 /// Each has a test below.

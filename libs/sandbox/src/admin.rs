@@ -1,6 +1,6 @@
 //! What the library shows, over HTTP, for tests with separate processes and for people: `GET
 //! /_sandbox/totals`, `GET /_sandbox/events?platform=&after=&limit=&event_id=`, `GET
-//! /_sandbox/requests?last=`, `POST /_sandbox/faults`, `DELETE /_sandbox/faults?platform=`, `GET
+//! /_sandbox/orders?platform=`, `GET /_sandbox/requests?last=`, `POST /_sandbox/faults`, `DELETE /_sandbox/faults?platform=`, `GET
 //! /_sandbox/health`.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exchange::World;
 use crate::fault::{Fault, How};
+use crate::orders::OrderWorth;
 use crate::platform::Platform;
 use crate::store::{Counted, SeenRequest, Totals};
 
@@ -52,6 +53,12 @@ struct EventsQuery {
     after: u64,
     limit: Option<usize>,
     event_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrdersQuery {
+    platform: Platform,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +110,7 @@ pub(crate) fn router() -> Router<Arc<World>> {
         .route("/_sandbox/health", get(async || StatusCode::NO_CONTENT))
         .route("/_sandbox/totals", get(totals))
         .route("/_sandbox/events", get(events))
+        .route("/_sandbox/orders", get(orders))
         .route("/_sandbox/requests", get(requests))
         .route("/_sandbox/faults", post(inject).delete(clear))
 }
@@ -124,6 +132,15 @@ async fn events(
     let events = book.open().counted(query.after, limit);
     let next = events.last().filter(|_| events.len() == limit).map(|last| last.order);
     Ok(Json(EventsPage { events, next }))
+}
+
+async fn orders(
+    State(world): State<Arc<World>>,
+    query: Result<Query<OrdersQuery>, QueryRejection>,
+) -> Result<Json<Vec<OrderWorth>>, Refused> {
+    let Query(query) = query?;
+    let counted = world.book(query.platform).open().counted(0, usize::MAX);
+    Ok(Json(crate::orders::worth(query.platform, &counted)))
 }
 
 async fn requests(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::admin::{EventsPage, NewFault};
 use crate::fault::{Fault, How};
+use crate::orders::OrderWorth;
 use crate::platform::Platform;
 use crate::store::{Counted, SeenRequest, Totals};
 
@@ -56,6 +57,14 @@ impl SandboxClient {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// What each order is worth at a platform by now, see [`crate::orders`].
+    ///
+    /// # Errors
+    /// The sandbox is away.
+    pub async fn orders(&self, platform: Platform) -> Result<Vec<OrderWorth>, ClientError> {
+        self.read("orders", &format!("{}/_sandbox/orders?platform={platform}", self.base_url)).await
     }
 
     /// The newest requests, at most `last`.

@@ -8,7 +8,7 @@
 //!
 //! Modules in reading order: [`options`] (credentials and switches), [`platform`] (whose path is whose),
 //! [`fault`], `serve` (connections), `exchange` (one request from headers to answer), `store` (what was
-//! counted), `json` and `shape` (requests as trees, and tables of what may be in them), `meta`, `tiktok`,
+//! counted), [`orders`] (what an order is worth after its adjustments), `json` and `shape` (requests as trees, and tables of what may be in them), `meta`, `tiktok`,
 //! `google`, `ga4`, `webhook`, [`in_process`] (without a port), `admin` (the same views over HTTP) and [`client`] (for another
 //! process).
 
@@ -24,6 +24,7 @@ pub mod in_process;
 mod json;
 mod meta;
 pub mod options;
+pub mod orders;
 pub mod platform;
 mod serve;
 mod shape;
@@ -46,6 +47,7 @@ pub use clock::Clock;
 pub use fault::{Fault, How};
 pub use in_process::Platforms;
 pub use options::Options;
+pub use orders::OrderWorth;
 pub use platform::Platform;
 pub use store::{Counted, SeenRequest, Totals};
 pub use webhook::{SecretError, sign as sign_webhook};
@@ -160,6 +162,11 @@ impl Sandbox {
     /// Everything that a platform counted, in the order of arrival.
     pub fn counted(&self, platform: Platform) -> Vec<Counted> {
         self.world.book(platform).open().counted(0, usize::MAX)
+    }
+
+    /// What each order is worth at a platform by now, see [`orders`].
+    pub fn orders(&self, platform: Platform) -> Vec<OrderWorth> {
+        orders::worth(platform, &self.counted(platform))
     }
 
     /// What each platform was asked and what it made of it.

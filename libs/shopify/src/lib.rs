@@ -29,4 +29,4 @@ mod write;
 pub use settings::{Amounts, CompletedOn, OrderIdFrom, SECRET_PATHS, Settings, SettingsError, UserIdFrom};
 pub use signature::is_signed;
 pub use topic::{Ignored, Topic};
-pub use webhook::{Headers, KnownOrder, Reading, Translation, Unusable, Webhook, read};
+pub use webhook::{Headers, KnownOrder, Reading, ToldRefund, Translation, Unusable, Webhook, read};

@@ -14,13 +14,14 @@ use crate::write::Object;
 /// Room for the envelope beside properties and context.
 pub(crate) const ENVELOPE_BYTES: usize = 1_500;
 
-/// An updated order of which something was given back tells no amounts and no products.
+/// An updated or cancelled order of which something was given back tells no amounts and no products.
 const LEFT_TO_REFUNDS: &str = "shopify_amounts_left_to_refunds";
 
 /// The event's parts. An updated order tells what it is now, after edits; the others what was bought.
 ///
 /// What an order is now is net of its refunds, and each refund is an event of its own: whoever got both would subtract it twice. So an
-/// updated order with refunds leaves out every amount, and the products, whose quantities are net, too.
+/// updated order with refunds leaves out every amount, and the products, whose quantities are net, too; and so does a cancelled one,
+/// whose amounts are what was bought: they would be taken off beside what its refunds take off.
 pub(crate) fn parts(
     topic: Topic,
     id: &str,
@@ -33,7 +34,8 @@ pub(crate) fn parts(
     let visitor = Visitor::of(order, headers, settings, token.as_deref().unwrap_or(id));
     let side = Side::of_order(order, settings.amounts);
     let is_now = topic == Topic::OrdersUpdated;
-    let left_to_refunds = is_now && order.at("refunds").items().next().is_some();
+    let is_change = is_now || topic == Topic::OrdersCancelled;
+    let left_to_refunds = is_change && order.at("refunds").items().next().is_some();
 
     let mut properties = Object::default();
     properties
@@ -78,6 +80,7 @@ pub(crate) fn parts(
         place: visitor.place.clone(),
         shop: total(order, Amounts::Shop),
         presentment: total(order, Amounts::Presentment),
+        refunds: Vec::new(),
     };
     let times: &[&str] = match topic {
         Topic::OrdersUpdated => &["updated_at"],

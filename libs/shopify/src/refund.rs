@@ -3,8 +3,10 @@
 //! The amount is that of the payments that succeeded or are under way, not of the lines: shipping and goodwill have no line. A payment is in the
 //! currency in which it was made, which is the buyer's, while orders are told in the shop's unless the source says otherwise; where
 //! the order is known, such a refund is told in the order's currency, at the order's own rate (its total in one by its total in the
-//! other), so that a full refund is exactly the order. Where it is not known, the refund says what was paid back, in that currency,
-//! and whoever knows the order in another will refuse it rather than guess. Source: shopify.dev, Refund, Transaction; 2026-11.
+//! other), so that a full refund is exactly the order, and so are its parts together: what was told of earlier refunds of the order
+//! is known, and each part is what all of them make up to then less that. Where the order is not known, the refund says what was paid
+//! back, in that currency, and whoever knows the order in another will refuse it rather than guess. Source: shopify.dev, Refund,
+//! Transaction; 2026-11.
 
 use rust_decimal::Decimal;
 
@@ -14,7 +16,7 @@ use crate::products::{self, Products};
 use crate::read::Node;
 use crate::settings::{Amounts, OrderIdFrom, Settings};
 use crate::visitor::{Visitor, made_id};
-use crate::webhook::{KnownOrder, Parts, Total, Unusable};
+use crate::webhook::{KnownOrder, Parts, ToldRefund, Total, Unusable};
 use crate::write::Object;
 
 /// A payment back is under way, and is told as if it had succeeded.
@@ -65,8 +67,7 @@ pub(crate) fn parts(
 ) -> Result<Parts, Unusable> {
     let id = refund.at("id").id().ok_or(Unusable::Field { field: "id", why: "is no refund's id" })?;
     let payments = paid_back(refund);
-    let paid = in_one_currency(&payments)?;
-    let told = told(&paid, settings.amounts, known);
+    let Told { told, paid, kept } = tell(&payments, &id, settings.amounts, known)?;
 
     let order_id = match (known, settings.order_id_from) {
         (Some(known), _) => Some(known.order_id.as_str()),
@@ -81,7 +82,7 @@ pub(crate) fn parts(
         .text("refund_id", Some(&id))
         .amount("total", Some(told.amount))
         .text("currency", told.currency.as_deref());
-    if told != paid {
+    if let Some(paid) = paid.filter(|paid| *paid != told) {
         properties
             .amount("paid_back", Some(paid.amount))
             .text("paid_back_currency", paid.currency.as_deref());
@@ -102,41 +103,96 @@ pub(crate) fn parts(
     products.write(&mut properties);
     let timestamp =
         ["processed_at", "created_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
-    let warnings = if paid.is_pending { vec![PENDING] } else { Vec::new() };
-    Ok(Parts { properties, visitor, timestamp, order: None, order_unknown: known.is_none(), warnings })
+    let warnings = if told.is_pending { vec![PENDING] } else { Vec::new() };
+    let order = known.zip(kept).map(|(known, told)| known.clone().with_refund(told));
+    Ok(Parts { properties, visitor, timestamp, order, order_unknown: known.is_none(), warnings })
 }
+
+/// A refund as it is told.
+struct Told {
+    told: Payment,
+    /// What was paid back, where that is one amount.
+    paid: Option<Payment>,
+    /// What has to be known of it when the next part comes.
+    kept: Option<ToldRefund>,
+}
+
+/// Payments in the order's currency are told as they are, those in its other one at its rate. In a third currency, or of an order
+/// that is not known, they are told as they are, if they are of one currency.
+fn tell(
+    payments: &[Payment],
+    refund: &str,
+    amounts: Amounts,
+    known: Option<&KnownOrder>,
+) -> Result<Told, Unusable> {
+    let paid = in_one_currency(payments);
+    let Some((known, order)) = known.zip(side_total(amounts, known)) else {
+        let paid = paid?;
+        return Ok(Told { told: paid.clone(), paid: Some(paid), kept: None });
+    };
+    let other = match amounts {
+        Amounts::Shop => known.presentment.as_ref(),
+        Amounts::Presentment => known.shop.as_ref(),
+    };
+    let of = |total: &Total| {
+        let of = payments.iter().filter(|payment| payment.currency.as_ref() == Some(&total.currency));
+        (of.clone().count(), sum(of.map(|payment| Some(payment.amount))).unwrap_or_default())
+    };
+    let (plain_count, plain) = of(order);
+    let other = other.filter(|other| other.currency != order.currency && other.amount > Decimal::ZERO);
+    let (foreign_count, foreign) = other.map_or((0, Decimal::ZERO), of);
+    let converted = match other.filter(|_| foreign_count > 0) {
+        Some(other) if plain_count + foreign_count == payments.len() => {
+            at_the_orders_rate(known, refund, foreign, order, other)
+        }
+        _ => None,
+    };
+    let Some(converted) = converted else {
+        let paid = paid?;
+        return Ok(Told { told: paid.clone(), paid: Some(paid), kept: None });
+    };
+    let amount = plain.checked_add(converted).ok_or(TOO_MUCH)?;
+    let told = Payment {
+        amount,
+        currency: Some(order.currency.clone()),
+        is_pending: payments.iter().any(|payment| payment.is_pending),
+    };
+    let kept = ToldRefund { refund_id: refund.to_owned(), paid: foreign, told: converted };
+    Ok(Told { told, paid: paid.ok(), kept: Some(kept) })
+}
+
+const TOO_MUCH: Unusable =
+    Unusable::Field { field: "transactions", why: "pay back more than can be counted" };
 
 fn in_one_currency(payments: &[Payment]) -> Result<Payment, Unusable> {
     let currency = payments.first().and_then(|payment| payment.currency.clone());
     if payments.iter().any(|payment| payment.currency != currency) {
         return Err(Unusable::Field { field: "transactions", why: "pay back in more than one currency" });
     }
-    let amount = sum(payments.iter().map(|payment| Some(payment.amount)))
-        .ok_or(Unusable::Field { field: "transactions", why: "pay back more than can be counted" })?;
+    let amount = sum(payments.iter().map(|payment| Some(payment.amount))).ok_or(TOO_MUCH)?;
     Ok(Payment { amount, currency, is_pending: payments.iter().any(|payment| payment.is_pending) })
 }
 
-/// The refund in the currency in which its order was told, if that is known.
-fn told(paid: &Payment, amounts: Amounts, known: Option<&KnownOrder>) -> Payment {
-    let Some(order) = side_total(amounts, known) else { return paid.clone() };
-    let other = match amounts {
-        Amounts::Shop => known.and_then(|known| known.presentment.as_ref()),
-        Amounts::Presentment => known.and_then(|known| known.shop.as_ref()),
-    };
-    match (&paid.currency, other) {
-        (Some(currency), _) if *currency == order.currency => paid.clone(),
-        (Some(currency), Some(other)) if *currency == other.currency && other.amount > Decimal::ZERO => {
-            at_the_orders_rate(paid, order, other).unwrap_or_else(|| paid.clone())
-        }
-        _ => paid.clone(),
+/// What a payment in the order's other currency is in its own: what all of them make up to this one, less what was told of those
+/// before. A refund that comes again is told as it was.
+fn at_the_orders_rate(
+    known: &KnownOrder,
+    refund: &str,
+    paid: Decimal,
+    order: &Total,
+    other: &Total,
+) -> Option<Decimal> {
+    if let Some(before) =
+        known.refunds.iter().find(|before| before.refund_id == refund && before.paid == paid)
+    {
+        return Some(before.told);
     }
-}
-
-fn at_the_orders_rate(paid: &Payment, order: &Total, other: &Total) -> Option<Payment> {
+    let before = || known.refunds.iter().filter(|before| before.refund_id != refund);
+    let paid_before = sum(before().map(|before| Some(before.paid))).unwrap_or_default();
+    let told_before = sum(before().map(|before| Some(before.told))).unwrap_or_default();
     // First the product: a quotient that does not end would cost a full refund its last digit.
-    let amount = paid.amount.checked_mul(order.amount)?.checked_div(other.amount)?;
-    let currency = Some(order.currency.clone());
-    Some(Payment { amount: rounded(amount, &order.currency), currency, ..*paid })
+    let all = paid_before.checked_add(paid)?.checked_mul(order.amount)?.checked_div(other.amount)?;
+    Some(rounded(all, &order.currency).checked_sub(told_before)?.max(Decimal::ZERO))
 }
 
 fn side_total(amounts: Amounts, known: Option<&KnownOrder>) -> Option<&Total> {

@@ -106,6 +106,23 @@ pub struct KnownOrder {
     /// The same in the buyer's.
     #[serde(default)]
     pub presentment: Option<Total>,
+    /// Refunds that were told in the order's currency and paid back in its other one, so that the next part adds up with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refunds: Vec<ToldRefund>,
+}
+
+/// Most refunds of an order that are known; parts beyond that are rounded each for itself. A shop pays an order back in a few.
+const MAX_REFUNDS: usize = 100;
+
+/// A refund that was told in another currency than it was paid back in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldRefund {
+    /// Shopify's id.
+    pub refund_id: String,
+    /// What was paid back, in the order's other currency.
+    pub paid: Decimal,
+    /// What it was told as, in the order's.
+    pub told: Decimal,
 }
 
 impl KnownOrder {
@@ -126,7 +143,19 @@ impl KnownOrder {
         if known.place.is_empty() {
             known.place = other.place;
         }
+        for refund in other.refunds {
+            known = known.with_refund(refund);
+        }
         known
+    }
+
+    /// Knows a refund, too, unless it does already.
+    pub(crate) fn with_refund(mut self, refund: ToldRefund) -> Self {
+        let is_known = self.refunds.iter().any(|known| known.refund_id == refund.refund_id);
+        if !is_known && self.refunds.len() < MAX_REFUNDS {
+            self.refunds.push(refund);
+        }
+        self
     }
 
     /// Whether it is certainly an earlier state than another.

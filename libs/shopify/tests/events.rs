@@ -292,6 +292,83 @@ fn a_refund_in_another_currency_of_an_unknown_order_is_told_as_it_was_paid() {
 }
 
 #[test]
+fn the_parts_of_a_refund_add_up_to_the_whole_in_the_orders_currency() {
+    let settings = settings(json!({}));
+    let (_, mut known) = order(&settings);
+    // A rate at which no part is a whole number of cents: three parts of 33.33, 33.33 and 33.34 of 100.00 CAD, sold for 70.01 USD.
+    known.shop.as_mut().unwrap().amount = "70.01".parse().unwrap();
+    known.presentment.as_mut().unwrap().amount = "100.00".parse().unwrap();
+    let part = |number: usize, amount: &str| {
+        let mut refund = json_of(REFUND);
+        refund["id"] = json!(890_000_000_000_000_000_u64 + number as u64);
+        refund["transactions"] =
+            json!([{"kind": "refund", "status": "success", "amount": amount, "currency": "CAD"}]);
+        refund
+    };
+    let total = |translation: &tracklayer_shopify::Translation| {
+        let told = properties(&parsed(translation))["total"].to_string();
+        told.parse::<rust_decimal::Decimal>().unwrap()
+    };
+    let mut sum = rust_decimal::Decimal::ZERO;
+    let mut first_told = None;
+    for (number, amount) in ["33.33", "33.33", "33.34"].into_iter().enumerate() {
+        let translation = translate("refunds/create", &part(number, amount), &settings, Some(&known));
+        sum += total(&translation);
+        first_told = first_told.or(Some(total(&translation)));
+        known = translation.order.unwrap().after(known);
+    }
+    assert_eq!(
+        sum.to_string(),
+        "70.01",
+        "33.33 of 100 is 23.33, and so twice, and 33.34 is 23.34: 70.00 each for itself"
+    );
+    // Shopify comes again with the first one: it is told as it was, and nothing new is known.
+    let again = translate("refunds/create", &part(0, "33.33"), &settings, Some(&known));
+    assert_eq!(Some(total(&again)), first_told);
+    assert_eq!(again.order.unwrap().after(known.clone()).refunds, known.refunds);
+}
+
+#[test]
+fn a_refund_in_both_currencies_of_its_order_is_told_in_one() {
+    let settings = settings(json!({}));
+    let (_, known) = order(&settings);
+    let mut both = json_of(REFUND);
+    // 73.64 CAD are 52.60 USD at the order's rate.
+    both["transactions"] = json!([
+        {"kind": "refund", "status": "success", "amount": "73.64", "currency": "CAD"},
+        {"kind": "refund", "status": "pending", "amount": "10.00", "currency": "USD"},
+    ]);
+    let translation = translate("refunds/create", &both, &settings, Some(&known));
+    assert_eq!(translation.warnings, ["shopify_refund_pending"]);
+    let told = properties(&parsed(&translation));
+    assert_eq!((&told["total"], &told["currency"]), (&json!(62.6), &json!("USD")));
+    assert_eq!(told.get("paid_back"), None, "no single amount was paid back");
+
+    both["transactions"][1]["currency"] = json!("JPY");
+    let headers = headers("refunds/create");
+    let Reading::Webhook(webhook) = read(&headers, both.to_string().as_bytes(), &settings).unwrap() else {
+        panic!("a refund is no event")
+    };
+    let error = webhook.event(&headers, &settings, Some(&known)).unwrap_err();
+    assert_eq!(error, Unusable::Field { field: "transactions", why: "pay back in more than one currency" });
+}
+
+#[test]
+fn a_cancelled_order_with_refunds_leaves_its_amounts_to_them() {
+    let settings = settings(json!({}));
+    let mut cancelled = json_of(ORDER);
+    cancelled["cancelled_at"] = json!("2025-11-21T10:00:00-05:00");
+    cancelled["refunds"] = json!([json_of(REFUND)]);
+    let translation = translate("orders/cancelled", &cancelled, &settings, None);
+    assert_eq!(translation.warnings, ["shopify_amounts_left_to_refunds"]);
+    let told = properties(&parsed(&translation));
+    for key in ["total", "revenue", "subtotal", "products", "presentment_total"] {
+        assert_eq!(told.get(key), None, "{key}: its refund says what came back");
+    }
+    assert_eq!(told["order_id"], json!("820982911946154508"));
+}
+
+#[test]
 fn a_refund_that_paid_nothing_back_is_none() {
     let mut refund = json_of(REFUND);
     for (status, kind) in [("error", "refund"), ("failure", "refund"), ("success", "void")] {

@@ -26,6 +26,7 @@ use crate::holds::Holds;
 use crate::inspection::{Inspection, InspectionError};
 use crate::kept::{GiveUpError, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
+use crate::match_keys;
 use crate::preview::{any_duty, proto_state};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
@@ -58,6 +59,7 @@ pub struct DeliveryGrpc {
     config: ConfigWatch,
     control_address: String,
     service_token: String,
+    master_key: MasterKey,
     known_keys: moka::sync::Cache<[u8; 32], Arc<BTreeSet<i64>>>,
 }
 
@@ -202,6 +204,7 @@ impl DeliveryGrpc {
             config,
             control_address,
             service_token: master_key.service_token(),
+            master_key: master_key.clone(),
             known_keys: moka::sync::Cache::builder()
                 .max_capacity(10_000)
                 .time_to_live(Duration::from_secs(10))
@@ -514,7 +517,8 @@ impl DeliveryService for DeliveryGrpc {
             return Err(refuse(&ApiError::Invalid { field: "order_ids", why }));
         }
         let duty = any_duty(workspace, request.connection_id);
-        let states = self.orders.states(duty, &request.order_ids).await.map_err(|e| refuse(&e.into()))?;
+        let states = match_keys::shown(&self.orders, &self.master_key, duty, &request.order_ids, None);
+        let states = states.await.map_err(|e| refuse(&e.into()))?;
         let states = states.into_iter().map(|(order_id, state)| proto_state(order_id, state));
         Ok(Response::new(pb::GetOrderStatesResponse { states: states.collect() }))
     }

@@ -93,6 +93,18 @@ impl NarrowingTail {
         }
     }
 
+    /// The entries after a number, whatever is known here.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub async fn entries_since(
+        &self,
+        workspace: WorkspaceId,
+        after: i64,
+    ) -> Result<Vec<NarrowingEntry>, TailUnreadable> {
+        self.entries_after(workspace, after).await.map(|(entries, _)| entries)
+    }
+
     /// Whom merges, splits and erasures name that came between `before`, which was reached when identity was asked, and `seen`,
     /// which consent decided by; apart from those that identity's own answer brought.
     ///

@@ -7,11 +7,12 @@ use tracklayer_destination::preview::{
     Answer, ConsentChoice, OfConnection, Orders, Run, Terms, open_without_credentials, within_steps,
 };
 use tracklayer_destination::{Destination, OrderState, WorkspaceDefaults};
-use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
+use tracklayer_ids::{ConnectionId, MasterKey, Partition, WorkspaceId};
 use tracklayer_proto::delivery::v1 as pb;
 
 use crate::connections::OpenConnection;
 use crate::lease::Duty;
+use crate::match_keys::shown;
 use crate::store::StoreError;
 use crate::store::orders::OrderStore;
 use crate::subjects::proto_time;
@@ -93,7 +94,7 @@ pub async fn of_connection(
     workspace: WorkspaceId,
     connection: &OpenConnection,
     destination: &dyn Destination,
-    orders: &OrderStore,
+    orders: (&OrderStore, &MasterKey),
     asked: &Asked,
 ) -> Result<Vec<String>, PreviewError> {
     let of = OfConnection { id: connection.id.0, revision: Some(connection.revision) };
@@ -101,7 +102,8 @@ pub async fn of_connection(
     let lines = read(&run, asked).await?;
     let mut steps = Steps(MOST_STEPS);
     let needed = needed(&run, &lines, &mut steps).await?;
-    let mut known = orders.states(any_duty(workspace, connection.id.0), &needed).await?;
+    let duty = any_duty(workspace, connection.id.0);
+    let mut known = shown(orders.0, orders.1, duty, &needed, Some(destination.kind())).await?;
     for order in &needed {
         run.learn(order, known.remove(order));
     }
@@ -135,6 +137,10 @@ pub fn proto_state(order_id: String, state: OrderState) -> pb::OrderState {
         currency: state.currency.unwrap_or_default(),
         at: state.at.map(proto_time),
         refunded: state.refunded.to_string(),
+        all_back: state.all_back,
+        restated: state.restated,
+        adjusted_at: state.adjusted_at.map(proto_time),
+        match_key_json: state.match_key.and_then(|key| serde_json::to_string(&key).ok()).unwrap_or_default(),
     }
 }
 

@@ -32,6 +32,7 @@ use crate::http::Sender;
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
+use crate::match_keys::MatchKeys;
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::pace::Pace;
@@ -151,6 +152,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
     let narrowing = NarrowingTail::new(clients.consent.clone());
+    let orders = OrderStore::new(index.clone());
+    let match_keys = MatchKeys::new(orders.match_keys(), narrowing.clone(), config.master_key.clone());
     let headroom = Arc::new(Headroom::default());
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
@@ -187,7 +190,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         lanes: LaneStore::new(pool.clone()),
         ledger: LedgerStore::new(index.clone()),
         retries: RetryStore::new(pool.clone()),
-        orders: OrderStore::new(index.clone()),
+        orders,
+        match_keys: match_keys.clone(),
         clients: clients.clone(),
         narrowing,
         sender: sender.clone(),
@@ -237,6 +241,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
+    let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
@@ -257,7 +262,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -89,6 +89,33 @@ pub async fn resolve(
     Ok(identities)
 }
 
+/// Asks identity whose identifiers (types and values) these are, each by itself: nothing is linked by that.
+///
+/// # Errors
+/// Identity is away.
+pub async fn who_has(
+    clients: &Clients,
+    workspace: WorkspaceId,
+    identifiers: &[(&str, &str)],
+) -> Result<Vec<ResolvedIdentity>, ServiceUnavailable> {
+    let mut found = Vec::with_capacity(identifiers.len());
+    for chunk in identifiers.chunks(MAX_ITEMS) {
+        let item = |(kind, value): &(&str, &str)| ResolveItem {
+            identifiers: vec![Identifier { r#type: (*kind).to_owned(), value: (*value).to_owned() }],
+            ..ResolveItem::default()
+        };
+        let request = ResolveRequest { workspace_id: workspace.0, items: chunk.iter().map(item).collect() };
+        let mut identity = clients.identity.clone();
+        let answer = identity.resolve(request).await.map_err(unavailable("identity"))?.into_inner();
+        if answer.results.len() != chunk.len() {
+            let status = tonic::Status::internal("identity answered for another number of identifiers");
+            return Err(unavailable("identity")(status));
+        }
+        found.extend(answer.results);
+    }
+    Ok(found)
+}
+
 fn resolve_item(asked: &Asked<'_>) -> ResolveItem {
     let identifiers = asked
         .identifiers

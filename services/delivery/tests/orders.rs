@@ -51,6 +51,7 @@ fn sold(order: &str, value: i64, total: Option<i64>) -> OrderEffect {
         total: total.map(Decimal::from),
         currency: Some("EUR".to_owned()),
         at: jiff::Timestamp::UNIX_EPOCH,
+        match_key: None,
     }
 }
 
@@ -161,7 +162,12 @@ async fn two_lanes_that_commit_the_same_orders_the_other_way_round_do_not_deadlo
 }
 
 fn restated(order: &str, value: i64) -> OrderEffect {
-    OrderEffect::Restated { order_id: order.to_owned(), value: Some(value.into()), total: None }
+    OrderEffect::Restated {
+        order_id: order.to_owned(),
+        value: Some(value.into()),
+        total: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    }
 }
 
 /// What is known of an order after commits of one effect each, beside processes of that level; then the rows and the runs.
@@ -192,6 +198,7 @@ fn state(value: i64, total: Option<i64>, refunded: i64) -> OrderState {
         currency: Some("EUR".to_owned()),
         at: Some(jiff::Timestamp::UNIX_EPOCH),
         refunded: refunded.into(),
+        ..OrderState::default()
     }
 }
 
@@ -209,9 +216,19 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
         (vec![sold("o-1", 50, Some(60)), restated("o-1", 30), part()], state(30, None, 5), 1),
         (vec![part(), sold("o-1", 50, Some(60))], state(50, Some(60), 5), 1),
         (vec![sold("o-1", 50, None), part(), sold("o-1", 70, None)], state(70, None, 5), 1),
+        (
+            vec![restated("o-1", 30), refunded("o-1", None)],
+            OrderState { currency: None, at: None, ..state(30, None, 30) },
+            1,
+        ),
     ];
     for (effects, expected, rows) in cases {
         let told = format!("{effects:?}");
+        let is_changed = effects.iter().any(|effect| !matches!(effect, OrderEffect::Sold { .. }));
+        let adjusted_at = is_changed.then_some(jiff::Timestamp::UNIX_EPOCH);
+        let all_back = matches!(effects.last(), Some(OrderEffect::Refunded { amount: None, .. }));
+        let restated = effects.iter().any(|effect| matches!(effect, OrderEffect::Restated { .. }));
+        let expected = OrderState { adjusted_at, all_back, restated, ..expected };
         let runs = effects.iter().filter(|effect| matches!(effect, OrderEffect::Sold { .. })).count() as i64;
         let beside = |level| effects.iter().cloned().map(move |effect| (level, effect));
         assert_eq!(state_after(beside(INDEX_LEVEL)).await, (expected.clone(), rows, runs), "{told}");
@@ -228,7 +245,8 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
     }
     // What is sold again after everything came back is worth what it was sold for.
     let again = [sold("o-1", 50, None), refunded("o-1", None), sold("o-1", 70, None)];
-    assert_eq!(state_after_one_commit(&again).await, state(70, None, 50));
+    let adjusted_at = Some(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(state_after_one_commit(&again).await, OrderState { adjusted_at, ..state(70, None, 50) });
 }
 
 async fn state_after_one_commit(effects: &[OrderEffect]) -> OrderState {
@@ -288,6 +306,7 @@ async fn an_amount_that_fits_no_record_gets_a_row() {
         total: None,
         currency: Some("EUR".to_owned()),
         at: jiff::Timestamp::UNIX_EPOCH,
+        match_key: None,
     };
     let (state, rows, runs) =
         state_after([(INDEX_LEVEL, sold("o-1", 50, None)), (INDEX_LEVEL, most())]).await;
@@ -312,4 +331,31 @@ async fn of_an_order_that_two_partitions_sold_the_later_sale_counts() {
     }
     let states = OrderStore::new(index).states(lane(0), &["o-1".to_owned()]).await.unwrap();
     assert_eq!(states["o-1"].value, Some(70.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_order_they_came() {
+    let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
+    let part =
+        |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: Some(5.into()), at: at(second) };
+    let whole = |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: None, at: at(second) };
+    let anew = |second| OrderEffect::Restated {
+        order_id: "o-1".to_owned(),
+        value: Some(30.into()),
+        total: None,
+        at: at(second),
+    };
+    for effects in [
+        [part(3), part(9)],
+        [part(9), part(3)],
+        [whole(9), part(3)],
+        [part(3), whole(9)],
+        [anew(9), part(4)],
+        [part(4), anew(9)],
+    ] {
+        let told = format!("{effects:?}");
+        let effects = [sold("o-1", 50, Some(60))].into_iter().chain(effects);
+        let (state, ..) = state_after(effects.map(|effect| (INDEX_LEVEL, effect))).await;
+        assert_eq!(state.adjusted_at, Some(at(9)), "{told}");
+    }
 }

@@ -166,6 +166,10 @@ impl Destination for DataManager {
         Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
     }
 
+    fn borrows_from(&self, event: &Deliverable) -> Option<String> {
+        self.order_key(event).filter(|_| payload::knows_nobody(&self.connection, &self.settings, event))
+    }
+
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {
         self.connection.wants(event)?;
         let mapped =

@@ -10,20 +10,24 @@ use super::MAX_SKEW;
 use super::settings::{EventSource, Settings};
 use crate::body::ItemBody;
 use crate::commerce::{
-    Currency, OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
 };
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
-use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, state_of};
+use crate::google::order::{
+    Act, Adjusted, ReportedBy, adjusted, check_adjustable, currency_left, money, state_of,
+};
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
+use crate::match_key::MatchKey;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
 use crate::person;
 use crate::timing;
+use crate::unsent;
 
 /// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
 const MAX_IDENTIFIERS: usize = 10;
@@ -62,7 +66,7 @@ fn item(
     let mut body = Fields::default();
     body.insert("transactionId", transaction.as_str());
     let (at, worth) = if act.is_adjustment() {
-        restated(connection, event, act, order_id.as_deref(), time, now)?
+        restated(connection, settings, event, act, order_id.as_deref(), time, now)?
     } else {
         (time, money(connection, event, act, &all, notes)?)
     };
@@ -75,7 +79,7 @@ fn item(
     if let Some(consent) = consent(&event.decision) {
         body.insert("consent", consent);
     }
-    insert_user(&mut body, connection, settings, event, notes)?;
+    let match_key = insert_user(&mut body, connection, settings, event, act, notes)?;
     let is_braid =
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
@@ -92,7 +96,10 @@ fn item(
     if !variables.is_empty() {
         body.insert("customVariables", Member::from_iter(variables));
     }
-    let order = effect(connection, event, act, worth.as_ref(), order_id, time);
+    let is_sale = act == Act::Purchase
+        || (act == Act::Conversion
+            && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
+    let order = effect(connection, event, act, is_sale, worth.as_ref(), order_id, time, match_key);
     Ok(Item {
         body: ItemBody::of(&body),
         notes: std::mem::take(notes),
@@ -102,6 +109,7 @@ fn item(
         repeatable: true,
         name: action,
         order,
+        remark: unsent::remark(event).filter(|_| act.is_adjustment()),
         built_at: now,
     })
 }
@@ -125,6 +133,7 @@ fn transaction_id(settings: &Settings, order_id: Option<&str>, event_id: &str) -
 /// Source: D/events/google-ads/conversion-adjustments; 2026-11.
 fn restated(
     connection: &Connection,
+    settings: &Settings,
     event: &Deliverable,
     act: Act,
     order_id: Option<&str>,
@@ -135,18 +144,14 @@ fn restated(
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
     }
-    let state = state_of(event);
+    unsent::check_sent(event, settings.unsent_orders)?;
+    let state = state_of(event, ReportedBy::Us);
     check_adjustable(&state, now)?;
-    let left = match adjusted(connection, event, act)? {
+    let left = match adjusted(connection, event, act, &state)? {
         Adjusted::Void => Decimal::ZERO,
         Adjusted::Worth(value) => value,
     };
-    let currency = Currency::of(connection, event);
-    let code = match (currency.code(), state.currency) {
-        (Some(code), _) => code.to_owned(),
-        (None, Some(code)) => code,
-        (None, None) => currency.required()?.to_owned(),
-    };
+    let code = currency_left(connection, event, act, &state)?;
     Ok((state.at.unwrap_or(time), Some((left, code))))
 }
 
@@ -180,14 +185,16 @@ fn consent(decision: &Consent) -> Option<Fields> {
     }
 }
 
-/// With user data denied only the click id remains: no identifiers, no cart.
+/// With user data denied only the click id remains: no identifiers, no cart. A change that has neither says what its order was
+/// matched by; Google ignores it there, and refuses the event without it. Answers what a later change can say.
 fn insert_user(
     body: &mut Fields,
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
+    act: Act,
     notes: &mut Vec<Note>,
-) -> Result<(), Refusal> {
+) -> Result<Option<MatchKey>, Refusal> {
     let clicks = Clicks::of(connection, event, notes);
     let ids = if event.decision.denies_user_data() {
         Identifiers::default()
@@ -195,20 +202,42 @@ fn insert_user(
         Identifiers::of(connection, event, settings.default_country.as_deref(), true, notes)
     };
     if clicks.is_empty() && ids.is_empty() {
+        let of_order = event.order_state.as_ref().filter(|_| act.is_adjustment());
+        let of_order = of_order.and_then(|state| state.match_key.as_ref());
+        if let Some(key) = of_order.filter(|key| key.is_click() || !event.decision.denies_user_data()) {
+            key.insert_into(body);
+            return Ok(None);
+        }
         return Err(Refusal::new(
             RefusalCode::NoMatchKey,
-            "neither a click id nor an e-mail, phone or whole address",
+            if act.is_adjustment() {
+                "neither a click id nor an e-mail, phone or whole address, and none of its order's that may be used"
+            } else {
+                "neither a click id nor an e-mail, phone or whole address"
+            },
         )
         .at("context.traits.email")
         .as_platform("NO_IDENTIFIERS_PROVIDED"));
     }
+    let match_key = MatchKey::of(&clicks, &ids);
     if !clicks.is_empty() {
         body.insert("adIdentifiers", clicks.members());
     }
     if !ids.is_empty() {
         body.insert("userData", Fields::default().with("userIdentifiers", identifiers(&ids)));
     }
-    Ok(())
+    Ok(match_key)
+}
+
+/// Whether an event has nothing of its own that it may be matched by.
+pub fn knows_nobody(connection: &Connection, settings: &Settings, event: &Deliverable) -> bool {
+    let mut notes = Vec::new();
+    if !Clicks::of(connection, event, &mut notes).is_empty() {
+        return false;
+    }
+    event.decision.denies_user_data()
+        || Identifiers::of(connection, event, settings.default_country.as_deref(), true, &mut notes)
+            .is_empty()
 }
 
 fn identifiers(ids: &Identifiers) -> Member {
@@ -288,18 +317,23 @@ fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>
         .collect()
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that says what became of an order")]
 fn effect(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
+    is_sale: bool,
     worth: Option<&(Decimal, String)>,
     order_id: Option<String>,
     at: Timestamp,
+    match_key: Option<MatchKey>,
 ) -> Option<OrderEffect> {
     let value = worth.map(|(value, _)| *value);
     match act {
-        Act::Purchase => {
-            OrderFacts::of(connection, event).sold(value, worth.map(|(_, code)| code.as_str()), at)
+        Act::Purchase | Act::Conversion if !is_sale => None,
+        Act::Purchase | Act::Conversion => {
+            let facts = OrderFacts::of(connection, event);
+            facts.sold(value, worth.map(|(_, code)| code.as_str()), at, match_key)
         }
         Act::Refund => {
             Some(OrderEffect::Refunded { order_id: order_id?, amount: refund_amount(connection, event), at })
@@ -309,7 +343,7 @@ fn effect(
             order_id: order_id?,
             value,
             total: OrderFacts::of(connection, event).total,
+            at,
         }),
-        Act::Conversion => None,
     }
 }

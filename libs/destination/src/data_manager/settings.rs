@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commerce::CONTENT_ID_FROM;
 use crate::google::oauth::OAuthPart;
+use crate::unsent::UnsentOrders;
 
 /// Settings of a `google_data_manager` connection.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -32,6 +33,10 @@ pub struct Settings {
     #[serde(default)]
     #[schemars(length(max = 40))]
     pub transaction_id_prefix: String,
+    /// Refunds, cancellations and new values of orders that were not sent from here: refuse them, or send what they state
+    /// themselves. Where no other source reports the order, what is sent counts as one more.
+    #[serde(default)]
+    pub unsent_orders: UnsentOrders,
     /// Where events happen that say nothing about it.
     #[serde(default)]
     pub event_source: EventSource,

@@ -20,7 +20,6 @@ use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
-use crate::google::order::Act;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
@@ -106,9 +105,7 @@ impl Destination for Ga4 {
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
-        matches!(Act::of(event), Act::Refund | Act::Cancel)
-            .then(|| order_id(&self.connection, event))
-            .flatten()
+        names::is_refund(&self.connection, event).then(|| order_id(&self.connection, event)).flatten()
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {

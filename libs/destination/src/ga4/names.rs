@@ -106,6 +106,23 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
     if is_reserved(&name) { Err(reserved()) } else { Ok(name) }
 }
 
+/// GA4's name for what takes something off an order.
+pub const REFUND: &str = "refund";
+
+/// Whether an event goes out as a refund. By its name at GA4: `Order Cancelled` is none of GA4's recommended events and takes nothing
+/// off, unless the connection maps it to `refund`, as it may any other event of a shop that cancels or pays back.
+/// Source: GA4, "Measure ecommerce" (a refund is the event `refund`); Segment, e-commerce spec v2; 2026-11.
+#[must_use]
+pub fn is_refund(connection: &Connection, event: &Deliverable) -> bool {
+    match connection.mapped_name(event) {
+        Some(name) => sanitised(&name).as_deref() == Some(REFUND),
+        None => {
+            event.event.r#type() == EventType::Track
+                && (event.folded_name() == ORDER_REFUNDED || event.event.name.trim() == REFUND)
+        }
+    }
+}
+
 /// Whether GA4 keeps a name for itself, in any case: a name that differs from its own by case alone is taken for it by whoever
 /// reads the reports.
 fn is_reserved(name: &str) -> bool {

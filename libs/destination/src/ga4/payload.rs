@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use tracklayer_normalise::{Field, Hints, Platform};
 
-use super::names::{name_of, sanitised};
+use super::names::{REFUND, name_of, sanitised};
 use super::recommended;
 use super::settings::Settings;
 use super::{MAX_EVENT_AGE, MAX_SKEW};
@@ -17,11 +17,12 @@ use crate::commerce::{
 };
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
-use crate::google::order::Act;
+use crate::google::order::{Act, ReportedBy, state_of};
 use crate::google::user::address;
-use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
+use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Remark, Rule};
 use crate::person::{self, Keys, Person};
 use crate::timing;
+use crate::unsent;
 
 /// Most parameters of an event. Source: GA4 Measurement Protocol, "Limitations"; 2026-11.
 const MAX_PARAMS: usize = 25;
@@ -52,7 +53,9 @@ fn item(
     notes: &mut Vec<Note>,
 ) -> Result<Item, Refusal> {
     let name = name_of(connection, settings, event)?;
+    let act = act_of(event, &name);
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
+    check_refund(connection, settings, event, act)?;
     let mut body = Map::new();
     let (key, client) = client_id(connection, settings, event)?;
     body.insert(key.to_owned(), json!(client));
@@ -79,8 +82,8 @@ fn item(
     {
         body.insert("ip_override".to_owned(), json!(ip));
     }
-    let params = params(connection, settings, event, &name, notes)?;
-    let order = order_effect(connection, event, &name, &params, time);
+    let params = params(connection, settings, event, (name.as_str(), act), notes)?;
+    let (order, remark) = order_effect(connection, event, act, &params, time);
     body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
     Ok(Item {
         body: ItemBody::of(&body),
@@ -92,30 +95,96 @@ fn item(
         repeatable: false,
         name,
         order,
+        remark,
         built_at: now,
     })
 }
 
-/// What the lane must remember about the order: refunds are told in the terms of what went out for it.
+/// What an event does to an order, by its name at GA4: a shop may call its sales and refunds as it likes.
+fn act_of(event: &Deliverable, name: &str) -> Act {
+    match name {
+        "purchase" => Act::Purchase,
+        REFUND if Act::of(event) == Act::Cancel => Act::Cancel,
+        REFUND => Act::Refund,
+        _ => Act::Conversion,
+    }
+}
+
+/// What the lane must remember about the order, since refunds are told in the terms of what went out for it; and what the ledger
+/// says where one was not.
 fn order_effect(
     connection: &Connection,
     event: &Deliverable,
-    name: &str,
+    act: Act,
     params: &Map<String, Value>,
     at: Timestamp,
-) -> Option<OrderEffect> {
-    match (Act::of(event), name) {
-        (Act::Purchase, "purchase") => {
+) -> (Option<OrderEffect>, Option<Remark>) {
+    let currency = params.get("currency").and_then(Value::as_str);
+    match act {
+        Act::Purchase => {
             let value = params.get("value").and_then(decimal_of);
-            OrderFacts::of(connection, event).sold(value, params.get("currency").and_then(Value::as_str), at)
+            (OrderFacts::of(connection, event).sold(value, currency, at, None), None)
         }
-        (act @ (Act::Refund | Act::Cancel), "refund") => Some(OrderEffect::Refunded {
-            order_id: order_id(connection, event)?,
-            amount: if act == Act::Cancel { None } else { refund_amount(connection, event) },
-            at,
-        }),
-        _ => None,
+        Act::Refund | Act::Cancel => {
+            let amount = amount_back(connection, event, act);
+            let remark = remark(connection, event, act, amount, currency);
+            // What is left open, or is in another currency, says nothing about what is left.
+            let counts = !matches!(remark, Some(Remark::AmountOpen | Remark::OtherCurrency));
+            let order_id = order_id(connection, event).filter(|_| counts);
+            (order_id.map(|order_id| OrderEffect::Refunded { order_id, amount, at }), remark)
+        }
+        Act::Conversion | Act::Update => (None, None),
     }
+}
+
+fn remark(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    amount: Option<Decimal>,
+    currency: Option<&str>,
+) -> Option<Remark> {
+    if is_left_open(connection, event, act) {
+        return Some(Remark::AmountOpen);
+    }
+    let sold_in = event.order_state.as_ref().and_then(|state| state.currency.as_deref());
+    if amount.is_some() && sold_in.is_some() && sold_in != currency {
+        return Some(Remark::OtherCurrency);
+    }
+    unsent::remark(event)
+}
+
+/// Refuses a refund of a purchase that was not sent, or of which nothing is left, or not so much as it would take off.
+fn check_refund(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    act: Act,
+) -> Result<(), Refusal> {
+    if !matches!(act, Act::Refund | Act::Cancel) {
+        return Ok(());
+    }
+    unsent::check_sent(event, settings.unsent_orders)?;
+    let Some(state) = &event.order_state else { return Ok(()) };
+    unsent::check_something_left(state)?;
+    // Told as everything, or as what the order was worth, it would take off again what came back before.
+    let is_rest = amount_back(connection, event, act).is_none() && !is_left_open(connection, event, act);
+    let is_unknown = !state.is_sold() && unsent::original_value(event).is_none();
+    if is_rest && is_unknown && !state.refunded.is_zero() {
+        let why = "a part of the order came back before, and what it was worth is not known: say how much comes back, or \
+                   properties.original_value";
+        return Err(Refusal::new(RefusalCode::MissingValue, why).at("properties.total"));
+    }
+    Ok(())
+}
+
+/// What comes back; none: everything that is left, or it is left open.
+fn amount_back(connection: &Connection, event: &Deliverable, act: Act) -> Option<Decimal> {
+    refund_amount(connection, event).filter(|_| act != Act::Cancel && !is_left_open(connection, event, act))
+}
+
+fn is_left_open(connection: &Connection, event: &Deliverable, act: Act) -> bool {
+    act != Act::Cancel && refund_is_unpriced(connection, event)
 }
 
 /// A client id is taken from the browser, never invented: an invented one is a new visitor.
@@ -194,12 +263,12 @@ fn params(
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
-    name: &str,
+    (name, act): (&str, Act),
     notes: &mut Vec<Note>,
 ) -> Result<Map<String, Value>, Refusal> {
     let mut params = Map::new();
     let all = products(event, &settings.content_id_from);
-    insert_money(&mut params, connection, event, name, &all, notes)?;
+    insert_money(&mut params, connection, event, act, &all, notes)?;
     for (param, from) in recommended::params_of(name) {
         let field = if *param == "search_term" { "query" } else { param };
         let found = connection.text(event, field, from);
@@ -276,11 +345,11 @@ fn insert_money(
     params: &mut Map<String, Value>,
     connection: &Connection,
     event: &Deliverable,
-    name: &str,
+    act: Act,
     all: &[Product],
     notes: &mut Vec<Note>,
 ) -> Result<(), Refusal> {
-    let is_order = name == "purchase" || name == "refund";
+    let is_order = matches!(act, Act::Purchase | Act::Refund | Act::Cancel);
     if is_order {
         let id = order_id(connection, event).ok_or_else(|| {
             Refusal::new(RefusalCode::InvalidPayload, "a purchase or refund needs the order id")
@@ -296,17 +365,21 @@ fn insert_money(
     }
     let currency = Currency::of(connection, event);
     let mut code = currency.code();
-    let value = match name {
-        "purchase" => {
+    let value = match act {
+        Act::Purchase => {
             let value = connection.worth.of_purchase(event, all)?;
             currency.required()?;
             Some(value)
         }
-        "refund" => {
-            code = code.or_else(|| event.order_state.as_ref()?.currency.as_deref());
-            refund_value(connection, event, code)
+        Act::Refund | Act::Cancel => {
+            let sold = event.order_state.as_ref().and_then(|state| state.currency.as_deref());
+            // Everything that is left is so in the order's currency, whatever the refund says.
+            let is_rest =
+                amount_back(connection, event, act).is_none() && !is_left_open(connection, event, act);
+            code = if is_rest { sold.or(code) } else { code.or(sold) };
+            refund_value(connection, event, act, code)
         }
-        _ => connection.worth.of_other(event, all),
+        Act::Conversion | Act::Update => connection.worth.of_other(event, all),
     };
     match (value, code) {
         (Some(value), Some(code)) => {
@@ -330,19 +403,26 @@ fn insert_money(
 
 /// What a refund takes off, in the terms of the purchase that went out: 138.60 without tax is not refunded with 155.98. As
 /// stated where the purchase is not known, or was in another currency, and nothing where it is left open what came back.
-fn refund_value(connection: &Connection, event: &Deliverable, currency: Option<&str>) -> Option<Decimal> {
-    if refund_is_unpriced(connection, event) {
+fn refund_value(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    currency: Option<&str>,
+) -> Option<Decimal> {
+    if is_left_open(connection, event, act) {
         return None;
     }
-    let all_of_it = Act::of(event) == Act::Cancel;
-    let amount = refund_amount(connection, event).filter(|_| !all_of_it);
-    let state = event.order_state.as_ref().filter(|state| state.currency.as_deref() == currency);
-    state.and_then(|state| taken_off(state, amount)).or_else(|| refund_amount(connection, event))
+    let state = state_of(event, ReportedBy::Us);
+    let is_in_its_currency = state.currency.as_deref().is_none_or(|sold| Some(sold) == currency);
+    is_in_its_currency
+        .then(|| taken_off(&state, amount_back(connection, event, act)))
+        .flatten()
+        .or_else(|| refund_amount(connection, event))
 }
 
 /// Whether a refund is all of an order that went out: then its items say nothing more.
 fn is_all_of_it(event: &Deliverable, name: &str, params: &Map<String, Value>) -> bool {
-    let Some(state) = event.order_state.as_ref().filter(|_| name == "refund") else { return false };
+    let Some(state) = event.order_state.as_ref().filter(|_| name == REFUND) else { return false };
     state.refunded.is_zero()
         && state.value.is_some_and(|sold| params.get("value").and_then(decimal_of) == Some(sold))
 }

@@ -6,6 +6,7 @@ use tracklayer_ids::Secret;
 
 use crate::commerce::CONTENT_ID_FROM;
 use crate::document::secret_schema;
+use crate::unsent::UnsentOrders;
 
 /// Settings of a `ga4_mp` connection.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -33,6 +34,10 @@ pub struct Settings {
     /// have no place.
     #[serde(default)]
     pub send_ip: bool,
+    /// Refunds and cancellations of orders that were not sent from here: refuse them, or (where the website's tag reports the
+    /// purchases) send what they state themselves.
+    #[serde(default)]
+    pub unsent_orders: UnsentOrders,
     /// Send events that GA4 has no recommended name for.
     #[serde(default = "yes")]
     pub send_custom_events: bool,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::document::{MapTarget, SettingsError};
-use crate::google::order::Act;
-use crate::mapping::{EventMap, folded};
+use crate::google::order::{Act, ORDER_UPDATED};
+use crate::mapping::EventMap;
 use crate::outcome::{Refusal, RefusalCode};
 
 /// Checks that every target of the map is an action's id, and that there is an action at all.
@@ -75,6 +76,17 @@ pub fn of(
     })
 }
 
+/// Whether changes of orders go to an action: what goes there with an order's id is the sale that they change, whatever a source
+/// calls it.
+#[must_use]
+pub fn takes_changes(connection: &Connection, own: Option<&str>, action: &str) -> bool {
+    let map = &connection.map;
+    [ORDER_REFUNDED, ORDER_CANCELLED, ORDER_UPDATED]
+        .into_iter()
+        .filter_map(|change| map.get(change).and_then(id_of).or_else(|| order_action(map)).or(own))
+        .any(|takes| takes == action)
+}
+
 fn order_action(map: &EventMap) -> Option<&str> {
-    map.get(&folded("Order Completed")).and_then(id_of)
+    map.get(ORDER_COMPLETED).and_then(id_of)
 }

@@ -17,6 +17,8 @@ const HOURS: u64 = 3600;
 pub enum Class {
     /// Google had it.
     Before,
+    /// Google has a change of the order at that time, or a later one: ours, if this is a repeat.
+    BeforeIfOurs,
     /// Once more, alone or in a smaller request.
     AtOnce,
     /// Not before this long; this many attempts in all.
@@ -114,13 +116,12 @@ pub fn duration_of(text: &str) -> Option<Duration> {
 #[must_use]
 pub fn class_of(family: &str, code: &str) -> Class {
     match code {
-        "CLICK_CONVERSION_ALREADY_EXISTS"
-        | "ORDER_ID_ALREADY_IN_USE"
-        | "CONVERSION_ALREADY_ENHANCED"
-        | "CONVERSION_ALREADY_RETRACTED"
-        | "RESTATEMENT_ALREADY_EXISTS"
-        | "MORE_RECENT_RESTATEMENT_FOUND" => {
+        "CLICK_CONVERSION_ALREADY_EXISTS" | "ORDER_ID_ALREADY_IN_USE" | "CONVERSION_ALREADY_ENHANCED" => {
             return Class::Before;
+        }
+        // What stands there may say another amount: a change is no sale, which counts once whoever tells of it.
+        "CONVERSION_ALREADY_RETRACTED" | "RESTATEMENT_ALREADY_EXISTS" | "MORE_RECENT_RESTATEMENT_FOUND" => {
+            return Class::BeforeIfOurs;
         }
         "DUPLICATE_ORDER_ID"
         | "DUPLICATE_CLICK_CONVERSION_IN_REQUEST"
@@ -178,6 +179,7 @@ pub fn outcome_of(class: Class, code: &str, detail: &str, wait: Option<Duration>
     let (code, detail) = (code.to_owned(), detail.to_owned());
     match class {
         Class::Before => ItemOutcome::DeliveredBefore { code },
+        Class::BeforeIfOurs => ItemOutcome::DeliveredIfRepeated { code, detail },
         Class::AtOnce => ItemOutcome::Retry { after: Some(Duration::ZERO), attempts: None, code, detail },
         Class::After(after, attempts) => ItemOutcome::Retry { after: Some(after), attempts, code, detail },
         Class::Backoff => ItemOutcome::Retry { after: wait, attempts: None, code, detail },

@@ -4,11 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
-use crate::commerce::{Currency, Remainder, decimal_of, refund_amount, refund_is_unpriced, remainder};
+use crate::commerce::{Currency, Remainder, refund_amount, refund_is_unpriced, remainder};
 use crate::connection::Connection;
-use crate::deliverable::{Deliverable, OrderState, text_of};
+use crate::deliverable::{Deliverable, OrderState};
 use crate::google::MAX_ADJUSTMENT_AGE;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
+use crate::unsent;
+
+/// The order is worth something else by now, as names are compared.
+pub const ORDER_UPDATED: &str = "order updated";
 
 /// What an event does to a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Act {
             ORDER_COMPLETED => Self::Purchase,
             ORDER_REFUNDED => Self::Refund,
             ORDER_CANCELLED => Self::Cancel,
-            "order updated" => Self::Update,
+            ORDER_UPDATED => Self::Update,
             _ => Self::Conversion,
         }
     }
@@ -54,15 +58,28 @@ pub enum Adjusted {
     Worth(Decimal),
 }
 
-/// The order's state: the lane's, else what the event itself says about the original.
+/// The order's state: the lane's, else what the event itself says about the original. Of one that a tag reported the event says
+/// it better: the lane knows only what the tag should have said. Until a new value was told from here, which is what stands at
+/// Google then, whatever the order was worth before.
 #[must_use]
-pub fn state_of(event: &Deliverable) -> OrderState {
+pub fn state_of(event: &Deliverable, reported_by: ReportedBy) -> OrderState {
     let mut state = event.order_state.clone().unwrap_or_default();
-    state.value = state.value.or_else(|| event.property("original_value").and_then(decimal_of));
-    // Nothing is changed before it happened: a time that says so is none.
-    let stated = || event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok();
-    state.at = state.at.or_else(|| stated().filter(|at| *at <= event.time()));
+    let original = unsent::original_value(event);
+    state.value = match reported_by {
+        ReportedBy::Tag if !state.restated => original.or(state.value),
+        ReportedBy::Tag | ReportedBy::Us => state.value.or(original),
+    };
+    state.at = state.at.or_else(|| unsent::original_time(event));
     state
+}
+
+/// Who told Google of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedBy {
+    /// This connection.
+    Us,
+    /// The website's tag.
+    Tag,
 }
 
 /// Refuses a change of a conversion that is too old for one, where its time is known.
@@ -81,15 +98,20 @@ pub fn check_adjustable(state: &OrderState, now: Timestamp) -> Result<(), Refusa
     Ok(())
 }
 
-/// What is left after this event.
+/// What is left after this event of an order in that state.
 ///
 /// # Errors
-/// A part was refunded, and what was sent for the order, or what came back, is not known.
-pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Result<Adjusted, Refusal> {
+/// A part was refunded, and what was sent for the order, or what came back, is not known; or nothing was left before.
+pub fn adjusted(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    state: &OrderState,
+) -> Result<Adjusted, Refusal> {
     let missing =
         |why: &str| Err(Refusal::new(RefusalCode::MissingValue, why.to_owned()).at("properties.total"));
     match act {
-        Act::Cancel => Ok(Adjusted::Void),
+        Act::Cancel => unsent::check_something_left(state).map(|()| Adjusted::Void),
         Act::Update => match connection.worth.stated(event) {
             Some(value) if value.is_zero() => Ok(Adjusted::Void),
             Some(value) if value > Decimal::ZERO => Ok(Adjusted::Worth(value)),
@@ -99,14 +121,18 @@ pub fn adjusted(connection: &Connection, event: &Deliverable, act: Act) -> Resul
             if refund_is_unpriced(connection, event) {
                 return missing("a refund that lists its products needs their prices, or an amount");
             }
-            let state = state_of(event);
             let amount = refund_amount(connection, event);
             if amount.is_some() {
-                check_same_currency(connection, event, &state)?;
+                check_same_currency(connection, event, state)?;
             }
-            match remainder(Some(&state), amount) {
+            unsent::check_something_left(state)?;
+            match remainder(Some(state), amount) {
                 Remainder::Nothing => Ok(Adjusted::Void),
                 Remainder::Left(value) => Ok(Adjusted::Worth(value)),
+                // Looked for, and not found: it may come.
+                Remainder::Unknown if event.order_state.is_some() && !state.is_sold() => {
+                    Err(unsent::refusal())
+                }
                 Remainder::Unknown => {
                     missing("part of an order was refunded, but the value sent for it is not known")
                 }
@@ -125,11 +151,33 @@ fn check_same_currency(
     match (refunded.code(), state.currency.as_deref()) {
         (Some(refunded), Some(sold)) if !refunded.eq_ignore_ascii_case(sold) => Err(Refusal::new(
             RefusalCode::InvalidPayload,
-            "the refund is in another currency than the order that was sent",
+            "the refund is in another currency than the order that was sent: send it in the order's, at the rate at which it was paid \
+             back",
         )
         .at("properties.currency")),
         _ => Ok(()),
     }
+}
+
+/// The currency of what is left: the order's. A new value has its own.
+///
+/// # Errors
+/// There is none.
+pub fn currency_left(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    state: &OrderState,
+) -> Result<String, Refusal> {
+    let stated = Currency::of(connection, event);
+    let sold = state.currency.clone();
+    let code = match act {
+        Act::Update => stated.code().map(str::to_owned).or(sold),
+        Act::Refund | Act::Cancel | Act::Purchase | Act::Conversion => {
+            sold.or_else(|| stated.code().map(str::to_owned))
+        }
+    };
+    code.map_or_else(|| stated.required().map(str::to_owned), Ok)
 }
 
 /// A negative or absent amount is no money; a purchase's is required, others' is optional. Value and currency go out as a

@@ -154,10 +154,11 @@ fn refused_for(
         // A server in trouble proves nothing about an item, whatever it names.
         (_, _) if status >= 500 => vec![ItemOutcome::hold(HoldKind::Transient, wait, code, detail); count],
         (Class::Backoff, _) => vec![ItemOutcome::hold(HoldKind::Transient, wait, code, detail); count],
-        (Class::Event | Class::Before | Class::AtOnce | Class::After(..), Some(index)) if !is_size => {
-            one_apart(index, count, &outcome_of(error.class(), &code, &detail, wait))
-        }
-        (Class::Event | Class::Before | Class::AtOnce | Class::After(..), _) => {
+        (
+            Class::Event | Class::Before | Class::BeforeIfOurs | Class::AtOnce | Class::After(..),
+            Some(index),
+        ) if !is_size => one_apart(index, count, &outcome_of(error.class(), &code, &detail, wait)),
+        (Class::Event | Class::Before | Class::BeforeIfOurs | Class::AtOnce | Class::After(..), _) => {
             vec![ItemOutcome::Isolate { code, detail }; count]
         }
     }

@@ -3,20 +3,23 @@
 //! Source: googleads v26 protos `conversion_upload_service`, `conversion_adjustment_upload_service`; 2026-11.
 
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use tracklayer_proto::event::v1::Channel;
 
 use super::settings::{Settings, UploadMode};
 use super::{ADJUSTMENTS, CONVERSIONS, MAX_ENHANCEMENT_AGE, MAX_SKEW};
 use crate::body::ItemBody;
 use crate::commerce::{
-    OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    Currency, OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
 };
 use crate::connection::Connection;
 use crate::deliverable::{Consent, Deliverable, OrderState, text_of};
 use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
-use crate::google::order::{Act, Adjusted, adjusted, check_adjustable, money, state_of};
+use crate::google::order::{
+    Act, Adjusted, ReportedBy, adjusted, check_adjustable, currency_left, money, state_of,
+};
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
@@ -24,6 +27,7 @@ use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person;
 use crate::timing;
+use crate::unsent::{self, UnsentOrders};
 
 /// Most identifiers of one item.
 const MAX_IDENTIFIERS: usize = 5;
@@ -56,10 +60,17 @@ fn item(
     if let Some(id) = &order_id {
         check_order_id(id)?;
     }
+    let is_sale = act == Act::Purchase
+        || (act == Act::Conversion
+            && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
     let (body, time, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
-        let body = change(connection, settings, event, act, resource, order_id.as_deref(), time, now, notes)?;
-        (body, time, ADJUSTMENTS)
+        let state = known_state(settings, event)?;
+        check_adjustable(&state, now)?;
+        let at = time.max(earliest_change(&state));
+        let body =
+            change(connection, settings, event, act, &state, resource, order_id.as_deref(), at, notes)?;
+        (body, at, ADJUSTMENTS)
     } else if settings.mode == UploadMode::Enhancement {
         let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
         (enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?, time, ADJUSTMENTS)
@@ -77,7 +88,8 @@ fn item(
         .map(|key| format!("{action}/{key}"));
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
-        order: order_effect(connection, event, act, settings.mode, &body, order_id, time),
+        order: order_effect(connection, event, act, is_sale, settings.mode, &body, order_id, time),
+        remark: unsent::remark(event).filter(|_| act.is_adjustment()),
         notes: std::mem::take(notes),
         group: group.to_owned(),
         exclusive,
@@ -250,17 +262,15 @@ fn change(
     settings: &Settings,
     event: &Deliverable,
     act: Act,
+    state: &OrderState,
     resource: String,
     order_id: Option<&str>,
-    time: Timestamp,
-    now: Timestamp,
+    at: Timestamp,
     notes: &mut Vec<Note>,
 ) -> Result<Fields, Refusal> {
-    let state = state_of(event);
-    check_adjustable(&state, now.max(time))?;
     let mut body = Fields::default();
     body.insert("conversionAction", resource);
-    body.insert("adjustmentDateTime", date_time(time.max(earliest_change(&state)), event));
+    body.insert("adjustmentDateTime", date_time(at, event));
     match order_id {
         Some(id) => {
             body.insert("orderId", id);
@@ -283,17 +293,12 @@ fn change(
             }
         },
     }
-    match adjusted(connection, event, act)? {
+    match adjusted(connection, event, act, state)? {
         Adjusted::Void => {
             body.insert("adjustmentType", "RETRACTION");
         }
         Adjusted::Worth(value) => {
-            let currency = crate::commerce::Currency::of(connection, event);
-            let code = match (currency.code(), &state.currency) {
-                (Some(code), _) => code.to_owned(),
-                (None, Some(code)) => code.clone(),
-                (None, None) => currency.required()?.to_owned(),
-            };
+            let code = currency_left(connection, event, act, state)?;
             body.insert("adjustmentType", "RESTATEMENT");
             let restated = Fields::default().with("adjustedValue", number(value)).with("currencyCode", code);
             body.insert("restatementValue", restated);
@@ -302,12 +307,25 @@ fn change(
     Ok(body)
 }
 
-/// The first second at which a conversion can be changed: uploaded to the second, it must lie before (`ADJUSTMENT_PRECEDES_CONVERSION`).
-/// Clocks of two systems are often further apart than a sale and its cancellation.
+/// What is known of the order that an event changes.
+fn known_state(settings: &Settings, event: &Deliverable) -> Result<OrderState, Refusal> {
+    // Of an order that the tag reports nothing has to be sent from here.
+    let (by, policy) = match settings.mode {
+        UploadMode::Conversion => (ReportedBy::Us, settings.unsent_orders),
+        UploadMode::Enhancement => (ReportedBy::Tag, UnsentOrders::Send),
+    };
+    unsent::check_sent(event, policy)?;
+    Ok(state_of(event, by))
+}
+
+/// The first second at which a conversion can be changed: uploaded to the second, it must lie before (`ADJUSTMENT_PRECEDES_CONVERSION`),
+/// and so must every change before this one (`RESTATEMENT_ALREADY_EXISTS`, `MORE_RECENT_RESTATEMENT_FOUND`). Clocks of two systems are
+/// often further apart than a sale and its cancellation, and parts of a refund are often paid back within one second.
+/// Source: googleads v26 `ConversionAdjustmentUploadError`; 2026-11.
 fn earliest_change(state: &OrderState) -> Timestamp {
-    state.at.map_or(Timestamp::MIN, |at| {
-        Timestamp::from_second(timing::floor_seconds(at).saturating_add(1)).unwrap_or(at)
-    })
+    let behind =
+        |at: Timestamp| Timestamp::from_second(timing::floor_seconds(at).saturating_add(1)).unwrap_or(at);
+    state.at.max(state.adjusted_at).map_or(Timestamp::MIN, behind)
 }
 
 /// The original's time in the offset in which it was written, if the event quotes it.
@@ -352,10 +370,12 @@ fn enhancement(
     Ok(body)
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that says what became of an order")]
 fn order_effect(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
+    is_sale: bool,
     mode: UploadMode,
     body: &Fields,
     order_id: Option<String>,
@@ -363,10 +383,17 @@ fn order_effect(
 ) -> Option<OrderEffect> {
     let restated = body.get("restatementValue").and_then(|value| value.get("adjustedValue"));
     match act {
-        Act::Purchase if mode == UploadMode::Conversion => {
+        Act::Purchase | Act::Conversion if !is_sale => None,
+        Act::Purchase | Act::Conversion if mode == UploadMode::Conversion => {
             let value = body.get("conversionValue").and_then(Member::as_value).and_then(decimal_of);
             let currency = body.get("currencyCode").and_then(Member::as_value).and_then(Json::as_str);
-            OrderFacts::of(connection, event).sold(value, currency, time)
+            OrderFacts::of(connection, event).sold(value, currency, time, None)
+        }
+        // What the tag should have said of it, so that a part of it can be taken off.
+        Act::Purchase | Act::Conversion => {
+            let value = connection.worth.stated(event)?;
+            let currency = Currency::of(connection, event);
+            OrderFacts::of(connection, event).sold(Some(value), currency.code(), time, None)
         }
         Act::Refund => Some(OrderEffect::Refunded {
             order_id: order_id?,
@@ -376,9 +403,9 @@ fn order_effect(
         Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at: time }),
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
-            value: restated.and_then(Member::as_value).and_then(decimal_of),
+            value: restated.and_then(Member::as_value).and_then(decimal_of).or(Some(Decimal::ZERO)),
             total: OrderFacts::of(connection, event).total,
+            at: time,
         }),
-        Act::Purchase | Act::Conversion => None,
     }
 }

@@ -7,6 +7,7 @@ use tracklayer_ids::Secret;
 use crate::commerce::CONTENT_ID_FROM;
 use crate::document::secret_schema;
 use crate::google::oauth::OAuthPart;
+use crate::unsent::UnsentOrders;
 
 /// Settings of a `google_ads` connection.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -44,6 +45,10 @@ pub struct Settings {
     /// Upload conversions, or add identifiers to those that the tag reported.
     #[serde(default)]
     pub mode: UploadMode,
+    /// Refunds, cancellations and new values of orders that were not sent from here: refuse them, or send what they state
+    /// themselves. With `mode` `enhancement` they are always sent: the tag reported the order.
+    #[serde(default)]
+    pub unsent_orders: UnsentOrders,
     /// Country of phone numbers and addresses that say none (ISO 3166-1 alpha-2).
     #[serde(default)]
     #[schemars(regex(pattern = r"^[A-Z]{2}$"))]

@@ -229,7 +229,10 @@ impl<'d> Run<'d> {
             }
             self.summary.of_other_revision += u64::from(ready.of_other_revision);
             if let Some(order) = needed.filter(|_| ready.deliverable.order_state.is_none()) {
-                ready.deliverable.order_state = self.book.state(&order).cloned();
+                // Of one that was looked for and is not there it is known that it was not sent.
+                let is_all_known = self.orders == Orders::OfEvents || self.book.is_learned(&order);
+                let unsent = || is_all_known.then(OrderState::default);
+                ready.deliverable.order_state = self.book.state(&order).cloned().or_else(unsent);
                 self.summary.of_learned_orders += u64::from(self.book.was_known(&order));
             }
             let event = given.event.clone();

@@ -35,6 +35,7 @@ pub fn build(
             repeatable: true,
             name,
             order: None,
+            remark: None,
             built_at: now,
         }),
         Err(refusal) => Err(refusal.with_notes(notes)),

@@ -101,6 +101,7 @@ impl Destination for Warehouse {
             repeatable: false,
             name: event.event.name.clone(),
             order: None,
+            remark: None,
             built_at: now,
         })
     }

@@ -133,6 +133,7 @@ impl Destination for Webhook {
             repeatable: true,
             name,
             order: None,
+            remark: None,
             built_at: now,
         })
     }

@@ -401,6 +401,7 @@ fn sold() -> OrderState {
         currency: Some("EUR".to_owned()),
         at: Some("2026-11-20T14:03:21Z".parse().unwrap()),
         refunded: "0".parse().unwrap(),
+        ..OrderState::default()
     }
 }
 

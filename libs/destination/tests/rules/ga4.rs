@@ -139,6 +139,7 @@ fn sold(refunded: &str) -> OrderState {
         currency: Some("EUR".to_owned()),
         at: None,
         refunded: refunded.parse().unwrap(),
+        ..OrderState::default()
     }
 }
 

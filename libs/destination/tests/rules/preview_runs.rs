@@ -144,7 +144,7 @@ fn what_is_learned_of_an_order_is_asked_for_once() {
         at: Some("2026-11-20T14:03:21Z".parse().unwrap()),
         currency: Some("EUR".to_owned()),
         refunded: "20".parse().unwrap(),
-        total: None,
+        ..Default::default()
     };
     run.learn("o-1", Some(sold));
     for (number, left) in [(1, "24.4"), (2, "14.4")] {

@@ -154,9 +154,11 @@ impl World {
             .map(|item| item.body.to_value())
             .filter(|body| body["adjustmentType"].is_string() && body["adjustmentDateTime"].is_string())
             .filter(|body| !body["conversionAction"].as_str().unwrap().ends_with(GOOGLE_WEBPAGE_ACTION))
-            .map(|body| {
+            .enumerate()
+            .map(|(index, body)| {
+                // Each by a click of its own: two orders of one click and one second are one conversion to Google.
                 let mut conversion = json!({
-                    "conversionAction": body["conversionAction"], "gclid": "Cj0KCQiA_abc-DEF",
+                    "conversionAction": body["conversionAction"], "gclid": format!("Cj0KCQiA_abc-DEF{index}"),
                     "conversionDateTime": before(body["adjustmentDateTime"].as_str().unwrap()),
                     "conversionValue": 1000, "currencyCode": "USD",
                 });
@@ -182,6 +184,9 @@ impl World {
             let answer = self.send(&request);
             let told = String::from_utf8_lossy(&answer.body);
             assert_eq!(answer.status, 200, "{conversion}: {told}");
+            let taken =
+                answer.json().is_some_and(|json| json["results"][0].get("conversionDateTime").is_some());
+            assert!(taken, "{conversion}: {told}");
         }
     }
 

@@ -37,6 +37,7 @@ fn item(index: usize) -> Item {
         repeatable: true,
         name: "x".to_owned(),
         order: None,
+        remark: None,
         built_at: jiff::Timestamp::UNIX_EPOCH,
     }
 }
@@ -170,7 +171,11 @@ fn item_agrees(outcome: &ItemOutcome, expected: &Value) -> bool {
     let wait = expected.get("after").and_then(Value::as_u64).map(Duration::from_secs);
     match (text("outcome"), text("scope"), outcome) {
         ("delivered", _, ItemOutcome::Delivered { .. }) => true,
-        ("delivered_before", _, ItemOutcome::DeliveredBefore { code }) => code == text("code"),
+        (
+            "delivered_before",
+            _,
+            ItemOutcome::DeliveredBefore { code } | ItemOutcome::DeliveredIfRepeated { code, .. },
+        ) => code == text("code"),
         ("transient", _, ItemOutcome::Retry { after, code, .. }) => code == text("code") && *after == wait,
         ("transient", _, ItemOutcome::HoldLane { after, code, kind, .. }) => {
             code == text("code")

@@ -27,8 +27,8 @@ impl DeliveryGrpc {
             let connection = connection.ok_or(ApiError::NoConnection(request.connection_id))?;
             let destination =
                 connection.destination.as_deref().map_err(|why| ApiError::Broken(why.clone()))?;
-            let answers =
-                preview::of_connection(workspace, &connection, destination, &self.orders, &asked).await;
+            let known = (&self.orders, &self.master_key);
+            let answers = preview::of_connection(workspace, &connection, destination, known, &asked).await;
             return answers.map_err(not_previewed);
         }
         let defaults = match workspace.0 {

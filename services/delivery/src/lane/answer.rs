@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOutcome, RefusalCode};
+use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOutcome, RefusalCode, Remark};
 
 use super::health::Sign;
 use super::plan;
@@ -31,6 +31,9 @@ pub(super) struct LastTrouble {
     /// How many requests of the connection had been answered by then.
     answered: u64,
 }
+
+/// How often a change of an order is reckoned anew and tried again where another one stands at the platform.
+const BEHIND_ANOTHER: u32 = 5;
 
 /// A request that failed as a whole.
 pub(super) struct Failure {
@@ -133,21 +136,21 @@ impl Lane {
         let mut alone: Vec<Vec<usize>> = Vec::new();
         for (index, outcome) in members.iter().copied().zip(outcomes) {
             let slot = &mut slots[index];
-            match outcome {
+            match of_slot(outcome, slot) {
                 ItemOutcome::Delivered { note } => {
-                    slot.settle(State::Delivered, "", note.as_deref().unwrap_or_default(), now);
+                    let remark = slot.item.as_ref().and_then(|item| item.remark);
+                    let detail = note.as_deref().or(remark.map(Remark::text)).unwrap_or_default();
+                    slot.settle(State::Delivered, remark.map_or("", Remark::as_str), detail, now);
                 }
                 ItemOutcome::DeliveredBefore { code } => {
                     slot.settle(State::Delivered, "delivered_before", &code, now)
                 }
-                ItemOutcome::Retry { attempts, .. } if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) => {
+                ItemOutcome::Retry { attempts, code, detail, .. }
+                    if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) =>
+                {
                     slot.evidence = Some(evidence(slot, request, answer));
-                    slot.settle(
-                        State::Dead,
-                        "retries_exhausted",
-                        "the platform kept asking to try later",
-                        now,
-                    );
+                    let detail = format!("the platform kept refusing it: {code}: {detail}");
+                    slot.settle(State::Dead, "retries_exhausted", &detail, now);
                 }
                 ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => {
                     slot.tries += 1;
@@ -160,7 +163,7 @@ impl Lane {
                     let wait = after.unwrap_or_else(own);
                     slot.retry_at = Some(now + wait);
                     slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
-                    self.waiting.announce(slot.entry.order_key, now + wait);
+                    self.waiting.announce(slot.key, now + wait);
                 }
                 ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, request, answer, now),
                 ItemOutcome::Isolate { code, detail } if members.len() == 1 => {
@@ -179,6 +182,8 @@ impl Lane {
                 }
                 // Told below, once for the request.
                 ItemOutcome::HoldLane { .. } | ItemOutcome::RefreshToken { .. } => {}
+                // Read above.
+                ItemOutcome::DeliveredIfRepeated { .. } => {}
             }
         }
         if let Some(ItemOutcome::HoldLane { after, kind, code, detail, .. }) = hold {
@@ -233,6 +238,20 @@ impl Lane {
 fn trouble_of(outcome: &ItemOutcome) -> Option<Trouble> {
     let ItemOutcome::HoldLane { after, kind, code, detail, .. } = outcome else { return None };
     Some(Trouble { kind: *kind, detail: format!("{code}: {detail}"), after: *after })
+}
+
+/// What an outcome means that hangs on whether a request has carried the event before. Only a repeat is taken for success: on a first
+/// try somebody else's change stands at the platform, and ours has to be reckoned anew.
+fn of_slot(outcome: ItemOutcome, slot: &Slot) -> ItemOutcome {
+    match outcome {
+        ItemOutcome::DeliveredIfRepeated { code, .. } if slot.unknown_since.is_some() => {
+            ItemOutcome::DeliveredBefore { code }
+        }
+        ItemOutcome::DeliveredIfRepeated { code, detail } => {
+            ItemOutcome::Retry { after: None, attempts: Some(BEHIND_ANOTHER), code, detail }
+        }
+        other => other,
+    }
 }
 
 /// The request may have been taken although nothing says so: its open events are repeated inside the platform's window, and
@@ -295,6 +314,25 @@ mod tests {
 
     use super::*;
     use crate::entry::Entry;
+
+    #[test]
+    fn anothers_change_at_the_platform_is_no_delivery_of_ours() {
+        let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
+        let mut slot = Slot::new(Arc::new(entry));
+        let another = || ItemOutcome::DeliveredIfRepeated {
+            code: "RESTATEMENT_ALREADY_EXISTS".to_owned(),
+            detail: "there is one".to_owned(),
+        };
+        assert!(matches!(
+            of_slot(another(), &slot),
+            ItemOutcome::Retry { after: None, attempts: Some(5), .. }
+        ));
+        // Answered clearly, and so not taken, by the requests before.
+        slot.attempts = 3;
+        assert!(matches!(of_slot(another(), &slot), ItemOutcome::Retry { .. }));
+        slot.unknown_since = Some(Timestamp::UNIX_EPOCH);
+        assert!(matches!(of_slot(another(), &slot), ItemOutcome::DeliveredBefore { .. }), "our own repeat");
+    }
 
     #[test]
     fn who_is_dead_because_nobody_knows_was_not_rejected() {

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use tracklayer_destination::OrderEffect;
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
 use super::Lane;
 use super::slot::Slot;
 use crate::ledger::State;
+use crate::match_keys::Kept;
 use crate::store::ledger::LaneCommit;
+use crate::store::match_keys::{MOST_SUBJECTS, SealedKey};
+use crate::store::orders::order_hash;
+use crate::subjects::Asked;
 
 impl Lane {
     /// What a commit of these writes. Changes nothing, so that a commit which fails can be tried again.
@@ -30,8 +35,35 @@ impl Lane {
                 .chain(self.writes.known_by(|position| ended.has(position)))
                 .collect(),
             requests: self.requests,
+            match_keys: self.match_keys_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
         }
+    }
+
+    /// What the orders that were sold were matched by, sealed. One that cannot be sealed is not kept, nor one of nobody, or of more
+    /// than identity tells of: it could not be found again for whoever wants to be forgotten.
+    fn match_keys_of(&self, done: &[Slot]) -> Vec<SealedKey> {
+        let workspace = self.lease.duty.workspace;
+        let Some(snapshot) = self.context.config.snapshot() else { return Vec::new() };
+        let mut sealer = None;
+        let sold = done.iter().filter_map(|slot| match slot.order.as_ref()? {
+            OrderEffect::Sold { order_id, at, match_key: Some(key), .. } => Some((slot, order_id, at, key)),
+            OrderEffect::Sold { .. } | OrderEffect::Restated { .. } | OrderEffect::Refunded { .. } => None,
+        });
+        sold.filter(|(slot, ..)| (1..=MOST_SUBJECTS).contains(&slot.subject_keys.len()))
+            .filter_map(|(slot, order_id, at, key)| {
+                let event = &slot.deliverable.as_ref()?.event;
+                let kept = Kept::of(key, Asked::about(event, workspace, &snapshot).identifiers)?;
+                let sealer = sealer.get_or_insert_with(|| self.context.match_keys.sealer(workspace));
+                Some(SealedKey {
+                    hash: order_hash(order_id),
+                    sold_at: *at,
+                    sealed: sealer.seal(&kept)?,
+                    subject_keys: slot.subject_keys.to_vec(),
+                    decided_at: slot.decided_at,
+                })
+            })
+            .collect()
     }
 
     /// Forgets what a commit has settled, and tells about it.

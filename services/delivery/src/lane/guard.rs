@@ -22,6 +22,11 @@ pub fn wants(destination: &dyn Destination, event: &Deliverable) -> Option<Resul
     unless_it_crashes(|| destination.wants(event))
 }
 
+/// The order whose sale says whom the event is about. None, too, if the connection crashes over it.
+pub fn borrows_from(destination: &dyn Destination, event: &Deliverable) -> Option<String> {
+    unless_it_crashes(|| destination.borrows_from(event)).flatten()
+}
+
 /// The order whose state the event needs. None, too, if the connection crashes over it: its builder reads the same.
 pub fn order_key(destination: &dyn Destination, event: &Deliverable) -> Option<String> {
     unless_it_crashes(|| destination.order_key(event)).flatten()

@@ -9,6 +9,7 @@ mod ahead;
 mod answer;
 mod commit;
 mod decide;
+mod early;
 mod files;
 mod gather;
 mod give_up;
@@ -52,6 +53,7 @@ use crate::give_ups::GiveUps;
 use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
 use crate::lease::Lease;
+use crate::match_keys::{FollowError, MatchKeys};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
@@ -104,6 +106,8 @@ pub struct LaneContext {
     pub retries: RetryStore,
     /// Orders.
     pub orders: OrderStore,
+    /// What they were matched by.
+    pub match_keys: MatchKeys,
     /// Identity and consent, to ask again.
     pub clients: Clients,
     /// The narrowing log.
@@ -178,6 +182,15 @@ enum Round {
 impl Round {
     fn with_nothing_new(retries_due: bool) -> Self {
         if retries_due { Self::OnlyRetries } else { Self::Idle }
+    }
+}
+
+impl From<FollowError> for LaneError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Store(error) => Self::Store(error),
+            FollowError::Narrowing(error) => Self::Narrowing(error),
+        }
     }
 }
 
@@ -298,7 +311,7 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
-            if !matches!(round, Ok(true)) {
+            if !matches!(round, Ok(Round::Worked)) {
                 self.is_large.store(false, Ordering::Relaxed);
             }
             self.let_go(round.is_err());

@@ -7,11 +7,12 @@ use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::plan::OrdersAhead;
 use tracklayer_destination::{
-    Answer, Destination, Fate, HoldKind, HttpRequest, Item, ItemOutcome, Mode, Open, Plan,
+    Answer, Destination, Fate, HoldKind, HttpRequest, Item, ItemOutcome, Mode, Open, Plan, RefusalCode,
 };
 use tracklayer_ids::Secret;
 
 use super::OUTCOME_UNKNOWN;
+use super::early;
 use super::guard;
 use super::send::items_of;
 use super::slot::Slot;
@@ -60,6 +61,10 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         Plan::Refused(refusal) => {
             slot.notes = refusal.notes;
             slot.field = refusal.field.clone().unwrap_or_default();
+            if refusal.code == RefusalCode::OrderNotSent {
+                early::hold_or_bury(slot, &refusal, now);
+                return;
+            }
             let state = match refusal.code.fate() {
                 Fate::Filtered => State::Filtered,
                 Fate::Blocked => State::Blocked,

@@ -7,6 +7,7 @@ use tracklayer_destination::Destination;
 use tracklayer_destination::plan::events_of_a_range;
 use tracklayer_ids::{Offset, Position};
 
+use super::decide::tell_of_fields;
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
@@ -23,8 +24,11 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<bool, LaneError> {
-        if !self.range.is_empty() && self.planned_for == Some(connection.revision) {
-            return Ok(true);
+        if !self.range.is_empty() {
+            self.is_large.store(self.reads_full || self.range.len() >= LARGE_ROUND, Ordering::Relaxed);
+            if self.planned_for == Some(connection.revision) {
+                return Ok(true);
+            }
         }
         let mut range = std::mem::take(&mut self.range);
         let fresh = range.is_empty();
@@ -57,6 +61,7 @@ impl Lane {
         if let Some(cut) = plan::waits_for_its_order(&range, destination).filter(|_| fresh) {
             range.truncate(cut);
         }
+        tell_of_fields(&mut range, destination.kind().as_str());
         // Also after an error: some of it may have been sent.
         self.range = range;
         self.planned_for = planned.is_ok().then_some(connection.revision);

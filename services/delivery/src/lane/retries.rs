@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tracklayer_destination::Destination;
 use tracklayer_ids::Generation;
 
+use super::decide::tell_of_fields;
 use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
@@ -63,6 +64,9 @@ impl Lane {
                 slot.tries = row.tries;
                 slot.transient_holds = row.transient_holds;
                 slot.unknown_since = row.first_sent_at;
+                slot.waited = row.waited;
+                slot.key = row.order_key;
+                slot.came_under = row.order_key;
                 slot
             })
             .collect();
@@ -77,6 +81,7 @@ impl Lane {
         if let Some(cut) = plan::waits_for_its_order(&slots, destination) {
             slots.truncate(cut);
         }
+        tell_of_fields(&mut slots, destination.kind().as_str());
         let sent = self.send_open(&mut slots, connection, destination).await;
         let now = self.context.clock.now();
         for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && slot.sent_at.is_some()) {
@@ -109,8 +114,15 @@ impl Lane {
             let now = self.context.clock.now();
             for slot in &done {
                 match slot.retry_row() {
-                    Some(row) => self.waiting.put_off(row.order_key, row.next_at),
-                    None => self.waiting.finish(slot.entry.order_key, now),
+                    Some(row) if row.order_key == slot.came_under => {
+                        self.waiting.put_off(row.order_key, row.next_at);
+                    }
+                    // From behind its visitor, to wait for its order, or behind who does.
+                    Some(row) => {
+                        self.waiting.finish(slot.came_under, now);
+                        self.waiting.join(row.order_key, row.next_at);
+                    }
+                    None => self.waiting.finish(slot.came_under, now),
                 }
             }
         }

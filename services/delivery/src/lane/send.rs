@@ -67,6 +67,8 @@ impl Lane {
             if slots.iter().any(|slot| slot.verdict.is_none()) {
                 self.circuit.look(connection.revision).map_err(LaneError::CircuitOpen)?;
             }
+            // Another partition may have changed an order meanwhile.
+            self.read_orders(slots, connection, destination).await?;
             let now = self.context.clock.now();
             for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
                 plan::plan_again(slot, destination, now);
@@ -124,15 +126,16 @@ impl Lane {
         moved
     }
 
-    /// Events whose key has something waiting for a retry wait behind it. Retries themselves come here with the earliest of
-    /// their key only.
+    /// Events whose key has something waiting for a retry wait behind it, and changes of an order behind those that wait for it.
+    /// Retries themselves come here with the earliest of their key only; one that has waited behind its visitor may change an order
+    /// of which another change waits.
     fn hold_behind(&self, slots: &mut [Slot]) {
         let now = self.context.clock.now();
-        for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none() && !slot.is_retry) {
-            if self.waiting.contains(slot.entry.order_key) {
-                slot.retry_at = Some(now);
-                slot.settle(State::Held, "behind", "", now);
-            }
+        for slot in slots.iter_mut().filter(|slot| slot.verdict.is_none()) {
+            let Some(key) = behind(slot).find(|key| self.waiting.contains(*key)) else { continue };
+            slot.key = key;
+            slot.retry_at = Some(now);
+            slot.settle(State::Held, "behind", "", now);
         }
     }
 
@@ -289,6 +292,13 @@ impl Lane {
         self.intents.retain(|(id, _)| *id != intent);
         Ok(())
     }
+}
+
+/// The keys behind which an event has to wait.
+fn behind(slot: &Slot) -> impl Iterator<Item = u64> {
+    let visitor = Some(slot.entry.order_key).filter(|_| !slot.is_retry);
+    let order = slot.order_wait.filter(|order| !slot.is_retry || *order != slot.came_under);
+    visitor.into_iter().chain(order)
 }
 
 /// Cuts a request off when the lease runs out under it, so that none of it is written after a successor may have begun. A lease

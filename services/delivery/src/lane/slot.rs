@@ -9,6 +9,7 @@ use tracklayer_ids::{ConnectionId, SubjectKey};
 use super::plan::RETENTION;
 use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
+use crate::match_keys::Kept;
 use crate::store::ledger::{DeadRow, RetryRow, Settled};
 
 /// Most characters of what a platform said that the ledger keeps.
@@ -57,12 +58,32 @@ pub struct Slot {
     pub field: String,
     /// What was left out of the event when it was built last; taken once it is counted.
     pub notes: Vec<Note>,
+    /// Whether what was left out of it is counted.
+    pub notes_counted: bool,
     /// Whether it comes from a retry row, not from the range.
     pub is_retry: bool,
     /// When its last request was begun, for the trace.
     pub sent_at: Option<std::time::SystemTime>,
     /// What its delivery does to an order; kept when the item is let go.
     pub order: Option<OrderEffect>,
+    /// What it waits under if it waits: its visitor's key, or its order's.
+    pub key: u64,
+    /// What its retry row waited under.
+    pub came_under: u64,
+    /// Key of the order that it changes, if it changes one.
+    pub order_wait: Option<u64>,
+    /// How long it has waited for its order, holds apart; none: it did not have to.
+    pub waited: Option<SignedDuration>,
+    /// What it takes over from the sale that it changes.
+    pub borrowed: Option<Borrowed>,
+}
+
+/// What a sale was matched by, lent to a change of it that knows nobody.
+pub struct Borrowed {
+    /// The sale's order.
+    pub order: String,
+    /// What is kept of it: consent is asked about its person as well.
+    pub kept: Kept,
 }
 
 /// The last request and its answer, masked and shortened.
@@ -83,6 +104,8 @@ impl Slot {
             decided_on: Timestamp::from_millisecond(entry.received_ms).unwrap_or_default(),
             decided_for: 0,
             subject_keys: Arc::clone(&entry.subject_keys),
+            key: entry.order_key,
+            came_under: entry.order_key,
             entry,
             deliverable: None,
             item: None,
@@ -95,9 +118,13 @@ impl Slot {
             evidence: None,
             field: String::new(),
             notes: Vec::new(),
+            notes_counted: false,
             is_retry: false,
             sent_at: None,
             order: None,
+            order_wait: None,
+            waited: None,
+            borrowed: None,
         }
     }
 
@@ -165,12 +192,13 @@ impl Slot {
         let verdict = self.verdict.as_ref().filter(|v| v.state == State::Held)?;
         Some(RetryRow {
             position: self.entry.position,
-            order_key: self.entry.order_key,
+            order_key: self.key,
             attempts: self.attempts,
             tries: self.tries,
             transient_holds: self.transient_holds,
             next_at: self.retry_at.unwrap_or_default(),
             first_sent_at: self.unknown_since,
+            waited: self.waited,
             reason: verdict.reason.clone(),
             resolved: self.entry.raw.to_vec(),
         })

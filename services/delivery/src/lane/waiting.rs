@@ -75,6 +75,14 @@ impl Waiting {
         }
     }
 
+    /// A row of another key has come under this one, where it may be the earliest: the key is looked at no later than for it.
+    pub fn join(&mut self, key: u64, next_at: Timestamp) {
+        self.add(key, next_at);
+        if self.keys.get(&key).is_some_and(|waiting| next_at < waiting.next_at) {
+            self.put_off(key, next_at);
+        }
+    }
+
     /// The earliest event of a key waits again.
     pub fn put_off(&mut self, key: u64, next_at: Timestamp) {
         if let Some(waiting) = self.keys.get_mut(&key) {
@@ -123,6 +131,21 @@ mod tests {
         waiting.finish(1, at(62));
         assert!(!waiting.contains(1));
         assert_eq!(waiting.next_at(), None);
+    }
+
+    #[test]
+    fn what_comes_under_another_key_may_be_the_earliest_there() {
+        let mut waiting = of(vec![(1, at(900), 1)]);
+        waiting.join(1, at(10));
+        assert_eq!(waiting.next_at(), Some(at(10)));
+        waiting.join(1, at(2_000));
+        assert_eq!(waiting.next_at(), Some(at(10)), "a later one waits for it");
+        for second in [11, 12] {
+            waiting.finish(1, at(second));
+            assert!(waiting.contains(1));
+        }
+        waiting.finish(1, at(13));
+        assert!(!waiting.contains(1));
     }
 
     #[test]

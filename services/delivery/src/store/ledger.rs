@@ -49,6 +49,8 @@ pub struct RetryRow {
     pub next_at: jiff::Timestamp,
     /// When a request first carried it.
     pub first_sent_at: Option<jiff::Timestamp>,
+    /// How long it has waited for its order, holds apart; none: it does not.
+    pub waited: Option<jiff::SignedDuration>,
     /// Why it waits.
     pub reason: String,
     /// Its copy.
@@ -93,6 +95,8 @@ pub struct LaneCommit {
     pub requests: u64,
     /// Changes to orders.
     pub orders: Vec<super::orders::OrderChange>,
+    /// What those that were sold were matched by.
+    pub match_keys: Vec<super::match_keys::SealedKey>,
 }
 
 impl LedgerStore {
@@ -324,6 +328,7 @@ async fn write_common(
     super::retries::write(tx, lease, &commit.retries).await?;
     super::retries::bury(tx, lease, &commit.dead).await?;
     let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
+    super::match_keys::write(tx, lease, &commit.match_keys).await?;
     write_rollups(tx, lease, deltas).await?;
     write_latencies(tx, lease, commit).await?;
     settle_intents(tx, lease, commit).await?;

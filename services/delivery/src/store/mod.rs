@@ -8,6 +8,7 @@ pub mod index;
 pub mod lanes;
 pub mod leases;
 pub mod ledger;
+pub mod match_keys;
 pub mod orders;
 pub mod resolved;
 pub mod retention;

@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use tracklayer_destination::{OrderEffect, OrderState};
 
 use super::index::{Found, Index};
+use super::match_keys::MatchKeyStore;
 use super::{StoreError, attempting};
 use crate::lease::{Duty, Lease};
 use crate::runs::{Amount, SoldOrder};
@@ -27,6 +28,13 @@ pub type OrderChange = OrderEffect;
 #[must_use]
 pub fn order_hash(order_id: &str) -> i64 {
     xxhash_rust::xxh3::xxh3_64(order_id.as_bytes()).cast_signed()
+}
+
+/// Key under which changes of an order wait for it. None is a visitor's: what is of an order waits for nobody else.
+#[must_use]
+pub fn wait_key(order_id: &str) -> u64 {
+    const NO_VISITORS: u64 = 0x6f72_6465_7200_0000;
+    xxhash_rust::xxh3::xxh3_64_with_seed(order_id.as_bytes(), NO_VISITORS)
 }
 
 fn text(value: Option<Decimal>) -> Option<String> {
@@ -77,37 +85,45 @@ impl Write {
         match self {
             Self::Sold => {
                 "update delivery.order_sent o
-                 set value = u.v::numeric, total = u.t::numeric, currency = u.c, sold_at = u.at
+                 set value = u.v::numeric, total = u.t::numeric, currency = u.c, sold_at = u.at, restated = false,
+                     all_back = o.all_back and o.value is null and o.sold_at is null
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  where o.workspace_id = $1 and o.connection_id = $2 and o.order_hash = u.h"
             }
             Self::SoldAsRow => {
-                "insert into delivery.order_sent
+                "insert into delivery.order_sent as o
                      (workspace_id, connection_id, order_hash, value, total, currency, sold_at)
                  select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, currency = excluded.currency,
-                     sold_at = excluded.sold_at"
+                     sold_at = excluded.sold_at, restated = false,
+                     all_back = o.all_back and o.value is null and o.sold_at is null"
             }
             Self::Restated => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, currency, sold_at, value, total)
-                 select $1, $2, u.h, u.c, u.at, u.rv::numeric, u.rt::numeric
-                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[], $9::text[])
-                     as u (h, v, t, c, at, rv, rt)
+                     (workspace_id, connection_id, order_hash, currency, sold_at, adjusted_at, value, total, restated,
+                      all_back)
+                 select $1, $2, u.h, u.c, u.at, u.adj, u.rv::numeric, u.rt::numeric, true,
+                        coalesce(u.rv::numeric = 0, false)
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+                             $9::text[], $10::text[])
+                     as u (h, v, t, c, at, adj, rv, rt)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, refunded = 0,
+                     restated = true, all_back = excluded.all_back,
+                     adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
                      currency = case when delivery.is_later(excluded.sold_at, o.sold_at)
                                      then excluded.currency else o.currency end,
                      sold_at = greatest(o.sold_at, excluded.sold_at)"
             }
             Self::Refunded => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, refunded)
-                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.r::numeric
-                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::text[])
-                     as u (h, v, t, c, at, r)
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, refunded)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj, u.r::numeric
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+                             $9::text[])
+                     as u (h, v, t, c, at, adj, r)
                  on conflict on constraint order_sent_pkey do update
                  set (value, total, currency) = (
                          select s.value, s.total, s.currency
@@ -115,14 +131,17 @@ impl Write {
                                       (o.value, o.total, o.currency, false)) as s (value, total, currency, of_index)
                          where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
                      sold_at = greatest(o.sold_at, excluded.sold_at),
+                     adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
                      refunded = o.refunded + excluded.refunded"
             }
             Self::RefundedWhole => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, refunded)
-                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at,
-                        greatest(0, case when u.t::numeric > 0 then u.t::numeric else u.v::numeric end)
-                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, refunded,
+                      all_back)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj,
+                        greatest(0, case when u.t::numeric > 0 then u.t::numeric else u.v::numeric end), true
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+                     as u (h, v, t, c, at, adj)
                  on conflict on constraint order_sent_pkey do update
                  set (value, total, currency, refunded) = (
                          select s.value, s.total, s.currency,
@@ -130,7 +149,9 @@ impl Write {
                          from (values (excluded.value, excluded.total, excluded.currency, true),
                                       (o.value, o.total, o.currency, false)) as s (value, total, currency, of_index)
                          where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
-                     sold_at = greatest(o.sold_at, excluded.sold_at)"
+                     sold_at = greatest(o.sold_at, excluded.sold_at),
+                     adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
+                     all_back = true"
             }
         }
     }
@@ -249,7 +270,7 @@ async fn write(
     let hashes: Vec<i64> = run.iter().map(|filed| filed.hash).collect();
     let (mut values, mut totals, mut currencies, mut times) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut new_values, mut new_totals) = (Vec::new(), Vec::new());
+    let (mut adjusted, mut new_values, mut new_totals) = (Vec::new(), Vec::new(), Vec::new());
     for filed in &run {
         let sale = match filed.change {
             OrderEffect::Sold { value, total, currency, at, .. } => {
@@ -270,11 +291,15 @@ async fn write(
         currencies.push(currency);
         times.push(at.map(jiff_sqlx::Timestamp::from));
         match filed.change {
-            OrderEffect::Restated { value, total, .. } => {
+            OrderEffect::Restated { value, total, at, .. } => {
+                adjusted.push(jiff_sqlx::Timestamp::from(*at));
                 new_values.push(text(*value));
                 new_totals.push(text(*total));
             }
-            OrderEffect::Refunded { amount, .. } => new_values.push(text(*amount)),
+            OrderEffect::Refunded { amount, at, .. } => {
+                adjusted.push(jiff_sqlx::Timestamp::from(*at));
+                new_values.push(text(*amount));
+            }
             OrderEffect::Sold { .. } => {}
         }
     }
@@ -288,9 +313,10 @@ async fn write(
         .bind(currencies)
         .bind(times);
     let query = match kind {
-        Write::Sold | Write::SoldAsRow | Write::RefundedWhole => query,
-        Write::Restated => query.bind(new_values).bind(new_totals),
-        Write::Refunded => query.bind(new_values),
+        Write::Sold | Write::SoldAsRow => query,
+        Write::RefundedWhole => query.bind(adjusted),
+        Write::Restated => query.bind(adjusted).bind(new_values).bind(new_totals),
+        Write::Refunded => query.bind(adjusted).bind(new_values),
     };
     query.execute(tx).await.map_err(attempting("remember what was sent for orders"))?;
     Ok(())
@@ -303,6 +329,12 @@ impl OrderStore {
         Self { index }
     }
 
+    /// What orders were matched by, beside this.
+    #[must_use]
+    pub fn match_keys(&self) -> MatchKeyStore {
+        MatchKeyStore::new(self.index.pool().clone())
+    }
+
     /// The states of orders at a connection, by order id; what is unknown is absent.
     ///
     /// # Errors
@@ -312,15 +344,17 @@ impl OrderStore {
         duty: Duty,
         order_ids: &[String],
     ) -> Result<HashMap<String, OrderState>, StoreError> {
-        type Row =
-            (i64, Option<String>, Option<String>, Option<String>, Option<jiff_sqlx::Timestamp>, String);
+        type Time = Option<jiff_sqlx::Timestamp>;
+        type Row = (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, bool, bool);
         let what = attempting("read what was sent for orders");
         let by_hash: HashMap<i64, &String> = order_ids.iter().map(|id| (order_hash(id), id)).collect();
         let hashes: Vec<i64> = by_hash.keys().copied().collect();
         let mut connection = self.index.pool().acquire().await.map_err(&what)?;
         // Rows first: a change that comes in between takes the sale along.
         let rows: Vec<Row> = sqlx::query_as(
-            "select order_hash, value::text, total::text, currency, sold_at, refunded::text from delivery.order_sent
+            "select order_hash, value::text, total::text, currency, sold_at, refunded::text, adjusted_at,
+                    all_back, restated
+             from delivery.order_sent
              where workspace_id = $1 and connection_id = $2 and order_hash = any($3)",
         )
         .bind(duty.workspace.0)
@@ -331,7 +365,7 @@ impl OrderStore {
         .map_err(&what)?;
         let decimal = |text: Option<String>| text.and_then(|t| t.parse::<Decimal>().ok());
         let mut states: HashMap<i64, OrderState> = HashMap::new();
-        for (hash, value, total, currency, at, refunded) in rows {
+        for (hash, value, total, currency, at, refunded, adjusted_at, all_back, restated) in rows {
             let state = OrderState {
                 value: decimal(value),
                 total: decimal(total),
@@ -339,6 +373,10 @@ impl OrderStore {
                 at: at.map(jiff_sqlx::Timestamp::to_jiff),
                 // A sum that is no amount any more is beyond all of them: nothing is left of the order.
                 refunded: decimal(Some(refunded)).unwrap_or(Decimal::MAX),
+                adjusted_at: adjusted_at.map(jiff_sqlx::Timestamp::to_jiff),
+                all_back,
+                restated,
+                match_key: None,
             };
             states.insert(hash, state);
         }
@@ -347,10 +385,12 @@ impl OrderStore {
             let at = jiff::Timestamp::from_microsecond(sold.at).ok();
             // A row knows the sale that it was made of. A later one, or the only one, was on its way at that time.
             if at > state.at {
+                state.all_back &= !state.is_sold();
                 state.value = sold.value.map(Amount::decimal);
                 state.total = sold.total.map(Amount::decimal);
                 state.currency = currency_of(&sold);
                 state.at = at;
+                state.restated = false;
             }
         }
         let named =

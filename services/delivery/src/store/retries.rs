@@ -1,5 +1,6 @@
 //! Retries and dead letters: rows of their own, with their own copy of the event.
 
+use jiff::SignedDuration;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
 use tracklayer_ids::{Generation, Position, WorkspaceId};
@@ -44,14 +45,17 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     let first_sent: Vec<Option<jiff_sqlx::Timestamp>> =
         rows.iter().map(|r| r.first_sent_at.map(Into::into)).collect();
     let next_at: Vec<jiff_sqlx::Timestamp> = rows.iter().map(|r| r.next_at.into()).collect();
+    let milliseconds = |waited: SignedDuration| i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+    let waited: Vec<Option<i64>> = rows.iter().map(|r| r.waited.map(milliseconds)).collect();
     sqlx::query(
         "insert into delivery.retry
              (workspace_id, connection_id, partition, generation, event_offset, order_key, attempts, next_at,
-              first_sent_at, reason, resolved, tries, transient_holds)
-         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e, u.t, u.h
+              first_sent_at, reason, resolved, tries, transient_holds, waited_ms)
+         select $1, $2, $3, u.g, u.o, u.k, u.a, u.n, u.f, u.r, u.e, u.t, u.h, u.w
          from unnest($4::integer[], $5::bigint[], $6::bigint[], $7::integer[], $8::timestamptz[],
-                     $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::integer[])
-              as u (g, o, k, a, n, f, r, e, t, h)",
+                     $9::timestamptz[], $10::text[], $11::bytea[], $12::integer[], $13::integer[],
+                     $14::bigint[])
+              as u (g, o, k, a, n, f, r, e, t, h, w)",
     )
     .bind(duty.workspace.0)
     .bind(duty.connection.0)
@@ -66,6 +70,7 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.tries.cast_signed()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.transient_holds.cast_signed()).collect::<Vec<_>>())
+    .bind(waited)
     .execute(tx)
     .await
     .map_err(attempting("write retries"))?;
@@ -165,7 +170,7 @@ impl RetryStore {
         // The keys first, from the index alone; only then the few copies that are taken.
         let rows = sqlx::query(
             "select r.generation, r.event_offset, r.order_key, r.attempts, r.tries, r.transient_holds, r.next_at,
-                    r.first_sent_at, r.reason, r.resolved
+                    r.first_sent_at, r.reason, r.resolved, r.waited_ms
              from (
                  select generation, event_offset from (
                      select distinct on (order_key) order_key, generation, event_offset, next_at from delivery.retry
@@ -210,7 +215,7 @@ impl RetryStore {
         let what = attempting("read retries of a write");
         let rows = sqlx::query(
             "select generation, event_offset, order_key, attempts, tries, transient_holds, next_at, first_sent_at,
-                    reason, resolved
+                    reason, resolved, waited_ms
              from delivery.retry
              where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = $4
                and event_offset = any($5)
@@ -335,6 +340,7 @@ fn read_row(row: &PgRow, duty: Duty) -> Result<RetryRow, sqlx::Error> {
     let count = |column: usize| row.try_get::<i32, _>(column).map(i32::cast_unsigned);
     let next_at: jiff_sqlx::Timestamp = row.try_get(6)?;
     let first_sent_at: Option<jiff_sqlx::Timestamp> = row.try_get(7)?;
+    let waited: Option<i64> = row.try_get(10)?;
     Ok(RetryRow {
         position: Position::new(generation.cast_unsigned(), duty.partition.0, offset.cast_unsigned()),
         order_key: key.cast_unsigned(),
@@ -343,6 +349,7 @@ fn read_row(row: &PgRow, duty: Duty) -> Result<RetryRow, sqlx::Error> {
         transient_holds: count(5)?,
         next_at: next_at.to_jiff(),
         first_sent_at: first_sent_at.map(jiff_sqlx::Timestamp::to_jiff),
+        waited: waited.map(SignedDuration::from_millis),
         reason: row.try_get(8)?,
         resolved: row.try_get(9)?,
     })

@@ -228,6 +228,10 @@ fn parsed(state: &pb::OrderState) -> anyhow::Result<OrderState> {
         currency: Some(state.currency.clone()).filter(|currency| !currency.is_empty()),
         at: state.at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         refunded: amount(&state.refunded)?.unwrap_or_default(),
+        all_back: state.all_back,
+        restated: state.restated,
+        adjusted_at: state.adjusted_at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
+        match_key: serde_json::from_str(&state.match_key_json).ok(),
     })
 }
 
@@ -379,9 +383,11 @@ mod tests {
             value: "12.50".to_owned(),
             refunded: "2".to_owned(),
             currency: "EUR".to_owned(),
+            match_key_json: r#"{"gclid":"Cj0abc"}"#.to_owned(),
             ..pb::OrderState::default()
         };
         let state = parsed(&told).unwrap();
+        assert_eq!(state.match_key, Some(tracklayer_destination::MatchKey::Gclid("Cj0abc".to_owned())));
         assert_eq!(state.value.unwrap().to_string(), "12.50");
         assert_eq!((state.total, state.currency.as_deref()), (None, Some("EUR")));
         assert!(parsed(&pb::OrderState { value: "12,50".to_owned(), ..told }).is_err());

@@ -22,6 +22,7 @@ use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::lane::{Lane, LaneContext};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
+use tracklayer_delivery::match_keys::MatchKeys;
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::pace::Pace;
@@ -32,6 +33,7 @@ use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::lanes::LaneStore;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, RetryRow, Settled};
+use tracklayer_delivery::store::match_keys::MatchKeyStore;
 use tracklayer_delivery::store::orders::OrderStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
@@ -99,13 +101,24 @@ pub fn document(kind: &str, sandbox: &Sandbox) -> Value {
                 "refresh_token": o::GOOGLE_REFRESH_TOKEN, "token_url": sandbox.google_token_url(),
             },
         }),
+        "google_data_manager" => json!({
+            "operating_account": { "account_id": o::GOOGLE_CUSTOMER },
+            "login_account": { "account_id": o::GOOGLE_LOGIN_CUSTOMER },
+            "conversion_action_id": o::GOOGLE_CONVERSION_ACTION, "base_url": sandbox.data_manager_url(),
+            "oauth": {
+                "client_id": o::GOOGLE_CLIENT_ID, "client_secret": o::GOOGLE_CLIENT_SECRET,
+                "refresh_token": o::GOOGLE_REFRESH_TOKEN, "token_url": sandbox.google_token_url(),
+            },
+        }),
         "ga4_mp" => json!({
             "measurement_id": o::GA4_MEASUREMENT_ID, "api_secret": o::GA4_API_SECRET, "base_url": sandbox.ga4_url(),
         }),
         "webhook" => json!({ "url": sandbox.webhook_url("crm"), "secret": o::WEBHOOK_SECRET }),
         other => panic!("no document for {other}"),
     };
-    json!({ "kind": kind, "mode": "live", "settings": settings })
+    // In this shop what is cancelled is paid back.
+    let map = if kind == "ga4_mp" { json!({ "Order Cancelled": "refund" }) } else { json!({}) };
+    json!({ "kind": kind, "mode": "live", "settings": settings, "event_map": map })
 }
 
 /// One second more with each call, for some hours: platforms take two of a kind at the same time for one.
@@ -250,6 +263,7 @@ impl Rig {
             ledger: LedgerStore::new(Index::new(pool.clone())),
             retries: RetryStore::new(pool.clone()),
             orders: OrderStore::new(Index::new(pool.clone())),
+            match_keys: self.match_keys(pool.clone()),
             clients: self.services.clients.clone(),
             narrowing: NarrowingTail::new(self.services.clients.consent.clone()),
             sender: sender.clone(),
@@ -262,6 +276,12 @@ impl Rig {
         };
         let lane = Lane::new(Arc::new(context), lease);
         self.running = Some(tokio::spawn(lane.run(self.services.shutdown.clone())));
+    }
+
+    /// What orders were matched by, as the lane keeps it.
+    pub fn match_keys(&self, pool: PgPool) -> MatchKeys {
+        let narrowing = NarrowingTail::new(self.services.clients.consent.clone());
+        MatchKeys::new(MatchKeyStore::new(pool), narrowing, self.services.master_key.clone())
     }
 
     /// Foretells what the lane will make of what waits, in pages of so many events.
@@ -372,6 +392,7 @@ impl Rig {
                 transient_holds: 0,
                 next_at,
                 first_sent_at: None,
+                waited: None,
                 reason: "retry".to_owned(),
                 resolved: entry.raw.to_vec(),
             });

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tracklayer_delivery::breaker::{Leave, Trouble};
 use tracklayer_delivery::file_memory::{FileMemory, usual};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::store::lanes::LaneStore;
-use tracklayer_ids::Position;
+use tracklayer_destination::HoldKind;
+use tracklayer_ids::{Partition, Position};
 use tracklayer_lake::Rules;
 use tracklayer_proto::consent::v1::{Place, RecordItem, RecordRequest, Subject, SubjectLevel};
 use tracklayer_proto::event::v1::{CategoryPreference, ConsentSignals};

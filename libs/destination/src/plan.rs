@@ -21,7 +21,7 @@ const MOST_OF_A_RANGE: usize = 2_000;
 #[derive(Debug)]
 pub enum Plan {
     /// It goes out, unless the connection is a shadow.
-    Send(Item),
+    Send(Box<Item>),
     /// The connection does not want it.
     Skipped(Skip),
     /// Consent denies it.
@@ -51,7 +51,7 @@ pub fn plan(destination: &dyn Destination, event: &Deliverable, now: Timestamp) 
     }
     match unless_it_crashes(|| destination.build(event, now)) {
         None => Plan::Crashed { what: "its builder crashed" },
-        Some(Ok(item)) => Plan::Send(item),
+        Some(Ok(item)) => Plan::Send(Box::new(item)),
         Some(Err(refusal)) => Plan::Refused(refusal),
     }
 }

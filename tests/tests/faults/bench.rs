@@ -355,7 +355,7 @@ impl Bench {
                 let states = &counts[kind].since(&before[kind]).states;
                 states.iter().filter(|((state, _), _)| state != "held").map(|(_, count)| count).sum::<u64>()
             };
-            match KINDS.iter().find(|kind| ended(*kind) != events) {
+            match KINDS.iter().find(|kind| ended(kind) != events) {
                 None => Ok(counts),
                 Some(kind) => {
                     Err(anyhow::anyhow!("{kind:?}: {:#?} {:?}", counts[kind], self.health().await?))

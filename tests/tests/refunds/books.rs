@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
-use tracklayer_tests::Running;
+use tracklayer_tests::{Running, eventually};
 
 /// An order's row at a connection.
 #[derive(Debug, Clone)]
@@ -68,6 +68,18 @@ pub async fn wait_almost_a_day(platform: &Running) {
     let mut database = PgConnection::connect(&platform.addresses().database_url).await.unwrap();
     let waits = "update delivery.retry set waited_ms = 86399000 where reason = 'order_unknown'";
     sqlx::query(waits).execute(&mut database).await.unwrap();
+}
+
+/// Keeps at it until nothing waits any more: a look that was under way writes down what it knew of the wait before.
+pub async fn wait_out_the_day(platform: &Running) {
+    eventually("no change to wait for its order", async || {
+        wait_almost_a_day(platform).await;
+        let mut database = PgConnection::connect(&platform.addresses().database_url).await.unwrap();
+        let left = "select count(*) from delivery.retry where reason = 'order_unknown'";
+        let left: i64 = sqlx::query_scalar(left).fetch_one(&mut database).await.unwrap();
+        if left == 0 { Ok(()) } else { Err(format!("{left} wait")) }
+    })
+    .await;
 }
 
 /// Numbers of the workspace's connections, by name.

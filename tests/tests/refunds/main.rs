@@ -148,6 +148,7 @@ async fn matrix(value_from: &'static str) -> String {
     // An order that does not come within a day is not waited for any longer.
     books::wait_almost_a_day(&platform).await;
     clock.advance(PAST_A_LOOK).unwrap();
+    books::wait_out_the_day(&platform).await;
     let seen = Seen::of(&platform).await;
     let mut table = String::new();
     for case in &cases {

@@ -240,7 +240,7 @@ impl<'d> Run<'d> {
                 Plan::Send(item) => {
                     ahead.add(item.order.as_ref());
                     answer.notes.extend(item.notes.iter().map(|note| (event.clone(), note.clone())));
-                    open.push((event, ready.order_key, item));
+                    open.push((event, ready.order_key, *item));
                 }
                 Plan::Skipped(skip) => {
                     let code = skip.reason.as_str();

@@ -133,9 +133,10 @@ fn what_field_map_finds_there_goes_out_only_if_it_looks_like_a_place() {
                     let body = item.body.to_value().to_string();
                     assert!(!body.contains(text), "{kind} {pointer}: {body}");
                     let told = |note: &&tracklayer_destination::Note| note.reason.code() == "looks_personal";
+                    // A conversion of the Ads API has no address: none is read for it.
                     assert_eq!(
                         item.notes.iter().filter(told).count(),
-                        1,
+                        usize::from(kind != "google_ads"),
                         "{kind} {pointer}: {:?}",
                         item.notes
                     );

@@ -56,10 +56,10 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
         }
         Plan::Send(mut item) => {
             slot.notes = std::mem::take(&mut item.notes);
-            slot.item = Some(item);
+            slot.item = Some(*item);
         }
-        Plan::Refused(refusal) => {
-            slot.notes = refusal.notes;
+        Plan::Refused(mut refusal) => {
+            slot.notes = std::mem::take(&mut refusal.notes);
             slot.field = refusal.field.clone().unwrap_or_default();
             if refusal.code == RefusalCode::OrderNotSent {
                 early::hold_or_bury(slot, &refusal, now);

@@ -401,7 +401,7 @@ impl Rig {
         ledger.commit_range(self.lane.as_ref().unwrap(), first, &commit).await.unwrap();
     }
 
-    fn resolve_event(&self, event: &Value, received_at: Timestamp) -> ResolvedEvent {
+    pub fn resolve_event(&self, event: &Value, received_at: Timestamp) -> ResolvedEvent {
         let mut event: Event = tracklayer_destination::preview::parse(event.clone(), received_at).unwrap();
         let received_at = prost_types::Timestamp { seconds: received_at.as_second(), nanos: 0 };
         event.source_id = 1;

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use prost::Message as _;
 use serde_json::{Value, json};
 use tracklayer_delivery::breaker::{Leave, Trouble};
-use tracklayer_delivery::file_memory::{FileMemory, usual};
+use tracklayer_delivery::entry::Entry;
+use tracklayer_delivery::file_memory::{FileMemory, reckoned};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::store::lanes::LaneStore;
 use tracklayer_destination::HoldKind;
@@ -354,7 +356,9 @@ async fn no_more_is_gathered_than_there_is_room_for() {
         rig.ends_as(offset, State::Delivered).await;
     }
     assert_eq!(found(&bucket), ids(0..100));
-    let most = rig.file_memory.of_a_workspace() / usual(1, 5_000);
+    let one = rig.resolve_event(&large(0..1, 5_000)[0], jiff::Timestamp::now()).encode_to_vec();
+    let one = Entry::decode(Position::new(1, 0, 0), one.into());
+    let most = rig.file_memory.of_a_workspace() / reckoned(&one);
     let rows: Vec<usize> = bucket.found().values().map(Vec::len).collect();
     assert!(rows.iter().all(|rows| *rows as u64 <= most), "at most {most} a file: {rows:?}");
     assert!(rows.iter().any(|rows| *rows > 10), "and as many as there is room for: {rows:?}");

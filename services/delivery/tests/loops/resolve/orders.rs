@@ -207,7 +207,9 @@ impl Bench {
         let lease = self.rig.lease(PARTITIONS[partition]).await;
         let pool = &self.rig.services.database.pool;
         let mut held = pool.begin().await.unwrap();
-        let lock = format!("lock table {table} in access exclusive mode");
+        // An ended loop may leave a transaction open, which the server ends after half a minute.
+        let lock =
+            format!("set local statement_timeout = '90s'; lock table {table} in access exclusive mode");
         sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *held).await.unwrap();
         let before = self.claim_rounds().await;
         let running = self.rig.run(lease);

@@ -21,6 +21,8 @@ use crate::aside::Aside;
 
 /// How long a workspace counts as there after a small piece.
 const THERE: Duration = Duration::from_secs(1);
+/// While somebody else is there, one large piece is cut into so many.
+const CUT: i64 = 8;
 /// Longest wait for a place. Who holds one may itself wait for a database or a service that is slow for one workspace: that must
 /// hold up nobody else for longer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -53,6 +55,12 @@ impl Headroom {
             small.swap(0, 1);
         }
         small[0] = Some((workspace, Instant::now()));
+    }
+
+    /// How much of `most` is to be one piece: a part, if somebody else is there. Databases and services do in one go what a piece
+    /// asks of them, and know nothing of who waits behind it.
+    pub fn piece(&self, is_own: impl Fn(WorkspaceId) -> bool, most: i64) -> i64 {
+        if self.another_is_there(is_own) { (most / CUT).max(1) } else { most }
     }
 
     /// Waits for a place for a large piece, to be kept while it is at work. None: it needs none, since nobody else is there, or has
@@ -184,6 +192,16 @@ mod tests {
         assert!(begun.elapsed() >= PATIENCE, "and not for ever");
         drop(held);
         assert!(large(&headroom, TWO).unwrap().is_some(), "the other is there as well");
+    }
+
+    #[test]
+    fn a_large_piece_is_cut_only_while_another_workspace_has_small_ones() {
+        let headroom = Headroom::new(1);
+        let piece = |most| headroom.piece(|own| own == ONE, most);
+        headroom.small(ONE);
+        assert_eq!(piece(2_000), 2_000, "alone with itself");
+        headroom.small(TWO);
+        assert_eq!([2_000, 3].map(piece), [250, 1]);
     }
 
     #[tokio::test]

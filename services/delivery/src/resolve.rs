@@ -255,7 +255,7 @@ impl Resolver {
         let head = *progress.received.borrow();
         let mut blocks = std::mem::take(&mut stand.ahead);
         if blocks.is_empty() {
-            blocks = match self.journal.read(workspace, place, Most::events(ROUND_EVENTS)).await {
+            blocks = match self.journal.read(workspace, place, self.most(workspace)).await {
                 Err(JournalError::Changed { why, .. }) => {
                     stand.at = Some(self.open_generation(lease, place, &why).await?);
                     return Ok(true);
@@ -293,7 +293,7 @@ impl Resolver {
                 Kind::Kafka => true,
             };
             if more {
-                self.journal.read(workspace, next, Most::events(ROUND_EVENTS)).await.unwrap_or_default()
+                self.journal.read(workspace, next, self.most(workspace)).await.unwrap_or_default()
             } else {
                 Vec::new()
             }
@@ -335,6 +335,10 @@ impl Resolver {
         metrics::histogram!("tracklayer_resolve_round_seconds")
             .record(started.elapsed().unwrap_or_default().as_secs_f64());
         Ok(true)
+    }
+
+    fn most(&self, workspace: WorkspaceId) -> Most {
+        Most::events(self.headroom.piece(|own| own == workspace, ROUND_EVENTS))
     }
 
     /// Where the loop goes on: at the cursor. One that another journal has left behind ends its generation there.

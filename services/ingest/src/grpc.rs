@@ -208,6 +208,20 @@ impl IngestGrpc {
         Ok(Message { bytes: bytes.map_err(Untaken::Broken)?, room })
     }
 
+    /// Waits until a refusal may go out.
+    async fn pace(&self, source: &Source, refusal: &IngestError) {
+        if refusal.retry_after().is_some() {
+            self.ingest.refusals.pace(Holder::Workspace(source.workspace)).await;
+        }
+    }
+
+    /// The same on a stream, which reads nothing more meanwhile.
+    async fn pace_on(&self, metadata: &MetadataMap, refusal: &IngestError) {
+        if let Ok(source) = self.source(metadata) {
+            self.pace(&source, refusal).await;
+        }
+    }
+
     /// Takes one batch.
     async fn publish_batch(
         &self,
@@ -249,6 +263,7 @@ impl IngestGrpc {
                 if length <= MAX_SKIPPED_BYTES {
                     let _ = tokio::time::timeout(SKIP_PATIENCE, messages.skip(length)).await;
                 }
+                self.pace(&source, &error).await;
                 return Err(refused(error));
             }
             Err(Untaken::Broken(status)) => return Err(status),
@@ -259,7 +274,12 @@ impl IngestGrpc {
             check_events(events, &mut room).map_err(refused)?;
             let batch = PublishRequest::decode(bytes).map_err(|_| undecodable())?;
             let traceparent = traceparent_of(&metadata);
-            service.publish_batch(&source, &traceparent, batch, read).await.map_err(refused)
+            let answer = service.publish_batch(&source, &traceparent, batch, read).await;
+            drop(room);
+            if let Err(error) = &answer {
+                service.pace(&source, error).await;
+            }
+            answer.map_err(refused)
         };
         self.ingest.work_on(Some(workspace), length, work).await
     }
@@ -412,6 +432,7 @@ where
             }
             let sequence = tokio::time::timeout(service.body_timeout, messages.skip(length)).await;
             let sequence = sequence.map_err(|_| status(&IngestError::SlowMessage))??;
+            service.pace_on(&metadata, &refusal).await;
             Ok(Some((Received::Refused { sequence, why: refusal }, (service, metadata, messages))))
         },
     )
@@ -460,6 +481,8 @@ async fn answer_message(
     if let Err(error) = check_events(events, &mut room) {
         let mut skim = outline::Skim::default();
         skim.read(&bytes).map_err(|_| undecodable())?;
+        drop(room);
+        service.pace_on(&metadata, &error).await;
         let result = Some(StreamResult::Refused(batch_refused(&error)));
         return Ok(PublishStreamResponse { sequence: skim.sequence, result });
     }
@@ -479,7 +502,11 @@ async fn answer_message(
         ) => {
             return Err(refused(error));
         }
-        Err(error) => StreamResult::Refused(batch_refused(&error)),
+        Err(error) => {
+            drop(room);
+            service.pace_on(&metadata, &error).await;
+            StreamResult::Refused(batch_refused(&error))
+        }
     };
     Ok(PublishStreamResponse { sequence: request.sequence, result: Some(result) })
 }

@@ -23,6 +23,7 @@ use crate::narrowing::Narrowing;
 use crate::orders::KnownOrders;
 use crate::outcome::{Incoming, Outcome};
 use crate::rate::RateLimit;
+use crate::refusals::Refusals;
 use crate::rejected::RejectedEvents;
 use crate::source::Source;
 use crate::trace;
@@ -43,6 +44,8 @@ pub struct Ingest {
     pub headroom: Arc<Headroom>,
     /// What a source may send.
     pub rate: RateLimit,
+    /// How often a workspace is told to come back.
+    pub refusals: Refusals,
     /// The consent log.
     pub narrowing: Narrowing,
     /// The dedup store, if it is looked at.

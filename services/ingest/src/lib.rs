@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`config`]; [`http`] and [`grpc`] (the wires); [`credentials`] and [`source`] (who sends);
 //! [`ingest`] (what happens to events of any wire, in the order that the promises need) with its parts [`admission`],
-//! [`budget`], [`rate`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`], [`orders`] (of shops, for their refunds); [`outcome`], [`error`],
+//! [`budget`], [`rate`], [`refusals`], [`narrowing`] (and its [`vocabulary`]), [`look`], [`rejected`], [`trace`], [`orders`] (of shops, for their refunds); [`outcome`], [`error`],
 //! [`metrics`]; [`store`] (all SQL).
 //!
 //! It never calls downstream: what an event becomes is delivery's matter.
@@ -21,6 +21,7 @@ pub mod narrowing;
 pub mod orders;
 pub mod outcome;
 pub mod rate;
+pub mod refusals;
 pub mod rejected;
 mod run;
 pub mod source;

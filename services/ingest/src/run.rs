@@ -24,6 +24,7 @@ use crate::metrics;
 use crate::narrowing::Narrowing;
 use crate::orders::KnownOrders;
 use crate::rate::RateLimit;
+use crate::refusals::Refusals;
 use crate::rejected::RejectedEvents;
 
 /// How often time partitions are made and old rejected events forgotten.
@@ -105,6 +106,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         admission: Admission::new(config.max_in_flight_requests, config.max_in_flight_bytes),
         headroom,
         rate: RateLimit::new(config.max_events_per_second_per_source),
+        refusals: Refusals::default(),
         narrowing: Narrowing::new(
             consent,
             config.master_key.clone(),

@@ -42,7 +42,7 @@ struct Received {
 pub(super) async fn batch(edge: &Edge, head: &Parts, body: Body) -> Response {
     match take_batch(edge, head, body).await {
         Ok(outcomes) => answer::batch(&outcomes),
-        Err(refusal) => answer::refused(&refusal),
+        Err(refusal) => refuse(edge, head, &refusal).await,
     }
 }
 
@@ -51,8 +51,19 @@ pub(super) async fn single(edge: &Edge, head: &Parts, body: Body, event_type: Ev
     match take_single(edge, head, body, event_type).await {
         Ok(Outcome::Rejected(rejection)) => answer::refused(&Refusal::of_rejection(&rejection)),
         Ok(outcome) => answer::batch(&[outcome]),
-        Err(refusal) => answer::refused(&refusal),
+        Err(refusal) => refuse(edge, head, &refusal).await,
     }
+}
+
+/// A refusal, when it may go out.
+async fn refuse(edge: &Edge, head: &Parts, refusal: &Refusal) -> Response {
+    if refusal.retry_after.is_some()
+        && let Ok(snapshot) = edge.ingest.snapshot()
+        && let Ok(known) = source_of_header(&snapshot, &head.headers)
+    {
+        edge.ingest.refusals.pace(holder(known.as_ref())).await;
+    }
+    answer::refused(refusal)
 }
 
 async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome>, Refusal> {
@@ -136,9 +147,12 @@ struct Admission {
 fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestError> {
     let snapshot = edge.ingest.snapshot()?;
     let known = source_of_header(&snapshot, &head.headers)?;
-    let holder = known.as_ref().map_or(Holder::Unknown, |source| Holder::Workspace(source.workspace));
-    let room = edge.ingest.admission.admit(holder, reservation(&head.headers, limit))?;
+    let room = edge.ingest.admission.admit(holder(known.as_ref()), reservation(&head.headers, limit))?;
     Ok(Admission { snapshot, known, room })
+}
+
+fn holder(known: Option<&Source>) -> Holder {
+    known.map_or(Holder::Unknown, |source| Holder::Workspace(source.workspace))
 }
 
 impl Received {

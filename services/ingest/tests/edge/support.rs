@@ -26,6 +26,7 @@ use tracklayer_ingest::look::Look;
 use tracklayer_ingest::narrowing::Narrowing;
 use tracklayer_ingest::orders::KnownOrders;
 use tracklayer_ingest::rate::RateLimit;
+use tracklayer_ingest::refusals::Refusals;
 use tracklayer_ingest::rejected::RejectedEvents;
 use tracklayer_journal::{Appender, AppenderSettings, PostgresJournal};
 use tracklayer_proto::consent::v1 as consent;
@@ -207,6 +208,7 @@ impl Bench {
             budget: Budget::new(ByteSize(choices.journal_budget)),
             headroom: Arc::default(),
             rate: RateLimit::new(choices.events_per_second),
+            refusals: Refusals::default(),
             narrowing: Narrowing::new(consent, master_key(), Duration::from_secs(5), Duration::from_secs(60)),
             look,
             appender: Appender::start(

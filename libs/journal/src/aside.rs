@@ -4,17 +4,23 @@
 //! runtime would not do, since connections that are opened on it, and shared, are told of their answers by its busy threads.
 
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_task::Runnable;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use crate::pressure::Pressure;
+
 /// Added to the threads' nice value (man 7 sched, "The nice value"): where cores are short, each step is about a quarter less of them.
 const GIVES_WAY: i32 = 5;
 /// The largest nice value.
 const LAST: i32 = 19;
+/// Between two looks whether there is work again.
+const REST: Duration = Duration::from_millis(50);
 
 /// The threads, made when they are needed for the first time.
 #[derive(Debug)]
@@ -49,25 +55,59 @@ impl Aside {
 
 fn start(threads: usize) -> Option<Sender<Runnable>> {
     let (sender, receiver) = crossbeam_channel::unbounded();
+    let work = Arc::<Work>::default();
+    let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        spawned.inspect_err(|error| tracing::error!(%error, name, "no thread for large work")).is_ok()
+    };
     let mut made = 0;
     for _ in 0..threads {
-        let (runtime, receiver) = (Handle::current(), receiver.clone());
-        let thread = std::thread::Builder::new().name("large-work".to_owned());
-        match thread.spawn(move || serve(&runtime, &receiver)) {
-            Ok(_) => made += 1,
-            Err(error) => tracing::error!(%error, "no thread for large work"),
-        }
+        let (runtime, receiver, work) = (Handle::current(), receiver.clone(), Arc::clone(&work));
+        made += usize::from(spawn("large-work", Box::new(move || serve(&runtime, &receiver, &work))));
     }
-    Some(sender).filter(|_| made > 0)
+    let served = made > 0;
+    if served {
+        spawn("large-work-look", Box::new(move || look(&work)));
+    }
+    Some(sender).filter(|_| served)
 }
 
-fn serve(runtime: &Handle, queue: &Receiver<Runnable>) {
+/// What the threads know of each other.
+#[derive(Debug, Default)]
+struct Work {
+    pressure: Pressure,
+    /// Steps so far.
+    steps: AtomicUsize,
+}
+
+fn serve(runtime: &Handle, queue: &Receiver<Runnable>, work: &Work) {
     let _inside = runtime.enter();
     if let Err(error) = give_way() {
         tracing::warn!(%error, "large work does not give way to small work");
     }
     for runnable in queue {
+        let begun = Instant::now();
         runnable.run();
+        work.steps.fetch_add(1, Ordering::Relaxed);
+        let pause = work.pressure.pause(begun.elapsed());
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+/// Looks whether the processor is short, for as long as there is work.
+fn look(work: &Arc<Work>) {
+    let mut seen = 0;
+    // Ends with the threads, which hold it as well.
+    while Arc::strong_count(work) > 1 {
+        let steps = work.steps.load(Ordering::Relaxed);
+        if std::mem::replace(&mut seen, steps) == steps {
+            work.pressure.ease();
+            std::thread::sleep(REST);
+        } else {
+            work.pressure.look();
+        }
     }
 }
 
@@ -75,4 +115,39 @@ fn serve(runtime: &Handle, queue: &Receiver<Runnable>) {
 fn give_way() -> rustix::io::Result<()> {
     let nice = rustix::process::getpriority_process(None)?;
     rustix::process::setpriority_process(None, (nice + GIVES_WAY).min(LAST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_threads_pause_after_each_step_while_cores_are_short() {
+        const STEP: Duration = Duration::from_millis(4);
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let work = Arc::<Work>::default();
+        work.pressure.set(5.0);
+        let runtime = Handle::current();
+        let (begins, begun) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            serve(&runtime, &receiver, &work);
+            work.steps.load(Ordering::Relaxed)
+        });
+        for _ in 0..3 {
+            let (queue, begins) = (sender.clone(), begins.clone());
+            let step = async move {
+                let _ = begins.send(Instant::now());
+                std::thread::sleep(STEP);
+            };
+            let (runnable, task) = async_task::spawn(step, move |runnable| {
+                let _ = queue.send(runnable);
+            });
+            runnable.schedule();
+            task.detach();
+        }
+        drop((sender, begins));
+        assert_eq!(thread.join().unwrap(), 3);
+        let begun: Vec<Instant> = begun.iter().collect();
+        assert!(begun.windows(2).all(|two| two[1] - two[0] >= STEP * 6), "{begun:?}");
+    }
 }

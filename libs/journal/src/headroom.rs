@@ -6,7 +6,8 @@
 //! Two things are shared out. A *place* is for a whole large piece, with its statements and calls: it bounds what databases and
 //! services are asked for at once. The *processor* is for its computing: a small piece needs it some twenty times, for a fraction
 //! of a millisecond each, and in one queue of ready tasks it would wait each time for milliseconds of many large ones. So
-//! large pieces are polled on threads of their own, as many as half of the cores ([`Headroom::aside`]).
+//! large pieces are polled on threads of their own, as many as half of the cores ([`Headroom::aside`]), which pause while
+//! cores are short.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

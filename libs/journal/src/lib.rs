@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod journal;
 mod layout;
 pub mod postgres;
+mod pressure;
 mod received;
 mod retention;
 mod spread;

@@ -59,6 +59,14 @@ impl Admin {
         self.store.admin_key_by_id(admin_key_id).await?.ok_or(ControlError::UnknownKey)
     }
 
+    /// What a key is called.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn label_of(&self, key: KnownKey) -> Result<String, ControlError> {
+        self.store.admin_key_label(key.id).await
+    }
+
     /// Makes a workspace.
     ///
     /// # Errors

@@ -104,10 +104,11 @@ impl ControlService for ControlGrpc {
         &self,
         request: Request<ListWorkspacesRequest>,
     ) -> Answer<ListWorkspacesResponse> {
-        let scope = self.scope(&request).await?;
-        let workspaces = self.admin.list_workspaces(scope).await.map_err(status)?;
+        let key = self.key(&request).await?;
+        let workspaces = self.admin.list_workspaces(key.scope).await.map_err(status)?;
         Ok(Response::new(ListWorkspacesResponse {
             workspaces: workspaces.into_iter().map(workspace_message).collect(),
+            key_label: self.admin.label_of(key).await.map_err(status)?,
         }))
     }
 

@@ -215,6 +215,12 @@ impl EntryReader {
         Self { store, cache, extents: Arc::default() }
     }
 
+    /// What it reads from, for whoever reads far behind the lanes and would only push out of the cache what they need.
+    #[must_use]
+    pub fn store(&self) -> &ResolvedStore {
+        &self.store
+    }
+
     /// Puts a block into the cache, right after its commit.
     pub fn remember(&self, workspace: WorkspaceId, block: EntryBlock) {
         self.keep(workspace, Arc::new(block));

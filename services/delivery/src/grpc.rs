@@ -1,8 +1,10 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal` and `forecast`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast` and
+//! `replays`.
 
 mod forecast;
 mod journal;
 mod preview;
+mod replays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
+use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::examine::{Examiner, Finding, Level};
 use crate::forecast::{ForecastError, Forecaster, PAGE_EVENTS};
@@ -28,6 +31,9 @@ use crate::kept::{GiveUpError, Keeping};
 use crate::ledger::{State, bucket_ceiling_ms};
 use crate::match_keys;
 use crate::preview::{any_duty, proto_state};
+use crate::replay::judge::{Judge, JudgeError};
+use crate::replay::planner::{Planner, ReplayError};
+use crate::replay::walk::Walker;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
@@ -35,6 +41,7 @@ use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
+use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
@@ -53,6 +60,7 @@ pub struct DeliveryGrpc {
     keeping: Keeping,
     examiner: Examiner,
     forecaster: Forecaster,
+    planner: Planner,
     connections: Connections,
     orders: OrderStore,
     holds: Holds,
@@ -60,15 +68,31 @@ pub struct DeliveryGrpc {
     control_address: String,
     service_token: String,
     master_key: MasterKey,
-    known_keys: moka::sync::Cache<[u8; 32], Arc<BTreeSet<i64>>>,
+    known_keys: moka::sync::Cache<[u8; 32], Arc<KnownKey>>,
 }
 
 /// What a key opens.
 enum Opens {
     /// Every workspace: another service of the installation.
     Everything,
-    /// These.
-    Only(Arc<BTreeSet<i64>>),
+    /// What it says.
+    Only(Arc<KnownKey>),
+}
+
+/// An admin key, as control knows it.
+struct KnownKey {
+    workspaces: BTreeSet<i64>,
+    label: String,
+}
+
+impl Opens {
+    /// Whose key it is, for what is written down.
+    fn label(&self) -> &str {
+        match self {
+            Self::Everything => "service",
+            Self::Only(key) => &key.label,
+        }
+    }
 }
 
 /// What a caller of `delivery.v1` can get wrong, or we.
@@ -98,6 +122,10 @@ enum ApiError {
     NoConnection(i64),
     #[error("the connection cannot be opened: {0}")]
     Broken(String),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error("the workspace has no replay {0}: `tracklayer replay list` names those that there are")]
+    NoReplay(i64),
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -127,6 +155,20 @@ impl RpcError for ApiError {
             Self::Forecast(ForecastError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
             Self::Forecast(ForecastError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
             Self::Forecast(ForecastError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Replay(ReplayError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
+            Self::Replay(ReplayError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
+            Self::Replay(ReplayError::NotLive(_)) => (Code::FailedPrecondition, "NOT_LIVE"),
+            Self::Replay(ReplayError::WritesFiles) => (Code::FailedPrecondition, "WRITES_FILES"),
+            Self::Replay(ReplayError::TooMany { .. }) => (Code::FailedPrecondition, "TOO_MANY_REPLAYS"),
+            Self::Replay(ReplayError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Replay(ReplayError::Judge(JudgeError::Store(_))) => {
+                (Code::Unavailable, "STORE_UNAVAILABLE")
+            }
+            Self::Replay(ReplayError::Judge(JudgeError::Service(_))) => (Code::Unavailable, "SERVICE_AWAY"),
+            Self::Replay(ReplayError::Judge(JudgeError::NoConfiguration)) => {
+                (Code::Unavailable, "NO_CONFIGURATION")
+            }
+            Self::NoReplay(_) => (Code::NotFound, "NO_SUCH_REPLAY"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -169,6 +211,23 @@ impl DeliveryGrpc {
     ) -> Self {
         let pool = index.pool().clone();
         let holds = examiner.holds.clone();
+        let replays = ReplayStore::new(pool.clone());
+        let planner = Planner {
+            connections: connections.clone(),
+            cursors: CursorStore::beside(pool.clone(), journal.kind()),
+            walker: Walker {
+                resolved: ResolvedStore::over(index.clone(), journal.resolved()),
+                ledger: LedgerStore::new(index.clone()),
+                replays: replays.clone(),
+            },
+            judge: Judge {
+                clients: Clients::new(examiner.identity.clone(), examiner.consent.clone()),
+                config: config.clone(),
+                orders: OrderStore::new(index.clone()),
+                master_key: master_key.clone(),
+            },
+            store: replays.clone(),
+        };
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
             stats: StatsStore::new(pool.clone()),
@@ -191,7 +250,9 @@ impl DeliveryGrpc {
                 lanes: LaneStore::new(pool.clone()),
                 page_events: PAGE_EVENTS,
             },
+            planner,
             stories: Stories {
+                replays,
                 holds: holds.clone(),
                 resolved: ResolvedStore::over(index.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool, journal.kind()),
@@ -214,10 +275,23 @@ impl DeliveryGrpc {
 
     /// The service token opens every workspace; an admin key opens what control says.
     async fn authorise<T>(&self, request: &Request<T>, workspace: i64) -> Result<WorkspaceId, ApiError> {
-        match self.opens(request).await? {
-            Opens::Everything => Ok(WorkspaceId(workspace)),
-            Opens::Only(workspaces) if workspaces.contains(&workspace) => Ok(WorkspaceId(workspace)),
-            Opens::Only(_) => Err(ApiError::OtherWorkspace(workspace)),
+        self.authorise_whom(request, workspace).await.map(|(workspace, _)| workspace)
+    }
+
+    /// As [`Self::authorise`], and whose key it is.
+    async fn authorise_whom<T>(
+        &self,
+        request: &Request<T>,
+        workspace: i64,
+    ) -> Result<(WorkspaceId, String), ApiError> {
+        let opens = self.opens(request).await?;
+        let is_open = match &opens {
+            Opens::Everything => true,
+            Opens::Only(key) => key.workspaces.contains(&workspace),
+        };
+        match is_open {
+            true => Ok((WorkspaceId(workspace), opens.label().to_owned())),
+            false => Err(ApiError::OtherWorkspace(workspace)),
         }
     }
 
@@ -244,9 +318,10 @@ impl DeliveryGrpc {
                 _ => ApiError::ControlAway(Box::new(status)),
             })?
             .into_inner();
-        let opens: Arc<BTreeSet<i64>> = Arc::new(seen.workspaces.iter().map(|w| w.workspace_id).collect());
-        self.known_keys.insert(given, Arc::clone(&opens));
-        Ok(Opens::Only(opens))
+        let workspaces = seen.workspaces.iter().map(|w| w.workspace_id).collect();
+        let key = Arc::new(KnownKey { workspaces, label: seen.key_label });
+        self.known_keys.insert(given, Arc::clone(&key));
+        Ok(Opens::Only(key))
     }
 
     fn snapshot(&self) -> Result<Arc<Snapshot>, ApiError> {
@@ -548,6 +623,56 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn plan_replay(
+        &self,
+        request: Request<pb::PlanReplayRequest>,
+    ) -> Result<Response<pb::PlanReplayResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.plan(workspace, request.into_inner()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn start_replay(
+        &self,
+        request: Request<pb::StartReplayRequest>,
+    ) -> Result<Response<pb::StartReplayResponse>, Status> {
+        let (workspace, asked_by) =
+            self.authorise_whom(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let replay = self.start(workspace, request.into_inner(), &asked_by).await.map_err(|e| refuse(&e))?;
+        Ok(Response::new(pb::StartReplayResponse { replay: Some(replay) }))
+    }
+
+    async fn get_replay(
+        &self,
+        request: Request<pb::GetReplayRequest>,
+    ) -> Result<Response<pb::GetReplayResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let replay = self.replay(workspace, request.get_ref().replay_id).await.map_err(|e| refuse(&e))?;
+        Ok(Response::new(pb::GetReplayResponse { replay: Some(replay) }))
+    }
+
+    async fn list_replays(
+        &self,
+        request: Request<pb::ListReplaysRequest>,
+    ) -> Result<Response<pb::ListReplaysResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let replays = self.replays(workspace, request.get_ref()).await.map_err(|e| refuse(&e))?;
+        Ok(Response::new(pb::ListReplaysResponse { replays }))
+    }
+
+    async fn cancel_replay(
+        &self,
+        request: Request<pb::CancelReplayRequest>,
+    ) -> Result<Response<pb::CancelReplayResponse>, Status> {
+        let (workspace, by) =
+            self.authorise_whom(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let replay =
+            self.cancel(workspace, request.get_ref().replay_id, &by).await.map_err(|e| refuse(&e))?;
+        Ok(Response::new(pb::CancelReplayResponse { replay: Some(replay) }))
     }
 
     async fn examine(

@@ -38,6 +38,7 @@ use crate::oauth::Tokens;
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::quota::Quota;
+use crate::replay::replays::Replays;
 use crate::resolve::{Resolver, error_chain, read_event};
 use crate::retention::DayKeeper;
 use crate::store::StoreError;
@@ -50,6 +51,7 @@ use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
+use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
@@ -176,6 +178,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let clock = Clock::default();
+    let replays = Replays::default();
     let lanes = Arc::new(LaneContext {
         breakers: Breakers::new(clock.clone()),
         clock,
@@ -186,12 +189,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         entries,
         progress: progress.clone(),
         give_ups: give_ups.clone(),
+        replays: replays.clone(),
         cursors: cursors.clone(),
         lanes: LaneStore::new(pool.clone()),
         ledger: LedgerStore::new(index.clone()),
         retries: RetryStore::new(pool.clone()),
         orders,
         match_keys: match_keys.clone(),
+        replay_store: ReplayStore::new(pool.clone()),
         clients: clients.clone(),
         narrowing,
         sender: sender.clone(),
@@ -243,6 +248,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
+    let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
     let backlogs = tokio::spawn(backlog.clone().watch(inspection, shutdown.clone()));
@@ -262,7 +268,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, given_up, replayed, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

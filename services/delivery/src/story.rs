@@ -16,6 +16,8 @@ use crate::resolve::message_hash;
 use crate::store::StoreError;
 use crate::store::cursors::{CursorStore, LaneCursor};
 use crate::store::ledger::LedgerStore;
+use crate::store::replay_events::ReplayedOnce;
+use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::subjects::proto_time;
 
@@ -47,6 +49,8 @@ pub struct Stories {
     pub cursors: CursorStore,
     /// Verdicts.
     pub ledger: LedgerStore,
+    /// What was sent again.
+    pub replays: ReplayStore,
     /// What holds connections by an operator's will.
     pub holds: Holds,
 }
@@ -162,6 +166,7 @@ impl Stories {
             }
             let connection = lane.duty.connection.0;
             let verdict = self.ledger.verdict(workspace, connection, position).await?;
+            let replays = self.replays.of_event(workspace, connection, position).await?;
             let decision = resolved
                 .as_ref()
                 .and_then(|r| r.decisions.iter().find(|d| d.connection_id == connection))
@@ -192,6 +197,7 @@ impl Stories {
                     latency_ms: verdict.latency_ms,
                     detail: verdict.detail,
                     at: Some(proto_time(at)),
+                    replays: replays.into_iter().map(proto_replayed).collect(),
                 },
             });
         }
@@ -223,6 +229,22 @@ impl Stories {
         let Some(block) = blocks.first() else { return Ok(None) };
         let step = usize::try_from(position.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
         Ok(block.events()?.get(step).and_then(|bytes| ResolvedEvent::decode(bytes.clone()).ok()))
+    }
+}
+
+fn proto_replayed(once: ReplayedOnce) -> pb::ReplayedOnce {
+    let (state, reason, ended_at) = match once.ended {
+        Some((state, reason, at)) => (state.as_str().to_owned(), reason, Some(proto_time(at))),
+        None => Default::default(),
+    };
+    pb::ReplayedOnce {
+        replay_id: once.replay,
+        state_before: once.before.0.as_str().to_owned(),
+        reason_before: once.before.1,
+        taken_at: Some(proto_time(once.taken_at)),
+        state,
+        reason,
+        ended_at,
     }
 }
 

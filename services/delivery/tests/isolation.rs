@@ -167,6 +167,17 @@ async fn every_rpc(
     let resolved = pb::ReadJournalRequest { resolved: true, unmasked: true, ..read };
     let orders =
         pb::GetOrderStatesRequest { workspace_id, connection_id: 999, order_ids: vec!["o-1".to_owned()] };
+    let selection = Some(pb::ReplaySelection {
+        origin: pb::ReplayOrigin::DeadLetters.into(),
+        ..pb::ReplaySelection::default()
+    });
+    let plan = pb::PlanReplayRequest {
+        workspace_id,
+        connection_id: 999,
+        selection: selection.clone(),
+        ..pb::PlanReplayRequest::default()
+    };
+    let start = pb::StartReplayRequest { workspace_id, connection_id: 999, selection };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("Preview", AWorkspacesButNothingThere, of_workspace),
@@ -210,6 +221,39 @@ async fn every_rpc(
             "ForecastRelease",
             AWorkspacesButNothingThere,
             delivery.forecast_release(with(key, forecast)).await.map(|_| ()),
+        ),
+        ("PlanReplay", AWorkspacesButNothingThere, delivery.plan_replay(with(key, plan)).await.map(|_| ())),
+        (
+            "StartReplay",
+            AWorkspacesButNothingThere,
+            delivery.start_replay(with(key, start)).await.map(|_| ()),
+        ),
+        (
+            "GetReplay",
+            AWorkspacesButNothingThere,
+            delivery
+                .get_replay(with(key, pb::GetReplayRequest { workspace_id, replay_id: 999 }))
+                .await
+                .map(|_| ()),
+        ),
+        (
+            "ListReplays",
+            AWorkspaces,
+            delivery
+                .list_replays(with(
+                    key,
+                    pb::ListReplaysRequest { workspace_id, ..pb::ListReplaysRequest::default() },
+                ))
+                .await
+                .map(|_| ()),
+        ),
+        (
+            "CancelReplay",
+            AWorkspacesButNothingThere,
+            delivery
+                .cancel_replay(with(key, pb::CancelReplayRequest { workspace_id, replay_id: 999 }))
+                .await
+                .map(|_| ()),
         ),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]

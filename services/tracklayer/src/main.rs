@@ -118,6 +118,9 @@ enum Command {
     /// Events that will not be delivered unless somebody acts.
     #[command(subcommand)]
     DeadLetters(cli::dead_letters::DeadLetters),
+    /// Send events of a connection again: its dead letters after a mend, or what the journal still has.
+    #[command(subcommand)]
+    Replay(cli::replay::Replay),
     /// Live counts per source and connection.
     Stats,
     /// Examine an installation: what is well, what is not, and what to do. Exits with 1 where there is a problem.
@@ -301,6 +304,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ledger(command) => cli::ledger::run(&Access::new(&cli.access)?, command).await,
         Command::Journal(command) => cli::journal::run(&Access::new(&cli.access)?, command).await,
         Command::DeadLetters(command) => cli::dead_letters::run(&Access::new(&cli.access)?, command).await,
+        Command::Replay(command) => cli::replay::run(&Access::new(&cli.access)?, command, stop).await,
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
         Command::Doctor => cli::doctor::run(&Access::new(&cli.access)?).await,
         Command::Preview(preview) => cli::preview::run(&Access::new(&cli.access)?, &preview).await,

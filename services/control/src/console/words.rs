@@ -186,6 +186,8 @@ pub fn reason(code: &str) -> &str {
         "other_currency" => "Told in another currency than its order: nothing is taken off here",
         "amount_open" => "Told without an amount: nothing is taken off here",
         "order_unknown" => "Waits for the order that it changes",
+        "replay" => "A replay has taken it to send it again",
+        "before_start" => "Accepted before the connection began",
         "behind" => "Waits behind an earlier event of the same visitor",
         "frozen" => "A freeze window holds it",
         "paused" => "An operator has paused the connection",

@@ -39,6 +39,18 @@ impl Store {
         row.as_ref().map(key_of).transpose()
     }
 
+    /// What a key is called; empty if it was deleted since.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn admin_key_label(&self, id: i64) -> Result<String, ControlError> {
+        let label = sqlx::query_scalar("select label from control.admin_key where admin_key_id = $1")
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(label.unwrap_or_default())
+    }
+
     /// Keeps a new key.
     ///
     /// # Errors

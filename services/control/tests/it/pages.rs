@@ -114,6 +114,41 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn plan_replay(
+        &self,
+        _: Request<pb::PlanReplayRequest>,
+    ) -> Result<Response<pb::PlanReplayResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn start_replay(
+        &self,
+        _: Request<pb::StartReplayRequest>,
+    ) -> Result<Response<pb::StartReplayResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn get_replay(
+        &self,
+        _: Request<pb::GetReplayRequest>,
+    ) -> Result<Response<pb::GetReplayResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn list_replays(
+        &self,
+        _: Request<pb::ListReplaysRequest>,
+    ) -> Result<Response<pb::ListReplaysResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn cancel_replay(
+        &self,
+        _: Request<pb::CancelReplayRequest>,
+    ) -> Result<Response<pb::CancelReplayResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn give_up_unread(
         &self,
         _: Request<pb::GiveUpUnreadRequest>,
@@ -278,6 +313,7 @@ fn story(seeded: &Seeded) -> ShowEventResponse {
             latency_ms: 412,
             detail: detail.to_owned(),
             at: Some(Timestamp { seconds: 1_763_992_801, nanos: 0 }),
+            replays: Vec::new(),
         };
     ShowEventResponse {
         occurrences: vec![

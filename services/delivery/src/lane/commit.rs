@@ -37,6 +37,7 @@ impl Lane {
             requests: self.requests,
             match_keys: self.match_keys_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
+            replayed: done.iter().filter_map(Slot::ended).collect(),
         }
     }
 
@@ -105,6 +106,10 @@ impl Lane {
                 ended,
                 &attributes,
             );
+        }
+        for ended in &commit.replayed {
+            metrics::counter!("tracklayer_delivery_replayed_events_total", "state" => ended.state.as_str())
+                .increment(1);
         }
         for (state, count) in counts {
             metrics::counter!("tracklayer_delivery_events_total", "state" => state.as_str()).increment(count);

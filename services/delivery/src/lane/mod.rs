@@ -9,7 +9,7 @@ mod ahead;
 mod answer;
 mod commit;
 mod decide;
-mod early;
+pub(crate) mod early;
 mod files;
 mod gather;
 mod give_up;
@@ -20,10 +20,11 @@ mod hold;
 mod late;
 pub(crate) mod plan;
 mod range;
+mod replay;
 mod retries;
 mod room;
 mod send;
-mod slot;
+pub(crate) mod slot;
 mod waiting;
 mod writes;
 
@@ -59,12 +60,15 @@ use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
+use crate::replay::judge::JudgeError;
+use crate::replay::replays::Replays;
 use crate::resolve::{OTHERS_PAUSE, error_chain, place};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::{LaneCommit, LedgerStore};
 use crate::store::orders::OrderStore;
+use crate::store::replays::ReplayStore;
 use crate::store::retries::RetryStore;
 use crate::subjects::ServiceUnavailable;
 
@@ -96,6 +100,8 @@ pub struct LaneContext {
     pub progress: Progress,
     /// What operators have given up.
     pub give_ups: GiveUps,
+    /// What they want sent again.
+    pub replays: Replays,
     /// Cursors.
     pub cursors: CursorStore,
     /// Intents and holds.
@@ -104,6 +110,8 @@ pub struct LaneContext {
     pub ledger: LedgerStore,
     /// Retries.
     pub retries: RetryStore,
+    /// Replays.
+    pub replay_store: ReplayStore,
     /// Orders.
     pub orders: OrderStore,
     /// What they were matched by.
@@ -173,15 +181,26 @@ pub enum LaneError {
 enum Round {
     /// Something, or something is begun.
     Worked,
-    /// Nothing new is there, and retries are due: their turn is the next round, and nothing has shown that the platform works.
-    OnlyRetries,
+    /// Nothing of it was at the platform, and more is to be done at once: retries are due, or a page of a replay was looked at. Nothing
+    /// has shown that the platform works.
+    OnlyAside,
     /// There was nothing to do.
     Idle,
 }
 
 impl Round {
-    fn with_nothing_new(retries_due: bool) -> Self {
-        if retries_due { Self::OnlyRetries } else { Self::Idle }
+    fn with_nothing_new(more_aside: bool) -> Self {
+        if more_aside { Self::OnlyAside } else { Self::Idle }
+    }
+}
+
+impl From<JudgeError> for LaneError {
+    fn from(error: JudgeError) -> Self {
+        match error {
+            JudgeError::Store(error) => Self::Store(error),
+            JudgeError::Service(error) => Self::Service(error),
+            JudgeError::NoConfiguration => Self::NoConnection,
+        }
     }
 }
 
@@ -253,6 +272,8 @@ pub struct Lane {
     share: Share,
     /// A finished retry round whose commit failed: committed again before anything else is sent.
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
+    /// How far the lane is with what operators want sent again.
+    replaying: replay::Replaying,
 }
 
 impl Lane {
@@ -293,6 +314,7 @@ impl Lane {
             counted: None,
             share,
             pending_retries: None,
+            replaying: replay::Replaying::default(),
         }
     }
 
@@ -326,7 +348,7 @@ impl Lane {
                     self.moved().await;
                     continue;
                 }
-                Ok(Round::OnlyRetries) => continue,
+                Ok(Round::OnlyAside) => continue,
                 Ok(Round::Idle) => {
                     self.moved().await;
                     self.idle_wait()
@@ -354,6 +376,7 @@ impl Lane {
             };
             let on_hold = self.told.is_some();
             let idle = self.holds == 0 && !on_hold && !self.behind_circuit;
+            let (replays, known) = (self.context.replays.clone(), self.context.replays.of(duty));
             let over = Instant::now() + wait;
             // Also while a platform asked the lane to wait: giving up needs no request.
             let mut may_give_up = true;
@@ -369,6 +392,7 @@ impl Lane {
                     }
                     // A mended credential or address needs no more waiting.
                     () = config.changed(), if on_hold || self.behind_circuit => break,
+                    () = replays.asked(duty, &known), if idle => break,
                     () = self.lease.lost().cancelled() => break,
                     () = shutdown.cancelled() => break,
                     () = self.context.give_ups.asked(duty), if may_give_up => {
@@ -465,6 +489,7 @@ impl Lane {
                 return Err(LaneError::Held { kind, detail, after: Some(after) });
             }
         }
+        self.see_what_was_taken().await?;
         // Turn about: neither many retries nor many new events keep the other waiting.
         let due = self.waiting.next_at().is_some_and(|at| at <= self.context.clock.now());
         if due && self.range.is_empty() && !self.retried_last {
@@ -476,6 +501,11 @@ impl Lane {
             return Ok(Round::Worked);
         }
         self.retried_last = false;
+        let replayed = self.replay_in_turn(&connection, destination).await?;
+        if replayed == replay::Turn::Taken {
+            return Ok(Round::OnlyAside);
+        }
+        let due = due || replayed == replay::Turn::Passed;
         if !self.enter(cursor.generation).await? {
             return Ok(Round::with_nothing_new(due));
         }
@@ -582,6 +612,9 @@ impl Lane {
                 self.writes.take_over(intent.id, &intent.files, positions, cursor.next);
             }
         }
+        self.context.replay_store.end_what_has_ended(duty).await?;
+        let ahead = self.context.replay_store.ahead(duty, self.context.clock.now()).await?;
+        self.replaying.begins(cursor.start, ahead.all > 0);
         self.read_waiting().await?;
         self.take_hold_over().await?;
         self.cursor = Some(cursor.next);

@@ -8,6 +8,7 @@ use tracklayer_ids::Generation;
 
 use super::decide::tell_of_fields;
 use super::plan;
+use super::replay;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
@@ -77,6 +78,7 @@ impl Lane {
             return Ok(());
         }
         self.keep_room(slots.iter().map(|slot| reckoned(&slot.entry)).sum());
+        self.read_marks(&mut slots).await?;
         self.plan_slots(&mut slots, connection, destination).await?;
         if let Some(cut) = plan::waits_for_its_order(&slots, destination) {
             slots.truncate(cut);
@@ -89,6 +91,7 @@ impl Lane {
             slot.retry_at = Some(now);
             slot.settle(State::Held, "retry", "the platform held the lane", now);
         }
+        slots.iter_mut().for_each(|slot| replay::keep_what_was(slot, now));
         let done: Vec<Slot> = slots.into_iter().filter(|slot| slot.verdict.is_some()).collect();
         if !done.is_empty() {
             self.pending_retries = Some((self.commit_of(&done), done));

@@ -11,6 +11,7 @@ use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
 use crate::match_keys::Kept;
 use crate::store::ledger::{DeadRow, RetryRow, Settled};
+use crate::store::replay_events::{Ended, Mark};
 
 /// Most characters of what a platform said that the ledger keeps.
 const MAX_DETAIL_CHARS: usize = 500;
@@ -62,6 +63,8 @@ pub struct Slot {
     pub notes_counted: bool,
     /// Whether it comes from a retry row, not from the range.
     pub is_retry: bool,
+    /// What it was before a replay took it; none: none has.
+    pub replayed: Option<Mark>,
     /// When its last request was begun, for the trace.
     pub sent_at: Option<std::time::SystemTime>,
     /// What its delivery does to an order; kept when the item is let go.
@@ -120,6 +123,7 @@ impl Slot {
             notes: Vec::new(),
             notes_counted: false,
             is_retry: false,
+            replayed: None,
             sent_at: None,
             order: None,
             order_wait: None,
@@ -202,6 +206,14 @@ impl Slot {
             reason: verdict.reason.clone(),
             resolved: self.entry.raw.to_vec(),
         })
+    }
+
+    /// How its replay ended, if one had taken it.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.replayed.as_ref()?;
+        let verdict = self.verdict.as_ref().filter(|v| v.state != State::Held)?;
+        Some(Ended { position: self.entry.position, state: verdict.state, reason: verdict.reason.clone() })
     }
 
     /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much.

@@ -1,13 +1,14 @@
 //! The fenced commits of a lane: a range settled, or retries settled. Each is one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message as _;
 use sqlx::PgConnection;
-use tracklayer_ids::{Position, SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Position, SourceId, WorkspaceId};
 use uuid::Uuid;
 
 use super::index::Index;
+use super::replay_events::Ended;
 use super::{StoreError, attempting, fence};
 use crate::lease::Lease;
 use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
@@ -97,6 +98,8 @@ pub struct LaneCommit {
     pub orders: Vec<super::orders::OrderChange>,
     /// What those that were sold were matched by.
     pub match_keys: Vec<super::match_keys::SealedKey>,
+    /// Those of them that a replay had taken and that end so.
+    pub replayed: Vec<Ended>,
 }
 
 impl LedgerStore {
@@ -245,12 +248,93 @@ impl LedgerStore {
             *deltas.entry((settled.minute, settled.source.0, *state, reason.clone())).or_insert(0) -= 1;
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
+        super::replay_events::end(&mut tx, duty, &commit.replayed).await?;
         let grows = write_common(&mut tx, &self.index, lease, commit, deltas, false).await?;
         tx.commit().await.map_err(&what)?;
         if grows {
             self.index.grew(duty);
         }
         Ok(())
+    }
+
+    /// The verdicts of events of one partition at a connection; of one that waits there is none.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn verdicts(
+        &self,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+        positions: &[Position],
+    ) -> Result<HashMap<Position, Verdict>, StoreError> {
+        let Some(partition) = positions.first().map(|at| at.partition) else { return Ok(HashMap::new()) };
+        let what = attempting("read the ledger of several events");
+        let generations: Vec<i32> = positions.iter().map(|at| at.generation.0.cast_signed()).collect();
+        let offsets: Vec<i64> = positions.iter().map(|at| at.offset.0.cast_signed()).collect();
+        // Each block once, however many of the events it holds.
+        let rows: Vec<(i32, i64, Vec<u8>)> = sqlx::query_as(
+            "select b.generation, b.base_offset, b.entries
+             from (
+                 select distinct k.generation, k.base_offset
+                 from unnest($4::integer[], $5::bigint[]) as u (g, o)
+                 cross join lateral (
+                     select generation, base_offset from delivery.ledger_block
+                     where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = u.g
+                       and base_offset <= u.o
+                     order by base_offset desc limit 1
+                 ) k
+             ) k
+             join delivery.ledger_block b
+               on b.workspace_id = $1 and b.connection_id = $2 and b.partition = $3
+              and b.generation = k.generation and b.base_offset = k.base_offset",
+        )
+        .bind(workspace.0)
+        .bind(connection.0)
+        .bind(partition.0.cast_signed())
+        .bind(&generations)
+        .bind(&offsets)
+        .fetch_all(self.index.pool())
+        .await
+        .map_err(&what)?;
+        let mut blocks: BTreeMap<(u32, u64), LedgerEntries> = BTreeMap::new();
+        for (generation, base, bytes) in rows {
+            let entries = LedgerEntries::decode(bytes.as_slice())
+                .map_err(|_| StoreError::Corrupt { what: "a ledger block" })?;
+            blocks.insert((generation.cast_unsigned(), base.cast_unsigned()), entries);
+        }
+        let late: Vec<(i32, i64, i16, String, String, i32)> = sqlx::query_as(
+            "select l.generation, l.event_offset, l.state, l.reason, l.detail, l.attempts
+             from unnest($4::integer[], $5::bigint[]) as u (g, o)
+             join delivery.ledger_late l
+               on l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3
+              and l.generation = u.g and l.event_offset = u.o",
+        )
+        .bind(workspace.0)
+        .bind(connection.0)
+        .bind(partition.0.cast_signed())
+        .bind(&generations)
+        .bind(&offsets)
+        .fetch_all(self.index.pool())
+        .await
+        .map_err(&what)?;
+        let mut verdicts = HashMap::with_capacity(positions.len());
+        for at in positions {
+            let (generation, offset) = (at.generation.0, at.offset.0);
+            let block = blocks.range(..=(generation, offset)).next_back();
+            let verdict = block.filter(|((of, _), _)| *of == generation).and_then(|((_, base), entries)| {
+                usize::try_from(offset - base).ok().and_then(|step| entries.verdict(step))
+            });
+            verdicts.extend(verdict.map(|verdict| (*at, verdict)));
+        }
+        for (generation, offset, state, reason, detail, attempts) in late {
+            let at = Position::new(generation.cast_unsigned(), partition.0, offset.cast_unsigned());
+            let state = State::from_number(state).ok_or(StoreError::Corrupt { what: "a late row" })?;
+            if let Some(verdict) = verdicts.get_mut(&at) {
+                (verdict.state, verdict.reason, verdict.detail) = (state, reason, detail);
+                verdict.attempts = attempts.cast_unsigned();
+            }
+        }
+        Ok(verdicts)
     }
 
     /// One event's verdict at a connection, and when it was committed; none while it waits.
@@ -306,9 +390,9 @@ impl LedgerStore {
     }
 }
 
-type RollupKey = (i64, i64, i16, String);
+pub(super) type RollupKey = (i64, i64, i16, String);
 
-fn rollup_key(settled: &Settled) -> RollupKey {
+pub(super) fn rollup_key(settled: &Settled) -> RollupKey {
     (settled.minute, settled.source.0, settled.verdict.state.number(), settled.verdict.reason.clone())
 }
 
@@ -335,7 +419,11 @@ async fn write_common(
     Ok(grows)
 }
 
-async fn write_late(tx: &mut PgConnection, lease: &Lease, late: &[&Settled]) -> Result<(), StoreError> {
+pub(super) async fn write_late(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    late: &[&Settled],
+) -> Result<(), StoreError> {
     if late.is_empty() {
         return Ok(());
     }
@@ -368,7 +456,7 @@ async fn write_late(tx: &mut PgConnection, lease: &Lease, late: &[&Settled]) -> 
     Ok(())
 }
 
-async fn write_rollups(
+pub(super) async fn write_rollups(
     tx: &mut PgConnection,
     lease: &Lease,
     deltas: BTreeMap<RollupKey, i64>,

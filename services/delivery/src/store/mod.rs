@@ -10,6 +10,8 @@ pub mod leases;
 pub mod ledger;
 pub mod match_keys;
 pub mod orders;
+pub mod replay_events;
+pub mod replays;
 pub mod resolved;
 pub mod retention;
 pub mod retries;

@@ -240,11 +240,7 @@ impl ResolvedStore {
         );
         let first =
             Position::new(generation.cast_unsigned(), partition.cast_unsigned(), base.cast_unsigned());
-        let header =
-            BlockHeader::read(row.try_get("header").map_err(&what)?).map_err(|error| match error {
-                BlockError::FeatureLevel { needed, supported } => StoreError::Newer { needed, supported },
-                _ => StoreError::Corrupt { what: "a resolved header" },
-            })?;
+        let header = header_of(row.try_get("header").map_err(&what)?)?;
         let kept: Option<Vec<u8>> = row.try_get("payload").map_err(&what)?;
         let record: Option<i64> = row.try_get("payload_record").map_err(&what)?;
         let payload = match (kept, record, &self.log) {
@@ -478,6 +474,75 @@ impl ResolvedStore {
         Ok(positions)
     }
 
+    /// Every position that carries one of these message_ids, in no order.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn positions_of_all(
+        &self,
+        workspace: WorkspaceId,
+        message_hashes: &[i64],
+    ) -> Result<Vec<Position>, StoreError> {
+        let found = self.indexed(workspace, message_hashes, |_| true).await?;
+        Ok(found.into_iter().map(|(_, position)| position).collect())
+    }
+
+    /// What the headers of a partition's blocks say, from the one that holds a position, or the first behind it.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn outlines(
+        &self,
+        workspace: WorkspaceId,
+        from: Position,
+        limit: i64,
+    ) -> Result<Vec<Outline>, StoreError> {
+        let what = attempting("read headers of the resolved journal");
+        // Twice the same bound: the first is one that the index knows.
+        let rows = sqlx::query_as(
+            "select generation, base_offset, event_count, header, payload is not null or payload_record is not null
+             from delivery.resolved
+             where workspace_id = $1 and partition = $2 and (generation, base_offset) > ($3, $4 - $5)
+               and (generation, base_offset + event_count) > ($3, $4)
+             order by generation, base_offset limit $6",
+        )
+        .bind(workspace.0)
+        .bind(from.partition.0.cast_signed())
+        .bind(from.generation.0.cast_signed())
+        .bind(from.offset.0.cast_signed())
+        .bind(MAX_BLOCK_EVENTS)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(&what)?;
+        rows.into_iter().map(|row| Outline::read(from.partition, row)).collect()
+    }
+
+    /// What the header of the block says that stands directly before a position, or in which the position is; none: there is none.
+    ///
+    /// # Errors
+    /// The database or corrupt bytes.
+    pub async fn outline_before(
+        &self,
+        workspace: WorkspaceId,
+        before: Position,
+    ) -> Result<Option<Outline>, StoreError> {
+        let row = sqlx::query_as(
+            "select generation, base_offset, event_count, header, payload is not null or payload_record is not null
+             from delivery.resolved
+             where workspace_id = $1 and partition = $2 and (generation, base_offset) < ($3, $4)
+             order by generation desc, base_offset desc limit 1",
+        )
+        .bind(workspace.0)
+        .bind(before.partition.0.cast_signed())
+        .bind(before.generation.0.cast_signed())
+        .bind(before.offset.0.cast_signed())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempting("read a header of the resolved journal"))?;
+        row.map(|row| Outline::read(before.partition, row)).transpose()
+    }
+
     /// Every position of these hashes that is wanted, in the index or in a row of its own.
     async fn indexed(
         &self,
@@ -531,6 +596,13 @@ async fn add_rows(tx: &mut PgConnection, duty: Duty, commit: &ResolvedCommit<'_>
     Ok(())
 }
 
+fn header_of(bytes: &[u8]) -> Result<BlockHeader, StoreError> {
+    BlockHeader::read(bytes).map_err(|error| match error {
+        BlockError::FeatureLevel { needed, supported } => StoreError::Newer { needed, supported },
+        _ => StoreError::Corrupt { what: "a resolved header" },
+    })
+}
+
 /// A place from its columns.
 pub(super) fn record(offset: i64, step: i32, mark: Option<i64>) -> Record {
     Record { offset: offset.cast_unsigned(), step: step.cast_unsigned(), mark }
@@ -545,6 +617,49 @@ pub struct DatedBlock {
     pub block: ReceivedBlock,
     /// By PostgreSQL's clock.
     pub resolved_at: jiff::Timestamp,
+}
+
+/// What the header of a resolved block says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Position of its first event.
+    pub first: Position,
+    /// Events in it.
+    pub events: u32,
+    /// Whether the journal still has them.
+    pub is_kept: bool,
+    /// The first minute in which one of them was received, since the Unix epoch.
+    pub first_minute: i64,
+    /// The last one.
+    pub last_minute: i64,
+    /// Events by minute and source.
+    pub counts: Vec<(i64, i64, i64)>,
+}
+
+impl Outline {
+    fn read(
+        partition: Partition,
+        (generation, base, events, header, is_kept): (i32, i64, i32, Vec<u8>, bool),
+    ) -> Result<Self, StoreError> {
+        let header = header_of(&header)?;
+        let minutes = || header.counts.iter().map(|count| count.minute);
+        let counts = header.counts.iter().map(|c| (c.minute, c.source_id, i64::from(c.count)));
+        Ok(Self {
+            first: Position::new(generation.cast_unsigned(), partition.0, base.cast_unsigned()),
+            events: events.cast_unsigned(),
+            is_kept,
+            // Of one that does not say it anything may be in it.
+            first_minute: minutes().min().unwrap_or(i64::MIN),
+            last_minute: minutes().max().unwrap_or(i64::MAX),
+            counts: counts.collect(),
+        })
+    }
+
+    /// The position after its last event.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        Position { offset: Offset(self.first.offset.0 + u64::from(self.events)), ..self.first }
+    }
 }
 
 /// How far resolve has come in a partition.

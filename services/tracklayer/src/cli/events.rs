@@ -135,6 +135,11 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
         for line in table(&head, &rows).lines() {
             println!("    {line}");
         }
+        for delivery in &story.deliveries {
+            for once in &delivery.replays {
+                println!("    {}", super::replay::once(&names.connection(delivery.connection_id), once));
+            }
+        }
         println!();
     }
 }
@@ -148,6 +153,7 @@ fn document(story: &EventStory, names: &Names) -> Value {
                 "connection_id": d.connection_id, "connection": names.connection(d.connection_id),
                 "state": d.state, "reason": d.reason, "consent": d.consent, "attempts": d.attempts,
                 "latency_ms": d.latency_ms, "detail": d.detail, "at": time(d.at.as_ref()),
+                "replays": d.replays.iter().map(super::replay::once_document).collect::<Vec<_>>(),
             })
         })
         .collect();

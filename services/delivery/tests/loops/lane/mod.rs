@@ -14,6 +14,7 @@ mod holds;
 mod layouts;
 mod operators;
 mod orders;
+mod replays;
 mod rig;
 mod turns;
 mod unknown;

@@ -28,6 +28,7 @@ use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::pace::Pace;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::quota::Quota;
+use tracklayer_delivery::replay::replays::Replays;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::lanes::LaneStore;
@@ -35,6 +36,7 @@ use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, RetryRow, Settled};
 use tracklayer_delivery::store::match_keys::MatchKeyStore;
 use tracklayer_delivery::store::orders::OrderStore;
+use tracklayer_delivery::store::replays::ReplayStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
@@ -60,6 +62,7 @@ pub struct Rig {
     pub sandbox: Sandbox,
     pub progress: Progress,
     pub give_ups: GiveUps,
+    pub replays: Replays,
     /// The lane's clock.
     pub clock: Clock,
     /// The circuits of its process.
@@ -203,6 +206,7 @@ impl Rig {
             give_ups: GiveUps::default(),
             breakers: Breakers::new(clock.clone()),
             clock,
+            replays: Replays::default(),
             decided_for: REVISION,
             decided_at: 0,
             files: Rules { root: None, allow_private: true },
@@ -238,6 +242,29 @@ impl Rig {
         self.control.send(WatchConfigResponse { version, workspaces: vec![self.said.clone()] });
     }
 
+    /// Has control say other things in the connection's document.
+    pub fn mend(&mut self, changes: Value) {
+        self.control_says(|connection, _| {
+            let mut document: Value = serde_json::from_str(&connection.document_json).unwrap();
+            let changes = changes.as_object().unwrap().clone();
+            document.as_object_mut().unwrap().extend(changes);
+            connection.document_json = document.to_string();
+            connection.revision += 1;
+        });
+    }
+
+    /// Files the first events under their ids.
+    pub async fn index_ids(&self, message_ids: &[&str]) {
+        for (offset, id) in (0i64..).zip(message_ids) {
+            sqlx::query("insert into delivery.message_index values (1, $1, 0, 1, $2)")
+                .bind(tracklayer_delivery::resolve::message_hash(id))
+                .bind(offset)
+                .execute(&self.services.database.pool)
+                .await
+                .unwrap();
+        }
+    }
+
     /// Starts the lane, over the test's own pool or another.
     pub async fn start(&mut self) {
         let pool = self.services.database.pool.clone();
@@ -258,10 +285,12 @@ impl Rig {
             entries: EntryReader::new(ResolvedStore::new(Index::new(pool.clone())), 10_000_000),
             progress: self.progress.clone(),
             give_ups: self.give_ups.clone(),
+            replays: self.replays.clone(),
             cursors: CursorStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
             ledger: LedgerStore::new(Index::new(pool.clone())),
             retries: RetryStore::new(pool.clone()),
+            replay_store: ReplayStore::new(pool.clone()),
             orders: OrderStore::new(Index::new(pool.clone())),
             match_keys: self.match_keys(pool.clone()),
             clients: self.services.clients.clone(),
@@ -337,14 +366,18 @@ impl Rig {
     /// As [`Self::resolved`], received at another time.
     pub async fn resolved_at(&self, received_at: Timestamp, events: &[Value]) {
         let events = events.iter().map(|event| self.resolve_event(event, received_at).encode_to_vec());
-        self.resolved_bytes(&events.collect::<Vec<_>>()).await;
+        self.resolved_bytes_at(received_at, &events.collect::<Vec<_>>()).await;
     }
 
     /// A resolved range of whatever bytes; answers its first position.
     pub async fn resolved_bytes(&self, events: &[Vec<u8>]) -> Position {
+        self.resolved_bytes_at(Timestamp::now(), events).await
+    }
+
+    async fn resolved_bytes_at(&self, received_at: Timestamp, events: &[Vec<u8>]) -> Position {
         let mut builder = BlockBuilder::default();
         for bytes in events {
-            builder.push(SourceId(1), Timestamp::now().as_second().div_euclid(60), bytes);
+            builder.push(SourceId(1), received_at.as_second().div_euclid(60), bytes);
         }
         let block = builder.finish().unwrap();
         let base = self.next.fetch_add(events.len() as u64, Ordering::Relaxed);

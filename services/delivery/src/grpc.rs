@@ -1,8 +1,9 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal` and `forecast`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast` and `verify`.
 
 mod forecast;
 mod journal;
 mod preview;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
 use crate::story::{Stories, StoryError, proto_position};
 use crate::subjects::proto_time;
+use crate::verify::{Verifier, VerifyError};
 
 /// The service.
 pub struct DeliveryGrpc {
@@ -54,6 +56,7 @@ pub struct DeliveryGrpc {
     examiner: Examiner,
     forecaster: Forecaster,
     connections: Connections,
+    verifier: Verifier,
     orders: OrderStore,
     holds: Holds,
     config: ConfigWatch,
@@ -98,6 +101,10 @@ enum ApiError {
     NoConnection(i64),
     #[error("the connection cannot be opened: {0}")]
     Broken(String),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("delivery has revision {has} of the connection yet, and not {wanted}: try again")]
+    OlderRevision { has: u64, wanted: u64 },
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -127,6 +134,9 @@ impl RpcError for ApiError {
             Self::Forecast(ForecastError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
             Self::Forecast(ForecastError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
             Self::Forecast(ForecastError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Verify(VerifyError::AlreadyVerifying) => (Code::ResourceExhausted, "ALREADY_VERIFYING"),
+            Self::Verify(VerifyError::TooMany) => (Code::ResourceExhausted, "TOO_MANY_VERIFICATIONS"),
+            Self::OlderRevision { .. } => (Code::FailedPrecondition, "OLDER_REVISION"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -162,12 +172,13 @@ impl DeliveryGrpc {
         index: Index,
         journal: Arc<dyn Journal>,
         examiner: Examiner,
-        connections: Connections,
+        verifier: Verifier,
         config: ConfigWatch,
         control_address: String,
         master_key: &MasterKey,
     ) -> Self {
         let pool = index.pool().clone();
+        let connections = verifier.connections().clone();
         let holds = examiner.holds.clone();
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
@@ -200,6 +211,7 @@ impl DeliveryGrpc {
             },
             orders: OrderStore::new(index),
             connections,
+            verifier,
             holds,
             config,
             control_address,
@@ -548,6 +560,16 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn verify_connection(
+        &self,
+        request: Request<pb::VerifyConnectionRequest>,
+    ) -> Result<Response<pb::VerifyConnectionResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let verified = self.verified_connection(workspace, request.into_inner()).await;
+        verified.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

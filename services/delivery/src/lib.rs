@@ -5,7 +5,7 @@
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
 //! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`] and [`sealer`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
-//! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
+//! an operator should mend) and [`verify`] (whether a connection works at its platform); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
@@ -52,6 +52,7 @@ pub mod story;
 pub mod subjects;
 pub mod supervisor;
 pub mod suspects;
+pub mod verify;
 
 pub use config::Config;
 pub use run::{RunError, run};

@@ -55,6 +55,7 @@ use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::supervisor::{Supervisor, Tasks};
 use crate::suspects::Suspects;
+use crate::verify::Verifier;
 
 /// Connections to PostgreSQL that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -173,6 +174,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         headroom: Arc::clone(&headroom),
     });
     let quota = Quota::default();
+    let tokens = Tokens::new(sender.clone());
+    let verifier = Verifier::new(
+        connections.clone(),
+        sender.clone(),
+        tokens.clone(),
+        quota.clone(),
+        config.file_rules(),
+    );
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let clock = Clock::default();
@@ -194,10 +203,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         match_keys: match_keys.clone(),
         clients: clients.clone(),
         narrowing,
-        sender: sender.clone(),
+        sender,
         files: config.file_rules(),
         file_memory: FileMemory::new(config.file_memory_bytes),
-        tokens: Tokens::new(sender),
+        tokens,
         quota: quota.clone(),
         headroom,
         master_key: config.master_key.clone(),
@@ -221,7 +230,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         index.clone(),
         Arc::clone(&journal),
         examiner,
-        connections.clone(),
+        verifier,
         watch.clone(),
         config.control_address.clone(),
         &config.master_key,

@@ -5,6 +5,7 @@ mod answer;
 mod payload;
 pub mod settings;
 mod verdict;
+mod verify;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{Check, Sample};
 use settings::{Account, Settings};
 
 /// How far in the future an event may be; up to that it goes out as now.
@@ -203,5 +205,9 @@ impl Destination for DataManager {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         error::read_trial(answer, &["events"])
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
     }
 }

@@ -145,6 +145,13 @@ pub trait Destination: Send + Sync {
         Trial::Unanswered { code, detail: "this kind of connection has no trial".to_owned() }
     }
 
+    /// The request by which the platform tells later what became of a request that it took, named by the id that
+    /// [`crate::data_manager::request_id`] finds in the note of a delivered item. None: it told at once.
+    fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> Option<HttpRequest> {
+        let _ = (request_id, access_token);
+        None
+    }
+
     /// What `connections verify` looks at: at least one check of each [`verify::Aspect`], the one of the credentials first. Whatever is
     /// behind that goes by it: where the platform does not let the connection in, nothing else is sent.
     fn checks(&self, sample: &Sample) -> Vec<Check>;

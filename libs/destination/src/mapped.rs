@@ -154,6 +154,10 @@ impl Destination for Mapped {
         self.inner.read_trial(answer)
     }
 
+    fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> Option<HttpRequest> {
+        self.inner.status_request(request_id, access_token)
+    }
+
     fn checks(&self, sample: &Sample) -> Vec<Check> {
         self.inner.checks(sample)
     }

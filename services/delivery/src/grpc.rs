@@ -1,6 +1,8 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast` and `verify`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `verify` and
+//! `ingest_requests`.
 
 mod forecast;
+mod ingest_requests;
 mod journal;
 mod preview;
 mod verify;
@@ -33,6 +35,7 @@ use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
+use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
@@ -57,6 +60,7 @@ pub struct DeliveryGrpc {
     forecaster: Forecaster,
     connections: Connections,
     verifier: Verifier,
+    ingest_requests: IngestRequestStore,
     orders: OrderStore,
     holds: Holds,
     config: ConfigWatch,
@@ -202,7 +206,9 @@ impl DeliveryGrpc {
                 lanes: LaneStore::new(pool.clone()),
                 page_events: PAGE_EVENTS,
             },
+            ingest_requests: IngestRequestStore::new(pool.clone()),
             stories: Stories {
+                requests: IngestRequestStore::new(pool.clone()),
                 holds: holds.clone(),
                 resolved: ResolvedStore::over(index.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool, journal.kind()),
@@ -560,6 +566,16 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn list_ingest_requests(
+        &self,
+        request: Request<pb::ListIngestRequestsRequest>,
+    ) -> Result<Response<pb::ListIngestRequestsResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let listed = self.listed_requests(workspace, request.get_ref()).await;
+        listed.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn verify_connection(

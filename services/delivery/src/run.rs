@@ -29,6 +29,7 @@ use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
 use crate::http::Sender;
+use crate::ingest_requests::VerdictPoller;
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
@@ -46,6 +47,7 @@ use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
+use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
@@ -182,6 +184,13 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         quota.clone(),
         config.file_rules(),
     );
+    let verdicts = VerdictPoller {
+        store: IngestRequestStore::new(pool.clone()),
+        connections: connections.clone(),
+        sender: sender.clone(),
+        tokens: tokens.clone(),
+        quota: quota.clone(),
+    };
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let clock = Clock::default();
@@ -251,6 +260,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let judged = tokio::spawn(verdicts.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
@@ -271,7 +281,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, judged, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

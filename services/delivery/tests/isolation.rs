@@ -180,7 +180,17 @@ async fn every_rpc(
         connection_id: 999,
         ..pb::VerifyConnectionRequest::default()
     };
+    let later = pb::ListIngestRequestsRequest {
+        workspace_id,
+        connection_id: 999,
+        ..pb::ListIngestRequestsRequest::default()
+    };
     vec![
+        (
+            "ListIngestRequests",
+            AWorkspaces,
+            delivery.list_ingest_requests(with(key, later)).await.map(|_| ()),
+        ),
         (
             "VerifyConnection",
             AWorkspacesButNothingThere,

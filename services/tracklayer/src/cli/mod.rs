@@ -19,6 +19,7 @@ pub mod send;
 pub mod sources;
 pub mod stats;
 pub mod tries;
+pub mod verdicts;
 pub mod verify;
 pub mod workspaces;
 

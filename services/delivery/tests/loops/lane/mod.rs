@@ -18,4 +18,5 @@ mod rig;
 mod turns;
 mod unknown;
 mod unreadable;
+mod verdicts;
 mod warehouse;

@@ -10,6 +10,7 @@ use crate::document::{ConsentCap, Kind, Mode};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{self, Check, NoTest, Sample, TestAnswer};
 use crate::warehouse::FileTarget;
 
 /// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
@@ -142,5 +143,38 @@ pub trait Destination: Send + Sync {
     fn read_trial(&self, answer: &Answer) -> Trial {
         let code = format!("HTTP_{}", answer.status);
         Trial::Unanswered { code, detail: "this kind of connection has no trial".to_owned() }
+    }
+
+    /// The request by which the platform tells later what became of a request that it took, named by the id that
+    /// [`crate::data_manager::request_id`] finds in the note of a delivered item. None: it told at once.
+    fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> Option<HttpRequest> {
+        let _ = (request_id, access_token);
+        None
+    }
+
+    /// What `connections verify` looks at: at least one check of each [`verify::Aspect`], the one of the credentials first. Whatever is
+    /// behind that goes by it: where the platform does not let the connection in, nothing else is sent.
+    fn checks(&self, sample: &Sample) -> Vec<Check>;
+
+    /// The request that shows items of one group to the platform as a test: nothing of it counts as a conversion. `test_code` is the
+    /// platform's code for test events, where somebody has said one. As [`Destination::trial`] has it, unless the platform has another
+    /// way.
+    ///
+    /// # Errors
+    /// There is no such request, with what to do.
+    fn test_request(
+        &self,
+        items: &[&Item],
+        access_token: Option<&Secret<String>>,
+        test_code: Option<&str>,
+    ) -> Result<HttpRequest, NoTest> {
+        let _ = test_code;
+        self.trial(items, access_token).ok_or(NoTest("this kind of connection has no tests"))
+    }
+
+    /// Reads the answer to [`Destination::test_request`].
+    fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
+        let _ = sent;
+        verify::of_trial(self.read_trial(answer), answer)
     }
 }

@@ -5,7 +5,7 @@
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`note`] (what stays
 //! behind of an event, and why), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
-//! request without counting it), [`destination`] (the trait); the readings of a Segment event that all platforms share:
+//! request without counting it), [`verify`] (the acceptance checks of a connection), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; what expressions of a connection make
 //! of an event: [`places`] (what they may read, by `keys`), [`maps`] (compiled), [`overlay`] (what they gave), [`mapped`] (a connection that
 //! has some); [`fields`] (a payload while it is built); one folder per platform ([`google`] holds what its two upload APIs share);
@@ -43,6 +43,7 @@ pub mod timing;
 pub mod trial;
 pub mod tried;
 pub mod unsent;
+pub mod verify;
 
 pub mod data_manager;
 pub mod ga4;
@@ -69,4 +70,5 @@ pub use plan::{Open, Plan};
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
 pub use trial::{Finding, Trial};
+pub use verify::{Aspect, Check, NoTest, Sample, TestAnswer, Way};
 pub use warehouse::{FileTarget, Place};

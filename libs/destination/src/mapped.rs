@@ -18,6 +18,7 @@ use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
 use crate::overlay::{Filled, Overlay};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{Check, NoTest, Sample, TestAnswer};
 use crate::warehouse::FileTarget;
 
 /// A connection behind its expressions. Every method of the trait is passed on, those with a default as well.
@@ -151,5 +152,26 @@ impl Destination for Mapped {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         self.inner.read_trial(answer)
+    }
+
+    fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> Option<HttpRequest> {
+        self.inner.status_request(request_id, access_token)
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        self.inner.checks(sample)
+    }
+
+    fn test_request(
+        &self,
+        items: &[&Item],
+        access_token: Option<&Secret<String>>,
+        test_code: Option<&str>,
+    ) -> Result<HttpRequest, NoTest> {
+        self.inner.test_request(items, access_token, test_code)
+    }
+
+    fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
+        self.inner.read_test(answer, sent)
     }
 }

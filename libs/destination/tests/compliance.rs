@@ -11,8 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracklayer_destination::preview::{ConsentChoice, batches, parse, preview};
 use tracklayer_destination::{
-    Answer, Consent, Deliverable, Destination, HoldKind, Item, ItemOutcome, Kind, Mode, Place, Refusal,
-    RefusalCode, SkipReason, Trial, WorkspaceDefaults, open, schema, secret_paths,
+    Answer, Aspect, Consent, Deliverable, Destination, HoldKind, Item, ItemOutcome, Kind, Mode, Place,
+    Refusal, RefusalCode, Sample, SkipReason, TestAnswer, Trial, Way, WorkspaceDefaults, open, schema,
+    secret_paths,
 };
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::ClickIds;
@@ -471,6 +472,115 @@ fn a_trial_says_what_it_thinks_and_counts_nothing() {
         for (status, body) in [(401, ""), (403, "{}"), (429, ""), (500, "<html>"), (502, "")] {
             let answered = destination.read_trial(&Answer::new(status, body));
             assert!(matches!(answered, Trial::Unanswered { .. }), "{kind} {status}: {answered:?}");
+        }
+    }
+}
+
+fn sample() -> Sample {
+    Sample { now: now(), run: "0a1b2c3d4e5f".to_owned(), event_name: "Order Completed".to_owned() }
+}
+
+fn built_for_test(destination: &dyn Destination, event: &Value) -> Result<Item, Refusal> {
+    destination.build(&sample().deliverable(event).unwrap(), now())
+}
+
+#[test]
+fn every_kind_declares_what_is_looked_at_before_it_is_relied_on() {
+    for (kind, _, destination) in each() {
+        let checks = destination.checks(&sample());
+        assert_eq!(checks[0].aspect, Aspect::Credentials, "{kind}: whether it is let in comes first");
+        let aspects: BTreeSet<Aspect> = checks.iter().map(|check| check.aspect).collect();
+        assert_eq!(aspects, BTreeSet::from(Aspect::ALL), "{kind}");
+        let names: BTreeSet<&str> = checks.iter().map(|check| check.name).collect();
+        assert_eq!(names.len(), checks.len(), "{kind}: {names:?}");
+        let mut ids = BTreeSet::new();
+        for check in &checks {
+            assert!(check.looks_at.len() >= 10, "{kind} {}: {}", check.name, check.looks_at);
+            let (Way::Show { event, .. } | Way::Build { event, .. } | Way::Refuse { event, .. }) = &check.way
+            else {
+                continue;
+            };
+            assert!(ids.insert(event["messageId"].to_string()), "{kind} {}: an id twice", check.name);
+            assert_eq!(event["properties"]["test"], true, "{kind} {}: no lane would send it", check.name);
+        }
+        // A limit that the kind has is looked at from both sides.
+        let refuses = checks.iter().any(|check| matches!(check.way, Way::Refuse { .. }));
+        let has_limit = destination.max_event_age(&deliverable(purchase(1), Consent::Allow)).is_some();
+        assert_eq!(refuses, has_limit, "{kind}");
+    }
+}
+
+#[test]
+fn what_is_looked_at_is_as_it_should_be_and_what_is_shown_counts_as_no_conversion() {
+    for (kind, _, destination) in each() {
+        let world = World::at(now());
+        for check in destination.checks(&sample()) {
+            let told = format!("{kind} {}", check.name);
+            match &check.way {
+                Way::Refuse { event, code } => {
+                    let refusal = built_for_test(&*destination, event).unwrap_err();
+                    assert_eq!(refusal.code, *code, "{told}");
+                }
+                Way::Show { event, expected } | Way::Build { event, expected } => {
+                    let item =
+                        built_for_test(&*destination, event).unwrap_or_else(|r| panic!("{told}: {r:?}"));
+                    let body = item.body.to_value();
+                    let differences: Vec<String> =
+                        expected.iter().filter_map(|expected| expected.difference(&body)).collect();
+                    assert_eq!(differences, Vec::<String>::new(), "{told}");
+                    if matches!(check.way, Way::Build { .. }) {
+                        continue;
+                    }
+                    let request =
+                        destination.test_request(&[&item], Some(&access_token()), Some("TEST1")).unwrap();
+                    let answered = destination.read_test(&world.send(&request), &[&item]);
+                    assert!(matches!(answered, TestAnswer::Taken { .. }), "{told}: {answered:?}");
+                }
+                Way::File | Way::Untold { .. } => {}
+            }
+        }
+        if kind == Kind::Warehouse {
+            continue;
+        }
+        // Meta measures what it shows, whatever is done about it: under a name that is no conversion.
+        let counted = world.names_counted(kind);
+        assert!(counted.iter().all(|name| name == "TrackLayerTest"), "{kind}: {counted:?}");
+        assert!(counted.is_empty() || kind == Kind::MetaCapi, "{kind}: {counted:?}");
+    }
+}
+
+#[test]
+fn nothing_is_shown_where_a_code_keeps_it_from_counting_and_there_is_none() {
+    let mut without = BTreeSet::new();
+    for (kind, _, destination) in each() {
+        if destination.files().is_some() {
+            continue;
+        }
+        let item = built_for_test(&*destination, &sample().plain("one")).unwrap();
+        if let Err(no_test) = destination.test_request(&[&item], Some(&access_token()), None) {
+            assert!(no_test.to_string().contains("--test-code"), "{kind}: {no_test}");
+            without.insert(kind.as_str());
+        }
+    }
+    assert_eq!(without, BTreeSet::from(["meta_capi", "tiktok_events"]));
+}
+
+#[test]
+fn a_test_shows_no_secret_and_what_is_refused_is_no_success() {
+    for (kind, _, destination) in each() {
+        if destination.files().is_some() {
+            continue;
+        }
+        let item = built_for_test(&*destination, &sample().plain("one")).unwrap();
+        let token = Secret::new("s3cret-access".to_owned());
+        let request = destination.test_request(&[&item], Some(&token), Some("TEST1")).unwrap();
+        let shown = format!("{} {request:?}", request.masked());
+        assert!(!shown.contains("s3cret") && !shown.contains("sandbox-"), "{kind}: {shown}");
+        for (status, body) in
+            [(400, "{}"), (401, ""), (403, "{}"), (404, ""), (429, ""), (500, "<html>"), (302, "")]
+        {
+            let answered = destination.read_test(&Answer::new(status, body), &[&item]);
+            assert!(matches!(answered, TestAnswer::Refused { .. }), "{kind} {status}: {answered:?}");
         }
     }
 }

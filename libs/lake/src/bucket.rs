@@ -15,12 +15,12 @@ use object_store::client::{
     HttpService,
 };
 use object_store::path::Path;
-use object_store::{ObjectStore as _, PutOptions, PutPayload, RetryConfig};
+use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _, PutOptions, PutPayload, RetryConfig};
 use tracklayer_destination::Answer;
 use tracklayer_destination::warehouse::target::Bucket;
 use tracklayer_outbound::Clients;
 
-use crate::store::{Refused, WriteError};
+use crate::store::{Refused, WriteError, beginning};
 
 /// Most bytes of an answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -57,9 +57,7 @@ impl BucketStore {
         let not_written = |error: object_store::Error| WriteError::NotWritten(error.to_string());
         let heard = Heard::default();
         let store = self.store(&heard).map_err(not_written)?;
-        let parts = [self.bucket.prefix.as_str(), folder, name];
-        let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-        let path = Path::parse(path).map_err(|error| WriteError::NotWritten(error.to_string()))?;
+        let path = self.path(folder, name)?;
         let written = store.put_opts(&path, PutPayload::from_bytes(content), PutOptions::default()).await;
         match (written, heard.take()) {
             (Ok(_), _) => Ok(Answer::new(200, "")),
@@ -67,6 +65,42 @@ impl BucketStore {
             // It did not come to a request.
             (Err(error), None) => Err(not_written(error)),
         }
+    }
+
+    pub(crate) async fn read(&self, folder: &str, name: &str, most: usize) -> Result<Answer, WriteError> {
+        let not_read = |error: object_store::Error| WriteError::Unknown(error.to_string());
+        let heard = Heard::default();
+        let store = self.store(&heard).map_err(not_read)?;
+        let path = self.path(folder, name)?;
+        let read = async {
+            let found = store.get_opts(&path, GetOptions::default()).await?;
+            beginning(found, most).await
+        };
+        match (read.await, heard.take()) {
+            (Ok(content), _) => Ok(Answer::new(200, content)),
+            (Err(_), Some(Ok(answer))) if answer.status >= 300 => Ok(answer),
+            (Err(_), Some(Err(why))) => Err(why),
+            // A good answer whose content did not come whole.
+            (Err(error), Some(Ok(_)) | None) => Err(not_read(error)),
+        }
+    }
+
+    pub(crate) async fn remove(&self, folder: &str, name: &str) -> Result<Answer, WriteError> {
+        let not_removed = |error: object_store::Error| WriteError::Unknown(error.to_string());
+        let heard = Heard::default();
+        let store = self.store(&heard).map_err(not_removed)?;
+        let removed = store.delete(&self.path(folder, name)?).await;
+        match (removed, heard.take()) {
+            (Ok(()), _) => Ok(Answer::new(200, "")),
+            (Err(_), Some(heard)) => heard,
+            (Err(error), None) => Err(not_removed(error)),
+        }
+    }
+
+    fn path(&self, folder: &str, name: &str) -> Result<Path, WriteError> {
+        let parts = [self.bucket.prefix.as_str(), folder, name];
+        let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        Path::parse(path).map_err(|error| WriteError::NotWritten(error.to_string()))
     }
 
     fn store(&self, heard: &Heard) -> object_store::Result<AmazonS3> {
@@ -78,6 +112,8 @@ impl BucketStore {
             .with_secret_access_key(bucket.secret_access_key.expose())
             .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
             .with_allow_http(true)
+            // One DELETE for one object: not every server has the other way.
+            .with_disable_bulk_delete(true)
             .with_http_connector(Connector { client: self.client.clone(), heard: heard.clone() });
         if let Some(token) = &bucket.session_token {
             builder = builder.with_token(token.expose());

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore as _, PutOptions, PutPayload, RenameOptions};
+use object_store::{
+    Error, GetOptions, ObjectStore as _, ObjectStoreExt as _, PutOptions, PutPayload, RenameOptions,
+};
 use tracklayer_destination::Answer;
 
-use crate::store::{Refused, WriteError};
+use crate::store::{Refused, WriteError, beginning};
 
 /// Where files are until they are whole. Readers of partitioned folders leave out what begins with `_`.
 const INCOMPLETE: &str = "_incomplete";
@@ -61,8 +63,6 @@ impl FolderStore {
     }
 
     pub(crate) async fn write(&self, folder: &str, name: &str, content: Bytes) -> Result<Answer, WriteError> {
-        let place =
-            |path: String| Path::parse(path).map_err(|error| WriteError::NotWritten(error.to_string()));
         let incomplete = place(format!("{INCOMPLETE}/{name}.part"))?;
         let whole = place(format!("{folder}/{name}"))?;
         let mut written = self
@@ -75,6 +75,26 @@ impl FolderStore {
         }
         self.forget_leftovers(name).await;
         match written {
+            Ok(()) => Ok(Answer::new(200, "")),
+            Err(error) => answer_of(&error),
+        }
+    }
+
+    pub(crate) async fn read(&self, folder: &str, name: &str, most: usize) -> Result<Answer, WriteError> {
+        let path = place(format!("{folder}/{name}"))?;
+        let read = async {
+            let found = self.files.get_opts(&path, GetOptions::default()).await?;
+            beginning(found, most).await
+        };
+        match read.await {
+            Ok(content) => Ok(Answer::new(200, content)),
+            Err(error) => answer_of(&error),
+        }
+    }
+
+    pub(crate) async fn remove(&self, folder: &str, name: &str) -> Result<Answer, WriteError> {
+        let path = place(format!("{folder}/{name}"))?;
+        match self.files.delete(&path).await {
             Ok(()) => Ok(Answer::new(200, "")),
             Err(error) => answer_of(&error),
         }
@@ -93,6 +113,10 @@ impl FolderStore {
         // It is swept up at the next crash otherwise.
         drop(tokio::task::spawn_blocking(forget).await);
     }
+}
+
+fn place(path: String) -> Result<Path, WriteError> {
+    Path::parse(path).map_err(|error| WriteError::NotWritten(error.to_string()))
 }
 
 /// Where the folder is in fact; refused if that is not below the root.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use object_store::GetResult;
 use tracklayer_destination::{Answer, Place};
 
 use crate::bucket::BucketStore;
@@ -80,4 +82,56 @@ impl Store {
             || WriteError::Unknown(format!("the file was not written within {} seconds", timeout.as_secs()));
         tokio::time::timeout(timeout, written).await.unwrap_or_else(|_| Err(late()))
     }
+
+    /// Reads a file again, no more of it than `most` bytes and one, which stand in the body of a good answer. No lane reads: it is for
+    /// whoever tries a place.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn read(
+        &self,
+        folder: &str,
+        name: &str,
+        most: usize,
+        timeout: Duration,
+    ) -> Result<Answer, WriteError> {
+        let read = async {
+            match self {
+                Self::Folder(store) => store.read(folder, name, most).await,
+                Self::Bucket(store) => store.read(folder, name, most).await,
+            }
+        };
+        let late =
+            || WriteError::Unknown(format!("the file was not read within {} seconds", timeout.as_secs()));
+        tokio::time::timeout(timeout, read).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Removes a file. No lane removes any: it is for whoever tries a place.
+    ///
+    /// # Errors
+    /// There is no answer: it may be there still.
+    pub async fn remove(&self, folder: &str, name: &str, timeout: Duration) -> Result<Answer, WriteError> {
+        let removed = async {
+            match self {
+                Self::Folder(store) => store.remove(folder, name).await,
+                Self::Bucket(store) => store.remove(folder, name).await,
+            }
+        };
+        let late =
+            || WriteError::Unknown(format!("the file was not removed within {} seconds", timeout.as_secs()));
+        tokio::time::timeout(timeout, removed).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// The beginning of a file, no more than `most` bytes and one: a server may answer without an end.
+pub(crate) async fn beginning(found: GetResult, most: usize) -> object_store::Result<Vec<u8>> {
+    let mut stream = found.into_stream();
+    let mut read = Vec::new();
+    while read.len() <= most
+        && let Some(part) = stream.next().await
+    {
+        let part = part?;
+        read.extend_from_slice(&part[..part.len().min(most + 1 - read.len())]);
+    }
+    Ok(read)
 }

@@ -188,3 +188,16 @@ async fn no_bucket_leads_into_the_private_network_unless_the_operator_says_so() 
         "{written:?}"
     );
 }
+
+#[tokio::test]
+async fn a_file_can_be_read_again_no_further_than_is_asked_and_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder(&root.path().join("lake")), &below(root.path())).await.unwrap();
+    store.write("_verify", "a.txt", Bytes::from("12345"), LONG).await.unwrap();
+    let read = async |most: usize| store.read("_verify", "a.txt", most, LONG).await.unwrap();
+    assert_eq!((read(5).await.status, read(5).await.body), (200, b"12345".to_vec()));
+    assert_eq!(read(2).await.body, b"123", "one byte more than asked tells that there is more");
+    assert_eq!(store.remove("_verify", "a.txt", LONG).await.unwrap().status, 200);
+    assert_eq!(read(5).await.status, 404);
+    assert_eq!(store.remove("_verify", "a.txt", LONG).await.unwrap().status, 404);
+}

@@ -1,10 +1,12 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast` and
-//! `replays`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify` and
+//! `ingest_requests`.
 
 mod forecast;
+mod ingest_requests;
 mod journal;
 mod preview;
 mod replays;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
+use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::orders::OrderStore;
@@ -48,6 +51,7 @@ use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
 use crate::story::{Stories, StoryError, proto_position};
 use crate::subjects::proto_time;
+use crate::verify::{Verifier, VerifyError};
 
 /// The service.
 pub struct DeliveryGrpc {
@@ -62,6 +66,8 @@ pub struct DeliveryGrpc {
     forecaster: Forecaster,
     planner: Planner,
     connections: Connections,
+    verifier: Verifier,
+    ingest_requests: IngestRequestStore,
     orders: OrderStore,
     holds: Holds,
     config: ConfigWatch,
@@ -126,6 +132,10 @@ enum ApiError {
     Replay(#[from] ReplayError),
     #[error("the workspace has no replay {0}: `tracklayer replay list` names those that there are")]
     NoReplay(i64),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("delivery has revision {has} of the connection yet, and not {wanted}: try again")]
+    OlderRevision { has: u64, wanted: u64 },
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -169,6 +179,9 @@ impl RpcError for ApiError {
                 (Code::Unavailable, "NO_CONFIGURATION")
             }
             Self::NoReplay(_) => (Code::NotFound, "NO_SUCH_REPLAY"),
+            Self::Verify(VerifyError::AlreadyVerifying) => (Code::ResourceExhausted, "ALREADY_VERIFYING"),
+            Self::Verify(VerifyError::TooMany) => (Code::ResourceExhausted, "TOO_MANY_VERIFICATIONS"),
+            Self::OlderRevision { .. } => (Code::FailedPrecondition, "OLDER_REVISION"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -204,12 +217,13 @@ impl DeliveryGrpc {
         index: Index,
         journal: Arc<dyn Journal>,
         examiner: Examiner,
-        connections: Connections,
+        verifier: Verifier,
         config: ConfigWatch,
         control_address: String,
         master_key: &MasterKey,
     ) -> Self {
         let pool = index.pool().clone();
+        let connections = verifier.connections().clone();
         let holds = examiner.holds.clone();
         let replays = ReplayStore::new(pool.clone());
         let planner = Planner {
@@ -251,8 +265,10 @@ impl DeliveryGrpc {
                 page_events: PAGE_EVENTS,
             },
             planner,
+            ingest_requests: IngestRequestStore::new(pool.clone()),
             stories: Stories {
                 replays,
+                requests: IngestRequestStore::new(pool.clone()),
                 holds: holds.clone(),
                 resolved: ResolvedStore::over(index.clone(), journal.resolved()),
                 cursors: CursorStore::beside(pool, journal.kind()),
@@ -261,6 +277,7 @@ impl DeliveryGrpc {
             },
             orders: OrderStore::new(index),
             connections,
+            verifier,
             holds,
             config,
             control_address,
@@ -673,6 +690,26 @@ impl DeliveryService for DeliveryGrpc {
         let replay =
             self.cancel(workspace, request.get_ref().replay_id, &by).await.map_err(|e| refuse(&e))?;
         Ok(Response::new(pb::CancelReplayResponse { replay: Some(replay) }))
+    }
+
+    async fn list_ingest_requests(
+        &self,
+        request: Request<pb::ListIngestRequestsRequest>,
+    ) -> Result<Response<pb::ListIngestRequestsResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let listed = self.listed_requests(workspace, request.get_ref()).await;
+        listed.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn verify_connection(
+        &self,
+        request: Request<pb::VerifyConnectionRequest>,
+    ) -> Result<Response<pb::VerifyConnectionResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let verified = self.verified_connection(workspace, request.into_inner()).await;
+        verified.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

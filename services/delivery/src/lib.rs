@@ -3,9 +3,9 @@
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
-//! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`] and [`sealer`]; [`replay`] (what is sent again); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`] and [`sealer`]; [`replay`] (what is sent again); [`ingest_requests`] (what a platform says later); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
-//! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
+//! an operator should mend) and [`verify`] (whether a connection works at its platform); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
 //!
 //! Delivery writes schema `delivery` only. It reads the journal's `received`, and gives days of it back through `libs/journal`;
@@ -29,6 +29,7 @@ pub mod give_ups;
 pub mod grpc;
 pub mod holds;
 pub mod http;
+pub mod ingest_requests;
 pub mod inspection;
 pub mod kept;
 pub mod lane;
@@ -53,6 +54,7 @@ pub mod story;
 pub mod subjects;
 pub mod supervisor;
 pub mod suspects;
+pub mod verify;
 
 pub use config::Config;
 pub use run::{RunError, run};

@@ -29,6 +29,7 @@ use crate::give_ups::GiveUps;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
 use crate::http::Sender;
+use crate::ingest_requests::VerdictPoller;
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
@@ -47,6 +48,7 @@ use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
+use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
@@ -57,6 +59,7 @@ use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::supervisor::{Supervisor, Tasks};
 use crate::suspects::Suspects;
+use crate::verify::Verifier;
 
 /// Connections to PostgreSQL that only leases use.
 const LEASE_CONNECTIONS: u32 = 2;
@@ -175,6 +178,21 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         headroom: Arc::clone(&headroom),
     });
     let quota = Quota::default();
+    let tokens = Tokens::new(sender.clone());
+    let verifier = Verifier::new(
+        connections.clone(),
+        sender.clone(),
+        tokens.clone(),
+        quota.clone(),
+        config.file_rules(),
+    );
+    let verdicts = VerdictPoller {
+        store: IngestRequestStore::new(pool.clone()),
+        connections: connections.clone(),
+        sender: sender.clone(),
+        tokens: tokens.clone(),
+        quota: quota.clone(),
+    };
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
     let clock = Clock::default();
@@ -199,10 +217,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         replay_store: ReplayStore::new(pool.clone()),
         clients: clients.clone(),
         narrowing,
-        sender: sender.clone(),
+        sender,
         files: config.file_rules(),
         file_memory: FileMemory::new(config.file_memory_bytes),
-        tokens: Tokens::new(sender),
+        tokens,
         quota: quota.clone(),
         headroom,
         master_key: config.master_key.clone(),
@@ -226,7 +244,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         index.clone(),
         Arc::clone(&journal),
         examiner,
-        connections.clone(),
+        verifier,
         watch.clone(),
         config.control_address.clone(),
         &config.master_key,
@@ -247,6 +265,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let judged = tokio::spawn(verdicts.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
@@ -268,7 +287,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, given_up, replayed, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, judged, given_up, replayed, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use serde_json::{Value, json};
+use tracklayer_destination::data_manager::request_id;
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::{Journal, JournalError, Layout, Most, Place};
 use tracklayer_proto::delivery::v1 as pb;
 use tracklayer_proto::event::v1::{Event, EventType, ResolvedEvent};
 
 use crate::holds::{Hold, Holds};
+use crate::ingest_requests::told_in_words;
 use crate::ledger::State;
 use crate::progress::width;
 use crate::resolve::message_hash;
 use crate::store::StoreError;
 use crate::store::cursors::{CursorStore, LaneCursor};
+use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::ledger::LedgerStore;
 use crate::store::replay_events::ReplayedOnce;
 use crate::store::replays::ReplayStore;
@@ -51,6 +54,8 @@ pub struct Stories {
     pub ledger: LedgerStore,
     /// What was sent again.
     pub replays: ReplayStore,
+    /// What platforms have said later.
+    pub requests: IngestRequestStore,
     /// What holds connections by an operator's will.
     pub holds: Holds,
 }
@@ -151,6 +156,19 @@ impl Stories {
         Ok(found)
     }
 
+    /// What the ledger has of a delivery, and what the platform has said since of the request that brought it.
+    async fn with_verdict(
+        &self,
+        workspace: WorkspaceId,
+        connection: i64,
+        detail: String,
+    ) -> Result<String, StoryError> {
+        let Some(id) = request_id(&detail) else { return Ok(detail) };
+        let told = self.requests.one(workspace, connection, id).await?;
+        Ok(told
+            .map_or_else(|| detail.clone(), |request| format!("{detail}; {}", told_in_words(&request.told))))
+    }
+
     async fn story(
         &self,
         workspace: WorkspaceId,
@@ -195,7 +213,7 @@ impl Stories {
                     consent: decision.unwrap_or(verdict.consent),
                     attempts: verdict.attempts,
                     latency_ms: verdict.latency_ms,
-                    detail: verdict.detail,
+                    detail: self.with_verdict(workspace, connection, verdict.detail).await?,
                     at: Some(proto_time(at)),
                     replays: replays.into_iter().map(proto_replayed).collect(),
                 },

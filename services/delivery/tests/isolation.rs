@@ -14,10 +14,14 @@ use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
 use tracklayer_delivery::holds::Holds;
+use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::inspection::Inspection;
+use tracklayer_delivery::oauth::Tokens;
+use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::retention::RetentionStore;
+use tracklayer_delivery::verify::Verifier;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::{Journal, Kind, PostgresJournal};
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
@@ -117,7 +121,11 @@ impl Installation {
             holds: Holds::new(watch.clone()),
         };
         let control = self.control.clone();
-        DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &self.master_key)
+        let sender = Sender::new(false).unwrap();
+        let tokens = Tokens::new(sender.clone());
+        let verifier =
+            Verifier::new(connections, sender, tokens, Quota::default(), tracklayer_lake::Rules::default());
+        DeliveryGrpc::new(Index::new(pool), journal, examiner, verifier, watch, control, &self.master_key)
     }
 }
 
@@ -178,7 +186,27 @@ async fn every_rpc(
         ..pb::PlanReplayRequest::default()
     };
     let start = pb::StartReplayRequest { workspace_id, connection_id: 999, selection };
+    let try_out = pb::VerifyConnectionRequest {
+        workspace_id,
+        connection_id: 999,
+        ..pb::VerifyConnectionRequest::default()
+    };
+    let later = pb::ListIngestRequestsRequest {
+        workspace_id,
+        connection_id: 999,
+        ..pb::ListIngestRequestsRequest::default()
+    };
     vec![
+        (
+            "ListIngestRequests",
+            AWorkspaces,
+            delivery.list_ingest_requests(with(key, later)).await.map(|_| ()),
+        ),
+        (
+            "VerifyConnection",
+            AWorkspacesButNothingThere,
+            delivery.verify_connection(with(key, try_out)).await.map(|_| ()),
+        ),
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("Preview", AWorkspacesButNothingThere, of_workspace),
         ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, resolved)).await.map(|_| ())),

@@ -10,10 +10,14 @@ use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::examine::Examiner;
 use tracklayer_delivery::grpc::DeliveryGrpc;
 use tracklayer_delivery::holds::Holds;
+use tracklayer_delivery::http::Sender;
 use tracklayer_delivery::inspection::Inspection;
+use tracklayer_delivery::oauth::Tokens;
+use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::retention::RetentionStore;
+use tracklayer_delivery::verify::Verifier;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::{Journal, Kind, PostgresJournal};
 use tracklayer_proto::control::v1::{ConnectionConfig, WatchConfigResponse, WorkspaceConfig};
@@ -49,7 +53,11 @@ async fn delivery(config: WatchConfigResponse) -> (DeliveryGrpc, MasterKey, impl
         config: watch.clone(),
         holds: Holds::new(watch.clone()),
     };
-    let delivery = DeliveryGrpc::new(Index::new(pool), journal, examiner, connections, watch, control, &key);
+    let sender = Sender::new(false).unwrap();
+    let tokens = Tokens::new(sender.clone());
+    let verifier =
+        Verifier::new(connections, sender, tokens, Quota::default(), tracklayer_lake::Rules::default());
+    let delivery = DeliveryGrpc::new(Index::new(pool), journal, examiner, verifier, watch, control, &key);
     (delivery, key, (database, server))
 }
 

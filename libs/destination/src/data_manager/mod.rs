@@ -5,6 +5,7 @@ mod answer;
 mod payload;
 pub mod settings;
 mod verdict;
+mod verify;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{Check, Sample};
 use settings::{Account, Settings};
 
 /// How far in the future an event may be; up to that it goes out as now.
@@ -112,18 +114,6 @@ impl DataManager {
             access_token.unwrap_or(&no_token),
         )
     }
-
-    /// The request for the verdict about an earlier one.
-    #[must_use]
-    pub fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> HttpRequest {
-        let base = self.settings.base_url.trim_end_matches('/');
-        let id: String = url::form_urlencoded::byte_serialize(request_id.as_bytes()).collect();
-        HttpRequest::get(format!("{base}/v1/requestStatus:retrieve?requestId={id}")).secret_header(
-            "authorization",
-            "Bearer ",
-            access_token,
-        )
-    }
 }
 
 fn account(account: &Account) -> Value {
@@ -203,5 +193,16 @@ impl Destination for DataManager {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         error::read_trial(answer, &["events"])
+    }
+
+    fn status_request(&self, request_id: &str, access_token: &Secret<String>) -> Option<HttpRequest> {
+        let base = self.settings.base_url.trim_end_matches('/');
+        let id: String = url::form_urlencoded::byte_serialize(request_id.as_bytes()).collect();
+        let request = HttpRequest::get(format!("{base}/v1/requestStatus:retrieve?requestId={id}"));
+        Some(request.secret_header("authorization", "Bearer ", access_token))
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
     }
 }

@@ -40,6 +40,8 @@ pub enum Verdict {
         total: u64,
         /// How many failed for which reason.
         codes: BTreeMap<String, u64>,
+        /// How many were taken with a warning, by its reason.
+        warnings: BTreeMap<String, u64>,
     },
     /// The status could not be read.
     Unreadable,
@@ -68,12 +70,16 @@ pub fn read_status(answer: &Answer) -> Verdict {
     let count = |value: Option<&Value>| {
         value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse::<u64>().ok())).unwrap_or(0)
     };
-    let mut codes: BTreeMap<String, u64> = BTreeMap::new();
-    for error in rows.iter().filter_map(|r| r.pointer("/errorInfo/errorCounts")?.as_array()).flatten() {
-        let reason = error.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
-        let sum = codes.entry(reason).or_default();
-        *sum = sum.saturating_add(count(error.get("recordCount")));
-    }
+    let counts = |list: &str| {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for row in rows.iter().filter_map(|r| r.pointer(list)?.as_array()).flatten() {
+            let reason = row.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
+            let sum = counts.entry(reason).or_default();
+            *sum = sum.saturating_add(count(row.get("recordCount")));
+        }
+        counts
+    };
+    let codes = counts("/errorInfo/errorCounts");
     let rank = |status: &String| match status.as_str() {
         "SUCCESS" => 0,
         "PARTIAL_SUCCESS" => 1,
@@ -84,6 +90,7 @@ pub fn read_status(answer: &Answer) -> Verdict {
         failed: codes.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
         total: rows.iter().map(|r| count(r.pointer("/eventsIngestionStatus/recordCount"))).max().unwrap_or(0),
         codes,
+        warnings: counts("/warningInfo/warningCounts"),
     }
 }
 
@@ -144,7 +151,7 @@ impl Verdict {
         let (status, failed, total, codes) = match self {
             Self::Processing(after) => return Conclusion::Later(*after),
             Self::Unreadable => return Conclusion::Unreadable,
-            Self::Told { status, failed, total, codes } => (status.as_str(), *failed, *total, codes),
+            Self::Told { status, failed, total, codes, .. } => (status.as_str(), *failed, *total, codes),
         };
         let mut by_fate: BTreeMap<Fate, u64> = BTreeMap::new();
         for (reason, count) in codes {
@@ -229,6 +236,21 @@ mod tests {
             concluded("FAILED", 2, &[("INTERNAL_ERROR", 1), ("EVENT_TOO_OLD", 1)]),
             Conclusion::SomeFailed { failed: mixed, total: 2 }
         );
+    }
+
+    #[test]
+    fn warnings_are_counted_apart_from_errors() {
+        let counts = json!([{ "recordCount": "3", "reason": "PROCESSING_WARNING_REASON_X" }]);
+        let row = json!({
+            "requestStatus": "SUCCESS", "warningInfo": { "warningCounts": counts },
+            "eventsIngestionStatus": { "recordCount": "10" }
+        });
+        let body = json!({ "requestStatusPerDestination": [row] }).to_string();
+        let Verdict::Told { failed: 0, codes, warnings, .. } = read_status(&Answer::new(200, body)) else {
+            panic!("it is told, and nothing failed");
+        };
+        let told = BTreeMap::from([("PROCESSING_WARNING_REASON_X".to_owned(), 3)]);
+        assert_eq!((codes, warnings), (BTreeMap::new(), told));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod names;
 mod payload;
 mod recommended;
 pub mod settings;
+mod verify;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsEr
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{Check, Sample};
 use settings::Settings;
 
 /// Oldest event: later ones are moved or dropped without a word. Source: GA4 Measurement Protocol, "timestamp_micros": 72
@@ -138,6 +140,10 @@ impl Destination for Ga4 {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         debug::read(answer)
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
     }
 }
 

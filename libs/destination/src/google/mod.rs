@@ -7,6 +7,7 @@ pub mod oauth;
 pub mod order;
 pub mod time;
 pub mod user;
+pub mod verify;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 mod answer;
 mod payload;
 pub mod settings;
+mod verify;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
+use crate::verify::{Check, Sample, TestAnswer};
 use settings::{Settings, UploadMode};
 
 /// Group of items for `uploadClickConversions`.
@@ -198,5 +200,13 @@ impl Destination for GoogleAds {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         error::read_trial(answer, &["conversions", "conversion_adjustments", "conversionAdjustments"])
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
+    }
+
+    fn read_test(&self, answer: &Answer, _: &[&Item]) -> TestAnswer {
+        verify::read(self.read_trial(answer), answer)
     }
 }

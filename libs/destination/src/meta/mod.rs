@@ -8,6 +8,7 @@ mod payload;
 mod restriction;
 pub mod settings;
 mod usage;
+mod verify;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::destination::{ConsentQuery, Destination, Limits, Usage};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
+use crate::verify::{Check, NoTest, Sample, TestAnswer};
 use settings::{ActionSource, Settings};
 
 /// Oldest event that Meta takes, from `event_time` to our request; one older event fails its whole request (2804003).
@@ -77,6 +79,23 @@ impl Meta {
 
     fn source_of(&self, event: &Deliverable) -> ActionSource {
         payload::action_source(&self.connection, &self.settings, event)
+    }
+
+    fn request(&self, data: Vec<&ItemBody>, test_event_code: Option<&str>) -> HttpRequest {
+        let settings = &self.settings;
+        let body = Body { data, test_event_code, partner_agent: settings.partner_agent.as_deref() };
+        let base = settings.base_url.trim_end_matches('/');
+        let url = format!("{base}/{}/{}/events", settings.api_version, settings.dataset_id);
+        // In the header the token stays out of access logs.
+        let mut request = HttpRequest::post_json(url, &body).secret_header(
+            "authorization",
+            "Bearer ",
+            &settings.access_token,
+        );
+        if let Some(secret) = &settings.app_secret {
+            request.secret_query.push(("appsecret_proof", proof(secret, &settings.access_token)));
+        }
+        request
     }
 }
 
@@ -133,24 +152,8 @@ impl Destination for Meta {
     }
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
-        let settings = &self.settings;
-        let body = Body {
-            data: items.iter().map(|item| &item.body).collect(),
-            test_event_code: settings.test_event_code.as_deref(),
-            partner_agent: settings.partner_agent.as_deref(),
-        };
-        let base = settings.base_url.trim_end_matches('/');
-        let url = format!("{base}/{}/{}/events", settings.api_version, settings.dataset_id);
-        // In the header the token stays out of access logs.
-        let mut request = HttpRequest::post_json(url, &body).secret_header(
-            "authorization",
-            "Bearer ",
-            &settings.access_token,
-        );
-        if let Some(secret) = &settings.app_secret {
-            request.secret_query.push(("appsecret_proof", proof(secret, &settings.access_token)));
-        }
-        request
+        let data = items.iter().map(|item| &item.body).collect();
+        self.request(data, self.settings.test_event_code.as_deref())
     }
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
@@ -159,6 +162,23 @@ impl Destination for Meta {
 
     fn usage(&self, answer: &Answer) -> Option<Usage> {
         usage::usage_of(answer)
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
+    }
+
+    fn test_request(
+        &self,
+        items: &[&Item],
+        _: Option<&Secret<String>>,
+        test_code: Option<&str>,
+    ) -> Result<HttpRequest, NoTest> {
+        verify::request(self, items, test_code)
+    }
+
+    fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
+        verify::read(answer, sent)
     }
 }
 

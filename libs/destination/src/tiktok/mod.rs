@@ -6,6 +6,7 @@ mod names;
 mod payload;
 pub mod settings;
 mod source;
+mod verify;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::request::HttpRequest;
+use crate::verify::{Check, NoTest, Sample, TestAnswer};
 use settings::Settings;
 
 /// How far in the future an event may be. TikTok's own margin is not published; ten minutes keeps milliseconds out.
@@ -68,6 +70,19 @@ impl TikTok {
         } else {
             Err(SettingsErrors(errors))
         }
+    }
+
+    fn request(&self, items: &[&Item], test_event_code: Option<&str>) -> HttpRequest {
+        let settings = &self.settings;
+        let body = Body {
+            event_source: settings.event_source.as_str(),
+            event_source_id: &settings.event_source_id,
+            data: items.iter().map(|item| &item.body).collect(),
+            test_event_code,
+        };
+        // The trailing slash is part of the path.
+        let url = format!("{}/open_api/v1.3/event/track/", settings.base_url.trim_end_matches('/'));
+        HttpRequest::post_json(url, &body).secret_header("access-token", "", &settings.access_token)
     }
 }
 
@@ -119,19 +134,27 @@ impl Destination for TikTok {
     }
 
     fn assemble(&self, items: &[&Item], _: Option<&Secret<String>>) -> HttpRequest {
-        let settings = &self.settings;
-        let body = Body {
-            event_source: settings.event_source.as_str(),
-            event_source_id: &settings.event_source_id,
-            data: items.iter().map(|item| &item.body).collect(),
-            test_event_code: settings.test_event_code.as_deref(),
-        };
-        // The trailing slash is part of the path.
-        let url = format!("{}/open_api/v1.3/event/track/", settings.base_url.trim_end_matches('/'));
-        HttpRequest::post_json(url, &body).secret_header("access-token", "", &settings.access_token)
+        self.request(items, self.settings.test_event_code.as_deref())
     }
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         answer::classify(answer, sent)
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
+    }
+
+    fn test_request(
+        &self,
+        items: &[&Item],
+        _: Option<&Secret<String>>,
+        test_code: Option<&str>,
+    ) -> Result<HttpRequest, NoTest> {
+        verify::request(self, items, test_code)
+    }
+
+    fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
+        verify::read(answer, sent)
     }
 }

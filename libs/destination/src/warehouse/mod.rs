@@ -9,6 +9,7 @@ pub mod folder;
 pub mod row;
 pub mod settings;
 pub mod target;
+mod verify;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::request::HttpRequest;
+use crate::verify::{Check, Sample, TestAnswer, of_outcomes};
 use settings::Settings;
 pub use target::{FileTarget, Place};
 
@@ -119,5 +121,13 @@ impl Destination for Warehouse {
 
     fn files(&self) -> Option<&FileTarget> {
         Some(&self.target)
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
+    }
+
+    fn read_test(&self, answer: &Answer, _: &[&Item]) -> TestAnswer {
+        of_outcomes(vec![answer::read(answer, &self.target.place)])
     }
 }

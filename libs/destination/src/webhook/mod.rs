@@ -2,6 +2,7 @@
 //! The receiver knows a repeat by `webhook-id`.
 
 pub mod settings;
+mod verify;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::google::time::rfc3339;
 use crate::json::Json;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip};
 use crate::request::{HeaderText, HttpRequest};
+use crate::verify::{Check, NoTest, Sample, TestAnswer, of_outcomes};
 use settings::Settings;
 
 /// Limits of a receiver that we know nothing about.
@@ -159,6 +161,24 @@ impl Destination for Webhook {
 
     fn classify(&self, answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
         vec![read(answer); sent.len()]
+    }
+
+    fn checks(&self, sample: &Sample) -> Vec<Check> {
+        verify::checks(self, sample)
+    }
+
+    /// A message of its own kind, signed as all are: see [`verify`].
+    fn test_request(
+        &self,
+        items: &[&Item],
+        access_token: Option<&Secret<String>>,
+        _: Option<&str>,
+    ) -> Result<HttpRequest, NoTest> {
+        Ok(self.assemble(items, access_token))
+    }
+
+    fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
+        of_outcomes(self.classify(answer, sent))
     }
 }
 

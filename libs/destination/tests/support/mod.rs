@@ -147,6 +147,12 @@ impl World {
         self.platforms.counted(platform).len()
     }
 
+    /// What a kind's platform calls the events that it has counted.
+    pub fn names_counted(&self, kind: Kind) -> Vec<String> {
+        let platform: Platform = kind.as_str().parse().unwrap();
+        self.platforms.counted(platform).into_iter().map(|counted| counted.event_name).collect()
+    }
+
     /// What adjustments change must be there: a conversion of the same key, just before.
     fn prepare(&self, destination: &dyn Destination, items: &[&Item]) {
         let adjusted: Vec<Value> = items

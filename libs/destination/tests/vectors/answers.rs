@@ -219,7 +219,7 @@ fn status_agrees(answer: &Answer, expected: &Value) -> Result<(), String> {
         {
             Ok(())
         }
-        data_manager::Verdict::Told { status, failed, total, codes }
+        data_manager::Verdict::Told { status, failed, total, codes, .. }
             if expected["status"] == status.as_str()
                 && expected["failed"] == failed
                 && expected["total"] == total

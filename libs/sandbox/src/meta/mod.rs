@@ -36,7 +36,7 @@ const MAX_EVENTS: usize = 1_000;
 const DEDUP_WINDOW: Duration = Duration::from_secs(48 * 3600);
 
 /// The members of a body in JSON.
-const MEMBERS: [&str; 4] = ["data", "access_token", "appsecret_proof", "partner_agent"];
+const MEMBERS: [&str; 5] = ["data", "access_token", "appsecret_proof", "partner_agent", "test_event_code"];
 
 #[derive(Deserialize, Default)]
 struct Envelope<'a> {
@@ -48,6 +48,8 @@ struct Envelope<'a> {
     appsecret_proof: Option<Json<'a>>,
     #[serde(borrow, default)]
     partner_agent: Option<Json<'a>>,
+    #[serde(borrow, default)]
+    test_event_code: Option<Json<'a>>,
 }
 
 impl<'a> Envelope<'a> {
@@ -59,6 +61,7 @@ impl<'a> Envelope<'a> {
                 access_token: body.take("access_token"),
                 appsecret_proof: body.take("appsecret_proof"),
                 partner_agent: body.take("partner_agent"),
+                test_event_code: body.take("test_event_code"),
             },
             _ => serde_json::from_slice(body).unwrap_or_default(),
         }
@@ -70,6 +73,7 @@ struct Parameters<'a> {
     token: Option<String>,
     proof: Option<String>,
     partner_agent: Option<String>,
+    test_event_code: Option<String>,
     /// None: absent, or no list.
     data: Option<Vec<Item<'a>>>,
 }
@@ -151,6 +155,10 @@ fn accept(world: &World, inbound: &Inbound<'_>, parameters: &Parameters<'_>) -> 
     book.accept(&arrivals, inbound.now, DEDUP_WINDOW);
     let mut pages = book.open();
     pages.totals.refused_events += (items.len() - arrivals.len()) as u64;
+    if parameters.test_event_code.as_deref().is_some_and(|code| !code.is_empty()) {
+        // Shown under Test Events, and measured like all others. Source: Meta, Conversions API, "Using the API"; 2026-11.
+        pages.totals.test_events += arrivals.len() as u64;
+    }
     for (kind, times) in warnings.kinds() {
         pages.warn(kind, times);
     }
@@ -197,6 +205,7 @@ fn parameters_of_form<'a>(
         token: token_beside(inbound).or_else(|| get("access_token")),
         proof: inbound.parameter("appsecret_proof").or_else(|| get("appsecret_proof")),
         partner_agent: get("partner_agent"),
+        test_event_code: get("test_event_code"),
         data: texts.map(|texts| texts.iter().map(|text| Item::of(text)).collect()),
     }
 }
@@ -212,6 +221,7 @@ fn parameters_of_json<'a>(inbound: &Inbound<'a>) -> Parameters<'a> {
         token: token_beside(inbound).or_else(|| text(envelope.access_token)),
         proof: inbound.parameter("appsecret_proof").or_else(|| text(envelope.appsecret_proof)),
         partner_agent: text(envelope.partner_agent),
+        test_event_code: text(envelope.test_event_code),
         data,
     }
 }

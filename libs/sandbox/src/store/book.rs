@@ -62,7 +62,7 @@ pub struct Totals {
     pub refused_requests: u64,
     /// Single events refused or silently dropped while their request was accepted.
     pub refused_events: u64,
-    /// Events that were only shown in the platform's test view.
+    /// Events that were shown in the platform's test view: apart from those that are counted, but at Meta, which measures them as well.
     pub test_events: u64,
     /// Requests on which a fault was put.
     pub faulted_requests: u64,

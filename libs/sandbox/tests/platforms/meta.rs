@@ -366,3 +366,15 @@ async fn an_event_that_cannot_be_read_is_the_events_fault_and_a_member_twice_lea
     }
     assert_eq!(rig.counted(Platform::Meta), []);
 }
+
+#[tokio::test]
+async fn test_events_are_shown_and_measured_like_all_others() {
+    let rig = rig().await;
+    let url = format!("{}/v26.0/{META_DATASET}/events", rig.sandbox.meta_url());
+    let body = json!({ "test_event_code": "TEST1", "data": [purchase("a")] });
+    let (status, _) = send(rig.post(&url).bearer_auth(META_TOKEN).json(&body)).await;
+    assert_eq!(status, 200);
+    assert_eq!((rig.counted(Platform::Meta).len(), rig.totals(Platform::Meta).test_events), (1, 1));
+    send(rig.meta(&json!([purchase("b")]))).await;
+    assert_eq!((rig.counted(Platform::Meta).len(), rig.totals(Platform::Meta).test_events), (2, 1));
+}

@@ -87,3 +87,13 @@ async fn a_batch_is_counted_event_by_event() {
     let totals = rig.totals(Platform::Webhook);
     assert_eq!((totals.events_received, totals.counted, totals.duplicates), (3, 2, 1));
 }
+
+#[tokio::test]
+async fn a_test_message_is_checked_like_any_other_and_not_counted() {
+    let rig = rig().await;
+    let body = r#"{"messageId":"m-1","event":"test","type":"track"}"#;
+    assert_eq!(post(&rig, "crm", "w-1", NOW, "v1,AAAA", body).await.0, 401);
+    assert_eq!(rig.totals(Platform::Webhook).test_events, 0);
+    assert_eq!(post(&rig, "crm", "w-1", NOW, &signed("w-1", NOW, body), body).await.0, 204);
+    assert_eq!((rig.counted(Platform::Webhook).len(), rig.totals(Platform::Webhook).test_events), (0, 1));
+}

@@ -96,6 +96,20 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn list_ingest_requests(
+        &self,
+        _: Request<pb::ListIngestRequestsRequest>,
+    ) -> Result<Response<pb::ListIngestRequestsResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn verify_connection(
+        &self,
+        _: Request<pb::VerifyConnectionRequest>,
+    ) -> Result<Response<pb::VerifyConnectionResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn get_journal_retention(
         &self,
         _: Request<pb::GetJournalRetentionRequest>,

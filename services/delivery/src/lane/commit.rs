@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use jiff::SignedDuration;
 use tracklayer_destination::OrderEffect;
+use tracklayer_destination::data_manager::{FIRST_STATUS, request_id};
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
@@ -11,6 +13,7 @@ use super::Lane;
 use super::slot::Slot;
 use crate::ledger::State;
 use crate::match_keys::Kept;
+use crate::store::ingest_requests::TakenRequest;
 use crate::store::ledger::LaneCommit;
 use crate::store::match_keys::{MOST_SUBJECTS, SealedKey};
 use crate::store::orders::order_hash;
@@ -36,9 +39,28 @@ impl Lane {
                 .collect(),
             requests: self.requests,
             match_keys: self.match_keys_of(done),
+            taken: self.taken_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
             replayed: done.iter().filter_map(Slot::ended).collect(),
         }
+    }
+
+    /// The requests that brought them where the platform judges later, by the id that the verdicts name.
+    fn taken_of(&self, done: &[Slot]) -> Vec<TakenRequest> {
+        let mut events: BTreeMap<&str, u64> = BTreeMap::new();
+        let delivered = done.iter().filter_map(|slot| slot.verdict.as_ref());
+        for verdict in delivered.filter(|verdict| verdict.state == State::Delivered) {
+            if let Some(id) = request_id(&verdict.detail) {
+                *events.entry(id).or_default() += 1;
+            }
+        }
+        let sent_at = self.context.clock.now();
+        let first = SignedDuration::try_from(FIRST_STATUS).unwrap_or(SignedDuration::MAX);
+        let first_look_at = sent_at.checked_add(first).unwrap_or(sent_at);
+        events
+            .into_iter()
+            .map(|(id, events)| TakenRequest { id: id.to_owned(), events, sent_at, first_look_at })
+            .collect()
     }
 
     /// What the orders that were sold were matched by, sealed. One that cannot be sealed is not kept, nor one of nobody, or of more

@@ -563,6 +563,10 @@ mod tests {
             self.0.wants(event)
         }
 
+        fn checks(&self, sample: &tracklayer_destination::Sample) -> Vec<tracklayer_destination::Check> {
+            self.0.checks(sample)
+        }
+
         fn order_key(&self, event: &tracklayer_destination::Deliverable) -> Option<String> {
             panic!("no order can be read of {}", event.event.message_id);
         }

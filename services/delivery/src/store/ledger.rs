@@ -100,6 +100,8 @@ pub struct LaneCommit {
     pub match_keys: Vec<super::match_keys::SealedKey>,
     /// Those of them that a replay had taken and that end so.
     pub replayed: Vec<Ended>,
+    /// Requests that the platform took and judges later.
+    pub taken: Vec<super::ingest_requests::TakenRequest>,
 }
 
 impl LedgerStore {
@@ -413,6 +415,7 @@ async fn write_common(
     super::retries::bury(tx, lease, &commit.dead).await?;
     let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
+    super::ingest_requests::write(tx, lease, &commit.taken).await?;
     write_rollups(tx, lease, deltas).await?;
     write_latencies(tx, lease, commit).await?;
     settle_intents(tx, lease, commit).await?;

@@ -5,6 +5,7 @@ pub mod dedup_generation;
 pub mod examine;
 pub mod give_ups;
 pub mod index;
+pub mod ingest_requests;
 pub mod lanes;
 pub mod leases;
 pub mod ledger;

@@ -16,6 +16,8 @@ use super::held::{self, Held};
 use super::names::Names;
 use super::output::{print_rows, time};
 use super::tries::{self, Sample};
+use super::verdicts::{self, Verdicts};
+use super::verify::{self, Verify};
 
 /// Connections to destinations.
 #[derive(Debug, Subcommand)]
@@ -63,6 +65,8 @@ pub enum Connections {
     },
     /// What waits for each connection, and which events will be too old for the platform when a hold ends: before it and during it.
     Held(Held),
+    Verify(Verify),
+    Verdicts(Verdicts),
     /// Windows of the calendar in which connections are held.
     #[command(subcommand)]
     Freeze(Freezes),
@@ -77,6 +81,8 @@ pub async fn run(access: &Access, command: Connections) -> anyhow::Result<()> {
     let connections = match command {
         Connections::Freeze(command) => return freezes::run(access, command).await,
         Connections::Held(held) => return held::run(access, &held).await,
+        Connections::Verdicts(command) => return verdicts::run(access, &command).await,
+        Connections::Verify(command) => return verify::run(access, &command).await,
         Connections::Pause { connection, reason } => {
             let connection_id = called(access, workspace_id, &connection).await?;
             let request = PauseConnectionRequest { workspace_id, connection_id, reason };

@@ -20,6 +20,8 @@ pub mod send;
 pub mod sources;
 pub mod stats;
 pub mod tries;
+pub mod verdicts;
+pub mod verify;
 pub mod workspaces;
 
 pub use connect::{Access, AccessOptions};

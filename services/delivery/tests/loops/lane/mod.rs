@@ -19,4 +19,5 @@ mod rig;
 mod turns;
 mod unknown;
 mod unreadable;
+mod verdicts;
 mod warehouse;

@@ -16,6 +16,7 @@ use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
 use crate::overlay::{Filled, Overlay};
+use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
 use crate::warehouse::FileTarget;
@@ -151,5 +152,21 @@ impl Destination for Mapped {
 
     fn read_trial(&self, answer: &Answer) -> Trial {
         self.inner.read_trial(answer)
+    }
+
+    fn match_keys(&self) -> KeySet {
+        self.inner.match_keys()
+    }
+
+    fn estimated_quality(&self, counts: &KeyCounts) -> Option<f64> {
+        self.inner.estimated_quality(counts)
+    }
+
+    fn quality_request(&self) -> Option<HttpRequest> {
+        self.inner.quality_request()
+    }
+
+    fn read_quality(&self, answer: &Answer) -> Result<Vec<EventQuality>, String> {
+        self.inner.read_quality(answer)
     }
 }

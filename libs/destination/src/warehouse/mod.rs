@@ -102,6 +102,7 @@ impl Destination for Warehouse {
             name: event.event.name.clone(),
             order: None,
             remark: None,
+            keys: None,
             built_at: now,
         })
     }

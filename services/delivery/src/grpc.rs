@@ -1,7 +1,8 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal` and `forecast`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `match_quality`.
 
 mod forecast;
 mod journal;
+mod match_quality;
 mod preview;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::store::give_ups::GiveUpStore;
 use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
+use crate::store::match_quality::MatchQualityStore;
 use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
@@ -55,6 +57,7 @@ pub struct DeliveryGrpc {
     forecaster: Forecaster,
     connections: Connections,
     orders: OrderStore,
+    quality: MatchQualityStore,
     holds: Holds,
     config: ConfigWatch,
     control_address: String,
@@ -168,6 +171,7 @@ impl DeliveryGrpc {
         master_key: &MasterKey,
     ) -> Self {
         let pool = index.pool().clone();
+        let quality_pool = pool.clone();
         let holds = examiner.holds.clone();
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
@@ -199,6 +203,7 @@ impl DeliveryGrpc {
                 ledger: LedgerStore::new(index.clone()),
             },
             orders: OrderStore::new(index),
+            quality: MatchQualityStore::new(quality_pool),
             connections,
             holds,
             config,
@@ -548,6 +553,15 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn get_match_quality(
+        &self,
+        request: Request<pb::GetMatchQualityRequest>,
+    ) -> Result<Response<pb::GetMatchQualityResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.quality(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

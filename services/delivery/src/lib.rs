@@ -3,7 +3,7 @@
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
-//! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`] and [`sealer`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
+//! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`], [`match_quality`] and [`sealer`]; [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
@@ -35,6 +35,7 @@ pub mod lane;
 pub mod lease;
 pub mod ledger;
 pub mod match_keys;
+pub mod match_quality;
 pub mod narrowing;
 pub mod oauth;
 pub mod pace;

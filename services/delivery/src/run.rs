@@ -33,6 +33,7 @@ use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::match_keys::MatchKeys;
+use crate::match_quality::MatchQuality;
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::pace::Pace;
@@ -49,6 +50,7 @@ use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
+use crate::store::match_quality::MatchQualityStore;
 use crate::store::orders::OrderStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
@@ -172,6 +174,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         suspects: Suspects::default(),
         headroom: Arc::clone(&headroom),
     });
+    let quality = MatchQuality {
+        store: MatchQualityStore::new(pool.clone()),
+        connections: connections.clone(),
+        sender: sender.clone(),
+        kept_days: config.match_quality_days,
+    };
     let quota = Quota::default();
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();
@@ -242,6 +250,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
     let inspection = Inspection::new(pool, journal.kind());
@@ -262,7 +271,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, quality, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -167,6 +167,7 @@ async fn every_rpc(
     let resolved = pb::ReadJournalRequest { resolved: true, unmasked: true, ..read };
     let orders =
         pb::GetOrderStatesRequest { workspace_id, connection_id: 999, order_ids: vec!["o-1".to_owned()] };
+    let quality = pb::GetMatchQualityRequest { workspace_id, ..pb::GetMatchQualityRequest::default() };
     vec![
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("Preview", AWorkspacesButNothingThere, of_workspace),
@@ -211,6 +212,7 @@ async fn every_rpc(
             AWorkspacesButNothingThere,
             delivery.forecast_release(with(key, forecast)).await.map(|_| ()),
         ),
+        ("GetMatchQuality", AWorkspaces, delivery.get_match_quality(with(key, quality)).await.map(|_| ())),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
 }

@@ -107,6 +107,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn get_match_quality(
+        &self,
+        _: Request<pb::GetMatchQualityRequest>,
+    ) -> Result<Response<pb::GetMatchQualityResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn forecast_release(
         &self,
         _: Request<pb::ForecastReleaseRequest>,

@@ -7,8 +7,8 @@ use tracklayer_destination::OrderEffect;
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
-use super::Lane;
 use super::slot::Slot;
+use super::{Lane, quality};
 use crate::ledger::State;
 use crate::match_keys::Kept;
 use crate::store::ledger::LaneCommit;
@@ -37,6 +37,7 @@ impl Lane {
             requests: self.requests,
             match_keys: self.match_keys_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
+            quality: self.counted_names.count(done),
         }
     }
 
@@ -76,6 +77,15 @@ impl Lane {
         let ended = ended(done);
         self.writes.committed(|position| ended.has(position));
         self.requests = self.requests.saturating_sub(commit.requests);
+
+        self.counted_names.learn(&commit.quality);
+        if !commit.quality.is_empty() {
+            let opened = self.context.connections.one(self.lease.duty.workspace, self.lease.duty.connection);
+            let destination = opened.as_ref().and_then(|opened| opened.destination.as_ref().ok());
+            if let Some(destination) = destination {
+                quality::tell(&commit.quality, destination.kind().as_str());
+            }
+        }
 
         let connection = self.lease.duty.connection;
         let ended = SystemTime::now();

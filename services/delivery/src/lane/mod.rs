@@ -19,6 +19,7 @@ mod held;
 mod hold;
 mod late;
 pub(crate) mod plan;
+mod quality;
 mod range;
 mod retries;
 mod room;
@@ -41,6 +42,7 @@ use tracklayer_journal::Headroom;
 use uuid::Uuid;
 
 use self::slot::Slot;
+pub(crate) use self::slot::storable;
 use self::waiting::Waiting;
 use self::writes::Writes;
 use crate::breaker::{Blocked, Breakers, Joined, Leave, Trouble};
@@ -253,6 +255,8 @@ pub struct Lane {
     share: Share,
     /// A finished retry round whose commit failed: committed again before anything else is sent.
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
+    /// By which names it counts what events could be matched by.
+    counted_names: quality::Names,
 }
 
 impl Lane {
@@ -293,6 +297,7 @@ impl Lane {
             counted: None,
             share,
             pending_retries: None,
+            counted_names: quality::Names::default(),
         }
     }
 

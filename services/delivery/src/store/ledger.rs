@@ -97,6 +97,8 @@ pub struct LaneCommit {
     pub orders: Vec<super::orders::OrderChange>,
     /// What those that were sold were matched by.
     pub match_keys: Vec<super::match_keys::SealedKey>,
+    /// What the persons of those that went out, or would have, could be matched by.
+    pub quality: Vec<super::match_quality::QualityRow>,
 }
 
 impl LedgerStore {
@@ -329,6 +331,7 @@ async fn write_common(
     super::retries::bury(tx, lease, &commit.dead).await?;
     let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
+    super::match_quality::write(tx, lease, &commit.quality).await?;
     write_rollups(tx, lease, deltas).await?;
     write_latencies(tx, lease, commit).await?;
     settle_intents(tx, lease, commit).await?;

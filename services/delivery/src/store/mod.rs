@@ -9,6 +9,7 @@ pub mod lanes;
 pub mod leases;
 pub mod ledger;
 pub mod match_keys;
+pub mod match_quality;
 pub mod orders;
 pub mod resolved;
 pub mod retention;

@@ -14,6 +14,7 @@ pub mod names;
 pub mod output;
 pub mod preview;
 pub mod pure;
+pub mod quality;
 pub mod retention;
 pub mod send;
 pub mod sources;

@@ -12,6 +12,7 @@ mod generations;
 mod give_up;
 mod holds;
 mod layouts;
+mod match_quality;
 mod operators;
 mod orders;
 mod rig;

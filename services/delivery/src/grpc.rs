@@ -1,6 +1,7 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `match_quality`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `match_quality`, `golden`.
 
 mod forecast;
+mod golden;
 mod journal;
 mod match_quality;
 mod preview;
@@ -20,9 +21,11 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 use tracklayer_rpc::{Code, RpcError};
 
 use crate::books::{Books, BooksError, Counts};
+use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::examine::{Examiner, Finding, Level};
 use crate::forecast::{ForecastError, Forecaster, PAGE_EVENTS};
+use crate::golden::{Golden, GoldenError};
 use crate::holds::Holds;
 use crate::inspection::{Inspection, InspectionError};
 use crate::kept::{GiveUpError, Keeping};
@@ -32,6 +35,7 @@ use crate::preview::{any_duty, proto_state};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::golden::GoldenStore;
 use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
@@ -58,6 +62,7 @@ pub struct DeliveryGrpc {
     connections: Connections,
     orders: OrderStore,
     quality: MatchQualityStore,
+    golden: Golden,
     holds: Holds,
     config: ConfigWatch,
     control_address: String,
@@ -101,6 +106,8 @@ enum ApiError {
     NoConnection(i64),
     #[error("the connection cannot be opened: {0}")]
     Broken(String),
+    #[error("golden events cannot be frozen or compared now")]
+    Golden(#[source] Box<GoldenError>),
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -130,6 +137,7 @@ impl RpcError for ApiError {
             Self::Forecast(ForecastError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
             Self::Forecast(ForecastError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
             Self::Forecast(ForecastError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Golden(_) => (Code::Unavailable, "GOLDEN_UNAVAILABLE"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -172,6 +180,12 @@ impl DeliveryGrpc {
     ) -> Self {
         let pool = index.pool().clone();
         let quality_pool = pool.clone();
+        let golden = Golden::new(
+            GoldenStore::new(pool.clone()),
+            Clients::new(examiner.identity.clone(), examiner.consent.clone()),
+            config.clone(),
+            master_key.clone(),
+        );
         let holds = examiner.holds.clone();
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {
@@ -204,6 +218,7 @@ impl DeliveryGrpc {
             },
             orders: OrderStore::new(index),
             quality: MatchQualityStore::new(quality_pool),
+            golden,
             connections,
             holds,
             config,
@@ -553,6 +568,45 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.forecast(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn freeze_golden(
+        &self,
+        request: Request<pb::FreezeGoldenRequest>,
+    ) -> Result<Response<pb::FreezeGoldenResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.freeze(workspace, request.into_inner()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn report_drift(
+        &self,
+        request: Request<pb::ReportDriftRequest>,
+    ) -> Result<Response<pb::ReportDriftResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.drift(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn accept_drift(
+        &self,
+        request: Request<pb::AcceptDriftRequest>,
+    ) -> Result<Response<pb::AcceptDriftResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.accept(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn forget_golden(
+        &self,
+        request: Request<pb::ForgetGoldenRequest>,
+    ) -> Result<Response<pb::ForgetGoldenResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.forget_golden_of(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn get_match_quality(

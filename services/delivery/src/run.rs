@@ -26,6 +26,7 @@ use crate::entry::EntryReader;
 use crate::examine::Examiner;
 use crate::file_memory::FileMemory;
 use crate::give_ups::GiveUps;
+use crate::golden::Golden;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
 use crate::http::Sender;
@@ -46,6 +47,7 @@ use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::golden::GoldenStore;
 use crate::store::index::Index;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
@@ -250,6 +252,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let golden =
+        Golden::new(GoldenStore::new(pool.clone()), clients, watch.clone(), config.master_key.clone());
+    let golden = tokio::spawn(golden.run(Clock::default(), shutdown.clone()));
     let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
@@ -271,7 +276,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, quality, given_up, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, golden, quality, given_up, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

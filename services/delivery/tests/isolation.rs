@@ -168,7 +168,28 @@ async fn every_rpc(
     let orders =
         pb::GetOrderStatesRequest { workspace_id, connection_id: 999, order_ids: vec!["o-1".to_owned()] };
     let quality = pb::GetMatchQualityRequest { workspace_id, ..pb::GetMatchQualityRequest::default() };
+    let freeze =
+        pb::FreezeGoldenRequest { workspace_id, connection_id: 999, ..pb::FreezeGoldenRequest::default() };
+    let drift = pb::ReportDriftRequest { workspace_id, connection_id: 999 };
+    let accept = pb::AcceptDriftRequest { workspace_id, connection_id: 999 };
+    let forget = pb::ForgetGoldenRequest { workspace_id, connection_id: 999 };
     vec![
+        (
+            "FreezeGolden",
+            AWorkspacesButNothingThere,
+            delivery.freeze_golden(with(key, freeze)).await.map(|_| ()),
+        ),
+        (
+            "ReportDrift",
+            AWorkspacesButNothingThere,
+            delivery.report_drift(with(key, drift)).await.map(|_| ()),
+        ),
+        (
+            "AcceptDrift",
+            AWorkspacesButNothingThere,
+            delivery.accept_drift(with(key, accept)).await.map(|_| ()),
+        ),
+        ("ForgetGolden", AWorkspaces, delivery.forget_golden(with(key, forget)).await.map(|_| ())),
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("Preview", AWorkspacesButNothingThere, of_workspace),
         ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, resolved)).await.map(|_| ())),

@@ -4,6 +4,7 @@ pub mod cursors;
 pub mod dedup_generation;
 pub mod examine;
 pub mod give_ups;
+pub mod golden;
 pub mod index;
 pub mod lanes;
 pub mod leases;

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod connections;
 pub mod dead_letters;
 pub mod doctor;
+pub mod drift;
 pub mod events;
 pub mod freezes;
 pub mod held;

@@ -10,6 +10,7 @@ mod ends;
 mod forecast;
 mod generations;
 mod give_up;
+mod golden;
 mod holds;
 mod layouts;
 mod match_quality;

@@ -8,6 +8,7 @@ use tracklayer_ids::Secret;
 use crate::deliverable::Deliverable;
 use crate::document::{ConsentCap, Kind, Mode};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
+use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
 use crate::verify::{self, Check, NoTest, Sample, TestAnswer};
@@ -176,5 +177,31 @@ pub trait Destination: Send + Sync {
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         let _ = sent;
         verify::of_trial(self.read_trial(answer), answer)
+    }
+
+    /// What the platform can match a person by; empty: it matches nobody.
+    fn match_keys(&self) -> KeySet {
+        KeySet::NONE
+    }
+
+    /// An estimate of the platform's own score of how well it can match such events, 0 to 10; none: it has no such score, or nothing is
+    /// known about what makes it up.
+    fn estimated_quality(&self, counts: &KeyCounts) -> Option<f64> {
+        let _ = counts;
+        None
+    }
+
+    /// The request by which the platform says how well it matches what it was sent; none: it does not say.
+    fn quality_request(&self) -> Option<HttpRequest> {
+        None
+    }
+
+    /// Reads the answer to [`Destination::quality_request`].
+    ///
+    /// # Errors
+    /// Why there is no figure, for people: what the platform refused, and what to do.
+    fn read_quality(&self, answer: &Answer) -> Result<Vec<EventQuality>, String> {
+        let _ = answer;
+        Err("this kind of connection says nothing about match quality".to_owned())
     }
 }

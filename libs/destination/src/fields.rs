@@ -134,6 +134,11 @@ impl Fields {
         self.0.iter().map(|(name, _)| name.as_ref())
     }
 
+    /// The members, in their order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Member)> {
+        self.0.iter().map(|(name, field)| (name.as_ref(), field))
+    }
+
     /// Whether it has no members.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

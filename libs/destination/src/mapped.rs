@@ -16,6 +16,7 @@ use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
 use crate::overlay::{Filled, Overlay};
+use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
 use crate::verify::{Check, NoTest, Sample, TestAnswer};
@@ -173,5 +174,21 @@ impl Destination for Mapped {
 
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         self.inner.read_test(answer, sent)
+    }
+
+    fn match_keys(&self) -> KeySet {
+        self.inner.match_keys()
+    }
+
+    fn estimated_quality(&self, counts: &KeyCounts) -> Option<f64> {
+        self.inner.estimated_quality(counts)
+    }
+
+    fn quality_request(&self) -> Option<HttpRequest> {
+        self.inner.quality_request()
+    }
+
+    fn read_quality(&self, answer: &Answer) -> Result<Vec<EventQuality>, String> {
+        self.inner.read_quality(answer)
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::body::ItemBody;
 use crate::match_key::MatchKey;
 pub use crate::note::{Note, NoteKind, Rule};
+use crate::quality::KeySet;
 
 /// Why an event cannot be sent: a closed list, the same for every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -301,6 +302,8 @@ pub struct Item {
     pub order: Option<OrderEffect>,
     /// Why its delivery says less of its order than it seems to; the ledger's reason beside *delivered*.
     pub remark: Option<Remark>,
+    /// What the platform can match its person by, as it stands in `body`; none: the platform matches nobody.
+    pub keys: Option<KeySet>,
     /// The `now` that it was built with. A signed request (webhook) carries it: build anew before every attempt.
     pub built_at: Timestamp,
 }

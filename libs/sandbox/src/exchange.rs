@@ -243,6 +243,7 @@ fn answer(world: &World, platform: Platform, inbound: &Inbound<'_>) -> Answer {
     }
     let answer = match platform {
         Platform::Meta => meta::answer(world, inbound),
+        Platform::MetaQuality => meta::quality::answer(world, inbound),
         Platform::GoogleToken => google::token(world, inbound),
         Platform::GoogleAds => google::ads(world, inbound),
         Platform::DataManager => google::data_manager(world, inbound),
@@ -276,7 +277,9 @@ fn instead_of_processing(
         }
         Fault::TooManyRequests { retry_after } => {
             let answer = match platform {
-                Platform::Meta => Answer { status: 429, ..meta::fault::throttled(inbound) },
+                Platform::Meta | Platform::MetaQuality => {
+                    Answer { status: 429, ..meta::fault::throttled(inbound) }
+                }
                 Platform::GoogleAds | Platform::DataManager | Platform::GoogleToken => {
                     google::fault::exhausted()
                 }
@@ -290,7 +293,7 @@ fn instead_of_processing(
         Fault::HtmlBody => Answer::html(502, "502 Bad Gateway"),
         Fault::Page => Answer::html(200, "Welcome to this network").refused(),
         Fault::ExpiredToken => match platform {
-            Platform::Meta => meta::fault::expired(inbound),
+            Platform::Meta | Platform::MetaQuality => meta::fault::expired(inbound),
             Platform::TikTok => tiktok::refuse(40102, "Access token has expired.", inbound.now),
             Platform::GoogleToken => google::fault::invalid_grant(),
             Platform::GoogleAds | Platform::DataManager => {
@@ -300,7 +303,7 @@ fn instead_of_processing(
             Platform::Ga4 | Platform::Webhook => Answer::empty(401),
         },
         Fault::ThrottleInBody => match platform {
-            Platform::Meta => meta::fault::throttled(inbound),
+            Platform::Meta | Platform::MetaQuality => meta::fault::throttled(inbound),
             Platform::TikTok => {
                 tiktok::refuse(40100, "Too many requests. Please retry in some time.", inbound.now)
             }
@@ -310,7 +313,7 @@ fn instead_of_processing(
         },
         Fault::TransientInBody => transient(platform, inbound, 503),
         Fault::Refuse { code, subcode } => match platform {
-            Platform::Meta => meta::fault::refuse(inbound, code, *subcode),
+            Platform::Meta | Platform::MetaQuality => meta::fault::refuse(inbound, code, *subcode),
             Platform::TikTok => {
                 tiktok::refuse(code.parse().unwrap_or(40000), "Refused, as told.", inbound.now)
             }
@@ -338,7 +341,7 @@ fn instead_of_processing(
 
 fn transient(platform: Platform, inbound: &Inbound<'_>, status: u16) -> Answer {
     match platform {
-        Platform::Meta => meta::fault::transient(inbound, status),
+        Platform::Meta | Platform::MetaQuality => meta::fault::transient(inbound, status),
         Platform::TikTok => tiktok::refuse(50002, "Service timeout.", inbound.now),
         Platform::GoogleAds | Platform::DataManager | Platform::GoogleToken => {
             google::fault::transient(status)

@@ -70,7 +70,7 @@ pub fn worth(platform: Platform, counted: &[Counted]) -> Vec<OrderWorth> {
                 sum.add(event, value_of(event));
                 sum.purchases += 1;
             }
-            Platform::GoogleToken | Platform::Webhook => {}
+            Platform::MetaQuality | Platform::GoogleToken | Platform::Webhook => {}
         }
     }
     let mut orders: Vec<OrderWorth> = sums.into_iter().map(shown).collect();
@@ -96,7 +96,11 @@ fn order_of(platform: Platform, event: &Counted) -> Option<String> {
         Platform::TikTok if matches!(event.event_name.as_str(), "Purchase" | "CompletePayment") => {
             text(&event.body["properties"]["order_id"])
         }
-        Platform::Meta | Platform::TikTok | Platform::GoogleToken | Platform::Webhook => None,
+        Platform::Meta
+        | Platform::MetaQuality
+        | Platform::TikTok
+        | Platform::GoogleToken
+        | Platform::Webhook => None,
     };
     order.filter(|order| !order.is_empty())
 }

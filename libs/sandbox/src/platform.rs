@@ -12,6 +12,8 @@ pub enum Platform {
     /// Meta's Conversions API.
     #[serde(alias = "meta_capi")]
     Meta,
+    /// Meta's Dataset Quality API.
+    MetaQuality,
     /// Google's OAuth token endpoint.
     GoogleToken,
     /// Google Ads API: click conversions and adjustments.
@@ -31,8 +33,9 @@ pub enum Platform {
 
 impl Platform {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Meta,
+        Self::MetaQuality,
         Self::GoogleToken,
         Self::GoogleAds,
         Self::DataManager,
@@ -45,6 +48,7 @@ impl Platform {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
+            Self::MetaQuality => "meta_quality",
             Self::GoogleToken => "google_token",
             Self::GoogleAds => "google_ads",
             Self::DataManager => "data_manager",
@@ -63,7 +67,8 @@ impl Platform {
             Self::DataManager => "/data-manager",
             Self::Ga4 => "/ga4",
             Self::TikTok => "/tiktok",
-            Self::Webhook => "",
+            // Where Meta's is: it is told by its form.
+            Self::MetaQuality | Self::Webhook => "",
         }
     }
 
@@ -71,6 +76,11 @@ impl Platform {
     pub(crate) fn of_path(path: &str) -> Option<(Self, &str)> {
         if path.starts_with("/webhook/") {
             return Some((Self::Webhook, path));
+        }
+        let of_meta =
+            path.strip_prefix(Self::Meta.prefix()).filter(|own| own.starts_with('/')).unwrap_or(path);
+        if of_meta.split('/').nth(2) == Some("dataset_quality") {
+            return Some((Self::MetaQuality, of_meta));
         }
         for platform in Self::ALL {
             let prefix = platform.prefix();
@@ -137,6 +147,8 @@ mod tests {
         for (path, platform, own) in [
             ("/v26.0/123/events", Platform::Meta, "/v26.0/123/events"),
             ("/meta/v26.0/123/events", Platform::Meta, "/v26.0/123/events"),
+            ("/meta/v26.0/dataset_quality", Platform::MetaQuality, "/v26.0/dataset_quality"),
+            ("/v26.0/dataset_quality", Platform::MetaQuality, "/v26.0/dataset_quality"),
             ("/token", Platform::GoogleToken, "/token"),
             ("/google-oauth/token", Platform::GoogleToken, "/token"),
             (

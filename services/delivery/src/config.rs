@@ -46,6 +46,8 @@ pub struct Config {
     pub warehouse_root: String,
     /// Memory for what lanes write into files, bytes, over all warehouse connections of a process. 64,000,000 to 1,000,000,000,000.
     pub file_memory_bytes: u64,
+    /// Days for which it is counted by the minute what events could be matched by, 2 to 400.
+    pub match_quality_days: u32,
 }
 
 fn no_key() -> MasterKey {
@@ -100,6 +102,9 @@ impl Config {
                 allowed.start(),
                 allowed.end()
             ));
+        }
+        if !(2..=400).contains(&self.match_quality_days) {
+            problems.push(format!("match_quality_days is {}, allowed are 2 to 400", self.match_quality_days));
         }
         problems
     }

@@ -1,9 +1,11 @@
-//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify` and
-//! `ingest_requests`.
+//! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify`,
+//! `ingest_requests`, `match_quality` and `golden`.
 
 mod forecast;
+mod golden;
 mod ingest_requests;
 mod journal;
+mod match_quality;
 mod preview;
 mod replays;
 mod verify;
@@ -27,6 +29,7 @@ use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::examine::{Examiner, Finding, Level};
 use crate::forecast::{ForecastError, Forecaster, PAGE_EVENTS};
+use crate::golden::{Golden, GoldenError};
 use crate::holds::Holds;
 use crate::inspection::{Inspection, InspectionError};
 use crate::kept::{GiveUpError, Keeping};
@@ -39,10 +42,12 @@ use crate::replay::walk::Walker;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::golden::GoldenStore;
 use crate::store::index::Index;
 use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::ledger::LedgerStore;
+use crate::store::match_quality::MatchQualityStore;
 use crate::store::orders::OrderStore;
 use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
@@ -69,6 +74,8 @@ pub struct DeliveryGrpc {
     verifier: Verifier,
     ingest_requests: IngestRequestStore,
     orders: OrderStore,
+    quality: MatchQualityStore,
+    golden: Golden,
     holds: Holds,
     config: ConfigWatch,
     control_address: String,
@@ -136,6 +143,8 @@ enum ApiError {
     Verify(#[from] VerifyError),
     #[error("delivery has revision {has} of the connection yet, and not {wanted}: try again")]
     OlderRevision { has: u64, wanted: u64 },
+    #[error("golden events cannot be frozen or compared now")]
+    Golden(#[source] Box<GoldenError>),
     #[error("there is no configuration yet")]
     NoConfiguration,
     #[error("`{field}` {why}")]
@@ -182,6 +191,7 @@ impl RpcError for ApiError {
             Self::Verify(VerifyError::AlreadyVerifying) => (Code::ResourceExhausted, "ALREADY_VERIFYING"),
             Self::Verify(VerifyError::TooMany) => (Code::ResourceExhausted, "TOO_MANY_VERIFICATIONS"),
             Self::OlderRevision { .. } => (Code::FailedPrecondition, "OLDER_REVISION"),
+            Self::Golden(_) => (Code::Unavailable, "GOLDEN_UNAVAILABLE"),
             Self::NoConfiguration => (Code::Unavailable, "NO_CONFIGURATION"),
             Self::Invalid { .. } => (Code::InvalidArgument, "INVALID"),
         }
@@ -224,6 +234,13 @@ impl DeliveryGrpc {
     ) -> Self {
         let pool = index.pool().clone();
         let connections = verifier.connections().clone();
+        let quality_pool = pool.clone();
+        let golden = Golden::new(
+            GoldenStore::new(pool.clone()),
+            Clients::new(examiner.identity.clone(), examiner.consent.clone()),
+            config.clone(),
+            master_key.clone(),
+        );
         let holds = examiner.holds.clone();
         let replays = ReplayStore::new(pool.clone());
         let planner = Planner {
@@ -276,6 +293,8 @@ impl DeliveryGrpc {
                 ledger: LedgerStore::new(index.clone()),
             },
             orders: OrderStore::new(index),
+            quality: MatchQualityStore::new(quality_pool),
+            golden,
             connections,
             verifier,
             holds,
@@ -710,6 +729,54 @@ impl DeliveryService for DeliveryGrpc {
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         let verified = self.verified_connection(workspace, request.into_inner()).await;
         verified.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn freeze_golden(
+        &self,
+        request: Request<pb::FreezeGoldenRequest>,
+    ) -> Result<Response<pb::FreezeGoldenResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.freeze(workspace, request.into_inner()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn report_drift(
+        &self,
+        request: Request<pb::ReportDriftRequest>,
+    ) -> Result<Response<pb::ReportDriftResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.drift(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn accept_drift(
+        &self,
+        request: Request<pb::AcceptDriftRequest>,
+    ) -> Result<Response<pb::AcceptDriftResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.accept(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn forget_golden(
+        &self,
+        request: Request<pb::ForgetGoldenRequest>,
+    ) -> Result<Response<pb::ForgetGoldenResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let connection_id = request.get_ref().connection_id;
+        self.forget_golden_of(workspace, connection_id).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn get_match_quality(
+        &self,
+        request: Request<pb::GetMatchQualityRequest>,
+    ) -> Result<Response<pb::GetMatchQualityResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.quality(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

@@ -189,13 +189,14 @@ pub async fn shown(
     Ok(states)
 }
 
-fn is_old(entry: &NarrowingEntry, now: Timestamp) -> bool {
+/// Whether an entry is applied for good.
+pub(crate) fn is_old(entry: &NarrowingEntry, now: Timestamp) -> bool {
     let at = entry.recorded_at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok());
     at.is_some_and(|at| now.duration_since(at) > AGAIN_FOR)
 }
 
 /// What an entry does to keys; none: consent alone has to know of it, and is asked before a key is lent.
-fn change_of(entry: &NarrowingEntry) -> Option<Change> {
+pub(crate) fn change_of(entry: &NarrowingEntry) -> Option<Change> {
     let keys = || entry.subject_keys.iter().filter_map(|key| SubjectKey::from_slice(key)).collect();
     match entry.cause.as_str() {
         "merge" => Some(Change::Merged(keys())),

@@ -26,6 +26,7 @@ use crate::entry::EntryReader;
 use crate::examine::Examiner;
 use crate::file_memory::FileMemory;
 use crate::give_ups::GiveUps;
+use crate::golden::Golden;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
 use crate::http::Sender;
@@ -34,6 +35,7 @@ use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
 use crate::match_keys::MatchKeys;
+use crate::match_quality::MatchQuality;
 use crate::narrowing::NarrowingTail;
 use crate::oauth::Tokens;
 use crate::pace::Pace;
@@ -47,11 +49,13 @@ use crate::store::cursors::CursorStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
+use crate::store::golden::GoldenStore;
 use crate::store::index::Index;
 use crate::store::ingest_requests::IngestRequestStore;
 use crate::store::lanes::LaneStore;
 use crate::store::leases::LeaseStore;
 use crate::store::ledger::LedgerStore;
+use crate::store::match_quality::MatchQualityStore;
 use crate::store::orders::OrderStore;
 use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
@@ -177,6 +181,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         suspects: Suspects::default(),
         headroom: Arc::clone(&headroom),
     });
+    let quality = MatchQuality {
+        store: MatchQualityStore::new(pool.clone()),
+        connections: connections.clone(),
+        sender: sender.clone(),
+        kept_days: config.match_quality_days,
+    };
     let quota = Quota::default();
     let tokens = Tokens::new(sender.clone());
     let verifier = Verifier::new(
@@ -266,6 +276,10 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
     let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
     let judged = tokio::spawn(verdicts.run(Clock::default(), shutdown.clone()));
+    let golden =
+        Golden::new(GoldenStore::new(pool.clone()), clients, watch.clone(), config.master_key.clone());
+    let golden = tokio::spawn(golden.run(Clock::default(), shutdown.clone()));
+    let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
@@ -287,7 +301,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, judged, given_up, replayed, backlogs);
+    let _ = tokio::join!(poll, days, merges, narrowed, judged, golden, quality, given_up, replayed, backlogs);
     flatten(serving.await)?;
     flatten(ops.await)
 }

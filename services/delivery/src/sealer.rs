@@ -1,4 +1,4 @@
-//! Seals what orders were matched by: personal data that is kept for weeks stands in no table as it is.
+//! Seals what orders were matched by, and golden events: personal data that is kept for weeks stands in no table as it is.
 
 use serde_json::json;
 use tracklayer_ids::{MasterKey, WorkspaceId};
@@ -17,10 +17,22 @@ impl Sealer {
         Self(master_key.workspace(workspace).value_mac("delivery.order_match_key", ""))
     }
 
+    /// Of a workspace's golden events.
+    #[must_use]
+    pub fn of_golden_events(master_key: &MasterKey, workspace: WorkspaceId) -> Self {
+        Self(master_key.workspace(workspace).value_mac("delivery.golden_event", ""))
+    }
+
     /// None: there is no randomness.
     #[must_use]
     pub fn seal(&self, kept: &Kept) -> Option<String> {
-        let mut document = json!({ PATH: serde_json::to_string(kept).ok()? });
+        self.seal_text(&serde_json::to_string(kept).ok()?)
+    }
+
+    /// None: there is no randomness.
+    #[must_use]
+    pub fn seal_text(&self, text: &str) -> Option<String> {
+        let mut document = json!({ PATH: text });
         tracklayer_secrets::seal_document(&self.0, &mut document, &[PATH]).ok()?;
         document[PATH].as_str().map(str::to_owned)
     }
@@ -28,9 +40,15 @@ impl Sealer {
     /// None: it was sealed under another master key, or by a version that knows more.
     #[must_use]
     pub fn open(&self, sealed: &str) -> Option<Kept> {
+        serde_json::from_str(&self.open_text(sealed)?).ok()
+    }
+
+    /// None: it was sealed under another master key, or for something else.
+    #[must_use]
+    pub fn open_text(&self, sealed: &str) -> Option<String> {
         let mut document = json!({ PATH: sealed });
         tracklayer_secrets::open_document(&self.0, &mut document, &[PATH]).ok()?;
-        serde_json::from_str(document[PATH].as_str()?).ok()
+        document[PATH].as_str().map(str::to_owned)
     }
 }
 
@@ -53,5 +71,6 @@ mod tests {
         assert_ne!(sealer.seal(&kept).unwrap(), sealed, "equal ones do not look equal");
         assert!(sealer.open(&sealed) == Some(kept));
         assert!(Sealer::of(&master, WorkspaceId(2)).open(&sealed).is_none());
+        assert!(Sealer::of_golden_events(&master, WorkspaceId(1)).open(&sealed).is_none(), "another purpose");
     }
 }

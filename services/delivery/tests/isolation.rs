@@ -196,6 +196,12 @@ async fn every_rpc(
         connection_id: 999,
         ..pb::ListIngestRequestsRequest::default()
     };
+    let quality = pb::GetMatchQualityRequest { workspace_id, ..pb::GetMatchQualityRequest::default() };
+    let freeze =
+        pb::FreezeGoldenRequest { workspace_id, connection_id: 999, ..pb::FreezeGoldenRequest::default() };
+    let drift = pb::ReportDriftRequest { workspace_id, connection_id: 999 };
+    let accept = pb::AcceptDriftRequest { workspace_id, connection_id: 999 };
+    let forget = pb::ForgetGoldenRequest { workspace_id, connection_id: 999 };
     vec![
         (
             "ListIngestRequests",
@@ -207,6 +213,22 @@ async fn every_rpc(
             AWorkspacesButNothingThere,
             delivery.verify_connection(with(key, try_out)).await.map(|_| ()),
         ),
+        (
+            "FreezeGolden",
+            AWorkspacesButNothingThere,
+            delivery.freeze_golden(with(key, freeze)).await.map(|_| ()),
+        ),
+        (
+            "ReportDrift",
+            AWorkspacesButNothingThere,
+            delivery.report_drift(with(key, drift)).await.map(|_| ()),
+        ),
+        (
+            "AcceptDrift",
+            AWorkspacesButNothingThere,
+            delivery.accept_drift(with(key, accept)).await.map(|_| ()),
+        ),
+        ("ForgetGolden", AWorkspaces, delivery.forget_golden(with(key, forget)).await.map(|_| ())),
         ("Preview", Nobodys, delivery.preview(with(key, preview)).await.map(|_| ())),
         ("Preview", AWorkspacesButNothingThere, of_workspace),
         ("ReadJournal", AWorkspaces, delivery.read_journal(with(key, resolved)).await.map(|_| ())),
@@ -283,6 +305,7 @@ async fn every_rpc(
                 .await
                 .map(|_| ()),
         ),
+        ("GetMatchQuality", AWorkspaces, delivery.get_match_quality(with(key, quality)).await.map(|_| ())),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
 }

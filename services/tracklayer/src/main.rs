@@ -123,6 +123,12 @@ enum Command {
     Replay(cli::replay::Replay),
     /// Live counts per source and connection.
     Stats,
+    /// What events could be matched by at the platforms: e-mail, phone, click ids and the rest, with an estimate of Meta's Event Match
+    /// Quality and Meta's own figure.
+    Quality(cli::quality::Quality),
+    /// Golden events of a connection: frozen with their requests, and which of them give another one by now.
+    #[command(subcommand)]
+    Drift(cli::drift::Drift),
     /// Examine an installation: what is well, what is not, and what to do. Exits with 1 where there is a problem.
     Doctor,
     /// Show the exact requests that a connection would send for events; needs no server where the connection is a file.
@@ -306,6 +312,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => cli::dead_letters::run(&Access::new(&cli.access)?, command).await,
         Command::Replay(command) => cli::replay::run(&Access::new(&cli.access)?, command, stop).await,
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
+        Command::Drift(command) => cli::drift::run(&Access::new(&cli.access)?, &command).await,
+        Command::Quality(command) => cli::quality::run(&Access::new(&cli.access)?, &command).await,
         Command::Doctor => cli::doctor::run(&Access::new(&cli.access)?).await,
         Command::Preview(preview) => cli::preview::run(&Access::new(&cli.access)?, &preview).await,
         Command::Normalize

@@ -58,7 +58,7 @@ impl Kind {
                 "base_url": at("/tiktok"),
             }),
             Platform::Webhook => json!({ "url": at("/webhook/crm"), "secret": options::WEBHOOK_SECRET }),
-            Platform::GoogleToken => unreachable!("no connection leads there"),
+            Platform::GoogleToken | Platform::MetaQuality => unreachable!("no connection leads there"),
         };
         json!({ "kind": self.kind, "mode": "live", "value_from": [value_from], "settings": settings })
     }
@@ -73,7 +73,7 @@ impl Kind {
             }
             Platform::Meta | Platform::TikTok => list(&body["data"]),
             Platform::Webhook => vec![body.clone()],
-            Platform::GoogleToken => Vec::new(),
+            Platform::GoogleToken | Platform::MetaQuality => Vec::new(),
         };
         let is_of_order = |part: &&Value| {
             let ids = [
@@ -130,7 +130,7 @@ impl Kind {
             Platform::Meta => format!("{} {}", text(&part["event_name"]), part["custom_data"]["value"]),
             Platform::TikTok => format!("{} {}", text(&part["event"]), part["properties"]["value"]),
             Platform::Webhook => text(&part["event"]),
-            Platform::GoogleToken => String::new(),
+            Platform::GoogleToken | Platform::MetaQuality => String::new(),
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::match_key::MatchKey;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
 use crate::person;
+use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent;
 
@@ -88,6 +89,7 @@ fn item(
     if settings.send_device_info && !event.decision.denies_user_data() {
         insert_device(&mut body, connection, event, notes);
     }
+    let keys = keys_in(&body);
     let tells_of_customer = !act.is_adjustment() && !event.decision.denies_user_data();
     if let Some(customer) = CustomerType::of(event).filter(|_| tells_of_customer) {
         body.insert("userProperties", Fields::default().with("customerType", customer.as_str()));
@@ -110,7 +112,48 @@ fn item(
         name: action,
         order,
         remark: unsent::remark(event).filter(|_| act.is_adjustment()),
+        keys: Some(keys),
         built_at: now,
+    })
+}
+
+/// What Google can match a person by.
+pub const TAKEN_KEYS: KeySet = KeySet::of(&[
+    Key::Gclid,
+    Key::Gbraid,
+    Key::Wbraid,
+    Key::Email,
+    Key::Phone,
+    Key::FirstName,
+    Key::LastName,
+    Key::PostalCode,
+    Key::Country,
+    Key::Ip,
+    Key::UserAgent,
+]);
+
+/// What of it an event has.
+fn keys_in(body: &Fields) -> KeySet {
+    let parts =
+        ["adIdentifiers", "userData", "eventDeviceInfo"].into_iter().filter_map(|part| body.get(part));
+    parts.fold(KeySet::NONE, |keys, part| keys.and(KeySet::within(part, key_of)))
+}
+
+/// The key that stands under a name.
+fn key_of(name: &[u8]) -> Option<Key> {
+    Some(match name {
+        b"gclid" => Key::Gclid,
+        b"gbraid" => Key::Gbraid,
+        b"wbraid" => Key::Wbraid,
+        b"emailAddress" => Key::Email,
+        b"phoneNumber" => Key::Phone,
+        b"givenName" => Key::FirstName,
+        b"familyName" => Key::LastName,
+        b"postalCode" => Key::PostalCode,
+        b"regionCode" => Key::Country,
+        b"ipAddress" => Key::Ip,
+        b"userAgent" => Key::UserAgent,
+        _ => return None,
     })
 }
 

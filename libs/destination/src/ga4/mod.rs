@@ -22,6 +22,7 @@ use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::quality::KeySet;
 use crate::request::HttpRequest;
 use crate::trial::Trial;
 use crate::verify::{Check, Sample};
@@ -104,6 +105,10 @@ impl Destination for Ga4 {
 
     fn consent_query(&self) -> ConsentQuery {
         self.connection.consent_query()
+    }
+
+    fn match_keys(&self) -> KeySet {
+        payload::TAKEN_KEYS
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {

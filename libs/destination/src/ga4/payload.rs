@@ -21,6 +21,7 @@ use crate::google::order::{Act, ReportedBy, state_of};
 use crate::google::user::address;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Remark, Rule};
 use crate::person::{self, Keys, Person};
+use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent;
 
@@ -86,6 +87,7 @@ fn item(
     let (order, remark) = order_effect(connection, event, act, &params, time);
     body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
     Ok(Item {
+        keys: Some(keys_in(&body)),
         body: ItemBody::of(&body),
         notes: std::mem::take(notes),
         group: String::new(),
@@ -97,6 +99,50 @@ fn item(
         order,
         remark,
         built_at: now,
+    })
+}
+
+/// What Google Analytics can join a person by.
+pub const TAKEN_KEYS: KeySet = KeySet::of(&[
+    Key::ClientId,
+    Key::ExternalId,
+    Key::Email,
+    Key::Phone,
+    Key::FirstName,
+    Key::LastName,
+    Key::Street,
+    Key::City,
+    Key::State,
+    Key::PostalCode,
+    Key::Country,
+    Key::Ip,
+]);
+
+/// What of it a body has.
+fn keys_in(body: &Map<String, Value>) -> KeySet {
+    let names = |part: &Map<String, Value>| KeySet::of_names(part.keys().map(String::as_str), key_of);
+    let user = body.get("user_data").and_then(Value::as_object);
+    let address = user.and_then(|user| user.get("address")).and_then(|list| list.get(0));
+    let parts = [Some(body), user, address.and_then(Value::as_object)];
+    parts.into_iter().flatten().fold(KeySet::NONE, |keys, part| keys.and(names(part)))
+}
+
+/// The key that stands under a name.
+fn key_of(name: &[u8]) -> Option<Key> {
+    Some(match name {
+        b"client_id" | b"app_instance_id" => Key::ClientId,
+        b"user_id" => Key::ExternalId,
+        b"sha256_email_address" => Key::Email,
+        b"sha256_phone_number" => Key::Phone,
+        b"sha256_first_name" => Key::FirstName,
+        b"sha256_last_name" => Key::LastName,
+        b"sha256_street" => Key::Street,
+        b"city" => Key::City,
+        b"region" => Key::State,
+        b"postal_code" => Key::PostalCode,
+        b"country" => Key::Country,
+        b"ip_override" => Key::Ip,
+        _ => return None,
     })
 }
 

@@ -24,6 +24,7 @@ use crate::google::oauth::ADWORDS;
 use crate::google::order::Act;
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::quality::KeySet;
 use crate::request::HttpRequest;
 use crate::trial::Trial;
 use crate::verify::{Check, Sample, TestAnswer};
@@ -161,6 +162,10 @@ impl Destination for GoogleAds {
 
     fn consent_query(&self) -> ConsentQuery {
         self.connection.consent_query()
+    }
+
+    fn match_keys(&self) -> KeySet {
+        payload::TAKEN_KEYS
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {

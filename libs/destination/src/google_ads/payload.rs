@@ -26,6 +26,7 @@ use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
 use crate::person;
+use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent::{self, UnsentOrders};
 
@@ -86,6 +87,7 @@ fn item(
             body.get("gclid").or(paired).and_then(Member::as_value).and_then(text_of)
         })
         .map(|key| format!("{action}/{key}"));
+    let keys = keys_in(&body);
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
         order: order_effect(connection, event, act, is_sale, settings.mode, &body, order_id, time),
@@ -96,8 +98,53 @@ fn item(
         event_id: connection.event_id(event),
         repeatable,
         name: action,
+        keys: Some(keys),
         body: ItemBody::of(&body),
         built_at: now,
+    })
+}
+
+/// What Google can match a person by.
+pub const TAKEN_KEYS: KeySet = KeySet::of(&[
+    Key::Gclid,
+    Key::Gbraid,
+    Key::Wbraid,
+    Key::Email,
+    Key::Phone,
+    Key::FirstName,
+    Key::LastName,
+    Key::Street,
+    Key::City,
+    Key::State,
+    Key::PostalCode,
+    Key::Country,
+    Key::UserAgent,
+]);
+
+/// What of it an item has.
+fn keys_in(body: &Fields) -> KeySet {
+    let own = KeySet::of_names(body.names(), key_of);
+    let parts = ["userIdentifiers", "gclidDateTimePair"].into_iter().filter_map(|part| body.get(part));
+    parts.fold(own, |keys, part| keys.and(KeySet::within(part, key_of)))
+}
+
+/// The key that stands under a name.
+fn key_of(name: &[u8]) -> Option<Key> {
+    Some(match name {
+        b"gclid" => Key::Gclid,
+        b"gbraid" => Key::Gbraid,
+        b"wbraid" => Key::Wbraid,
+        b"hashedEmail" => Key::Email,
+        b"hashedPhoneNumber" => Key::Phone,
+        b"hashedFirstName" => Key::FirstName,
+        b"hashedLastName" => Key::LastName,
+        b"hashedStreetAddress" => Key::Street,
+        b"city" => Key::City,
+        b"state" => Key::State,
+        b"postalCode" => Key::PostalCode,
+        b"countryCode" => Key::Country,
+        b"userAgent" => Key::UserAgent,
+        _ => return None,
     })
 }
 

@@ -5,6 +5,7 @@ mod answer;
 mod custom_data;
 mod ids;
 mod payload;
+mod quality;
 mod restriction;
 pub mod settings;
 mod usage;
@@ -26,6 +27,7 @@ use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits, Usage};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::verify::{Check, NoTest, Sample, TestAnswer};
 use settings::{ActionSource, Settings};
@@ -77,6 +79,17 @@ impl Meta {
         }
     }
 
+    /// With the credentials.
+    fn signed(&self, request: HttpRequest) -> HttpRequest {
+        let settings = &self.settings;
+        // In the header the token stays out of access logs.
+        let mut request = request.secret_header("authorization", "Bearer ", &settings.access_token);
+        if let Some(secret) = &settings.app_secret {
+            request.secret_query.push(("appsecret_proof", proof(secret, &settings.access_token)));
+        }
+        request
+    }
+
     fn source_of(&self, event: &Deliverable) -> ActionSource {
         payload::action_source(&self.connection, &self.settings, event)
     }
@@ -86,16 +99,7 @@ impl Meta {
         let body = Body { data, test_event_code, partner_agent: settings.partner_agent.as_deref() };
         let base = settings.base_url.trim_end_matches('/');
         let url = format!("{base}/{}/{}/events", settings.api_version, settings.dataset_id);
-        // In the header the token stays out of access logs.
-        let mut request = HttpRequest::post_json(url, &body).secret_header(
-            "authorization",
-            "Bearer ",
-            &settings.access_token,
-        );
-        if let Some(secret) = &settings.app_secret {
-            request.secret_query.push(("appsecret_proof", proof(secret, &settings.access_token)));
-        }
-        request
+        self.signed(HttpRequest::post_json(url, &body))
     }
 }
 
@@ -179,6 +183,27 @@ impl Destination for Meta {
 
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         verify::read(answer, sent)
+    }
+
+    fn match_keys(&self) -> KeySet {
+        quality::TAKEN
+    }
+
+    fn estimated_quality(&self, counts: &KeyCounts) -> Option<f64> {
+        quality::estimate(counts)
+    }
+
+    fn quality_request(&self) -> Option<HttpRequest> {
+        let settings = &self.settings;
+        let base = settings.base_url.trim_end_matches('/');
+        let (version, dataset) = (&settings.api_version, &settings.dataset_id);
+        let fields: String = url::form_urlencoded::byte_serialize(quality::FIELDS.as_bytes()).collect();
+        let url = format!("{base}/{version}/dataset_quality?dataset_id={dataset}&fields={fields}");
+        Some(self.signed(HttpRequest::get(url)))
+    }
+
+    fn read_quality(&self, answer: &Answer) -> Result<Vec<EventQuality>, String> {
+        quality::read(answer)
     }
 }
 

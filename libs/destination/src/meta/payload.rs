@@ -9,7 +9,7 @@ use tracklayer_proto::event::v1::{Channel, EventType};
 use super::custom_data::custom_data;
 use super::ids::{self, MessagingChannel};
 use super::settings::{ActionSource, Refunds, Settings};
-use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, restriction};
+use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, quality, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
 use crate::commerce::order_id_is_personal;
@@ -20,6 +20,7 @@ use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
 use crate::person::{self, KeyName, Keys};
+use crate::quality::KeySet;
 use crate::timing;
 
 /// Longest custom event name. Source: Meta, docs/meta-pixel/implementation/conversion-tracking; 2026-11.
@@ -69,7 +70,7 @@ pub fn build(
 ) -> Result<Item, Refusal> {
     let mut notes = Vec::new();
     match element(connection, settings, event, now, &mut notes) {
-        Ok((name, event_id, body)) => Ok(Item {
+        Ok(Element { name, event_id, keys, body }) => Ok(Item {
             body: ItemBody::of(&body),
             notes,
             group: String::new(),
@@ -79,20 +80,32 @@ pub fn build(
             name,
             order: None,
             remark: None,
+            keys: Some(keys),
             built_at: now,
         }),
         Err(refusal) => Err(refusal.with_notes(notes)),
     }
 }
 
-/// The event's name and id at Meta, and its fields.
+/// An element of `data`.
+struct Element {
+    /// The event's name at Meta.
+    name: String,
+    /// Its id there.
+    event_id: String,
+    /// What its person can be matched by.
+    keys: KeySet,
+    /// Its fields.
+    body: Fields,
+}
+
 fn element(
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
     now: Timestamp,
     notes: &mut Vec<Note>,
-) -> Result<(String, String, Fields), Refusal> {
+) -> Result<Element, Refusal> {
     let (name, shape) = name_of(connection, settings, event)?;
     let source = action_source(connection, settings, event);
     let channel = match source {
@@ -142,6 +155,7 @@ fn element(
     }
     check_breadth(&user)?;
     let has_address = user.contains("client_ip_address");
+    let keys = quality::keys_of(&user);
     body.push("user_data", user);
 
     let custom = custom_data(connection, settings, event, &name, shape, notes)?;
@@ -159,7 +173,7 @@ fn element(
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
-    Ok((name, event_id, body))
+    Ok(Element { name, event_id, keys, body })
 }
 
 /// The earlier event that a delayed one belongs to: `properties.original_event_data`, in Meta's types and without other keys,

@@ -22,6 +22,7 @@ use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
+use crate::quality::KeySet;
 use crate::request::HttpRequest;
 use crate::verify::{Check, NoTest, Sample, TestAnswer};
 use settings::Settings;
@@ -115,6 +116,10 @@ impl Destination for TikTok {
 
     fn consent_query(&self) -> ConsentQuery {
         self.connection.consent_query()
+    }
+
+    fn match_keys(&self) -> KeySet {
+        payload::TAKEN_KEYS
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {

@@ -15,6 +15,7 @@ use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
 use crate::person::{self, KeyName, Keys};
+use crate::quality::{Key, KeySet};
 use crate::timing;
 
 /// Builds the event's element of `data`.
@@ -26,7 +27,7 @@ pub fn build(
 ) -> Result<Item, Refusal> {
     let mut notes = Vec::new();
     match element(connection, settings, event, now, &mut notes) {
-        Ok((name, event_id, body)) => Ok(Item {
+        Ok(Element { name, event_id, keys, body }) => Ok(Item {
             body: ItemBody::of(&body),
             notes,
             group: settings.test_event_code.clone().unwrap_or_default(),
@@ -36,20 +37,32 @@ pub fn build(
             name,
             order: None,
             remark: None,
+            keys: Some(keys),
             built_at: now,
         }),
         Err(refusal) => Err(refusal.with_notes(notes)),
     }
 }
 
-/// The event's name and id at TikTok, and its fields.
+/// An element of `data`.
+struct Element {
+    /// The event's name at TikTok.
+    name: String,
+    /// Its id there.
+    event_id: String,
+    /// What its person can be matched by.
+    keys: KeySet,
+    /// Its fields.
+    body: Fields,
+}
+
 fn element(
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
     now: Timestamp,
     notes: &mut Vec<Note>,
-) -> Result<(String, String, Fields), Refusal> {
+) -> Result<Element, Refusal> {
     let name = name_of(connection, settings, event)?;
     let time = timing::checked(event, now, Some(max_age(settings)), MAX_SKEW)?;
     let kind = settings.event_source;
@@ -66,6 +79,7 @@ fn element(
     if is_limited(settings, event, kind, user.contains("ip"))? {
         body.push("limited_data_use", true);
     }
+    let keys = KeySet::of_names(user.names(), key_of);
     body.push("user", user);
 
     match kind {
@@ -100,7 +114,46 @@ fn element(
 
     let properties = properties(connection, settings, event, &name, notes)?;
     body.push("properties", properties);
-    Ok((name.text, event_id, body))
+    Ok(Element { name: name.text, event_id, keys, body })
+}
+
+/// What TikTok can match a person by. Source: TikTok, "How to set up matching events with Events API"; 2026-08.
+pub const TAKEN_KEYS: KeySet = KeySet::of(&[
+    Key::Email,
+    Key::Phone,
+    Key::ExternalId,
+    Key::Ttclid,
+    Key::Ttp,
+    Key::FirstName,
+    Key::LastName,
+    Key::City,
+    Key::State,
+    Key::PostalCode,
+    Key::Country,
+    Key::Ip,
+    Key::UserAgent,
+    Key::MobileAdId,
+]);
+
+/// The key that stands under a name of `user`.
+fn key_of(name: &[u8]) -> Option<Key> {
+    Some(match name {
+        b"email" => Key::Email,
+        b"phone" => Key::Phone,
+        b"external_id" => Key::ExternalId,
+        b"ttclid" => Key::Ttclid,
+        b"ttp" => Key::Ttp,
+        b"first_name" => Key::FirstName,
+        b"last_name" => Key::LastName,
+        b"city" => Key::City,
+        b"state" => Key::State,
+        b"zip_code" => Key::PostalCode,
+        b"country" => Key::Country,
+        b"ip" => Key::Ip,
+        b"user_agent" => Key::UserAgent,
+        b"idfa" | b"gaid" => Key::MobileAdId,
+        _ => return None,
+    })
 }
 
 /// What TikTok takes of a person. Source: TikTok, Events API 2.0, as integrations cite it; 2026-08.

@@ -104,6 +104,7 @@ impl Destination for Warehouse {
             name: event.event.name.clone(),
             order: None,
             remark: None,
+            keys: None,
             built_at: now,
         })
     }

@@ -136,6 +136,7 @@ impl Destination for Webhook {
             name,
             order: None,
             remark: None,
+            keys: None,
             built_at: now,
         })
     }

@@ -38,6 +38,7 @@ fn item(index: usize) -> Item {
         name: "x".to_owned(),
         order: None,
         remark: None,
+        keys: None,
         built_at: jiff::Timestamp::UNIX_EPOCH,
     }
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod event;
 pub(crate) mod fault;
+pub(crate) mod quality;
 mod shape;
 
 use std::borrow::Cow;

@@ -259,6 +259,15 @@ impl Pages {
         (start..self.records.len()).take(limit).map(|place| self.shown(place)).collect()
     }
 
+    /// Of events of that identity that came since then, name and body, as far as bodies are kept.
+    pub(crate) fn kept_since(&self, identity: &str, since_ms: i64) -> impl Iterator<Item = (&str, &str)> {
+        self.bodies.iter().filter_map(move |(number, body)| {
+            let record = &self.records[*number as usize];
+            let is_meant = record.arrived_ms >= since_ms && self.names.name(record.identity) == identity;
+            is_meant.then(|| (self.names.name(record.name), body.as_str()))
+        })
+    }
+
     /// Events with that id.
     pub(crate) fn with_id(&self, id: &str) -> Vec<Counted> {
         (0..self.records.len())

@@ -378,3 +378,53 @@ async fn test_events_are_shown_and_measured_like_all_others() {
     send(rig.meta(&json!([purchase("b")]))).await;
     assert_eq!((rig.counted(Platform::Meta).len(), rig.totals(Platform::Meta).test_events), (2, 1));
 }
+
+#[tokio::test]
+async fn the_dataset_quality_api_says_how_many_events_of_the_last_two_days_had_each_key() {
+    let rig = rig().await;
+    let with_phone = change(&purchase("b"), "/user_data/ph", json!(["b".repeat(64)]));
+    let in_a_shop = change(&purchase("c"), "/action_source", json!("physical_store"));
+    let (status, _) = send(rig.meta(&json!([purchase("a"), with_phone, in_a_shop]))).await;
+    assert_eq!(status, 200);
+    let ask = async |query: &str| {
+        let url = format!("{}/v26.0/dataset_quality?{query}", rig.sandbox.meta_url());
+        send(rig.http.get(url).bearer_auth(META_TOKEN)).await
+    };
+    let fields = "fields=web{event_name,event_match_quality{composite_score,match_key_feedback{identifier,coverage{percentage}}}}";
+    let (status, body) = ask(&format!("dataset_id={META_DATASET}&{fields}")).await;
+    let coverage =
+        |word: &str, percentage: f64| json!({ "identifier": word, "coverage": { "percentage": percentage } });
+    let feedback = [
+        coverage("email", 100.0),
+        coverage("phone", 50.0),
+        coverage("fbc", 100.0),
+        coverage("user_agent", 100.0),
+    ];
+    let quality = json!({ "composite_score": 5.8, "match_key_feedback": feedback });
+    let row = json!({ "event_name": "Purchase", "event_match_quality": quality });
+    assert_eq!((status, body), (200, json!({ "web": [row] })), "of the website alone");
+
+    let refusals = [
+        (format!("dataset_id=1&{fields}"), 100, "does not exist"),
+        (fields.to_owned(), 100, "dataset_id is required"),
+        (
+            format!("dataset_id={META_DATASET}&fields=web{{dedup_key_feedback}}"),
+            100,
+            "nonexisting field (dedup_key_feedback)",
+        ),
+        (format!("dataset_id={META_DATASET}&fields=web{{event_name"), 2500, "Syntax error"),
+    ];
+    for (query, code, message) in refusals {
+        let (status, body) = ask(&query).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!(code)), "{query}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(message), "{query}: {body}");
+    }
+    let url = format!("{}/v26.0/dataset_quality?dataset_id={META_DATASET}", rig.sandbox.meta_url());
+    let (status, body) = send(rig.http.get(url).bearer_auth("another")).await;
+    assert_eq!((status, &body["error"]["code"]), (401, &json!(190)));
+
+    rig.clock.advance(Duration::from_secs(48 * 3600 + 1));
+    let (_, body) = ask(&format!("dataset_id={META_DATASET}&fields=web{{event_name}}")).await;
+    assert_eq!(body, json!({ "web": [] }), "what came before that counts no more");
+    assert_eq!(rig.totals(Platform::Meta).requests, 1, "it is no request of the Conversions API");
+}

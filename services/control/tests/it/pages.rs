@@ -121,6 +121,41 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn freeze_golden(
+        &self,
+        _: Request<pb::FreezeGoldenRequest>,
+    ) -> Result<Response<pb::FreezeGoldenResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn report_drift(
+        &self,
+        _: Request<pb::ReportDriftRequest>,
+    ) -> Result<Response<pb::ReportDriftResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn accept_drift(
+        &self,
+        _: Request<pb::AcceptDriftRequest>,
+    ) -> Result<Response<pb::AcceptDriftResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn forget_golden(
+        &self,
+        _: Request<pb::ForgetGoldenRequest>,
+    ) -> Result<Response<pb::ForgetGoldenResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
+    async fn get_match_quality(
+        &self,
+        _: Request<pb::GetMatchQualityRequest>,
+    ) -> Result<Response<pb::GetMatchQualityResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn forecast_release(
         &self,
         _: Request<pb::ForecastReleaseRequest>,

@@ -9,8 +9,8 @@ use tracklayer_destination::data_manager::{FIRST_STATUS, request_id};
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
-use super::Lane;
 use super::slot::Slot;
+use super::{Lane, quality};
 use crate::ledger::State;
 use crate::match_keys::Kept;
 use crate::store::ingest_requests::TakenRequest;
@@ -42,6 +42,7 @@ impl Lane {
             taken: self.taken_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
             replayed: done.iter().filter_map(Slot::ended).collect(),
+            quality: self.counted_names.count(done),
         }
     }
 
@@ -99,6 +100,15 @@ impl Lane {
         let ended = ended(done);
         self.writes.committed(|position| ended.has(position));
         self.requests = self.requests.saturating_sub(commit.requests);
+
+        self.counted_names.learn(&commit.quality);
+        if !commit.quality.is_empty() {
+            let opened = self.context.connections.one(self.lease.duty.workspace, self.lease.duty.connection);
+            let destination = opened.as_ref().and_then(|opened| opened.destination.as_ref().ok());
+            if let Some(destination) = destination {
+                quality::tell(&commit.quality, destination.kind().as_str());
+            }
+        }
 
         let connection = self.lease.duty.connection;
         let ended = SystemTime::now();

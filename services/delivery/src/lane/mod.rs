@@ -19,6 +19,7 @@ mod held;
 mod hold;
 mod late;
 pub(crate) mod plan;
+mod quality;
 mod range;
 mod replay;
 mod retries;
@@ -42,6 +43,7 @@ use tracklayer_journal::Headroom;
 use uuid::Uuid;
 
 use self::slot::Slot;
+pub(crate) use self::slot::storable;
 use self::waiting::Waiting;
 use self::writes::Writes;
 use crate::breaker::{Blocked, Breakers, Joined, Leave, Trouble};
@@ -274,6 +276,8 @@ pub struct Lane {
     pending_retries: Option<(LaneCommit, Vec<Slot>)>,
     /// How far the lane is with what operators want sent again.
     replaying: replay::Replaying,
+    /// By which names it counts what events could be matched by.
+    counted_names: quality::Names,
 }
 
 impl Lane {
@@ -315,6 +319,7 @@ impl Lane {
             share,
             pending_retries: None,
             replaying: replay::Replaying::default(),
+            counted_names: quality::Names::default(),
         }
     }
 

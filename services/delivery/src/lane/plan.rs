@@ -6,6 +6,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::plan::OrdersAhead;
+use tracklayer_destination::quality::left_out;
 use tracklayer_destination::{
     Answer, Destination, Fate, HoldKind, HttpRequest, Item, ItemOutcome, Mode, Open, Plan, RefusalCode,
 };
@@ -49,14 +50,14 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
             guard::count_crash();
             slot.settle(State::Dead, "poisoned", what, now);
         }
-        Plan::Send(item) if destination.mode() == Mode::Shadow => {
-            let name = item.name.clone();
-            slot.notes = item.notes;
-            slot.settle(State::Shadowed, "", &name, now);
-        }
         Plan::Send(mut item) => {
             slot.notes = std::mem::take(&mut item.notes);
+            slot.keys_left_out = item.keys.map(|keys| left_out(keys, &slot.notes)).unwrap_or_default();
+            let shadowed = (destination.mode() == Mode::Shadow).then(|| item.name.clone());
             slot.item = Some(*item);
+            if let Some(name) = shadowed {
+                slot.settle(State::Shadowed, "", &name, now);
+            }
         }
         Plan::Refused(mut refusal) => {
             slot.notes = std::mem::take(&mut refusal.notes);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Consent, Deliverable, Item, Note, OrderEffect};
+use tracklayer_destination::{Consent, Deliverable, Item, Key, KeySet, Note, OrderEffect};
 use tracklayer_ids::{ConnectionId, SubjectKey};
 
 use super::plan::RETENTION;
@@ -69,6 +69,10 @@ pub struct Slot {
     pub sent_at: Option<std::time::SystemTime>,
     /// What its delivery does to an order; kept when the item is let go.
     pub order: Option<OrderEffect>,
+    /// What its person could be matched by; kept when the item is let go.
+    pub matched: Option<Matched>,
+    /// Match keys of which it had a value that was of no use when it was built last, and why.
+    pub keys_left_out: Vec<(Key, &'static str)>,
     /// What it waits under if it waits: its visitor's key, or its order's.
     pub key: u64,
     /// What its retry row waited under.
@@ -79,6 +83,14 @@ pub struct Slot {
     pub waited: Option<SignedDuration>,
     /// What it takes over from the sale that it changes.
     pub borrowed: Option<Borrowed>,
+}
+
+/// What the person of an event could be matched by as it went out, or would have.
+pub struct Matched {
+    /// The platform's name of the event.
+    pub name: String,
+    /// The keys.
+    pub keys: KeySet,
 }
 
 /// What a sale was matched by, lent to a change of it that knows nobody.
@@ -126,6 +138,8 @@ impl Slot {
             replayed: None,
             sent_at: None,
             order: None,
+            matched: None,
+            keys_left_out: Vec::new(),
             order_wait: None,
             waited: None,
             borrowed: None,
@@ -161,7 +175,11 @@ impl Slot {
             latency_ms: u32::try_from(latency).unwrap_or(u32::MAX),
             consent: self.consent_word(),
         });
-        self.order = self.item.take().and_then(|item| item.order).filter(|_| state == State::Delivered);
+        self.order = None;
+        if let Some(Item { name, keys, order, .. }) = self.item.take() {
+            self.matched = keys.map(|keys| Matched { name, keys });
+            self.order = order.filter(|_| state == State::Delivered);
+        }
     }
 
     /// What its delivery does to an order.
@@ -179,13 +197,19 @@ impl Slot {
         }
     }
 
+    /// The minute of its receipt, by which it is counted.
+    #[must_use]
+    pub fn minute(&self) -> i64 {
+        self.entry.received_ms.div_euclid(60_000)
+    }
+
     /// As the ledger takes it; none while it has no verdict.
     #[must_use]
     pub fn settled(&self) -> Option<Settled> {
         Some(Settled {
             position: self.entry.position,
             source: self.entry.source,
-            minute: self.entry.received_ms.div_euclid(60_000),
+            minute: self.minute(),
             verdict: self.verdict.clone()?,
         })
     }

@@ -102,6 +102,8 @@ pub struct LaneCommit {
     pub replayed: Vec<Ended>,
     /// Requests that the platform took and judges later.
     pub taken: Vec<super::ingest_requests::TakenRequest>,
+    /// What the persons of those that went out, or would have, could be matched by.
+    pub quality: Vec<super::match_quality::QualityRow>,
 }
 
 impl LedgerStore {
@@ -416,6 +418,7 @@ async fn write_common(
     let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
     super::ingest_requests::write(tx, lease, &commit.taken).await?;
+    super::match_quality::write(tx, lease, &commit.quality).await?;
     write_rollups(tx, lease, deltas).await?;
     write_latencies(tx, lease, commit).await?;
     settle_intents(tx, lease, commit).await?;

@@ -352,6 +352,8 @@ async fn what_is_delivered_goes_out_again_only_if_it_is_forced_and_the_platform_
     let copies: Vec<(&str, u32)> = counted.iter().map(|c| (c.event_id.as_str(), c.duplicates)).collect();
     assert_eq!(copies, [("m-1", 1), ("m-2", 0)], "the platform recognised it");
     assert_eq!(count(&balance(&rig).await, State::Delivered), 2);
+    let matched = rig.number("select coalesce(sum(events), 0)::bigint from delivery.match_quality").await;
+    assert_eq!(matched, 2, "match quality counts an event once, as the ledger does");
 }
 
 #[tokio::test(flavor = "multi_thread")]

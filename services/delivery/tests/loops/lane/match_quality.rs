@@ -1,0 +1,168 @@
+//! What events could be matched by is counted once for each that goes out, with its ledger; and what Meta says of it is read.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tracklayer_delivery::connections::Connections;
+use tracklayer_delivery::http::Sender;
+use tracklayer_delivery::ledger::State;
+use tracklayer_delivery::match_quality::MatchQuality;
+use tracklayer_delivery::store::match_quality::{MatchQualityStore, ReportedEvent};
+use tracklayer_destination::Key;
+use tracklayer_sandbox::{Fault, How, Platform};
+
+use super::rig::{CONNECTION, REVISION, Rig, order};
+use crate::services::WORKSPACE;
+use crate::wire::Wire;
+
+const COUNTED: &str = "select coalesce(sum(events), 0)::bigint from delivery.match_quality";
+const IN_THE_LEDGER: &str = "select coalesce(sum(events), 0)::bigint from delivery.rollup where state in (5, 6) and connection_id = 7";
+
+fn quality(rig: &Rig) -> MatchQuality {
+    MatchQuality {
+        store: MatchQualityStore::new(rig.services.database.pool.clone()),
+        connections: Connections::new(rig.config().clone(), rig.services.master_key.clone()),
+        sender: Sender::new(true).unwrap(),
+        kept_days: 30,
+    }
+}
+
+async fn report(rig: &Rig) -> Vec<ReportedEvent> {
+    let minute = Timestamp::now().as_second().div_euclid(60);
+    let report = quality(rig).store.report(WORKSPACE, Some(CONNECTION), minute - 60, minute + 1).await;
+    let (events, has_more) = report.unwrap();
+    assert!(!has_more);
+    events
+}
+
+fn with_traits(message_id: &str, visitor: &str, traits: Value) -> Value {
+    let mut event = order(message_id, visitor);
+    event["context"]["traits"] = traits;
+    event
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_that_goes_out_is_counted_with_its_keys_and_no_other_is() {
+    let mut rig = Rig::new("meta_capi").await;
+    let of_no_use = with_traits("m-2", "bob", json!({ "email": "bob@example.com", "phone": "call me" }));
+    let mut refused = order("m-3", "cy");
+    refused["properties"]["currency"] = Value::Null;
+    rig.resolved(&[with_traits("m-1", "ann", json!({ "email": "ann@example.com" })), of_no_use, refused])
+        .await;
+    rig.start().await;
+    rig.ends_as(1, State::Delivered).await;
+    rig.ends_as(2, State::Dead).await;
+    // Another commit, of the same name and mostly the same minute, is added to it.
+    rig.resolved(&[order("m-4", "dan")]).await;
+    rig.ends_as(3, State::Delivered).await;
+
+    let events = report(&rig).await;
+    let [purchase] = &events[..] else { panic!("{events:?}") };
+    let sent = |key: Key| purchase.counts.sent[key.number()];
+    assert_eq!((purchase.event_name.as_str(), purchase.counts.events), ("Purchase", 3));
+    assert_eq!((sent(Key::Email), sent(Key::Phone), sent(Key::ExternalId), sent(Key::Ip)), (2, 0, 3, 3));
+    let left_out: Vec<_> = purchase.left_out.iter().collect();
+    assert_eq!(left_out, [(&(Key::Phone, "no_digits".to_owned()), &1)]);
+    assert_eq!((rig.number(COUNTED).await, rig.number(IN_THE_LEDGER).await), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_have_gone_out_is_counted_as_well() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.control_says(|connection, _| {
+        let shadow = connection.document_json.replace("\"mode\":\"live\"", "\"mode\":\"shadow\"");
+        assert_ne!(shadow, connection.document_json);
+        connection.document_json = shadow;
+        connection.revision = REVISION + 1;
+    });
+    rig.decided_for = REVISION + 1;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Shadowed).await;
+    assert_eq!(report(&rig).await[0].counts.sent[Key::ExternalId.number()], 1);
+    assert_eq!((rig.number(COUNTED).await, rig.number(IN_THE_LEDGER).await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_counted_once() {
+    let mut rig = Rig::new("meta_capi").await;
+    let wire =
+        Wire::that_loses_the_commit_of(&rig.services.database.url, "insert into delivery.ledger_block").await;
+    let pool = wire.pool().await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start_over(pool).await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.ends_as(1, State::Delivered).await;
+    assert!(wire.has_played());
+    assert_eq!((rig.number(COUNTED).await, rig.number(IN_THE_LEDGER).await), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_tried_again_is_counted_when_it_is_delivered() {
+    let mut rig = Rig::new("google_ads").await;
+    let failing = Fault::PartialFailure { indexes: vec![0], code: None };
+    rig.sandbox.inject(Platform::GoogleAds, failing, How::Always);
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Held).await;
+    assert_eq!(rig.number(COUNTED).await, 0);
+    rig.sandbox.clear(Platform::GoogleAds);
+    rig.ends_as(0, State::Delivered).await;
+    assert_eq!((rig.number(COUNTED).await, rig.number(IN_THE_LEDGER).await), (1, 1));
+    assert_eq!(report(&rig).await[0].counts.sent[Key::Gclid.number()], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_matches_nobody_counts_nothing() {
+    let mut rig = Rig::new("webhook").await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    assert_eq!(rig.number(COUNTED).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metas_own_figure_is_read_once_an_hour_and_a_refusal_keeps_the_one_before() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.resolved(&[with_traits("m-1", "ann", json!({ "email": "ann@example.com" }))]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    let quality = quality(&rig);
+    let asked = |rig: &Rig| rig.sandbox.totals()[&Platform::MetaQuality].requests;
+    for _ in 0..2 {
+        quality.round(Timestamp::now()).await.unwrap();
+    }
+    assert_eq!(asked(&rig), 1, "somebody has asked within the hour");
+    let readings = quality.store.readings(WORKSPACE).await.unwrap();
+    let [reading] = &readings[..] else { panic!("{readings:?}") };
+    assert_eq!((reading.problem.as_str(), reading.connection), ("", CONNECTION));
+    // E-mail, external id, address and user agent: four of the six that the sandbox looks at.
+    assert_eq!((reading.events[0].event_name.as_str(), reading.events[0].score), ("Purchase", Some(6.7)));
+    assert!(reading.events[0].coverage.contains(&("ip".to_owned(), 100.0)), "{reading:?}");
+    let read_at = reading.read_at.unwrap();
+
+    // A change of the connection asks at once: its token may be another.
+    rig.control_says(|connection, _| connection.revision += 1);
+    let refuses = Fault::Refuse { code: "200".to_owned(), subcode: None };
+    rig.sandbox.inject(Platform::MetaQuality, refuses, How::Times(1));
+    quality.round(Timestamp::now()).await.unwrap();
+    assert_eq!(asked(&rig), 2);
+    let readings = quality.store.readings(WORKSPACE).await.unwrap();
+    assert!(readings[0].problem.contains("refused with 200"), "{readings:?}");
+    assert_eq!((readings[0].read_at, readings[0].events.len()), (Some(read_at), 1), "with its time");
+    assert_eq!(rig.sandbox.totals()[&Platform::Meta].requests, 1, "events are sent as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_is_forgotten_and_nothing_else() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.resolved(&[with_traits("m-1", "ann", json!({ "phone": "call me" }))]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    let left = "select (select count(*) from delivery.match_quality) + (select count(*) from delivery.match_quality_left_out)";
+    let quality = quality(&rig);
+    quality.round(Timestamp::now() + SignedDuration::from_hours(29 * 24)).await.unwrap();
+    assert_eq!(rig.number(left).await, 2);
+    quality.round(Timestamp::now() + SignedDuration::from_hours(31 * 24)).await.unwrap();
+    assert_eq!(rig.number(left).await, 0);
+}

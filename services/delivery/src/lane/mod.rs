@@ -58,7 +58,7 @@ use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
 use crate::progress::Progress;
 use crate::quota::Quota;
-use crate::resolve::{OTHERS_PAUSE, error_chain, place};
+use crate::resolve::{OTHERS_PAUSE, error_chain};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;

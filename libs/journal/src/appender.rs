@@ -187,18 +187,11 @@ impl Shard {
                     writing.spawn(async move {
                         let workspaces: HashSet<WorkspaceId> =
                             batch.iter().map(|submission| submission.workspace).collect();
-                        let _place = match size {
-                            Size::Small => {
-                                workspaces.iter().for_each(|workspace| headroom.small(*workspace));
-                                None
-                            }
-                            Size::Large => headroom.large(|own| workspaces.contains(&own)).await,
-                        };
+                        let is_own = |own| workspaces.contains(&own);
+                        let aside = size == Size::Large && headroom.gives_way(is_own);
+                        let _place = if aside { headroom.large(is_own).await } else { None };
                         let write = async move { write(journal.as_ref(), &spreader, batch).await };
-                        match size {
-                            Size::Small => write.await,
-                            Size::Large => headroom.aside(|own| workspaces.contains(&own), write).await,
-                        }
+                        headroom.work(aside, write).await;
                         (size, workspaces)
                     });
                 }

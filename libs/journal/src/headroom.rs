@@ -1,16 +1,17 @@
-//! What large work of one workspace leaves to small work of others. A workspace with much to do works in large pieces, in many
-//! places at once, and could keep every core and the disk busy; what another one has just handed over would wait behind all of
-//! them. So while there is somebody whose pieces are small, large ones have half of the cores. With nobody else there, they have
-//! all.
+//! What much work of one workspace leaves to little work of others. A workspace with much to do works in large pieces, or in
+//! many, in many places at once, and could keep every core and the disk busy; what another one has just handed over would wait
+//! behind all of them. So while there is somebody who does far less, it has half of the cores. With nobody else there, it has all.
 //!
-//! Two things are shared out. A *place* is for a whole large piece, with its statements and calls: it bounds what databases and
+//! Who does much is told by what was done lately, and not by the size of a piece: one that floods with small requests is none of
+//! the small ones.
+//!
+//! Two things are shared out. A *place* is for a whole piece, with its statements and calls: it bounds what databases and
 //! services are asked for at once. The *processor* is for its computing: a small piece needs it some twenty times, for a fraction
 //! of a millisecond each, and in one queue of ready tasks it would wait each time for milliseconds of many large ones. So
-//! large pieces are polled on threads of their own, as many as half of the cores ([`Headroom::aside`]), which pause while
+//! who gives way is polled on threads of their own, as many as half of the cores ([`Headroom::aside`]), which pause while
 //! cores are short.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -20,8 +21,18 @@ use tracklayer_ids::WorkspaceId;
 
 use crate::aside::Aside;
 
-/// How long a workspace counts as there after a small piece.
+/// How long a workspace counts as there after it has done something.
 const THERE: Duration = Duration::from_secs(1);
+/// What is done is forgotten at this rate: of a steady stream about a second's worth is remembered.
+const MEMORY: Duration = Duration::from_secs(1);
+/// Events of a second from which on somebody may have to give way.
+const MUCH: f64 = 200.0;
+/// So many bytes are as much work as one event.
+const BYTES_OF_AN_EVENT: f64 = 2_500.0;
+/// To somebody who does less than this part of it.
+const FAR_LESS: f64 = 0.25;
+/// Workspaces that are remembered: the newest.
+const MOST: usize = 64;
 /// While somebody else is there, one large piece is cut into so many.
 const CUT: i64 = 8;
 /// Longest wait for a place. Who holds one may itself wait for a database or a service that is slow for one workspace: that must
@@ -33,8 +44,23 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Headroom {
     large: Arc<Semaphore>,
     aside: Aside,
-    /// The newest small pieces of two workspaces, the newer one first: one of them is another's, whoever asks.
-    small: Mutex<[Option<(WorkspaceId, Instant)>; 2]>,
+    /// What workspaces have done lately.
+    lately: Mutex<Vec<Done>>,
+}
+
+#[derive(Debug)]
+struct Done {
+    workspace: WorkspaceId,
+    /// As of `at`.
+    events: f64,
+    at: Instant,
+}
+
+impl Done {
+    fn events(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.events * (-passed / MEMORY.as_secs_f64()).exp()
+    }
 }
 
 impl Headroom {
@@ -45,63 +71,77 @@ impl Headroom {
         Self {
             large: Arc::new(Semaphore::new(large_at_once)),
             aside: Aside::new(large_at_once),
-            small: Mutex::default(),
+            lately: Mutex::default(),
         }
     }
 
-    /// Tells of a small piece.
-    pub fn small(&self, workspace: WorkspaceId) {
-        let mut small = self.lock();
-        if small[0].is_some_and(|(newest, _)| newest != workspace) {
-            small.swap(0, 1);
+    /// Tells of work on so many events, and so many bytes.
+    pub fn did(&self, workspace: WorkspaceId, events: usize, bytes: usize) {
+        let (now, did) = (Instant::now(), (events as f64).max(bytes as f64 / BYTES_OF_AN_EVENT));
+        let mut lately = self.lock();
+        if let Some(done) = lately.iter_mut().find(|done| done.workspace == workspace) {
+            (done.events, done.at) = (done.events(now) + did, now);
+            return;
         }
-        small[0] = Some((workspace, Instant::now()));
+        if lately.len() >= MOST
+            && let Some((oldest, _)) = lately.iter().enumerate().min_by_key(|(_, done)| done.at)
+        {
+            lately.swap_remove(oldest);
+        }
+        lately.push(Done { workspace, events: did, at: now });
     }
 
-    /// How much of `most` is to be one piece: a part, if somebody else is there. Databases and services do in one go what a piece
+    /// Whether these workspaces are to give way: they do much, and somebody does far less.
+    pub fn gives_way(&self, is_own: impl Fn(WorkspaceId) -> bool) -> bool {
+        let now = Instant::now();
+        let lately = self.lock();
+        let own: f64 = lately.iter().filter(|done| is_own(done.workspace)).map(|done| done.events(now)).sum();
+        let does_less = |done: &Done| {
+            !is_own(done.workspace)
+                && now.saturating_duration_since(done.at) < THERE
+                && done.events(now) < own * FAR_LESS
+        };
+        own >= MUCH && lately.iter().any(does_less)
+    }
+
+    /// Whether anybody was there lately.
+    pub fn somebody_is_there(&self) -> bool {
+        self.lock().iter().any(|done| done.at.elapsed() < THERE)
+    }
+
+    /// How much of `most` is to be one piece: a part, if they give way. Databases and services do in one go what a piece
     /// asks of them, and know nothing of who waits behind it.
     pub fn piece(&self, is_own: impl Fn(WorkspaceId) -> bool, most: i64) -> i64 {
-        if self.another_is_there(is_own) { (most / CUT).max(1) } else { most }
+        if self.gives_way(is_own) { (most / CUT).max(1) } else { most }
     }
 
-    /// Waits for a place for a large piece, to be kept while it is at work. None: it needs none, since nobody else is there, or has
-    /// waited long enough.
+    /// Waits for a place, to be kept while a piece is at work. None: it needs none, since they do not give way, or it has waited
+    /// long enough.
     pub async fn large(&self, is_own: impl Fn(WorkspaceId) -> bool) -> Option<OwnedSemaphorePermit> {
-        if !self.another_is_there(is_own) {
+        if !self.gives_way(is_own) {
             return None;
         }
         tokio::time::timeout(PATIENCE, Arc::clone(&self.large).acquire_owned()).await.ok()?.ok()
     }
 
-    /// Does a large piece of work aside, if somebody else is there.
-    pub async fn aside<F>(&self, is_own: impl Fn(WorkspaceId) -> bool, work: F) -> F::Output
+    /// Does a piece of work aside, or here.
+    pub async fn work<F>(&self, aside: bool, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        if self.another_is_there(is_own) { self.aside.run(work).await } else { work.await }
+        if aside { self.aside.run(work).await } else { work.await }
     }
 
-    /// Does work of a workspace that is large at times, as it says: then aside, if somebody else is there.
-    pub async fn wherever<F>(
-        self: &Arc<Self>,
-        own: WorkspaceId,
-        is_large: Arc<AtomicBool>,
-        work: F,
-    ) -> F::Output
+    /// Does work of a workspace: aside for as long as it gives way.
+    pub async fn wherever<F>(self: &Arc<Self>, own: WorkspaceId, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let mut work = Box::pin(work);
         loop {
-            let here = |work, aside| Here {
-                headroom: Arc::clone(self),
-                own,
-                is_large: Arc::clone(&is_large),
-                aside,
-                work: Some(work),
-            };
+            let here = |work, aside| Here { headroom: Arc::clone(self), own, aside, work: Some(work) };
             match here(work, false).await {
                 Ok(done) => return done,
                 Err(moves) => work = moves,
@@ -113,13 +153,8 @@ impl Headroom {
         }
     }
 
-    fn another_is_there(&self, is_own: impl Fn(WorkspaceId) -> bool) -> bool {
-        let there = |seen: &(WorkspaceId, Instant)| !is_own(seen.0) && seen.1.elapsed() < THERE;
-        self.lock().iter().flatten().any(there)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, [Option<(WorkspaceId, Instant)>; 2]> {
-        self.small.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,7 +168,6 @@ impl Default for Headroom {
 struct Here<F> {
     headroom: Arc<Headroom>,
     own: WorkspaceId,
-    is_large: Arc<AtomicBool>,
     /// Whether it is polled aside.
     aside: bool,
     work: Option<Pin<Box<F>>>,
@@ -146,10 +180,8 @@ impl<F: Future> Future for Here<F> {
         // It is gone only when this future has ended, which is polled no more then.
         let Some(mut work) = self.work.take() else { return Poll::Pending };
         let own = self.own;
-        let belongs_aside =
-            self.is_large.load(Ordering::Relaxed) && self.headroom.another_is_there(|seen| seen == own);
         // Whatever woke it is not lost: where it goes on it is polled at once.
-        if belongs_aside != self.aside {
+        if self.headroom.gives_way(|seen| seen == own) != self.aside {
             return Poll::Ready(Err(work));
         }
         match work.as_mut().poll(context) {
@@ -164,7 +196,7 @@ impl<F: Future> Future for Here<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use futures::FutureExt as _;
@@ -173,6 +205,66 @@ mod tests {
 
     const ONE: WorkspaceId = WorkspaceId(1);
     const TWO: WorkspaceId = WorkspaceId(2);
+    const THREE: WorkspaceId = WorkspaceId(3);
+
+    /// `ONE` does much beside `TWO`.
+    fn with_much(threads: usize) -> Arc<Headroom> {
+        let headroom = Headroom::new(threads);
+        headroom.did(ONE, 100_000, 0);
+        headroom.did(TWO, 1, 0);
+        Arc::new(headroom)
+    }
+
+    fn gives_way(headroom: &Headroom, workspace: WorkspaceId) -> bool {
+        headroom.gives_way(|own| own == workspace)
+    }
+
+    #[test]
+    fn who_does_much_gives_way_to_who_does_far_less() {
+        let headroom = Headroom::new(1);
+        headroom.did(ONE, 2_000, 0);
+        assert!(!gives_way(&headroom, ONE), "alone with itself");
+        headroom.did(TWO, 1_000, 0);
+        assert!(!gives_way(&headroom, ONE) && !gives_way(&headroom, TWO), "both do much");
+        headroom.did(THREE, 1, 0);
+        let give_way = [ONE, TWO, THREE].map(|workspace| gives_way(&headroom, workspace));
+        assert_eq!(give_way, [true, true, false]);
+        assert!(!headroom.gives_way(|_| true), "whoever asks for all of them");
+    }
+
+    #[test]
+    fn many_small_pieces_and_few_of_many_bytes_are_much_as_well() {
+        let headroom = Headroom::new(1);
+        headroom.did(TWO, 1, 1_000);
+        headroom.did(ONE, 1, 600_000);
+        assert!(gives_way(&headroom, ONE));
+        for _ in 0..700 {
+            headroom.did(THREE, 1, 1_000);
+        }
+        assert!(gives_way(&headroom, THREE));
+        assert!(!gives_way(&headroom, TWO));
+    }
+
+    #[test]
+    fn what_was_done_is_forgotten() {
+        let headroom = with_much(1);
+        let now = Instant::now();
+        let lately = headroom.lock();
+        let after = |seconds| lately[0].events(now + Duration::from_secs(seconds));
+        assert!((36_000.0..37_500.0).contains(&after(1)), "{}", after(1));
+        assert!(after(7) < MUCH);
+    }
+
+    #[test]
+    fn only_so_many_workspaces_are_remembered_and_the_newest() {
+        let headroom = with_much(1);
+        for other in 10..1_000 {
+            headroom.did(WorkspaceId(other), 1, 0);
+            headroom.did(ONE, 1, 0);
+        }
+        assert_eq!(headroom.lock().len(), MOST);
+        assert!(gives_way(&headroom, ONE));
+    }
 
     /// None: it waits.
     fn large(headroom: &Headroom, workspace: WorkspaceId) -> Option<Option<OwnedSemaphorePermit>> {
@@ -180,11 +272,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_pieces_take_turns_only_while_another_workspace_has_small_ones() {
-        let headroom = Headroom::new(1);
-        headroom.small(ONE);
-        assert!(large(&headroom, ONE).unwrap().is_none(), "alone with itself");
-        headroom.small(TWO);
+    async fn who_gives_way_takes_turns_and_in_smaller_pieces() {
+        let headroom = with_much(1);
         let held = large(&headroom, ONE).unwrap();
         assert!(held.is_some());
         assert!(large(&headroom, ONE).is_none(), "a second one waits");
@@ -192,30 +281,11 @@ mod tests {
         assert!(headroom.large(|own| own == ONE).await.is_none());
         assert!(begun.elapsed() >= PATIENCE, "and not for ever");
         drop(held);
-        assert!(large(&headroom, TWO).unwrap().is_some(), "the other is there as well");
+        assert!(large(&headroom, ONE).unwrap().is_some());
+        assert!(large(&headroom, TWO).unwrap().is_none(), "the other needs none");
+        let piece = |workspace, most| headroom.piece(|own| own == workspace, most);
+        assert_eq!([piece(ONE, 2_000), piece(ONE, 3), piece(TWO, 2_000)], [250, 1, 2_000]);
     }
-
-    #[test]
-    fn a_large_piece_is_cut_only_while_another_workspace_has_small_ones() {
-        let headroom = Headroom::new(1);
-        let piece = |most| headroom.piece(|own| own == ONE, most);
-        headroom.small(ONE);
-        assert_eq!(piece(2_000), 2_000, "alone with itself");
-        headroom.small(TWO);
-        assert_eq!([2_000, 3].map(piece), [250, 1]);
-    }
-
-    #[tokio::test]
-    async fn many_small_pieces_of_one_do_not_hide_another() {
-        let headroom = Headroom::new(1);
-        headroom.small(TWO);
-        for _ in 0..3 {
-            headroom.small(ONE);
-        }
-        assert!(large(&headroom, ONE).unwrap().is_some() && large(&headroom, TWO).unwrap().is_some());
-    }
-
-    const LARGE: fn() -> Arc<AtomicBool> = || Arc::new(AtomicBool::new(true));
 
     fn thread() -> Option<String> {
         std::thread::current().name().map(str::to_owned)
@@ -223,14 +293,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn what_is_ready_goes_on_while_a_large_piece_is_on_the_processor() {
-        let headroom = Arc::new(Headroom::new(1));
-        headroom.small(TWO);
+        let headroom = with_much(1);
         let (sender, receiver) = mpsc::channel();
         // It keeps its thread until another task, in the queue of the only worker, has run.
         let large = {
             let headroom = Arc::clone(&headroom);
             let work = async move { receiver.recv_timeout(Duration::from_secs(20)) };
-            tokio::spawn(async move { headroom.aside(|own| own == ONE, work).await })
+            tokio::spawn(async move { headroom.work(true, work).await })
         };
         let small = tokio::spawn(async move { sender.send(7) });
         assert_eq!(large.await.unwrap(), Ok(7));
@@ -244,7 +313,6 @@ mod tests {
         let mut pieces = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let (now, most, headroom) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&headroom));
-            headroom.small(TWO);
             let work = async move {
                 for _ in 0..20 {
                     let others = now.fetch_add(1, Ordering::SeqCst);
@@ -254,7 +322,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            pieces.spawn(async move { headroom.aside(|own| own == ONE, work).await });
+            pieces.spawn(async move { headroom.work(true, work).await });
         }
         while let Some(ended) = pieces.join_next().await {
             ended.unwrap();
@@ -263,26 +331,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_goes_aside_while_it_is_large_and_another_is_there_and_comes_back() {
+    async fn work_goes_aside_while_it_gives_way_and_comes_back() {
         let headroom = Arc::new(Headroom::new(1));
-        let is_large = LARGE();
         let work = {
-            let (headroom, is_large) = (Arc::clone(&headroom), Arc::clone(&is_large));
+            let headroom = Arc::clone(&headroom);
             async move {
                 let mut threads = vec![thread()];
-                headroom.small(TWO);
+                headroom.did(ONE, 100_000, 0);
+                headroom.did(TWO, 1, 0);
                 // Timers and tasks are those of the runtime, wherever it is polled.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 threads.push(thread());
                 threads.push(tokio::spawn(async { thread() }).await.unwrap());
-                is_large.store(false, Ordering::Relaxed);
+                headroom.did(TWO, 100_000, 0);
                 tokio::task::yield_now().await;
                 threads.push(thread());
                 threads
             }
         };
         let here = thread();
-        let threads = headroom.wherever(ONE, is_large, work).await;
+        let threads = headroom.wherever(ONE, work).await;
         let aside = Some("large-work".to_owned());
         assert_eq!(threads, [here.clone(), aside, here.clone(), here]);
     }
@@ -291,26 +359,23 @@ mod tests {
     async fn a_panic_aside_goes_on_in_whoever_waits_and_the_threads_stay() {
         let headroom = Arc::new(Headroom::new(1));
         for _ in 0..2 {
-            headroom.small(TWO);
             let headroom = Arc::clone(&headroom);
             let waits = tokio::spawn(async move {
-                headroom.aside(|own| own == ONE, async { panic!("of the work") }).await;
+                headroom.work(true, async { panic!("of the work") }).await;
             });
             let panic = waits.await.unwrap_err().into_panic();
             assert_eq!(panic.downcast_ref::<&str>(), Some(&"of the work"));
         }
-        headroom.small(TWO);
-        let after = headroom.aside(|own| own == ONE, async { thread() }).await;
+        let after = headroom.work(true, async { thread() }).await;
         assert_eq!(after.as_deref(), Some("large-work"));
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_any_more_is_dropped() {
         let headroom = Arc::new(Headroom::new(1));
-        headroom.small(TWO);
         let (kept, was_aside) = (Arc::new(()), Arc::<AtomicBool>::default());
         let (held, is_aside) = (Arc::clone(&kept), Arc::clone(&was_aside));
-        let work = headroom.aside(|own| own == ONE, async move {
+        let work = headroom.work(true, async move {
             let _held = held;
             is_aside.store(thread().as_deref() == Some("large-work"), Ordering::Relaxed);
             std::future::pending::<()>().await;

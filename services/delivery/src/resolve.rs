@@ -5,12 +5,10 @@
 //! fenced commit that moves the cursor over it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
@@ -45,26 +43,6 @@ pub(crate) const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_RECORD: Record = Record { offset: 0, step: 0, mark: None };
 /// What is said of a position whose event was erased.
 pub(crate) const ERASED: &str = "the event was erased";
-
-/// Events of a round that is large.
-pub(crate) const LARGE_ROUND: usize = 200;
-
-/// Bytes of stored events of a round that is large, however few they are.
-const LARGE_BYTES: usize = 500_000;
-
-/// Whether a round was large: as many events as are taken at once, or as much work as those are.
-pub(crate) fn is_large(events: usize, most: usize, bytes: usize) -> bool {
-    events >= most || bytes >= LARGE_BYTES
-}
-
-/// Waits for a place for a workspace whose last round was large, if that is to be waited for.
-pub(crate) async fn place(
-    headroom: &Headroom,
-    workspace: WorkspaceId,
-    large: bool,
-) -> Option<OwnedSemaphorePermit> {
-    if large { headroom.large(|own| own == workspace).await } else { None }
-}
 
 /// Why a round did not end in a commit.
 #[derive(Debug, thiserror::Error)]
@@ -135,8 +113,6 @@ pub struct Stand {
     ahead: Vec<ReceivedBlock>,
     /// The layout was changed there, and another partition has not come as far.
     waits_for_others: bool,
-    /// Whether the last round was a large one.
-    large: bool,
 }
 
 struct Received {
@@ -149,12 +125,10 @@ impl Resolver {
     /// Runs until the lease is lost or `shutdown`.
     pub async fn run(self: Arc<Self>, lease: Lease, shutdown: CancellationToken) {
         let (headroom, workspace) = (Arc::clone(&self.headroom), lease.duty.workspace);
-        let is_large = Arc::<AtomicBool>::default();
-        let rounds = self.rounds(lease, shutdown, Arc::clone(&is_large));
-        headroom.wherever(workspace, is_large, rounds).await;
+        headroom.wherever(workspace, self.rounds(lease, shutdown)).await;
     }
 
-    async fn rounds(self: Arc<Self>, lease: Lease, shutdown: CancellationToken, is_large: Arc<AtomicBool>) {
+    async fn rounds(self: Arc<Self>, lease: Lease, shutdown: CancellationToken) {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let progress = self.progress.partition(workspace, partition);
         let mut received = progress.received.subscribe();
@@ -173,10 +147,9 @@ impl Resolver {
                     continue;
                 };
             }
-            let place = place(&self.headroom, workspace, stand.large).await;
+            let place = self.headroom.large(|own| own == workspace).await;
             let round = self.round(&lease, &mut stand).await;
             drop(place);
-            is_large.store(matches!(round, Ok(true)) && stand.large, Ordering::Relaxed);
             let wait = match round {
                 Ok(true) => {
                     failures = 0;
@@ -316,11 +289,8 @@ impl Resolver {
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         self.resolved.commit_span(lease, &commit, span).await?;
-        let large = is_large(taken, LARGE_ROUND, encoded[..taken].iter().map(Bytes::len).sum());
-        *stand = Stand { at: Some(next), ahead, waits_for_others: false, large };
-        if !large {
-            self.headroom.small(workspace);
-        }
+        *stand = Stand { at: Some(next), ahead, waits_for_others: false };
+        self.headroom.did(workspace, taken, encoded[..taken].iter().map(Bytes::len).sum());
 
         trace_events(&received, &resolved.events[..taken], started);
         if progress.has_lanes() {

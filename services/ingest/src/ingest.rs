@@ -30,6 +30,8 @@ use crate::trace;
 
 /// A request of so many bytes is large.
 const LARGE_BYTES: usize = 64 * 1024;
+/// As many as an event has.
+const BYTES_OF_AN_EVENT: usize = 1_000;
 
 /// Everything that a wire needs. Shared by all of them.
 #[derive(Debug)]
@@ -82,28 +84,27 @@ impl Ingest {
         self.watch.snapshot().ok_or(IngestError::NoConfiguration)
     }
 
-    /// Works on a request of so many bytes: a large one, which needs a core for milliseconds, aside while somebody else has small
-    /// ones. `workspace`: none where the body has to be parsed to know whose it is.
+    /// Works on a request of so many bytes: aside, where its workspace sends much and somebody else far less. `workspace`: none
+    /// where the body has to be parsed to know whose it is.
     pub async fn work_on<F>(&self, workspace: Option<WorkspaceId>, bytes: usize, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        if bytes >= LARGE_BYTES {
-            let work = tracklayer_rpc::carried(work);
-            return self.headroom.aside(|seen| workspace == Some(seen), work).await;
-        }
-        if let Some(workspace) = workspace {
-            self.headroom.small(workspace);
-        }
-        work.await
+        let aside = match workspace {
+            Some(workspace) => {
+                self.tell_of(workspace, bytes);
+                self.headroom.gives_way(|seen| seen == workspace)
+            }
+            // A large one needs a core for milliseconds, whoever sent it.
+            None => bytes >= LARGE_BYTES && self.headroom.somebody_is_there(),
+        };
+        self.headroom.work(aside, tracklayer_rpc::carried(work)).await
     }
 
-    /// Tells large requests of a small one.
+    /// Tells of a request of a workspace.
     pub fn tell_of(&self, workspace: WorkspaceId, bytes: usize) {
-        if bytes < LARGE_BYTES {
-            self.headroom.small(workspace);
-        }
+        self.headroom.did(workspace, bytes / BYTES_OF_AN_EVENT, 0);
     }
 
     /// Takes events of one source; answers for each, in order, when all that are accepted are durable.

@@ -31,7 +31,6 @@ mod writes;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -64,7 +63,7 @@ use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::replay::judge::JudgeError;
 use crate::replay::replays::Replays;
-use crate::resolve::{OTHERS_PAUSE, error_chain, place};
+use crate::resolve::{OTHERS_PAUSE, error_chain};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::lanes::LaneStore;
@@ -254,10 +253,6 @@ pub struct Lane {
     requests: u64,
     /// The range under work survives a hold, so that what was delivered before it is not sent again.
     range: Vec<Slot>,
-    /// Whether the last read of a range found as many events as it may hold, or as much work as those are.
-    reads_full: bool,
-    /// Whether the lane works on much at once, for where it is polled.
-    is_large: Arc<AtomicBool>,
     /// The state of the connection that the range was planned for; none: it has to be planned.
     planned_for: Option<u64>,
     /// Why an operator holds the lane, as it was last told.
@@ -308,8 +303,6 @@ impl Lane {
             behind_circuit: false,
             requests: 0,
             range: Vec::new(),
-            reads_full: false,
-            is_large: Arc::default(),
             planned_for: None,
             told: None,
             held_before: false,
@@ -326,8 +319,7 @@ impl Lane {
     /// Runs until the lease is lost or `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let (headroom, workspace) = (Arc::clone(&self.context.headroom), self.lease.duty.workspace);
-        let is_large = Arc::clone(&self.is_large);
-        headroom.wherever(workspace, is_large, self.rounds(shutdown)).await;
+        headroom.wherever(workspace, self.rounds(shutdown)).await;
     }
 
     async fn rounds(mut self, shutdown: CancellationToken) {
@@ -338,9 +330,6 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
-            if !matches!(round, Ok(Round::Worked)) {
-                self.is_large.store(false, Ordering::Relaxed);
-            }
             self.let_go(round.is_err());
             match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),
@@ -524,7 +513,7 @@ impl Lane {
         if let Some(files) = destination.files() {
             self.make_room(cursor, files).await?;
         }
-        let place = place(&self.context.headroom, duty.workspace, self.reads_full).await;
+        let place = self.context.headroom.large(|own| own == duty.workspace).await;
         let taken = self.take_range(cursor, &connection, destination).await?;
         drop(place);
         if !taken {

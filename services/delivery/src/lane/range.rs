@@ -1,6 +1,5 @@
 //! A range of the resolved journal: planning it, and committing its settled beginning.
 
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use tracklayer_destination::Destination;
@@ -12,7 +11,6 @@ use super::plan;
 use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
-use crate::resolve::{LARGE_ROUND, is_large};
 use crate::store::StoreError;
 
 impl Lane {
@@ -25,7 +23,6 @@ impl Lane {
         destination: &dyn Destination,
     ) -> Result<bool, LaneError> {
         if !self.range.is_empty() {
-            self.is_large.store(self.reads_full || self.range.len() >= LARGE_ROUND, Ordering::Relaxed);
             if self.planned_for == Some(connection.revision) {
                 return Ok(true);
             }
@@ -45,13 +42,7 @@ impl Lane {
                 None => self.context.entries.from(workspace, cursor, limit).await?,
             };
             let bytes = entries.iter().map(|entry| entry.raw.len()).sum();
-            self.reads_full = is_large(entries.len(), limit, bytes);
-            // Files gather many thousands of events before they are full.
-            let is_large = self.reads_full || entries.len() >= LARGE_ROUND;
-            self.is_large.store(is_large, Ordering::Relaxed);
-            if !is_large && !entries.is_empty() {
-                self.context.headroom.small(workspace);
-            }
+            self.context.headroom.did(workspace, entries.len(), bytes);
             self.look_how_old(entries.iter().map(|entry| entry.received_ms).find(|ms| *ms > 0)).await;
             // What is sent is committed within a second or two: a crash leaves no more of it unknown.
             entries.truncate(if begun.is_some() { usize::MAX } else { self.at_once() });

@@ -5,7 +5,6 @@
 //! replay has a place of its own, which moves in the transaction that takes. Whatever ends the lane in between, its successor finds the
 //! place, and what was taken among the retries. A page that cannot be read or judged is no hold of the lane: it is looked at again later.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +24,7 @@ use crate::replay::judge::{Judge, Judged};
 use crate::replay::planner::counts_of;
 use crate::replay::walk::Walker;
 use crate::replay::{REPLAY, Selection, What};
-use crate::resolve::{LARGE_ROUND, error_chain, place};
+use crate::resolve::error_chain;
 use crate::store::StoreError;
 use crate::store::ledger::{RetryRow, Settled};
 use crate::store::replay_events::{Adopted, Take, TakenEvent, Took};
@@ -176,12 +175,13 @@ impl Lane {
         if selection.before_start && self.adopt(&selection, start).await? {
             return Ok(true);
         }
-        let is_large = looked_at >= LARGE_ROUND;
-        self.is_large.store(is_large, Ordering::Relaxed);
-        let place = place(&self.context.headroom, duty.workspace, is_large).await;
+        let headroom = &self.context.headroom;
+        let place = headroom.large(|own| own == duty.workspace).await;
         let mut step = self.walker().step(&selection, &stretch, looked_at).await?;
         let now = self.context.clock.now();
         let found = std::mem::take(&mut step.found);
+        let bytes = found.iter().map(|found| found.entry.raw.len()).sum();
+        headroom.did(duty.workspace, found.len(), bytes);
         let mut judged = self.judge().judge(duty, &selection, connection, destination, found, now).await?;
         drop(place);
         let eligible = |(_, judged): &(usize, &Judged)| judged.what == What::Eligible;

@@ -24,8 +24,11 @@ use super::open_loop::{Answer, read_answer};
 
 /// Threads that send.
 const THREADS: usize = 2;
-/// HTTP connections. Who is refused and comes back at once is answered a second later: so many offer some 400,000 events a second.
-const CONNECTIONS: usize = 1_000;
+/// HTTP connections of a flood that offers ten times what the machine takes: who comes back at once is answered two seconds later, so
+/// that these offer some 300,000 events a second.
+pub const TEN_TIMES: usize = 1_500;
+/// Of one that takes what it can get: with what each has under way they take more than ingest holds in flight.
+pub const ALL_ROOM: usize = 300;
 /// Events of a batch over HTTP, most of what a body may have.
 const HTTP_BATCH: u64 = 400;
 /// gRPC streams.
@@ -117,7 +120,7 @@ impl Flood {
     ///
     /// # Errors
     /// The events are none.
-    pub fn start(target: &Target) -> anyhow::Result<Self> {
+    pub fn start(target: &Target, connections: usize) -> anyhow::Result<Self> {
         let (tally, stop) = (Arc::<Tally>::default(), CancellationToken::new());
         let templates = Arc::new(parsed(&target.orders)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -126,7 +129,7 @@ impl Flood {
             .enable_all()
             .build()
             .context("no threads for the flood")?;
-        let all = all_senders(target.clone(), templates, Arc::clone(&tally), stop.clone());
+        let all = all_senders(target.clone(), connections, templates, Arc::clone(&tally), stop.clone());
         let senders = tokio::task::spawn_blocking(move || runtime.block_on(all));
         Ok(Self { tally, senders, stop })
     }
@@ -151,12 +154,13 @@ impl Drop for Flood {
 
 async fn all_senders(
     target: Target,
+    connections: usize,
     templates: Arc<Vec<PublishEvent>>,
     tally: Arc<Tally>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut senders = JoinSet::new();
-    for sender in 0..CONNECTIONS {
+    for sender in 0..connections {
         senders.spawn(one_connection(target.clone(), sender, Arc::clone(&tally), stop.clone()));
     }
     for sender in 0..STREAMS {

@@ -13,7 +13,7 @@ use tracklayer_proto::control::v1::{CreateSourceRequest, CreateWorkspaceRequest}
 use tracklayer_proto::delivery::v1::BalanceLedgerRequest;
 use tracklayer_sandbox::{Platform, SandboxClient};
 
-use super::flood::{Flood, Tally, Target, http_request};
+use super::flood::{ALL_ROOM, Flood, TEN_TIMES, Tally, Target, http_request};
 use super::{PLATFORMS, choose_platforms, clear_latencies, delivered, event, load, open_loop};
 use crate::cli::output::table;
 use crate::cli::stats::Counts;
@@ -68,7 +68,7 @@ async fn flood(
     let before = State::read(running, &Counts::read(access, workspace).await?).await?;
     println!("flooding for {} s: every connection sends again at once ...", length.as_secs());
     let begun = Instant::now();
-    let flood = Flood::start(target)?;
+    let flood = Flood::start(target, TEN_TIMES)?;
     let mut memory = Memory::default();
     memory.sample_until(processes, tokio::time::sleep(length)).await?;
     let during = memory.samples.len();
@@ -141,7 +141,7 @@ async fn neighbours(
     send_quietly(quiet, WARM_UP).await?;
     let mut alone = measure_quiet(running, access, quiet, length).await?;
     println!("measuring it while another floods ...");
-    let flood = Flood::start(&noisy)?;
+    let flood = Flood::start(&noisy, ALL_ROOM)?;
     send_quietly(quiet, WARM_UP).await?;
     let mut beside = measure_quiet(running, access, quiet, length).await?;
     let tally = flood.stop().await?;

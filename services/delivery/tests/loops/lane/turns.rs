@@ -1,6 +1,5 @@
 //! Retries and new events, taken in turns.
 
-use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tracklayer_ids::WorkspaceId;
 use tracklayer_sandbox::Platform;
@@ -37,21 +36,21 @@ async fn neither_many_retries_nor_many_new_events_keep_the_other_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_of_few_large_events_is_no_small_one() {
-    let another = |workspace: WorkspaceId| workspace != WORKSPACE;
+async fn a_workspace_with_few_large_events_gives_way_to_one_with_little() {
+    let gives_way = |rig: &Rig| rig.headroom.gives_way(|workspace| workspace == WORKSPACE);
     let mut rig = Rig::new("meta_capi").await;
     let large = |number: usize| {
         let mut event = order(&format!("large-{number}"), &format!("visitor-{number}"));
         event["properties"]["note"] = json!("x".repeat(30_000));
         event
     };
-    rig.resolved(&(0..20).map(large).collect::<Vec<_>>()).await;
-    rig.start().await;
-    rig.takes(Platform::Meta, 20).await;
-    let there = rig.headroom.large(another).now_or_never();
-    assert!(there.is_some_and(|place| place.is_none()), "nobody with small rounds is there");
+    rig.headroom.did(WorkspaceId(WORKSPACE.0 + 1), 1, 0);
     rig.resolved(&[order("small", "visitor")]).await;
-    rig.takes(Platform::Meta, 21).await;
-    let there = rig.headroom.large(another).now_or_never();
-    assert!(there.is_some_and(|place| place.is_some()), "now somebody is");
+    rig.start().await;
+    rig.takes(Platform::Meta, 1).await;
+    assert!(!gives_way(&rig), "it does as little");
+    rig.resolved(&(0..60).map(large).collect::<Vec<_>>()).await;
+    rig.takes(Platform::Meta, 61).await;
+    rig.headroom.did(WorkspaceId(WORKSPACE.0 + 1), 1, 0);
+    assert!(gives_way(&rig));
 }

@@ -197,23 +197,25 @@ impl Memories {
         lookup: &Lookup,
     ) {
         let moment = lookup.moment;
-        let under_way = match self.profile(workspace, &profile.state) {
+        let before = self.profile(workspace, &profile.state).map(|before| (before.unsettled, &before.joined));
+        let (end, joined) = match before {
             // What two batches read at a time need not be noted in that order.
-            Some(before) if before.unsettled.is_none() => return,
-            Some(before) => {
-                let ends = before.joined.iter().map(|(_, end)| end_of(*end, moment));
-                ends.chain(before.unsettled).max().unwrap_or(moment.under_way)
+            Some((None, _)) => return,
+            // Who joined since is waited for on its own: somebody may join at every visit, and the rest is settled once.
+            Some((Some(end), joined)) => {
+                let ends = joined.iter().map(|(mac, end)| (*mac, end_of(*end, moment)));
+                (end, ends.filter(|(_, end)| moment.over < *end).collect::<Vec<_>>())
             }
-            None => moment.under_way,
+            None => (moment.under_way, Vec::new()),
         };
-        let unsettled = Some(under_way).filter(|under_way| moment.over < *under_way);
+        let unsettled = Some(end).filter(|end| moment.over < *end);
         self.readings += 1;
         let remembered = Remembered {
             state: Arc::clone(&profile.state),
             clicks: profile.clicks.clone(),
             reading: self.readings,
             unsettled,
-            joined: Vec::new(),
+            joined,
         };
         self.profiles.note((workspace.0, id.0), remembered);
         for member in lookup.members.get(&id).into_iter().flatten() {
@@ -238,7 +240,9 @@ impl Memories {
         // Where the profile was remembered already, this may have been read before all were done.
         let remembered = self.profile(workspace, &profile.state);
         let same = remembered.filter(|remembered| Arc::ptr_eq(&remembered.state, &profile.state));
-        let own = same.map(|remembered| {
+        // So may those of who joined.
+        let settled = same.filter(|remembered| !remembered.joined.iter().any(|(joined, _)| *joined == mac));
+        let own = settled.map(|remembered| {
             let shared = known.clicks == profile.clicks;
             (remembered.reading, if shared { profile.clicks.clone() } else { known.clicks.clone() })
         });
@@ -356,20 +360,30 @@ mod tests {
         clicks
     }
 
-    fn read(familiar: &Familiar, version: i64, (over, under_way): (i64, i64), contested: bool) {
-        let state = state(version, &[7, 8]);
+    fn read(familiar: &Familiar, version: i64, moment: (i64, i64), contested: bool) {
+        read_of(familiar, state(version, &[7, 8]), &[7], moment, contested);
+    }
+
+    fn read_of(
+        familiar: &Familiar,
+        state: Arc<ProfileState>,
+        asked: &[u8],
+        (over, under_way): (i64, i64),
+        contested: bool,
+    ) {
         let place = Place { component: state.component, profile: state.profile, hub: false, contested };
-        let member = |n: u8| Read { mac: identifier(n).mac, hub: false, contested };
+        let member = |key: &SubjectKey| Read { mac: identifier(key.0[0]).mac, hub: false, contested };
+        let members: Vec<Read> = state.members.iter().map(member).collect();
         let lookup = Lookup {
-            known: vec![Known { place: Some(place), ..Known::default() }],
-            members: [(state.profile, vec![member(7), member(8)])].into_iter().collect(),
+            known: vec![Known { place: Some(place), ..Known::default() }; asked.len()],
+            members: [(state.profile, members)].into_iter().collect(),
             profiles: [(state.profile, KnownProfile { state, clicks: Clicks::default() })]
                 .into_iter()
                 .collect(),
             moment: Moment { over, under_way },
             ..Lookup::default()
         };
-        familiar.note(WORKSPACE, [identifier(7).mac].into_iter(), &lookup);
+        familiar.note(WORKSPACE, asked.iter().map(|n| identifier(*n).mac), &lookup);
     }
 
     fn recall(familiar: &Familiar, n: u8) -> Option<Memory> {
@@ -441,6 +455,33 @@ mod tests {
             assert!(memory.own.is_some(), "of the others nothing has to be read");
         }
         assert_eq!(recall(&familiar, 9).unwrap().own, Some(late));
+    }
+
+    #[test]
+    fn a_profile_that_somebody_joins_at_every_visit_is_remembered_once_all_of_the_first_reading_are_done() {
+        let familiar = Familiar::default();
+        read(&familiar, 1, (10, 20), false);
+        let (first, now) = (state(1, &[7, 8]), state(2, &[7, 8, 9]));
+        let joined = || vec![identifier(9).mac];
+        familiar
+            .follow(WORKSPACE, &Followed { before: &first, now: &now, joined: joined(), seen: Vec::new() });
+        let asked: &[u8] = &[7, 9];
+        read_of(&familiar, Arc::clone(&now), asked, (19, 30), false);
+        assert_eq!(remembered(&familiar), None, "19 may still write");
+        read_of(&familiar, Arc::clone(&now), asked, (20, 40), false);
+        let memory = recall(&familiar, 7).unwrap();
+        assert_eq!((memory.state.version, memory.joined), (2, joined()), "of that one 29 may still write");
+        assert!(memory.own.is_some());
+        assert!(recall(&familiar, 9).unwrap().own.is_none(), "what was read of it may not be all");
+
+        let familiar = Familiar::default();
+        read(&familiar, 1, (10, 20), false);
+        familiar
+            .follow(WORKSPACE, &Followed { before: &first, now: &now, joined: joined(), seen: Vec::new() });
+        read_of(&familiar, Arc::clone(&now), asked, (19, 21), false);
+        read_of(&familiar, now, asked, (21, 40), false);
+        let memory = recall(&familiar, 9).unwrap();
+        assert!(memory.joined.is_empty() && memory.own.is_some(), "all are done");
     }
 
     #[test]

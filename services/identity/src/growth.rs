@@ -5,8 +5,14 @@
 //! of probes. A visitor id a week is what people bring most, and what it does follows from the event and a few rows: linked
 //! with the profile by somebody who is no hub, it is in the profile; of no exclusive type, it claims nobody; weaker than a member,
 //! it does not lead; within the fan-out limits and below the cap, nobody stops linking. The store checks the rest under the
-//! component's lock: that all stand where they were thought to stand, how many neighbours they have, how large the component is.
+//! component's lock: that all stand where they were thought to stand, how many neighbours they have, how large the component is
+//! and was, whether a decision is about the new ones.
 //! Whatever is not plainly so is left to the verdict.
+//!
+//! Where the rules have changed, what is stored follows from those before until the next verdict about the component: a decision, or
+//! evidence that is no such news. Who only joins brings none, but where somebody stopped linking because the component was too
+//! large: that is looked at anew with whatever comes. So a type that becomes exclusive splits a stored profile only once its
+//! component is recomputed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

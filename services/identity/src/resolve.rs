@@ -220,12 +220,20 @@ impl Resolver {
         let is_new = !evidence.pairs.is_empty();
         // Before the identifiers that they were seen on: what is stored with its click ids is not changed by them.
         self.keep_clicks(workspace, batch, &clicks).await?;
-        let recorded = if is_new {
-            self.store.record(workspace, &mut batch.types, evidence).await?
+        let (recorded, recording) = if is_new {
+            self.store.record(workspace, &mut batch.types, evidence).await
         } else {
-            Recorded::default()
+            (Recorded::default(), Ok(()))
         };
-        self.store.touch(workspace, &again).await?;
+        let done = match recording {
+            Ok(()) => self.store.touch(workspace, &again).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            // Whoever asks again brings nothing new of what is committed.
+            self.tell(&recorded.narrowings).await;
+            return Err(error);
+        }
         let written = recorded.stored.iter().chain(&again);
         self.recent.note(workspace, written.map(|pair| (*pair, pair.first_seen, pair.last_seen)));
         let mut told = None;

@@ -102,6 +102,8 @@ async fn try_grow<'e>(
     let inserted = Claim::new(&part, 0..0).insert(&mut transaction, workspace, types).await?;
     let locked = lock(&mut transaction, workspace, joinings).await?;
     let known = read_known(&mut transaction, workspace, evidence, joinings).await?;
+    // Who decided while the new ones were not to be seen yet has recomputed without them.
+    let is_decided = known.values().any(|known| known.decided);
 
     let mut size_of: BTreeMap<ComponentId, usize> =
         locked.iter().map(|(id, (size, _))| (*id, *size)).collect();
@@ -117,10 +119,11 @@ async fn try_grow<'e>(
             let all_there = joining.beside.iter().all(|beside| {
                 known.get(&beside.place).is_some_and(|known| {
                     Some(known.place) == evidence.identifiers[beside.place].1
+                        && !known.silenced
                         && beside.room.is_none_or(|room| known.neighbours <= i64::from(room))
                 })
             });
-            !all_new || !all_there || size_of[&joining.component] > types.max_cluster()
+            is_decided || !all_new || !all_there || size_of[&joining.component] > types.max_cluster()
         })
         .collect();
     if !otherwise.is_empty() {
@@ -194,6 +197,10 @@ struct Stands {
     /// Key of the profile.
     leads: SubjectKey,
     neighbours: i64,
+    /// Whether some of the component link nobody because it was too large: the rules of today may allow more.
+    silenced: bool,
+    /// Whether a decision is about one of the new ones, of any joining.
+    decided: bool,
 }
 
 /// Those whom the new ones were seen with, read once the components are locked, by their place in the evidence.
@@ -206,11 +213,13 @@ async fn read_known(
     let beside: Vec<_> = joinings.iter().flat_map(|joining| &joining.beside).collect();
     let rooms: Vec<i64> = beside.iter().map(|beside| beside.room.map_or(-1, i64::from)).collect();
     let most = rooms.iter().copied().max().unwrap_or(-1).saturating_add(1);
+    let new = joinings.iter().flat_map(|joining| &joining.new);
     let rows = sqlx::query(include_str!("grow.sql"))
         .bind(workspace.0)
         .bind(bytes(beside.iter().map(|beside| &evidence.identifiers[beside.place].0.mac)))
         .bind(rooms)
         .bind(most)
+        .bind(bytes(new.map(|&n| &evidence.identifiers[n].0.mac)))
         .fetch_all(connection)
         .await?;
     let mut known = BTreeMap::new();
@@ -222,8 +231,13 @@ async fn read_known(
             contested: row.try_get("contested")?,
         };
         let ord: i64 = row.try_get("ord")?;
-        let stands =
-            Stands { place, leads: key_of(row.try_get("key")?), neighbours: row.try_get("neighbours")? };
+        let stands = Stands {
+            place,
+            leads: key_of(row.try_get("key")?),
+            neighbours: row.try_get("neighbours")?,
+            silenced: row.try_get("silenced")?,
+            decided: row.try_get("decided")?,
+        };
         if let Some(beside) = usize::try_from(ord - 1).ok().and_then(|ord| beside.get(ord)) {
             known.insert(beside.place, stands);
         }

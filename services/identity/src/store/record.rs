@@ -96,35 +96,47 @@ impl From<RegionError> for TryError {
 }
 
 impl Store {
-    /// Records evidence and brings the profiles it touches up to date. When this returns, all of it is committed: what only
-    /// joins profiles in a transaction of its own, before the rest.
-    ///
-    /// # Errors
-    /// The database.
+    /// Records evidence and brings the profiles it touches up to date: what only joins profiles in a transaction of its own, then
+    /// the rest in another. Answers with what is committed, which is all of it unless the database failed. Of the first that is
+    /// told, too, where it failed at the second: it is not new when the same is recorded again.
     pub async fn record<'e>(
         &self,
         workspace: WorkspaceId,
         types: &mut Types,
         mut evidence: NewEvidence<'e>,
-    ) -> Result<Recorded<'e>, StoreError> {
+    ) -> (Recorded<'e>, Result<(), StoreError>) {
         let failed = StoreError::of("record what was seen together");
         let mut connection = match self.pool.acquire().await {
             Ok(connection) => connection,
-            Err(source) => return Err(failed(source)),
+            Err(source) => return (Recorded::default(), Err(failed(source))),
         };
         let grown = match grow(&mut connection, workspace, types, &mut evidence).await {
             Ok(grown) => grown,
-            Err(source) => return Err(failed(source)),
+            Err(source) => return (Recorded::default(), Err(failed(source))),
         };
         if evidence.pairs.is_empty() {
-            return Ok(grown);
+            return (grown, Ok(()));
         }
+        match self.record_rest(&mut connection, workspace, types, &mut evidence).await {
+            Ok(recorded) => (grown.and(recorded), Ok(())),
+            Err(source) => (grown, Err(failed(source))),
+        }
+    }
+
+    /// Records what takes a verdict, as often as it fails for somebody else's doing.
+    async fn record_rest<'e>(
+        &self,
+        connection: &mut PgConnection,
+        workspace: WorkspaceId,
+        types: &mut Types,
+        evidence: &mut NewEvidence<'e>,
+    ) -> Result<Recorded<'e>, sqlx::Error> {
         let mut tries = 0;
         let mut beside = BTreeSet::new();
         loop {
             let alone = tries == TRIES;
-            match self.try_record(&mut connection, workspace, types, (&mut evidence, &beside), tries).await {
-                Ok(recorded) => return Ok(grown.and(recorded)),
+            match self.try_record(connection, workspace, types, (&mut *evidence, &beside), tries).await {
+                Ok(recorded) => return Ok(recorded),
                 Err(TryError::Again(why, found)) if !alone => {
                     beside.extend(found);
                     metrics::retried(why);
@@ -133,11 +145,9 @@ impl Store {
                     tokio::time::sleep(pause).await;
                 }
                 Err(TryError::Again(why, _)) => {
-                    return Err(failed(sqlx::Error::Protocol(format!(
-                        "gave up after {tries} retries: {why}"
-                    ))));
+                    return Err(sqlx::Error::Protocol(format!("gave up after {tries} retries: {why}")));
                 }
-                Err(TryError::Database(source)) => return Err(failed(source)),
+                Err(TryError::Database(source)) => return Err(source),
             }
         }
     }
@@ -355,7 +365,7 @@ impl<'a> Claim<'a> {
     /// this transaction inserted.
     ///
     /// A decision that is made at the same time is not seen by either way of reading: whoever makes one recomputes what it is about.
-    async fn insert(
+    pub(super) async fn insert(
         &self,
         connection: &mut PgConnection,
         workspace: WorkspaceId,

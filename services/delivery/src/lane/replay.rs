@@ -364,7 +364,11 @@ pub(super) fn keep_what_was(slot: &mut Slot, now: Timestamp) {
             slot.evidence = None;
             slot.settle(State::Delivered, "delivered_before", &detail, now);
         }
-        (State::Dead, State::Blocked | State::Filtered | State::Shadowed) if mark.reason == UNKNOWN => {
+        // Though nothing of this replay may be there, what was before it may.
+        (State::Dead, State::Dead) if mark.reason == UNKNOWN && verdict.reason == UNKNOWN => {}
+        (State::Dead, State::Dead | State::Blocked | State::Filtered | State::Shadowed)
+            if mark.reason == UNKNOWN =>
+        {
             let detail = format!(
                 "a request that carried this event ended without an answer, and its replay ended as {told}: look it up at the platform"
             );
@@ -421,12 +425,22 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_sent_is_not_said_to_be_kept_back() {
-        let verdict = ended((State::Dead, UNKNOWN), (State::Blocked, "gpc"));
-        assert_eq!((verdict.state, verdict.reason.as_str()), (State::Dead, UNKNOWN));
-        assert!(verdict.detail.contains("blocked gpc"), "{verdict:?}");
-        let refused = ended((State::Dead, UNKNOWN), (State::Dead, "rejected_by_platform"));
-        assert_eq!(refused.reason, "rejected_by_platform");
+    fn what_may_have_been_sent_is_not_said_to_be_kept_back_or_refused() {
+        let unknown = (State::Dead, UNKNOWN);
+        for after in [
+            (State::Blocked, "gpc"),
+            (State::Dead, "rejected_by_platform"),
+            (State::Dead, "order_not_sent"),
+            (State::Dead, "missing_value"),
+            (State::Dead, "retries_exhausted"),
+        ] {
+            let verdict = ended(unknown, after);
+            assert_eq!((verdict.state, verdict.reason.as_str()), unknown, "{after:?}");
+            let told = format!("{} {}: because", after.0.as_str(), after.1);
+            assert!(verdict.detail.contains(&told), "{verdict:?}");
+        }
+        assert_eq!(ended(unknown, unknown).detail, "because", "it says so already");
+        assert_eq!(ended(unknown, (State::Delivered, "")).state, State::Delivered);
         assert_eq!(ended((State::Dead, "missing_value"), (State::Blocked, "gpc")).state, State::Blocked);
     }
 }

@@ -71,7 +71,9 @@ fn stretch() -> Stretch {
 
 async fn start(store: &ReplayStore) -> StoredReplay {
     let selection = Selection::of(Origin::DeadLetters);
-    store.start(LANE.workspace, LANE.connection, &selection, "ann", &[(stretch(), 2)]).await.unwrap()
+    let stretches = [(stretch(), 2)];
+    let started = store.start(LANE.workspace, LANE.connection, &selection, "ann", &stretches, 2).await;
+    started.unwrap().unwrap()
 }
 
 fn taken(offset: u64) -> TakenEvent {
@@ -129,7 +131,8 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     assert_eq!(marks.into_iter().collect::<Vec<_>>(), [(at(0), before)]);
     let verdicts =
         ledger.verdicts(LANE.workspace, LANE.connection, &[at(0), at(1), at(2), at(9)]).await.unwrap();
-    let state = |offset| verdicts.get(&at(offset)).map(|verdict| (verdict.state, verdict.reason.as_str()));
+    let state =
+        |offset| verdicts.get(&at(offset)).and_then(Option::as_ref).map(|v| (v.state, v.reason.as_str()));
     assert_eq!(state(0), Some((State::Held, "replay")));
     assert_eq!(state(1), Some((State::Delivered, "")));
     assert_eq!((state(2), state(9)), (Some((State::Dead, "missing_value")), None));
@@ -137,7 +140,12 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     let commit = LaneCommit {
         id: Uuid::now_v7(),
         settled: vec![settled(0, State::Delivered, "")],
-        replayed: vec![Ended { position: at(0), state: State::Delivered, reason: String::new() }],
+        replayed: vec![Ended {
+            position: at(0),
+            state: State::Delivered,
+            reason: String::new(),
+            was_delivered: false,
+        }],
         ..LaneCommit::default()
     };
     ledger.commit_retries(&lease, &commit).await.unwrap();
@@ -180,7 +188,9 @@ async fn nothing_is_taken_after_a_cancellation_and_one_that_is_over_is_not_cance
     let listed = store.list(LANE.workspace, ConnectionId(0), 10).await.unwrap();
     let cancelled: Vec<_> = listed.iter().map(|replay| (replay.id, replay.cancelled.is_some())).collect();
     assert_eq!(cancelled, [(second.id, false), (first.id, true)]);
-    assert_eq!(store.list(WorkspaceId(2), ConnectionId(0), 10).await.unwrap(), []);
+    assert!(store.list(WorkspaceId(2), ConnectionId(0), 10).await.unwrap().is_empty());
+    let open: Vec<u64> = listed.iter().map(|replay| replay.open_lanes).collect();
+    assert_eq!(open, [0, 0], "the lanes of what was cancelled are done with it");
     assert_eq!(store.get(WorkspaceId(2), first.id).await.unwrap(), None, "it is of another workspace");
 }
 

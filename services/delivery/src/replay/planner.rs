@@ -5,7 +5,7 @@ use tracklayer_destination::{Destination, Mode};
 use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 
 use super::judge::{Judge, JudgeError, Judged};
-use super::walk::{Step, Stretch, Walker};
+use super::walk::{LastBlock, Step, Stretch, Walker};
 use super::{Counts, Origin, Selection, What};
 use crate::connections::{Connections, OpenConnection};
 use crate::store::StoreError;
@@ -135,7 +135,7 @@ impl Planner {
             stretches[at].next = from;
         }
         let stretch = stretches[at];
-        let mut step = self.walker.step(selection, &stretch, PAGE_EVENTS).await?;
+        let mut step = self.walker.step(selection, &stretch, PAGE_EVENTS, &mut LastBlock::default()).await?;
         page.walked = step.walked;
         let found = std::mem::take(&mut step.found);
         let judged = self.judge.judge(stretch.duty, selection, &open, destination, found, now).await?;
@@ -164,17 +164,17 @@ impl Planner {
         asked_by: &str,
     ) -> Result<StoredReplay, ReplayError> {
         self.live(workspace, connection)?;
-        let open = self.store.open_of(workspace, connection).await?;
-        if open >= MOST_OPEN {
-            return Err(ReplayError::TooMany { open });
-        }
         let lanes = self.lanes(workspace, connection).await?;
         let now = Timestamp::now();
         let mut stretches = Vec::new();
         for stretch in lanes.iter().map(|lane| stretch_of(lane, selection, now)) {
             stretches.push((stretch, self.store.positions(&stretch, selection).await?));
         }
-        let replay = self.store.start(workspace, connection, selection, asked_by, &stretches).await?;
+        let replay = self
+            .store
+            .start(workspace, connection, selection, asked_by, &stretches, MOST_OPEN)
+            .await?
+            .ok_or(ReplayError::TooMany { open: MOST_OPEN })?;
         tracing::info!(
             workspace = workspace.0,
             connection = connection.0,
@@ -242,7 +242,8 @@ pub fn counts_of(judged: &[Judged], step: &Step) -> Counts {
     for judged in judged {
         *counts.entry((judged.what, judged.reason.clone())).or_default() += 1;
     }
-    for (what, events) in [(What::NotRetained, step.not_retained), (What::Unreadable, step.unreadable)] {
+    let unreadable = step.unreadable + step.unknown.len() as u64;
+    for (what, events) in [(What::NotRetained, step.not_retained), (What::Unreadable, unreadable)] {
         if events > 0 {
             *counts.entry((what, String::new())).or_default() += events;
         }

@@ -21,7 +21,7 @@ use tracklayer_delivery::store::replays::ReplayStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_destination::HoldKind;
-use tracklayer_ids::{Partition, Position, SourceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, Journal as _, PostgresJournal};
 use tracklayer_sandbox::{Fault, How, Platform};
 
@@ -459,7 +459,7 @@ async fn a_connection_that_is_off_or_unknown_is_not_replayed_and_one_turned_off_
     rig.replays.look(&store(&rig)).await.unwrap();
     let refused = planner(&rig).start(WORKSPACE, CONNECTION, &letters(), "ann").await.unwrap_err();
     assert!(matches!(refused, ReplayError::NotLive("off")), "{refused}");
-    let unknown = planner(&rig).start(WORKSPACE, 9.into(), &letters(), "ann").await.unwrap_err();
+    let unknown = planner(&rig).start(WORKSPACE, ConnectionId(9), &letters(), "ann").await.unwrap_err();
     assert!(matches!(unknown, ReplayError::NoConnection(_)), "{unknown}");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 1, "it is not filtered");

@@ -8,6 +8,7 @@ use super::judge::{Judge, JudgeError, Judged};
 use super::walk::{LastBlock, Step, Stretch, Walker};
 use super::{Counts, Origin, Selection, What};
 use crate::connections::{Connections, OpenConnection};
+use crate::lease::{FleetLevel, REPLAY_LEVEL};
 use crate::store::StoreError;
 use crate::store::cursors::{CursorStore, LaneCursor};
 use crate::store::replays::{ReplayStore, StoredReplay};
@@ -40,6 +41,12 @@ pub enum ReplayError {
          `tracklayer journal read --resolved`, and load it beside the files"
     )]
     WritesFiles,
+    /// An older process would send what a replay has taken, and forget what it was.
+    #[error(
+        "some processes of delivery are of an earlier version and know of no replays: end the upgrade (`tracklayer doctor` says which \
+         levels there are), and ask again a minute later"
+    )]
+    Upgrading,
     /// They are done one after the other.
     #[error(
         "the connection has {open} replays that are not over: wait for their end or end some with `tracklayer replay cancel`; `tracklayer \
@@ -91,6 +98,8 @@ pub struct Planner {
     pub judge: Judge,
     /// Replays.
     pub store: ReplayStore,
+    /// What all processes know of.
+    pub fleet: FleetLevel,
 }
 
 impl Planner {
@@ -164,6 +173,9 @@ impl Planner {
         asked_by: &str,
     ) -> Result<StoredReplay, ReplayError> {
         self.live(workspace, connection)?;
+        if self.fleet.get() < REPLAY_LEVEL {
+            return Err(ReplayError::Upgrading);
+        }
         let lanes = self.lanes(workspace, connection).await?;
         let now = Timestamp::now();
         let mut stretches = Vec::new();

@@ -8,6 +8,7 @@ use serde_json::json;
 use tracklayer_delivery::balance::{Balance, Balances};
 use tracklayer_delivery::breaker::{Leave, Trouble};
 use tracklayer_delivery::connections::Connections;
+use tracklayer_delivery::lease::{FleetLevel, REPLAY_LEVEL};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::replay::judge::Judge;
 use tracklayer_delivery::replay::planner::{Planner, ReplayError};
@@ -35,6 +36,12 @@ fn store(rig: &Rig) -> ReplayStore {
     ReplayStore::new(rig.services.database.pool.clone())
 }
 
+fn fleet(level: u32) -> FleetLevel {
+    let fleet = FleetLevel::default();
+    fleet.set(level);
+    fleet
+}
+
 fn planner(rig: &Rig) -> Planner {
     let index = Index::new(rig.services.database.pool.clone());
     Planner {
@@ -52,6 +59,7 @@ fn planner(rig: &Rig) -> Planner {
             master_key: rig.services.master_key.clone(),
         },
         store: store(rig),
+        fleet: fleet(REPLAY_LEVEL),
     }
 }
 

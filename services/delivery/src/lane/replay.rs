@@ -483,6 +483,14 @@ mod tests {
         assert_eq!(page_of(&limits(3, 16, None)), 120);
         assert_eq!(page_of(&limits(1_000, 4, None)), 500, "half a request");
         assert_eq!(page_of(&limits(10, 16, Some(60))), 100, "one request at a time");
+        let mut replaying = Replaying::default();
+        assert_eq!(replaying.most_retries(&limits(1, 16, None)), usize::MAX);
+        replaying.some_open = true;
+        assert_eq!(
+            replaying.most_retries(&limits(1, 16, None)),
+            50,
+            "nor does a round of retries take longer"
+        );
     }
 
     #[test]

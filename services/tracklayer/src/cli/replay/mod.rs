@@ -19,7 +19,7 @@ use plan::Plan;
 /// Sending events again.
 #[derive(Debug, Subcommand)]
 pub enum Replay {
-    /// Say what a replay would do; nothing is changed.
+    /// Say what a replay would do; nothing is sent or taken.
     Plan(Which),
     /// Send them: shows the plan, asks, and follows the replay to its end.
     Start {

@@ -35,7 +35,10 @@ create table delivery.replay_lane (
     end_offset bigint not null,
     walked bigint not null default 0,
     positions bigint not null,
+    -- Also of a replay that was cancelled.
     done_at timestamptz,
+    -- Why the next page could not be read or judged.
+    failure text,
     constraint replay_lane_pkey primary key (workspace_id, replay_id, partition)
 ) with (fillfactor = 50);
 -- What there is to do, for all lanes.
@@ -63,7 +66,6 @@ create table delivery.replay_event (
     replay_id bigint not null,
     state smallint not null,
     reason text not null,
-    detail text not null,
     taken_at timestamptz not null default now(),
     ended_state smallint,
     ended_reason text,

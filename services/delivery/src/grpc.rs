@@ -178,6 +178,7 @@ impl RpcError for ApiError {
             Self::Replay(ReplayError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
             Self::Replay(ReplayError::NotLive(_)) => (Code::FailedPrecondition, "NOT_LIVE"),
             Self::Replay(ReplayError::WritesFiles) => (Code::FailedPrecondition, "WRITES_FILES"),
+            Self::Replay(ReplayError::Upgrading) => (Code::FailedPrecondition, "UPGRADING"),
             Self::Replay(ReplayError::TooMany { .. }) => (Code::FailedPrecondition, "TOO_MANY_REPLAYS"),
             Self::Replay(ReplayError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::Replay(ReplayError::Judge(JudgeError::Store(_))) => {
@@ -258,6 +259,7 @@ impl DeliveryGrpc {
                 master_key: master_key.clone(),
             },
             store: replays.clone(),
+            fleet: index.fleet().clone(),
         };
         let inspection = Inspection::new(pool.clone(), journal.kind());
         Self {

@@ -21,10 +21,14 @@ use uuid::Uuid;
 use crate::store::StoreError;
 use crate::store::leases::LeaseStore;
 
-/// The feature level of a process that reads the index of sorted runs. One count serves these and blocks, whose next level is
-/// above this one.
+/// The feature level of a process that reads the index of sorted runs. One count serves these, replays and blocks, whose next level
+/// is above all of them.
 pub const INDEX_LEVEL: u32 = 3;
 const _: () = assert!(FEATURE_LEVEL < INDEX_LEVEL, "a process says one level for both");
+/// The feature level of a process that knows of replays: what a replay has taken is not sent as an event that never was.
+pub const REPLAY_LEVEL: u32 = 4;
+/// The feature level of this process.
+pub const OUR_LEVEL: u32 = REPLAY_LEVEL;
 
 /// What a lease is for: resolve of a partition (`connection` 0) or the lane of a connection in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,7 +196,7 @@ impl LeaseKeeper {
     /// # Errors
     /// The database. Leases then run out by themselves: `surely_held_for` turns false in time.
     pub async fn round(&mut self, wanted: &BTreeSet<Duty>) -> Result<LeaseChanges, StoreError> {
-        let members = self.store.announce(self.process, INDEX_LEVEL, self.ttl).await?;
+        let members = self.store.announce(self.process, OUR_LEVEL, self.ttl).await?;
         self.members = members.count;
         self.fleet.set(members.level);
         self.renew().await?;

@@ -332,6 +332,48 @@ fn rpcs_of_the_protos() -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_of_another_workspace_is_not_there() {
+    let mut installation = Installation::start().await;
+    let (ours, our_key, _) = installation.workspace("ours").await;
+    let (theirs, their_key, _) = installation.workspace("theirs").await;
+    let delivery = installation.delivery(&[ours, theirs]).await;
+    let replay_id: i64 = sqlx::query_scalar(
+        "insert into delivery.replay
+             (workspace_id, connection_id, origin, codes, event_names, message_ids, delivered_too, past_dedup_window,
+              before_start, asked_by)
+         values ($1, 7, 'journal', '{}', '{}', '{}', false, false, false, 'ann') returning replay_id",
+    )
+    .bind(ours)
+    .fetch_one(&installation.database.pool)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into delivery.replay_lane
+             (workspace_id, replay_id, connection_id, partition, generation, next_offset, end_generation, end_offset,
+              positions)
+         values ($1, $2, 7, 0, 1, 0, 1, 9, 9)",
+    )
+    .bind(ours)
+    .bind(replay_id)
+    .execute(&installation.database.pool)
+    .await
+    .unwrap();
+    // By its right number, under the own workspace: for its owner it is there, for anybody else it is not.
+    for (key, workspace_id, expected) in [(&their_key, theirs, Code::NotFound), (&our_key, ours, Code::Ok)] {
+        let get = pb::GetReplayRequest { workspace_id, replay_id };
+        let got = delivery.get_replay(with(key, get)).await.map(|_| ());
+        assert_eq!(code(&got), expected, "{got:?}");
+        let list = pb::ListReplaysRequest { workspace_id, ..pb::ListReplaysRequest::default() };
+        let listed = delivery.list_replays(with(key, list)).await.unwrap().into_inner().replays;
+        assert_eq!(listed.len(), usize::from(expected == Code::Ok));
+        assert!(listed.iter().all(|replay| replay.state == "running"), "nobody else has cancelled it");
+        let cancel = pb::CancelReplayRequest { workspace_id, replay_id };
+        let cancelled = delivery.cancel_replay(with(key, cancel)).await.map(|_| ());
+        assert_eq!(code(&cancelled), expected, "{cancelled:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_workspaces_key_is_refused_by_every_rpc() {
     let mut installation = Installation::start().await;
     let (ours, _, our_write_key) = installation.workspace("ours").await;

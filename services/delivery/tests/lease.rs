@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracklayer_delivery::lease::{Duty, INDEX_LEVEL, Lease, LeaseKeeper};
+use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper, OUR_LEVEL};
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
@@ -179,7 +179,7 @@ async fn what_may_be_written_is_what_the_oldest_that_may_still_read_can() {
     let fleet = keeper.fleet();
     assert_eq!(fleet.get(), 0, "nobody was seen yet");
     keeper.round(&duties(1)).await.unwrap();
-    assert_eq!(fleet.get(), INDEX_LEVEL);
+    assert_eq!(fleet.get(), OUR_LEVEL);
 
     // As a process announces itself that knows of no levels.
     let run = async |sql: &'static str| sqlx::query(sql).execute(&database.pool).await.unwrap();
@@ -191,5 +191,5 @@ async fn what_may_be_written_is_what_the_oldest_that_may_still_read_can() {
     assert_eq!((fleet.get(), keeper.members()), (1, 1), "it may be paused, and have a lane's range in hand");
     run("update delivery.member set seen_at = now() - interval '61 seconds' where feature_level = 1").await;
     keeper.round(&duties(1)).await.unwrap();
-    assert_eq!(fleet.get(), INDEX_LEVEL);
+    assert_eq!(fleet.get(), OUR_LEVEL);
 }

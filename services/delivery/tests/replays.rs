@@ -71,7 +71,9 @@ fn stretch() -> Stretch {
 
 async fn start(store: &ReplayStore) -> StoredReplay {
     let selection = Selection::of(Origin::DeadLetters);
-    store.start(LANE.workspace, LANE.connection, &selection, "ann", &[(stretch(), 2)]).await.unwrap()
+    let stretches = [(stretch(), 2)];
+    let started = store.start(LANE.workspace, LANE.connection, &selection, "ann", &stretches, 2).await;
+    started.unwrap().unwrap()
 }
 
 fn taken(offset: u64) -> TakenEvent {
@@ -129,7 +131,8 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     assert_eq!(marks.into_iter().collect::<Vec<_>>(), [(at(0), before)]);
     let verdicts =
         ledger.verdicts(LANE.workspace, LANE.connection, &[at(0), at(1), at(2), at(9)]).await.unwrap();
-    let state = |offset| verdicts.get(&at(offset)).map(|verdict| (verdict.state, verdict.reason.as_str()));
+    let state =
+        |offset| verdicts.get(&at(offset)).and_then(Option::as_ref).map(|v| (v.state, v.reason.as_str()));
     assert_eq!(state(0), Some((State::Held, "replay")));
     assert_eq!(state(1), Some((State::Delivered, "")));
     assert_eq!((state(2), state(9)), (Some((State::Dead, "missing_value")), None));
@@ -137,7 +140,12 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     let commit = LaneCommit {
         id: Uuid::now_v7(),
         settled: vec![settled(0, State::Delivered, "")],
-        replayed: vec![Ended { position: at(0), state: State::Delivered, reason: String::new() }],
+        replayed: vec![Ended {
+            position: at(0),
+            state: State::Delivered,
+            reason: String::new(),
+            was_delivered: false,
+        }],
         ..LaneCommit::default()
     };
     ledger.commit_retries(&lease, &commit).await.unwrap();
@@ -168,6 +176,8 @@ async fn who_has_lost_the_lease_takes_nothing() {
 async fn nothing_is_taken_after_a_cancellation_and_one_that_is_over_is_not_cancelled() {
     let (database, lease, store, _) = lane().await;
     let (first, second) = (start(&store).await, start(&store).await);
+    store.cancel(WorkspaceId(2), first.id, "eve").await.unwrap();
+    assert_eq!(store.get(LANE.workspace, first.id).await.unwrap().unwrap().cancelled, None);
     store.cancel(LANE.workspace, first.id, "bob").await.unwrap();
     let counts = Counts::new();
     assert_eq!(store.take(&lease, &take(first.id, &counts)).await.unwrap(), Took::Cancelled);
@@ -180,8 +190,53 @@ async fn nothing_is_taken_after_a_cancellation_and_one_that_is_over_is_not_cance
     let listed = store.list(LANE.workspace, ConnectionId(0), 10).await.unwrap();
     let cancelled: Vec<_> = listed.iter().map(|replay| (replay.id, replay.cancelled.is_some())).collect();
     assert_eq!(cancelled, [(second.id, false), (first.id, true)]);
-    assert_eq!(store.list(WorkspaceId(2), ConnectionId(0), 10).await.unwrap(), []);
+    assert!(store.list(WorkspaceId(2), ConnectionId(0), 10).await.unwrap().is_empty());
+    let open: Vec<u64> = listed.iter().map(|replay| replay.open_lanes).collect();
+    assert_eq!(open, [0, 0], "the lanes of what was cancelled are done with it");
     assert_eq!(store.get(WorkspaceId(2), first.id).await.unwrap(), None, "it is of another workspace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_that_nobody_hears_of_is_waited_for() {
+    let (database, _, store, _) = lane().await;
+    start(&store).await;
+    let mut take = database.pool.begin().await.unwrap();
+    sqlx::query("update delivery.replay_lane set done_at = now()").execute(&mut *take).await.unwrap();
+    let waits = tokio::spawn(async move { store.wait_for_takes(LANE).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waits.is_finished(), "it is not known yet whether it comes through");
+    take.commit().await.unwrap();
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_starts_at_the_same_time_finds_room_for_so_many_and_no_more() {
+    let (_database, _, store, _) = lane().await;
+    let begun = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let selection = Selection::of(Origin::DeadLetters);
+            let stretches = [(stretch(), 2)];
+            store.start(LANE.workspace, LANE.connection, &selection, "ann", &stretches, 2).await
+        })
+    });
+    let mut started = 0;
+    for begun in begun.collect::<Vec<_>>() {
+        started += usize::from(begun.await.unwrap().unwrap().is_some());
+    }
+    assert_eq!((started, store.open().await.unwrap().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn why_a_replay_rests_is_told_until_its_next_page() {
+    let (_database, lease, store, _) = lane().await;
+    let replay = start(&store).await;
+    store.failed(LANE, replay.id, "consent is away").await.unwrap();
+    let told = async || store.get(LANE.workspace, replay.id).await.unwrap().unwrap().failure;
+    assert_eq!(told().await.as_deref(), Some("consent is away"));
+    let counts = Counts::new();
+    assert_eq!(store.take(&lease, &take(replay.id, &counts)).await.unwrap(), Took::All);
+    assert_eq!(told().await, None);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tracklayer_rpc::{Channel, VERSION};
 use crate::dedup::Memory;
 use crate::holds::Holds;
 use crate::inspection::Inspection;
-use crate::lease::INDEX_LEVEL;
+use crate::lease::OUR_LEVEL;
 use crate::resolve::error_chain;
 use crate::retention::connections_of;
 use crate::store::StoreError;
@@ -317,7 +317,7 @@ pub fn processes(levels: &[u32]) -> Finding {
     }
     Finding::warning(
         CHECK,
-        format!("{count} processes, of feature levels {least} to {most}; this one has {INDEX_LEVEL}"),
+        format!("{count} processes, of feature levels {least} to {most}; this one has {OUR_LEVEL}"),
         "end the upgrade: nothing is written that the oldest of them cannot read",
     )
 }

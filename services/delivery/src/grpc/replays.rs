@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 use tracklayer_proto::delivery::v1 as pb;
 
-use super::{ApiError, DeliveryGrpc, limit_of, required};
+use super::{ApiError, DeliveryGrpc, required};
 use crate::ledger::State;
 use crate::replay::judge::Judged;
 use crate::replay::{Origin, Selection};
@@ -16,6 +16,8 @@ use crate::subjects::proto_time;
 const MAX_WORDS: usize = 100;
 /// Most ids of a selection.
 const MAX_IDS: usize = 1_000;
+/// Most replays of a list: each is counted.
+const MAX_LISTED: i64 = 100;
 /// Most bytes of a word of a selection.
 const MAX_WORD_BYTES: usize = 1_024;
 
@@ -69,7 +71,10 @@ impl DeliveryGrpc {
         workspace: WorkspaceId,
         request: &pb::ListReplaysRequest,
     ) -> Result<Vec<pb::Replay>, ApiError> {
-        let limit = i64::try_from(limit_of(request.limit, 20)?).unwrap_or(i64::MAX);
+        let limit = i64::from(if request.limit == 0 { 20 } else { request.limit });
+        if limit > MAX_LISTED {
+            return Err(invalid("limit", &format!("is {limit}, allowed are 1 to {MAX_LISTED}")));
+        }
         let connection = ConnectionId(request.connection_id);
         let mut replays = Vec::new();
         for replay in self.planner.store.list(workspace, connection, limit).await? {
@@ -103,7 +108,13 @@ impl DeliveryGrpc {
         let waits_for = match state {
             "done" => String::new(),
             "cancelled" if findings.open == 0 => String::new(),
-            _ => self.what_keeps(workspace, replay.connection).await?,
+            _ => {
+                let keeps = self.what_keeps(workspace, replay.connection).await?;
+                let failure = replay
+                    .failure
+                    .map(|why| format!("a page could not be read or judged, and is tried again: {why}"));
+                if keeps.is_empty() { failure.unwrap_or_default() } else { keeps }
+            }
         };
         let counts = findings.counts.into_iter();
         let ended = findings.ended.into_iter().map(|((state, reason), count)| pb::StateCount {

@@ -151,6 +151,7 @@ impl Lane {
                     slot.evidence = Some(evidence(slot, request, answer));
                     let detail = format!("the platform kept refusing it: {code}: {detail}");
                     slot.settle(State::Dead, "retries_exhausted", &detail, now);
+                    plan::settle_as_unknown(slot, now);
                 }
                 ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => {
                     slot.tries += 1;
@@ -285,7 +286,8 @@ fn count_attempt(slots: &mut [Slot], members: &[usize]) {
     }
 }
 
-/// Kills an event that the platform refused, with the evidence.
+/// Kills an event that the platform refused, with the evidence. One that an earlier request may have brought is told as such: what it
+/// refuses may be the repetition alone.
 fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer: &Answer, now: Timestamp) {
     slot.evidence = Some(evidence(slot, request, answer));
     let ours = code == plan::UNKNOWN || RefusalCode::ALL.iter().any(|known| known.as_str() == code);
@@ -294,6 +296,7 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
     } else {
         slot.settle(State::Dead, "rejected_by_platform", &format!("{code}: {detail}"), now);
     }
+    plan::settle_as_unknown(slot, now);
 }
 
 /// The event's own part of the request, and the answer.
@@ -345,5 +348,19 @@ mod tests {
             assert_eq!(slot.verdict.as_ref().unwrap().reason, reason);
             assert!(slot.dead_row().unwrap().answer.contains("what is this"));
         }
+    }
+
+    #[test]
+    fn a_refused_repetition_says_nothing_of_the_request_before_it() {
+        let request = HttpRequest::get("https://shop.example.com/".to_owned());
+        let answer = Answer { status: 400, headers: Default::default(), body: b"no such field".to_vec() };
+        let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
+        let mut slot = Slot::new(Arc::new(entry));
+        slot.unknown_since = Some(Timestamp::UNIX_EPOCH);
+        bury(&mut slot, "40000", "no such field", &request, &answer, Timestamp::UNIX_EPOCH);
+        let verdict = slot.verdict.as_ref().unwrap();
+        assert_eq!((verdict.state, verdict.reason.as_str()), (State::Dead, plan::UNKNOWN));
+        assert!(verdict.detail.contains("dead rejected_by_platform: 40000: no such field"), "{verdict:?}");
+        assert!(slot.dead_row().unwrap().answer.contains("no such field"), "the evidence stays");
     }
 }

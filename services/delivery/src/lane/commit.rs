@@ -118,7 +118,8 @@ impl Lane {
             self.unknown.remove(&settled.position);
             let verdict = &settled.verdict;
             *counts.entry(verdict.state).or_default() += 1;
-            if verdict.state == State::Delivered {
+            let is_again = slot.replayed.as_ref().is_some_and(|before| before.state == State::Delivered);
+            if verdict.state == State::Delivered && !is_again {
                 latencies.record(f64::from(verdict.latency_ms) / 1_000.0);
             }
             if !tracklayer_telemetry::is_sampled(slot.entry.traceparent()) {

@@ -483,7 +483,10 @@ impl Lane {
                 return Err(LaneError::Held { kind, detail, after: Some(after) });
             }
         }
-        self.see_what_was_taken().await?;
+        // While a range is under work there are keys in it that are announced, and that the database does not know of.
+        if self.range.is_empty() {
+            self.see_what_was_taken().await?;
+        }
         // Turn about: neither many retries nor many new events keep the other waiting.
         let due = self.waiting.next_at().is_some_and(|at| at <= self.context.clock.now());
         if due && self.range.is_empty() && !self.retried_last {
@@ -606,6 +609,7 @@ impl Lane {
                 self.writes.take_over(intent.id, &intent.files, positions, cursor.next);
             }
         }
+        self.context.replay_store.wait_for_takes(duty).await?;
         self.context.replay_store.end_what_has_ended(duty).await?;
         let ahead = self.context.replay_store.ahead(duty, self.context.clock.now()).await?;
         self.replaying.begins(cursor.start, ahead.all > 0);

@@ -142,10 +142,12 @@ pub(super) fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
         State::Waiting | State::Duplicate | State::Held | State::Delivered => false,
     };
     if kept_back {
-        let why = format!("{} {}", verdict.state.as_str(), verdict.reason);
+        let mut why = format!("{} {}", verdict.state.as_str(), verdict.reason).trim().to_owned();
+        if !verdict.detail.is_empty() {
+            why = format!("{why}: {}", verdict.detail);
+        }
         let detail = format!(
-            "a request that carried this event ended without an answer, and it does not go out again ({}): look it up at the platform",
-            why.trim()
+            "a request that carried this event ended without an answer, and it does not go out again ({why}): look it up at the platform"
         );
         slot.settle(State::Dead, UNKNOWN, &detail, now);
     }

@@ -5,6 +5,7 @@
 //! replay has a place of its own, which moves in the transaction that takes. Whatever ends the lane in between, its successor finds the
 //! place, and what was taken among the retries. A page that cannot be read or judged is no hold of the lane: it is looked at again later.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use tracklayer_ids::{Position, WorkspaceId};
 
 use super::plan::UNKNOWN;
 use super::send::wave_size;
-use super::slot::Slot;
+use super::slot::{Slot, storable};
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::entry::EntryBlock;
@@ -22,7 +23,7 @@ use crate::give_ups::is_before;
 use crate::ledger::{State, Verdict};
 use crate::replay::judge::{Judge, Judged};
 use crate::replay::planner::counts_of;
-use crate::replay::walk::Walker;
+use crate::replay::walk::{LastBlock, Walker};
 use crate::replay::{REPLAY, Selection, What};
 use crate::resolve::error_chain;
 use crate::store::StoreError;
@@ -38,11 +39,18 @@ const LEAST_PAGE: usize = 50;
 const MOST_PAGE: usize = 500;
 /// Most taken events that are due and have no end yet.
 const MOST_DUE: u64 = 500;
-/// Most taken events without an end in all: those that wait for another try of their own, too. What waits for its order does so for a
-/// day, and is not counted.
+/// Most taken events without an end that do not wait for their order: those that wait for another try of their own, too.
 const MOST_AHEAD: u64 = 5_000;
+/// Most taken events without an end in all. What waits for its order does so for a day.
+const MOST_HELD: u64 = 20_000;
+/// Blocks that a round makes the connection answer for.
+const MOST_ADOPTED: usize = 50;
 /// Longest pause after a page that could not be read or judged.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Pages in a row that could not be read or judged before the replay behind has its turn in the pauses.
+const PATIENCE: u32 = 5;
+/// Most characters of what is told of such a page.
+const MAX_FAILURE_CHARS: usize = 500;
 
 /// How far a lane is with replays.
 #[derive(Debug, Default)]
@@ -57,10 +65,10 @@ pub(super) struct Replaying {
     is_unsure: bool,
     /// Whether the last round was one of these.
     taken_last: bool,
-    /// Pages in a row that could not be read or judged.
-    failures: u32,
-    /// Not before, after one of them.
-    rests_until: Option<Instant>,
+    /// Replays whose last page could not be read or judged.
+    failing: HashMap<i64, Failing>,
+    /// The block that the last page has ended in.
+    block: LastBlock,
     /// Whether little of the last page was to be sent.
     is_sparse: bool,
 }
@@ -69,6 +77,32 @@ impl Replaying {
     pub(super) fn begins(&mut self, start: Position, some_open: bool) {
         (self.start, self.some_open, self.is_unsure) = (Some(start), some_open, false);
     }
+
+    /// Whose turn it is of these: the oldest one's, unless it has failed again and again and rests.
+    fn next_of(&self, open: &[i64], now: Instant) -> Option<i64> {
+        for replay in open.iter().filter(|replay| !self.done.contains(replay)) {
+            match self.failing.get(replay).filter(|failing| now < failing.until) {
+                None => return Some(*replay),
+                Some(failing) if failing.times < PATIENCE => return None,
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Most retries of a round: while some are of a replay, no more than a page of it, for the sake of what is new.
+    pub(super) fn most_retries(&self, limits: &Limits) -> usize {
+        if self.some_open { page_of(limits) } else { usize::MAX }
+    }
+}
+
+/// A replay whose last page could not be read or judged.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    /// Pages in a row.
+    times: u32,
+    /// It rests until then.
+    until: Instant,
 }
 
 /// What became of a lane's turn.
@@ -83,9 +117,10 @@ pub(super) enum Turn {
 }
 
 impl Lane {
-    /// After a page whose end is not known: what waits is read anew.
+    /// After a page whose end is not known: what waits is read anew, once it is certain.
     pub(super) async fn see_what_was_taken(&mut self) -> Result<(), LaneError> {
         if self.replaying.is_unsure {
+            self.context.replay_store.wait_for_takes(self.lease.duty).await?;
             self.read_waiting().await?;
             self.replaying.is_unsure = false;
         }
@@ -104,56 +139,60 @@ impl Lane {
         }
         let may_take =
             self.range.is_empty() && destination.mode() == Mode::Live && destination.files().is_none();
-        let rests = self.replaying.rests_until.is_some_and(|until| Instant::now() < until);
         // Only looked at: a lane that has taken nothing does not wait for leave to try. Where nothing else is there to try with, a page is
         // taken when it is time.
         let is_open = self.circuit.blocked().is_some_and(|blocked| {
             let is_time = !blocked.is_tried && self.context.clock.left(&blocked.due).is_zero();
             !is_time || self.waiting.next_at().is_some()
         });
-        if !may_take || rests || is_open {
+        let open = self.context.replays.of(self.lease.duty);
+        self.replaying.done.retain(|done| open.contains(done));
+        self.replaying.failing.retain(|failing, _| open.contains(failing));
+        let next = self.replaying.next_of(&open, Instant::now());
+        let Some(replay) = next.filter(|_| may_take && !is_open) else {
+            self.replaying.block.let_go();
             return Ok(Turn::Nothing);
-        }
-        match self.replay_page(connection, destination).await {
+        };
+        match self.replay_page(replay, connection, destination).await {
             Ok(taken) => {
-                (self.replaying.failures, self.replaying.rests_until) = (0, None);
+                self.replaying.failing.remove(&replay);
                 self.replaying.taken_last = taken;
                 Ok(if taken { Turn::Taken } else { Turn::Nothing })
             }
             // The lane is another's, or is to be.
             Err(error @ LaneError::Store(StoreError::Fenced | StoreError::Newer { .. })) => Err(error),
             Err(error) => {
-                self.rest_from_replays(&error);
+                self.rest_from(replay, &error).await;
                 Ok(Turn::Nothing)
             }
         }
     }
 
-    /// What is new does not wait for a replay that cannot go on.
-    fn rest_from_replays(&mut self, error: &LaneError) {
-        self.replaying.failures = self.replaying.failures.saturating_add(1);
-        let pause =
-            crate::backoff::full_jitter(self.replaying.failures, Duration::from_millis(500), LONGEST_PAUSE);
-        self.replaying.rests_until = Some(Instant::now() + pause);
+    /// What is new does not wait for a replay that cannot go on, nor does the replay behind it for ever. Whoever looks is told.
+    async fn rest_from(&mut self, replay: i64, error: &LaneError) {
+        let times = self.replaying.failing.get(&replay).map_or(0, |failing| failing.times).saturating_add(1);
+        let pause = crate::backoff::full_jitter(times, Duration::from_millis(500), LONGEST_PAUSE);
+        self.replaying.failing.insert(replay, Failing { times, until: Instant::now() + pause });
         metrics::counter!("tracklayer_delivery_replay_pauses_total").increment(1);
-        let duty = self.lease.duty;
+        let (duty, why) = (self.lease.duty, error_chain(error));
         tracing::warn!(
-            workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0,
-            pause = ?pause, error = %error_chain(error), "a page of a replay could not be taken"
+            workspace = duty.workspace.0, connection = duty.connection.0, partition = duty.partition.0, replay,
+            pause = ?pause, error = %why, "a page of a replay could not be taken"
         );
+        let why = storable(&why, MAX_FAILURE_CHARS);
+        if let Err(error) = self.context.replay_store.failed(duty, replay, &why).await {
+            tracing::debug!(error = %error, "that a replay rests could not be told");
+        }
     }
 
-    /// Looks at the next page of the oldest replay. `false`: there is none, or too much of it is on its way.
+    /// Looks at the next page of a replay. `false`: too much of what was taken is on its way.
     async fn replay_page(
         &mut self,
+        replay: i64,
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<bool, LaneError> {
         let duty = self.lease.duty;
-        let open = self.context.replays.of(duty);
-        self.replaying.done.retain(|done| open.contains(done));
-        let next = open.into_iter().find(|replay| !self.replaying.done.contains(replay));
-        let Some(replay) = next else { return Ok(false) };
         let store = &self.context.replay_store;
         let ahead = store.ahead(duty, self.context.clock.now()).await?;
         let free = usize::try_from(MOST_DUE.saturating_sub(ahead.due)).unwrap_or(usize::MAX);
@@ -161,7 +200,7 @@ impl Lane {
         let page = full.min(free);
         // Where little is sent again, more is looked at.
         let looked_at = if self.replaying.is_sparse && page == full { MOST_PAGE } else { page };
-        if page == 0 || ahead.not_early >= MOST_AHEAD {
+        if page == 0 || ahead.not_early >= MOST_AHEAD || ahead.all >= MOST_HELD {
             return Ok(false);
         }
         let start = match self.replaying.start {
@@ -169,6 +208,9 @@ impl Lane {
             None => self.context.cursors.lane(duty).await?.ok_or(LaneError::NoConnection)?.start,
         };
         let Some((selection, stretch)) = store.stretch(duty, replay, start).await? else {
+            // Its last page may have come through, and nobody heard it.
+            (self.replaying.is_unsure, self.replaying.some_open) = (true, true);
+            self.see_what_was_taken().await?;
             self.replaying.done.push(replay);
             return Ok(true);
         };
@@ -177,7 +219,7 @@ impl Lane {
         }
         let headroom = &self.context.headroom;
         let place = headroom.large(|own| own == duty.workspace).await;
-        let mut step = self.walker().step(&selection, &stretch, looked_at).await?;
+        let mut step = self.walker().step(&selection, &stretch, looked_at, &mut self.replaying.block).await?;
         let now = self.context.clock.now();
         let found = std::mem::take(&mut step.found);
         let bytes = found.iter().map(|found| found.entry.raw.len()).sum();
@@ -203,8 +245,10 @@ impl Lane {
             counts: &counts,
             events: eligible.map(|judged| taken(judged, replay, now)).collect(),
         };
-        // Until it has answered it is not known whether these wait.
-        (self.replaying.is_unsure, self.replaying.some_open) = (true, true);
+        if !take.events.is_empty() {
+            // Until it has answered it is not known whether these wait.
+            (self.replaying.is_unsure, self.replaying.some_open) = (true, true);
+        }
         match self.context.replay_store.take(&self.lease, &take).await? {
             Took::All => {
                 for ((what, _), events) in &counts {
@@ -216,17 +260,36 @@ impl Lane {
                 }
             }
             Took::Cancelled => self.replaying.done.push(replay),
-            Took::Moved => {}
+            // An earlier page has come through.
+            Took::Moved => (self.replaying.is_unsure, self.replaying.some_open) = (true, true),
         }
         self.see_what_was_taken().await?;
         Ok(true)
     }
 
-    /// Makes the connection answer for the block before where it began, if that is selected. `false`: there is none any more.
-    async fn adopt(&mut self, selection: &Selection, start: Position) -> Result<bool, LaneError> {
+    /// Makes the connection answer for some blocks before where it began, if they are selected. `false`: there is none any more.
+    async fn adopt(&mut self, selection: &Selection, mut start: Position) -> Result<bool, LaneError> {
+        for adopted_before in 0..MOST_ADOPTED {
+            let Some(adopted) = self.to_adopt(selection, start).await? else {
+                return Ok(adopted_before > 0);
+            };
+            // Also where another try has come through: the next page sees where it begins.
+            self.replaying.start = None;
+            if !self.context.replay_store.adopt(&self.lease, start, &adopted).await? {
+                return Ok(true);
+            }
+            start = adopted.first;
+            self.replaying.start = Some(start);
+        }
+        Ok(true)
+    }
+
+    /// The block before where the connection began, if it is selected and there. One that cannot be read ends it: nobody knows of which
+    /// sources its events are, and the ledger has no hole.
+    async fn to_adopt(&self, selection: &Selection, start: Position) -> Result<Option<Adopted>, LaneError> {
         let workspace = self.lease.duty.workspace;
         let resolved = self.context.entries.store();
-        let Some(outline) = resolved.outline_before(workspace, start).await? else { return Ok(false) };
+        let Some(outline) = resolved.outline_before(workspace, start).await? else { return Ok(None) };
         // Also what came after the range: what stands between it and the beginning belongs to it.
         let is_selected =
             selection.received_from.is_none_or(|from| outline.last_minute >= from.as_second().div_euclid(60));
@@ -236,15 +299,24 @@ impl Lane {
             false => start.offset.0 == 0,
         };
         if !outline.is_kept || !is_selected || !is_next {
-            return Ok(false);
+            return Ok(None);
         }
-        let adopted = self.adopted(workspace, &outline, start).await?;
-        // Also where another try has come through: the next page sees where it begins.
-        self.replaying.start = None;
-        if self.context.replay_store.adopt(&self.lease, start, &adopted).await? {
-            self.replaying.start = Some(adopted.first);
+        let adopted = match outline.is_readable {
+            true => self.adopted(workspace, &outline, start).await,
+            false => Err(StoreError::Corrupt { what: "a resolved header" }),
+        };
+        match adopted {
+            Ok(adopted) => Ok(Some(adopted)),
+            Err(StoreError::Corrupt { what }) => {
+                let partition = start.partition.0;
+                tracing::warn!(
+                    workspace = workspace.0, connection = self.lease.duty.connection.0, partition, first = %outline.first, what,
+                    "a block cannot be read: the connection answers for what came after it"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(true)
     }
 
     /// The events of a block that stand before the connection's first.
@@ -253,7 +325,7 @@ impl Lane {
         workspace: WorkspaceId,
         outline: &Outline,
         start: Position,
-    ) -> Result<Adopted, LaneError> {
+    ) -> Result<Adopted, StoreError> {
         let mut adopted =
             Adopted { first: outline.first, events: outline.events, counts: Default::default() };
         if !is_before(start, outline.end()) {
@@ -264,7 +336,8 @@ impl Lane {
         }
         // The connection began in the middle of it.
         let blocks = self.context.entries.store().read(workspace, outline.first, 1).await?;
-        let Some(block) = blocks.first().map(EntryBlock::decode).transpose()? else { return Ok(adopted) };
+        // Its day may have gone since its header was read.
+        let block = EntryBlock::decode(blocks.first().ok_or(StoreError::Trimmed)?)?;
         adopted.events = 0;
         for entry in block.entries.iter().filter(|entry| is_before(entry.position, start)) {
             let minute = entry.received_ms.div_euclid(60_000);
@@ -299,7 +372,8 @@ impl Lane {
         let duty = self.lease.duty;
         let positions: Vec<Position> = slots.iter().map(|slot| slot.entry.position).collect();
         let mut marks = self.context.replay_store.marks(duty, &positions).await?;
-        if marks.is_empty() {
+        // As long as there is a replay, one of its pages may come through of which nobody has heard.
+        if marks.is_empty() && !self.replaying.is_unsure && self.context.replays.of(duty).is_empty() {
             let ahead = self.context.replay_store.ahead(duty, self.context.clock.now()).await?;
             self.replaying.some_open = ahead.all > 0;
         }
@@ -364,7 +438,11 @@ pub(super) fn keep_what_was(slot: &mut Slot, now: Timestamp) {
             slot.evidence = None;
             slot.settle(State::Delivered, "delivered_before", &detail, now);
         }
-        (State::Dead, State::Blocked | State::Filtered | State::Shadowed) if mark.reason == UNKNOWN => {
+        // Though nothing of this replay may be there, what was before it may.
+        (State::Dead, State::Dead) if mark.reason == UNKNOWN && verdict.reason == UNKNOWN => {}
+        (State::Dead, State::Dead | State::Blocked | State::Filtered | State::Shadowed)
+            if mark.reason == UNKNOWN =>
+        {
             let detail = format!(
                 "a request that carried this event ended without an answer, and its replay ended as {told}: look it up at the platform"
             );
@@ -405,6 +483,29 @@ mod tests {
         assert_eq!(page_of(&limits(3, 16, None)), 120);
         assert_eq!(page_of(&limits(1_000, 4, None)), 500, "half a request");
         assert_eq!(page_of(&limits(10, 16, Some(60))), 100, "one request at a time");
+        let mut replaying = Replaying::default();
+        assert_eq!(replaying.most_retries(&limits(1, 16, None)), usize::MAX);
+        replaying.some_open = true;
+        assert_eq!(
+            replaying.most_retries(&limits(1, 16, None)),
+            50,
+            "nor does a round of retries take longer"
+        );
+    }
+
+    #[test]
+    fn who_fails_again_and_again_lets_the_next_one_go_first_in_its_pauses() {
+        let now = Instant::now();
+        let mut replaying = Replaying::default();
+        assert_eq!(replaying.next_of(&[3, 5], now), Some(3));
+        let until = now + Duration::from_secs(9);
+        replaying.failing.insert(3, Failing { times: PATIENCE - 1, until });
+        assert_eq!(replaying.next_of(&[3, 5], now), None, "what keeps it may keep them all");
+        replaying.failing.insert(3, Failing { times: PATIENCE, until });
+        assert_eq!(replaying.next_of(&[3, 5], now), Some(5));
+        assert_eq!(replaying.next_of(&[3, 5], until), Some(3), "it has rested");
+        replaying.done.push(5);
+        assert_eq!(replaying.next_of(&[3, 5], now), None);
     }
 
     #[test]
@@ -421,12 +522,22 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_sent_is_not_said_to_be_kept_back() {
-        let verdict = ended((State::Dead, UNKNOWN), (State::Blocked, "gpc"));
-        assert_eq!((verdict.state, verdict.reason.as_str()), (State::Dead, UNKNOWN));
-        assert!(verdict.detail.contains("blocked gpc"), "{verdict:?}");
-        let refused = ended((State::Dead, UNKNOWN), (State::Dead, "rejected_by_platform"));
-        assert_eq!(refused.reason, "rejected_by_platform");
+    fn what_may_have_been_sent_is_not_said_to_be_kept_back_or_refused() {
+        let unknown = (State::Dead, UNKNOWN);
+        for after in [
+            (State::Blocked, "gpc"),
+            (State::Dead, "rejected_by_platform"),
+            (State::Dead, "order_not_sent"),
+            (State::Dead, "missing_value"),
+            (State::Dead, "retries_exhausted"),
+        ] {
+            let verdict = ended(unknown, after);
+            assert_eq!((verdict.state, verdict.reason.as_str()), unknown, "{after:?}");
+            let told = format!("{} {}: because", after.0.as_str(), after.1);
+            assert!(verdict.detail.contains(&told), "{verdict:?}");
+        }
+        assert_eq!(ended(unknown, unknown).detail, "because", "it says so already");
+        assert_eq!(ended(unknown, (State::Delivered, "")).state, State::Delivered);
         assert_eq!(ended((State::Dead, "missing_value"), (State::Blocked, "gpc")).state, State::Blocked);
     }
 }

@@ -46,7 +46,8 @@ impl Lane {
             self.read_waiting_elsewhere(generation).await?;
         }
         let now = self.context.clock.now();
-        let most = i64::try_from(self.at_once()).unwrap_or(i64::MAX).min(RETRY_BATCH);
+        let most = self.at_once().min(self.replaying.most_retries(destination.limits()));
+        let most = i64::try_from(most).unwrap_or(i64::MAX).min(RETRY_BATCH);
         let mut due = match destination.files() {
             Some(target) => self.due_for_files(target, now, most, newest).await?,
             None => self.context.retries.due(self.lease.duty, now, most, newest).await?,

@@ -235,9 +235,14 @@ impl Slot {
     /// How its replay ended, if one had taken it.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        self.replayed.as_ref()?;
+        let before = self.replayed.as_ref()?;
         let verdict = self.verdict.as_ref().filter(|v| v.state != State::Held)?;
-        Some(Ended { position: self.entry.position, state: verdict.state, reason: verdict.reason.clone() })
+        Some(Ended {
+            position: self.entry.position,
+            state: verdict.state,
+            reason: verdict.reason.clone(),
+            was_delivered: before.state == State::Delivered,
+        })
     }
 
     /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much.

@@ -35,7 +35,8 @@ impl Waiting {
         self.keys.contains_key(&key) || self.elsewhere.contains(&key)
     }
 
-    /// Keys of which something waits in other lanes. None is ever added, so that an empty list is the last one.
+    /// Keys of which something waits in other lanes. Only a replay adds one there: of what was new to that lane none is left. Once the
+    /// list is empty it is not read again, so that what a replay takes there may go out after what is newer here.
     pub fn set_elsewhere(&mut self, keys: impl IntoIterator<Item = u64>) {
         self.elsewhere = keys.into_iter().collect();
     }

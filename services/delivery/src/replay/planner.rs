@@ -5,9 +5,10 @@ use tracklayer_destination::{Destination, Mode};
 use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 
 use super::judge::{Judge, JudgeError, Judged};
-use super::walk::{Step, Stretch, Walker};
+use super::walk::{LastBlock, Step, Stretch, Walker};
 use super::{Counts, Origin, Selection, What};
 use crate::connections::{Connections, OpenConnection};
+use crate::lease::{FleetLevel, REPLAY_LEVEL};
 use crate::store::StoreError;
 use crate::store::cursors::{CursorStore, LaneCursor};
 use crate::store::replays::{ReplayStore, StoredReplay};
@@ -40,6 +41,12 @@ pub enum ReplayError {
          `tracklayer journal read --resolved`, and load it beside the files"
     )]
     WritesFiles,
+    /// An older process would send what a replay has taken, and forget what it was.
+    #[error(
+        "some processes of delivery are of an earlier version and know of no replays: end the upgrade (`tracklayer doctor` says which \
+         levels there are), and ask again a minute later"
+    )]
+    Upgrading,
     /// They are done one after the other.
     #[error(
         "the connection has {open} replays that are not over: wait for their end or end some with `tracklayer replay cancel`; `tracklayer \
@@ -91,6 +98,8 @@ pub struct Planner {
     pub judge: Judge,
     /// Replays.
     pub store: ReplayStore,
+    /// What all processes know of.
+    pub fleet: FleetLevel,
 }
 
 impl Planner {
@@ -135,7 +144,7 @@ impl Planner {
             stretches[at].next = from;
         }
         let stretch = stretches[at];
-        let mut step = self.walker.step(selection, &stretch, PAGE_EVENTS).await?;
+        let mut step = self.walker.step(selection, &stretch, PAGE_EVENTS, &mut LastBlock::default()).await?;
         page.walked = step.walked;
         let found = std::mem::take(&mut step.found);
         let judged = self.judge.judge(stretch.duty, selection, &open, destination, found, now).await?;
@@ -164,9 +173,8 @@ impl Planner {
         asked_by: &str,
     ) -> Result<StoredReplay, ReplayError> {
         self.live(workspace, connection)?;
-        let open = self.store.open_of(workspace, connection).await?;
-        if open >= MOST_OPEN {
-            return Err(ReplayError::TooMany { open });
+        if self.fleet.get() < REPLAY_LEVEL {
+            return Err(ReplayError::Upgrading);
         }
         let lanes = self.lanes(workspace, connection).await?;
         let now = Timestamp::now();
@@ -174,7 +182,11 @@ impl Planner {
         for stretch in lanes.iter().map(|lane| stretch_of(lane, selection, now)) {
             stretches.push((stretch, self.store.positions(&stretch, selection).await?));
         }
-        let replay = self.store.start(workspace, connection, selection, asked_by, &stretches).await?;
+        let replay = self
+            .store
+            .start(workspace, connection, selection, asked_by, &stretches, MOST_OPEN)
+            .await?
+            .ok_or(ReplayError::TooMany { open: MOST_OPEN })?;
         tracing::info!(
             workspace = workspace.0,
             connection = connection.0,
@@ -242,7 +254,8 @@ pub fn counts_of(judged: &[Judged], step: &Step) -> Counts {
     for judged in judged {
         *counts.entry((judged.what, judged.reason.clone())).or_default() += 1;
     }
-    for (what, events) in [(What::NotRetained, step.not_retained), (What::Unreadable, step.unreadable)] {
+    let unreadable = step.unreadable + step.unknown.len() as u64;
+    for (what, events) in [(What::NotRetained, step.not_retained), (What::Unreadable, unreadable)] {
         if events > 0 {
             *counts.entry((what, String::new())).or_default() += events;
         }

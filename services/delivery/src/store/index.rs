@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
 
 use super::{StoreError, attempting};
-use crate::lease::{Duty, FleetLevel, INDEX_LEVEL};
+use crate::lease::{Duty, FleetLevel, INDEX_LEVEL, OUR_LEVEL};
 use crate::resolve::error_chain;
 use crate::runs::{Content, FANOUT, Merge, Record, SEGMENT, Step, body, hash_of, of_hash, to_merge};
 
@@ -74,7 +74,7 @@ impl Index {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let fleet = FleetLevel::default();
-        fleet.set(INDEX_LEVEL);
+        fleet.set(OUR_LEVEL);
         Self::beside(pool, fleet)
     }
 
@@ -88,6 +88,12 @@ impl Index {
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// What all live processes can read.
+    #[must_use]
+    pub fn fleet(&self) -> &FleetLevel {
+        &self.fleet
     }
 
     /// Whether every process can read runs.

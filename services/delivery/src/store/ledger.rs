@@ -1,6 +1,6 @@
 //! The fenced commits of a lane: a range settled, or retries settled. Each is one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use prost::Message as _;
 use sqlx::PgConnection;
@@ -261,23 +261,24 @@ impl LedgerStore {
         Ok(())
     }
 
-    /// The verdicts of events of one partition at a connection; of one that waits there is none.
+    /// The verdicts of events of one partition at a connection: of one that waits there is none, and where the ledger is not what was
+    /// written it says nothing.
     ///
     /// # Errors
-    /// The database or corrupt bytes.
+    /// The database.
     pub async fn verdicts(
         &self,
         workspace: WorkspaceId,
         connection: ConnectionId,
         positions: &[Position],
-    ) -> Result<HashMap<Position, Verdict>, StoreError> {
+    ) -> Result<HashMap<Position, Option<Verdict>>, StoreError> {
         let Some(partition) = positions.first().map(|at| at.partition) else { return Ok(HashMap::new()) };
         let what = attempting("read the ledger of several events");
         let generations: Vec<i32> = positions.iter().map(|at| at.generation.0.cast_signed()).collect();
         let offsets: Vec<i64> = positions.iter().map(|at| at.offset.0.cast_signed()).collect();
         // Each block once, however many of the events it holds.
-        let rows: Vec<(i32, i64, Vec<u8>)> = sqlx::query_as(
-            "select b.generation, b.base_offset, b.entries
+        let rows: Vec<(i32, i64, i32, Vec<u8>)> = sqlx::query_as(
+            "select b.generation, b.base_offset, b.event_count, b.entries
              from (
                  select distinct k.generation, k.base_offset
                  from unnest($4::integer[], $5::bigint[]) as u (g, o)
@@ -300,11 +301,13 @@ impl LedgerStore {
         .fetch_all(self.index.pool())
         .await
         .map_err(&what)?;
-        let mut blocks: BTreeMap<(u32, u64), LedgerEntries> = BTreeMap::new();
-        for (generation, base, bytes) in rows {
-            let entries = LedgerEntries::decode(bytes.as_slice())
-                .map_err(|_| StoreError::Corrupt { what: "a ledger block" })?;
-            blocks.insert((generation.cast_unsigned(), base.cast_unsigned()), entries);
+        let mut blocks: BTreeMap<(u32, u64), (u64, Option<LedgerEntries>)> = BTreeMap::new();
+        for (generation, base, events, bytes) in rows {
+            let (base, entries) = (base.cast_unsigned(), LedgerEntries::decode(bytes.as_slice()).ok());
+            blocks.insert(
+                (generation.cast_unsigned(), base),
+                (base + u64::from(events.cast_unsigned()), entries),
+            );
         }
         let late: Vec<(i32, i64, i16, String, String, i32)> = sqlx::query_as(
             "select l.generation, l.event_offset, l.state, l.reason, l.detail, l.attempts
@@ -324,19 +327,25 @@ impl LedgerStore {
         let mut verdicts = HashMap::with_capacity(positions.len());
         for at in positions {
             let (generation, offset) = (at.generation.0, at.offset.0);
-            let block = blocks.range(..=(generation, offset)).next_back();
-            let verdict = block.filter(|((of, _), _)| *of == generation).and_then(|((_, base), entries)| {
-                usize::try_from(offset - base).ok().and_then(|step| entries.verdict(step))
-            });
-            verdicts.extend(verdict.map(|verdict| (*at, verdict)));
+            let Some(((of, base), (end, entries))) = blocks.range(..=(generation, offset)).next_back() else {
+                continue;
+            };
+            if *of == generation && offset < *end {
+                let step = usize::try_from(offset - base).unwrap_or(usize::MAX);
+                verdicts.insert(*at, entries.as_ref().and_then(|entries| entries.verdict(step)));
+            }
         }
         for (generation, offset, state, reason, detail, attempts) in late {
             let at = Position::new(generation.cast_unsigned(), partition.0, offset.cast_unsigned());
-            let state = State::from_number(state).ok_or(StoreError::Corrupt { what: "a late row" })?;
-            if let Some(verdict) = verdicts.get_mut(&at) {
-                (verdict.state, verdict.reason, verdict.detail) = (state, reason, detail);
-                verdict.attempts = attempts.cast_unsigned();
-            }
+            let Some(verdict) = verdicts.get_mut(&at) else { continue };
+            let state = State::from_number(state);
+            *verdict = verdict.take().zip(state).map(|(verdict, state)| Verdict {
+                state,
+                reason,
+                detail,
+                attempts: attempts.cast_unsigned(),
+                ..verdict
+            });
         }
         Ok(verdicts)
     }
@@ -500,7 +509,11 @@ async fn write_latencies(
 ) -> Result<(), StoreError> {
     let duty = lease.duty;
     let mut buckets: BTreeMap<i32, i64> = BTreeMap::new();
-    for settled in commit.settled.iter().filter(|s| s.verdict.state == State::Delivered) {
+    // A repetition is no second delivery, and took as long as somebody waited to ask for it.
+    let again = commit.replayed.iter().filter(|ended| ended.was_delivered);
+    let again: HashSet<Position> = again.map(|ended| ended.position).collect();
+    let delivered = commit.settled.iter().filter(|s| s.verdict.state == State::Delivered);
+    for settled in delivered.filter(|s| !again.contains(&s.position)) {
         *buckets.entry(latency_bucket(settled.verdict.latency_ms)).or_default() += 1;
     }
     if !buckets.is_empty() {

@@ -74,6 +74,8 @@ pub struct Ended {
     pub state: State,
     /// Why.
     pub reason: String,
+    /// Whether it was delivered before the replay: then it is counted already.
+    pub was_delivered: bool,
 }
 
 /// What a replay has done with one event.
@@ -136,7 +138,8 @@ impl ReplayStore {
         }
         let moved = sqlx::query(
             "update delivery.replay_lane
-             set generation = $6, next_offset = $7, walked = walked + $8, done_at = case when $9 then now() end
+             set generation = $6, next_offset = $7, walked = walked + $8, done_at = case when $9 then now() end,
+                 failure = null
              where workspace_id = $1 and replay_id = $2 and partition = $3
                and generation = $4 and next_offset = $5 and done_at is null",
         )
@@ -416,9 +419,9 @@ async fn mark(tx: &mut PgConnection, duty: Duty, take: &Take<'_>) -> Result<(), 
     .map_err(&what)?;
     sqlx::query(
         "insert into delivery.replay_event
-             (workspace_id, connection_id, partition, generation, event_offset, replay_id, state, reason, detail)
-         select $1, $2, $3, u.g, u.o, $4, u.s, u.r, u.d
-         from unnest($5::integer[], $6::bigint[], $7::smallint[], $8::text[], $9::text[]) as u (g, o, s, r, d)",
+             (workspace_id, connection_id, partition, generation, event_offset, replay_id, state, reason)
+         select $1, $2, $3, u.g, u.o, $4, u.s, u.r
+         from unnest($5::integer[], $6::bigint[], $7::smallint[], $8::text[]) as u (g, o, s, r)",
     )
     .bind(duty.workspace.0)
     .bind(duty.connection.0)
@@ -428,7 +431,6 @@ async fn mark(tx: &mut PgConnection, duty: Duty, take: &Take<'_>) -> Result<(), 
     .bind(&offsets)
     .bind(take.events.iter().map(|e| e.before.state.number()).collect::<Vec<_>>())
     .bind(take.events.iter().map(|e| e.before.reason.as_str()).collect::<Vec<_>>())
-    .bind(take.events.iter().map(|e| e.before.detail.as_str()).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await
     .map_err(&what)?;

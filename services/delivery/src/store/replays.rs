@@ -35,8 +35,10 @@ pub struct StoredReplay {
     pub cancelled: Option<(String, jiff::Timestamp)>,
     /// Positions that were walked, and those that there are, about.
     pub walked: (u64, u64),
-    /// Lanes that are not done.
+    /// Lanes that are not done; none of one that was cancelled.
     pub open_lanes: u64,
+    /// Why a lane's next page could not be read or judged, of the lanes that are not done.
+    pub failure: Option<String>,
     /// When the last lane was.
     pub lanes_done_at: Option<jiff::Timestamp>,
 }
@@ -57,11 +59,12 @@ pub struct Findings {
 const REPLAYS: &str =
     "select r.replay_id, r.connection_id, r.origin, r.codes, r.event_names, r.message_ids, r.received_from,
             r.received_to, r.delivered_too, r.past_dedup_window, r.before_start, r.asked_by, r.asked_at,
-            r.cancelled_by, r.cancelled_at, l.walked, l.positions, l.open, l.done_at
+            r.cancelled_by, r.cancelled_at, l.walked, l.positions, l.open, l.done_at, l.failure
      from delivery.replay r
      cross join lateral (
          select coalesce(sum(walked), 0)::bigint as walked, coalesce(sum(positions), 0)::bigint as positions,
-                count(*) filter (where done_at is null) as open, max(done_at) as done_at
+                count(*) filter (where done_at is null) as open, max(done_at) as done_at,
+                max(failure) filter (where done_at is null) as failure
          from delivery.replay_lane l where l.workspace_id = r.workspace_id and l.replay_id = r.replay_id
      ) l";
 
@@ -179,7 +182,8 @@ impl ReplayStore {
         Ok(kept.cast_unsigned())
     }
 
-    /// Writes a replay down, with what each lane has to walk and how many positions that is, about.
+    /// Writes a replay down, with what each lane has to walk and how many positions that is, about; none: so many replays of the
+    /// connection are not over.
     ///
     /// # Errors
     /// The database.
@@ -190,10 +194,31 @@ impl ReplayStore {
         selection: &Selection,
         asked_by: &str,
         stretches: &[(Stretch, u64)],
-    ) -> Result<StoredReplay, StoreError> {
+        most_open: u64,
+    ) -> Result<Option<StoredReplay>, StoreError> {
         let what = attempting("write a replay down");
         let time = |at: Option<jiff::Timestamp>| at.map(jiff_sqlx::Timestamp::from);
         let mut tx = self.pool.begin().await.map_err(&what)?;
+        // One at a time: two that count at once would both find room.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('delivery.replay', $1))")
+            .bind(connection.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(&what)?;
+        let open: i64 = sqlx::query_scalar(
+            "select count(distinct l.replay_id)
+             from delivery.replay_lane l
+             join delivery.replay r on r.workspace_id = l.workspace_id and r.replay_id = l.replay_id
+             where l.workspace_id = $1 and l.connection_id = $2 and l.done_at is null and r.cancelled_at is null",
+        )
+        .bind(workspace.0)
+        .bind(connection.0)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(&what)?;
+        if open.cast_unsigned() >= most_open {
+            return Ok(None);
+        }
         let id: i64 = sqlx::query_scalar(
             "insert into delivery.replay
                  (workspace_id, connection_id, origin, codes, event_names, message_ids, received_from, received_to,
@@ -237,7 +262,7 @@ impl ReplayStore {
         .await
         .map_err(&what)?;
         tx.commit().await.map_err(&what)?;
-        self.get(workspace, id).await?.ok_or(StoreError::Corrupt { what: "a replay" })
+        self.get(workspace, id).await?.map(Some).ok_or(StoreError::Corrupt { what: "a replay" })
     }
 
     /// Every lane that has a replay to do, ascending by replay.
@@ -261,23 +286,42 @@ impl ReplayStore {
         Ok(rows.into_iter().map(lane).collect())
     }
 
-    /// How many replays of a connection are not done and not cancelled.
+    /// Says why the next page of a replay could not be read or judged; the page that is taken in the end forgets it.
     ///
     /// # Errors
     /// The database.
-    pub async fn open_of(&self, workspace: WorkspaceId, connection: ConnectionId) -> Result<u64, StoreError> {
-        let open: i64 = sqlx::query_scalar(
-            "select count(distinct l.replay_id)
-             from delivery.replay_lane l
-             join delivery.replay r on r.workspace_id = l.workspace_id and r.replay_id = l.replay_id
-             where l.workspace_id = $1 and l.connection_id = $2 and l.done_at is null and r.cancelled_at is null",
+    pub async fn failed(&self, duty: Duty, replay: i64, why: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "update delivery.replay_lane set failure = $4
+             where workspace_id = $1 and replay_id = $2 and partition = $3 and done_at is null",
         )
-        .bind(workspace.0)
-        .bind(connection.0)
-        .fetch_one(&self.pool)
+        .bind(duty.workspace.0)
+        .bind(replay)
+        .bind(duty.partition.0.cast_signed())
+        .bind(why)
+        .execute(&self.pool)
         .await
-        .map_err(attempting("count replays"))?;
-        Ok(open.cast_unsigned())
+        .map_err(attempting("say why a replay rests"))?;
+        Ok(())
+    }
+
+    /// Waits for takes of the lane that are under way though nobody hears of their end any more: afterwards they are there, or never.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn wait_for_takes(&self, duty: Duty) -> Result<(), StoreError> {
+        // A take has the row before it commits; as it was before that, the lane was not done.
+        sqlx::query(
+            "select 1 from delivery.replay_lane
+             where workspace_id = $1 and connection_id = $2 and partition = $3 and done_at is null for share",
+        )
+        .bind(duty.workspace.0)
+        .bind(duty.connection.0)
+        .bind(duty.partition.0.cast_signed())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("wait for what is being taken"))?;
+        Ok(())
     }
 
     /// What a lane has to walk of a replay; none: nothing any more. `start` is where the connection began in the lane.
@@ -360,17 +404,22 @@ impl ReplayStore {
         rows.iter().map(read).collect()
     }
 
-    /// Cancels a replay that is not over. When this has answered, nothing more is taken: whoever is about to waits for it, or is
-    /// waited for.
+    /// Cancels a replay that is not over, and its lanes are done with it. When this has answered, nothing more is taken: whoever is
+    /// about to waits for it, or is waited for.
     ///
     /// # Errors
     /// The database.
     pub async fn cancel(&self, workspace: WorkspaceId, id: i64, by: &str) -> Result<(), StoreError> {
         sqlx::query(
-            "update delivery.replay r set cancelled_by = $3, cancelled_at = now()
-             where workspace_id = $1 and replay_id = $2 and cancelled_at is null
-               and exists (select from delivery.replay_lane l
-                           where l.workspace_id = $1 and l.replay_id = $2 and l.done_at is null)",
+            "with cancelled as (
+                 update delivery.replay r set cancelled_by = $3, cancelled_at = now()
+                 where workspace_id = $1 and replay_id = $2 and cancelled_at is null
+                   and exists (select from delivery.replay_lane l
+                               where l.workspace_id = $1 and l.replay_id = $2 and l.done_at is null)
+                 returning workspace_id, replay_id
+             )
+             update delivery.replay_lane l set done_at = now() from cancelled c
+             where l.workspace_id = c.workspace_id and l.replay_id = c.replay_id and l.done_at is null",
         )
         .bind(workspace.0)
         .bind(id)
@@ -454,5 +503,6 @@ fn read(row: &PgRow) -> Result<StoredReplay, StoreError> {
         walked: (number("walked")?, number("positions")?),
         open_lanes: number("open")?,
         lanes_done_at: time("done_at")?,
+        failure: row.try_get("failure").map_err(&what)?,
     })
 }

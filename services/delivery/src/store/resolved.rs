@@ -490,7 +490,7 @@ impl ResolvedStore {
     /// What the headers of a partition's blocks say, from the one that holds a position, or the first behind it.
     ///
     /// # Errors
-    /// The database or corrupt bytes.
+    /// The database, or [`StoreError::Newer`].
     pub async fn outlines(
         &self,
         workspace: WorkspaceId,
@@ -499,7 +499,7 @@ impl ResolvedStore {
     ) -> Result<Vec<Outline>, StoreError> {
         let what = attempting("read headers of the resolved journal");
         // Twice the same bound: the first is one that the index knows.
-        let rows = sqlx::query_as(
+        let rows: Vec<OutlineRow> = sqlx::query_as(
             "select generation, base_offset, event_count, header, payload is not null or payload_record is not null
              from delivery.resolved
              where workspace_id = $1 and partition = $2 and (generation, base_offset) > ($3, $4 - $5)
@@ -521,13 +521,13 @@ impl ResolvedStore {
     /// What the header of the block says that stands directly before a position, or in which the position is; none: there is none.
     ///
     /// # Errors
-    /// The database or corrupt bytes.
+    /// The database, or [`StoreError::Newer`].
     pub async fn outline_before(
         &self,
         workspace: WorkspaceId,
         before: Position,
     ) -> Result<Option<Outline>, StoreError> {
-        let row = sqlx::query_as(
+        let row: Option<OutlineRow> = sqlx::query_as(
             "select generation, base_offset, event_count, header, payload is not null or payload_record is not null
              from delivery.resolved
              where workspace_id = $1 and partition = $2 and (generation, base_offset) < ($3, $4)
@@ -619,6 +619,9 @@ pub struct DatedBlock {
     pub resolved_at: jiff::Timestamp,
 }
 
+/// Generation, base, events, header, and whether the payload is kept.
+type OutlineRow = (i32, i64, i32, Vec<u8>, bool);
+
 /// What the header of a resolved block says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
@@ -628,6 +631,8 @@ pub struct Outline {
     pub events: u32,
     /// Whether the journal still has them.
     pub is_kept: bool,
+    /// Whether the header is what was written: else nothing is known of its events.
+    pub is_readable: bool,
     /// The first minute in which one of them was received, since the Unix epoch.
     pub first_minute: i64,
     /// The last one.
@@ -639,19 +644,24 @@ pub struct Outline {
 impl Outline {
     fn read(
         partition: Partition,
-        (generation, base, events, header, is_kept): (i32, i64, i32, Vec<u8>, bool),
+        (generation, base, events, header, is_kept): OutlineRow,
     ) -> Result<Self, StoreError> {
-        let header = header_of(&header)?;
-        let minutes = || header.counts.iter().map(|count| count.minute);
-        let counts = header.counts.iter().map(|c| (c.minute, c.source_id, i64::from(c.count)));
+        let header = match header_of(&header) {
+            // It must not stop whoever walks.
+            Err(StoreError::Corrupt { .. }) => None,
+            header => Some(header?),
+        };
+        let counts = || header.iter().flat_map(|header| &header.counts);
+        let minutes = || counts().map(|count| count.minute);
         Ok(Self {
             first: Position::new(generation.cast_unsigned(), partition.0, base.cast_unsigned()),
             events: events.cast_unsigned(),
             is_kept,
+            is_readable: header.is_some(),
             // Of one that does not say it anything may be in it.
             first_minute: minutes().min().unwrap_or(i64::MIN),
             last_minute: minutes().max().unwrap_or(i64::MAX),
-            counts: counts.collect(),
+            counts: counts().map(|c| (c.minute, c.source_id, i64::from(c.count))).collect(),
         })
     }
 

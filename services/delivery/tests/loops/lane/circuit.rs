@@ -135,10 +135,10 @@ async fn an_event_that_a_receiver_never_answers_dies_while_others_are_answered()
         }
     });
     let dead = rig.ends_as(0, State::Dead).await;
-    assert_eq!(dead.reason, "rejected_by_platform");
+    assert_eq!(dead.reason, "outcome_unknown", "a receiver that fails may have taken it");
     // An answer counts where another event was answered since the one before.
     assert!((20..30).contains(&dead.attempts), "{}", dead.attempts);
-    assert!(dead.detail.starts_with("HTTP_500"), "{}", dead.detail);
+    assert!(dead.detail.contains("rejected_by_platform: HTTP_500"), "{}", dead.detail);
     answered.abort();
     hurry.abort();
 }

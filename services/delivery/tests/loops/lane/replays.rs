@@ -8,6 +8,7 @@ use serde_json::json;
 use tracklayer_delivery::balance::{Balance, Balances};
 use tracklayer_delivery::breaker::{Leave, Trouble};
 use tracklayer_delivery::connections::Connections;
+use tracklayer_delivery::lease::{FleetLevel, REPLAY_LEVEL};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::replay::judge::Judge;
 use tracklayer_delivery::replay::planner::{Planner, ReplayError};
@@ -21,7 +22,7 @@ use tracklayer_delivery::store::replays::ReplayStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_destination::HoldKind;
-use tracklayer_ids::{Partition, Position, SourceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, Journal as _, PostgresJournal};
 use tracklayer_sandbox::{Fault, How, Platform};
 
@@ -30,9 +31,16 @@ use super::consent::opts_out;
 use super::operators::{around_now, holds_as};
 use super::rig::{CONNECTION, REVISION, Rig, order, refund};
 use crate::services::WORKSPACE;
+use crate::wire::Wire;
 
 fn store(rig: &Rig) -> ReplayStore {
     ReplayStore::new(rig.services.database.pool.clone())
+}
+
+fn fleet(level: u32) -> FleetLevel {
+    let fleet = FleetLevel::default();
+    fleet.set(level);
+    fleet
 }
 
 fn planner(rig: &Rig) -> Planner {
@@ -52,6 +60,7 @@ fn planner(rig: &Rig) -> Planner {
             master_key: rig.services.master_key.clone(),
         },
         store: store(rig),
+        fleet: fleet(REPLAY_LEVEL),
     }
 }
 
@@ -351,6 +360,8 @@ async fn what_is_delivered_goes_out_again_only_if_it_is_forced_and_the_platform_
     let counted = rig.sandbox.counted(Platform::Meta);
     let copies: Vec<(&str, u32)> = counted.iter().map(|c| (c.event_id.as_str(), c.duplicates)).collect();
     assert_eq!(copies, [("m-1", 1), ("m-2", 0)], "the platform recognised it");
+    let timed = rig.number("select sum(events)::bigint from delivery.latency").await;
+    assert_eq!(timed, 2, "a repetition is no second delivery");
     assert_eq!(count(&balance(&rig).await, State::Delivered), 2);
     let matched = rig.number("select coalesce(sum(events), 0)::bigint from delivery.match_quality").await;
     assert_eq!(matched, 2, "match quality counts an event once, as the ledger does");
@@ -391,6 +402,107 @@ async fn an_unknown_outcome_past_the_window_goes_out_only_if_it_is_forced_past_i
     rig.ends_as(0, State::Delivered).await;
     assert_eq!(rig.sandbox.totals()[&Platform::Ga4].requests, 2);
     balance(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_outcome_stays_so_though_its_forced_replay_is_refused() {
+    let mut rig = Rig::new("ga4_mp").await;
+    received(&rig, 1).await;
+    rig.sandbox.inject(Platform::Ga4, Fault::HangUpAfterAccepting, How::Times(1));
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    assert_eq!(rig.ends_as(0, State::Dead).await.reason, "outcome_unknown");
+    rig.sandbox.inject(Platform::Ga4, Fault::Status { code: 413, body: None }, How::Times(1));
+    let forced = Selection { past_dedup_window: true, ..letters() };
+    let replay = start(&rig, &forced).await;
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 1)]));
+    let dead = rig.ends_as(0, State::Dead).await;
+    assert_eq!(dead.reason, "outcome_unknown", "the first request may have brought it");
+    assert!(dead.detail.contains("dead rejected_by_platform"), "{dead:?}");
+    let evidence =
+        "select count(*) from delivery.dead_letter where code = 'outcome_unknown' and answer like '413%'";
+    assert_eq!(rig.number(evidence).await, 1);
+    let unforced = start(&rig, &letters()).await;
+    assert_eq!(over(&rig, unforced).await, found(&[(What::PastDedupWindow, 1)]));
+    assert_eq!(rig.sandbox.totals()[&Platform::Ga4].requests, 2, "it is not counted twice");
+    balance(&rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_answer_is_lost_is_taken_once_and_sent() {
+    let mut rig = Rig::new("webhook").await;
+    died(&mut rig, 3).await;
+    rig.crash().await;
+    let marker = "insert into delivery.replay_event";
+    let wire = Wire::that_loses_the_commit_of(&rig.services.database.url, marker).await;
+    let pool = wire.pool().await;
+    rig.start_over(pool).await;
+    // The first page is the last one, too: nothing comes after it that would show the lane what it has taken.
+    let replay = start(&rig, &letters()).await;
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 3)]));
+    assert!(wire.has_played());
+    assert_eq!(counted(&rig, Platform::Webhook), (["m-0", "m-1", "m-2"].map(str::to_owned).to_vec(), 0));
+    assert_eq!(count(&balance(&rig).await, State::Delivered), 3);
+}
+
+/// Orders that the receiver refuses, each in a block of its own in the journal and in the ledger.
+async fn died_one_by_one(rig: &mut Rig, events: i64) {
+    let refusal = Fault::Status { code: 400, body: None };
+    rig.sandbox.inject(Platform::Webhook, refusal, How::Always);
+    rig.start().await;
+    for n in 0..events {
+        rig.resolved(&[order(&format!("m-{n}"), &format!("visitor-{n}"))]).await;
+        rig.reaches("select count(*) from delivery.dead_letter", n + 1).await;
+    }
+    rig.sandbox.clear(Platform::Webhook);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_counted_and_passed() {
+    let mut rig = Rig::new("webhook").await;
+    died_one_by_one(&mut rig, 5).await;
+    rig.services
+        .run(
+            r"update delivery.resolved set header = '\xff' where base_offset = 1;
+              update delivery.resolved set payload = '\xff' where base_offset = 2;
+              update delivery.ledger_block set entries = '\xff' where base_offset = 3;",
+        )
+        .await;
+    let journal = Selection::of(Origin::Journal);
+    let planned = plan(&rig, &journal).await;
+    assert_eq!(planned, BTreeMap::from([(What::Eligible, 2), (What::Unreadable, 3)]));
+    let replay = start(&rig, &journal).await;
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 2), (What::Unreadable, 3)]));
+    assert_eq!(counted(&rig, Platform::Webhook).0, ["m-0", "m-4"]);
+    assert_eq!(store(&rig).get(WORKSPACE, replay).await.unwrap().unwrap().walked, (5, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_goes_over_blocks_of_one_event() {
+    let mut rig = Rig::new("webhook").await;
+    died_one_by_one(&mut rig, 60).await;
+    rig.sandbox.inject(Platform::Webhook, Fault::TooManyRequests { retry_after: Some(2) }, How::Times(1));
+    let replay = start(&rig, &Selection::of(Origin::Journal)).await;
+    rig.reaches("select count(*) from delivery.lane_hold where kind = 'throttled'", 1).await;
+    assert_eq!(store(&rig).get(WORKSPACE, replay).await.unwrap().unwrap().walked, (50, 60));
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 60)]));
+    let (ids, copies) = counted(&rig, Platform::Webhook);
+    assert_eq!((ids.len(), copies), (60, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_of_ids_is_looked_up_in_parts() {
+    let mut rig = Rig::new("webhook").await;
+    died(&mut rig, 130).await;
+    let ids: Vec<String> = (0..130).map(|n| format!("m-{n}")).collect();
+    rig.index_ids(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    // All but the first ten.
+    let listed = Selection { message_ids: ids[10..].to_vec(), ..Selection::of(Origin::Journal) };
+    let replay = start(&rig, &listed).await;
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 120)]));
+    let (sent, copies) = counted(&rig, Platform::Webhook);
+    assert_eq!((sent.len(), copies), (120, 0));
+    assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -461,7 +573,7 @@ async fn a_connection_that_is_off_or_unknown_is_not_replayed_and_one_turned_off_
     rig.replays.look(&store(&rig)).await.unwrap();
     let refused = planner(&rig).start(WORKSPACE, CONNECTION, &letters(), "ann").await.unwrap_err();
     assert!(matches!(refused, ReplayError::NotLive("off")), "{refused}");
-    let unknown = planner(&rig).start(WORKSPACE, 9.into(), &letters(), "ann").await.unwrap_err();
+    let unknown = planner(&rig).start(WORKSPACE, ConnectionId(9), &letters(), "ann").await.unwrap_err();
     assert!(matches!(unknown, ReplayError::NoConnection(_)), "{unknown}");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 1, "it is not filtered");
@@ -647,8 +759,11 @@ async fn a_replay_that_cannot_be_read_holds_nobody() {
     rig.resolved(&[order("m-live", "somebody")]).await;
     rig.ends_as(1, State::Delivered).await;
     assert_eq!(rig.number("select count(*) from delivery.lane_hold").await, 0);
+    let told = "select count(*) from delivery.replay_lane where failure like '%stored bytes of a replay%'";
+    rig.reaches(told, 1).await;
     rig.services.run("update delivery.replay set origin = 'dead_letters'").await;
     assert_eq!(over(&rig, replay.id).await, found(&[(What::Eligible, 1)]));
+    assert_eq!(rig.number(told).await, 0, "it is over");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -668,6 +783,9 @@ async fn a_connection_that_writes_files_is_not_replayed_and_it_is_said_why() {
 async fn a_connection_has_no_more_than_twenty_replays_that_are_not_over() {
     let mut rig = Rig::new("webhook").await;
     died(&mut rig, 1).await;
+    let behind = Planner { fleet: fleet(REPLAY_LEVEL - 1), ..planner(&rig) };
+    let refused = behind.start(WORKSPACE, CONNECTION, &letters(), "ann").await.unwrap_err();
+    assert!(matches!(refused, ReplayError::Upgrading), "an older process may take a lane over: {refused}");
     let mut first = None;
     for _ in 0..20 {
         let started = planner(&rig).start(WORKSPACE, CONNECTION, &letters(), "ann").await.unwrap();

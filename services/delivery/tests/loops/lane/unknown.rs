@@ -136,6 +136,25 @@ async fn a_retry_that_may_have_been_taken_is_given_up_past_the_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_too_often_after_a_request_without_an_answer_may_be_there() {
+    let mut rig = Rig::new("google_ads").await;
+    rig.due_again(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    rig.services
+        .run(
+            "update delivery.retry set tries = 11;
+             update delivery.retry set first_sent_at = now() - interval '1 hour' where event_offset = 0;",
+        )
+        .await;
+    let failing = Fault::PartialFailure { indexes: vec![0, 1], code: None };
+    rig.sandbox.inject(Platform::GoogleAds, failing, How::Always);
+    rig.start().await;
+    let unknown = rig.ends_as(0, State::Dead).await;
+    assert_eq!(unknown.reason, "outcome_unknown");
+    assert!(unknown.detail.contains("the platform kept refusing it"), "{unknown:?}");
+    assert_eq!(rig.ends_as(1, State::Dead).await.reason, "retries_exhausted", "this one is not there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_much_later_carries_the_same_id_a_fresh_time_and_a_fresh_signature() {
     /// How old a signature the receiver takes, and how much longer it makes the lane wait.
     const TOLERANCE: Duration = Duration::from_secs(5);

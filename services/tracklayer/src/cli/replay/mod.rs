@@ -19,7 +19,7 @@ use plan::Plan;
 /// Sending events again.
 #[derive(Debug, Subcommand)]
 pub enum Replay {
-    /// Say what a replay would do; nothing is changed.
+    /// Say what a replay would do; nothing is sent or taken.
     Plan(Which),
     /// Send them: shows the plan, asks, and follows the replay to its end.
     Start {
@@ -49,7 +49,7 @@ pub enum Replay {
         /// Of one connection only, by its name or number.
         #[arg(long)]
         connection: Option<String>,
-        /// 1 to 1,000.
+        /// 1 to 100.
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
@@ -160,7 +160,8 @@ pub async fn run(access: &Access, command: Replay, stop: CancellationToken) -> a
                 eprintln!("nothing to send again: no replay was started");
                 return Ok(());
             }
-            if !yes && !confirmed(plan.eligible(), &names.connection(connection_id))? {
+            let connection = names.connection(connection_id);
+            if !yes && !confirmed(plan.eligible(), &connection, &view.stop).await? {
                 bail!("no replay was started");
             }
             let selection = Some(which.selection());
@@ -234,13 +235,21 @@ impl View<'_> {
     }
 }
 
-fn confirmed(events: u64, connection: &str) -> anyhow::Result<bool> {
+async fn confirmed(events: u64, connection: &str, stop: &CancellationToken) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("nobody can be asked here: add --yes to send {events} events to {connection} again");
     }
     eprint!("send {events} events to {connection} again? [y/N] ");
     std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: a read of the terminal cannot be called off, and what is started on the runtime would be waited for.
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let _ = tell.send(std::io::stdin().read_line(&mut answer).map(|_| answer));
+    });
+    let answer = tokio::select! {
+        answer = told => answer.context("the answer was not read")??,
+        () = stop.cancelled() => bail!("interrupted: no replay was started"),
+    };
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

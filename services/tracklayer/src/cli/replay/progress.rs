@@ -7,8 +7,8 @@ use tracklayer_proto::delivery::v1 as pb;
 
 use super::View;
 
-/// Between two looks at a replay.
-const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks at a replay: each counts its events.
+const LOOK: Duration = Duration::from_secs(2);
 /// Between two lines.
 const LINE: Duration = Duration::from_secs(5);
 /// Cells of a bar.

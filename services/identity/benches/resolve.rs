@@ -1,5 +1,6 @@
 //! Events resolved in a second by one core and a local PostgreSQL server, in batches of 500: first everybody new, then a
-//! usual mix (half unlinked browsers, a good third known people, one in twenty new), with browser ids on every other event.
+//! usual mix (half unlinked browsers, a good third known people, one in twenty new), with browser ids on every other event. Then
+//! people of 1, 25 and 100 visitor ids: back in a browser that they had, and in one that is new.
 //!
 //! `cargo bench -p tracklayer-identity [visitors] [batches]`
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
@@ -58,6 +59,51 @@ async fn run(visitors: usize, batches: usize) {
         .collect();
     measure("usual mix", &resolver, mix.clone()).await;
     measure("the same again, all known", &resolver, mix).await;
+
+    for browsers in [1, 25, 100] {
+        returning(&resolver, &database.pool, browsers, (visitors / 50).max(BATCH)).await;
+    }
+}
+
+/// People who come back: each batch has nobody twice, so that it is a person's visit that is measured and not a batch's.
+async fn returning(resolver: &Resolver, pool: &sqlx::PgPool, browsers: usize, people: usize) {
+    let rounds = |first: usize, count: usize, browser: &dyn Fn(usize, usize) -> usize| -> Vec<Vec<Item>> {
+        let everybody: Vec<usize> = (0..people).collect();
+        let round = |round: usize| {
+            let visits = everybody.chunks(BATCH).map(move |some| {
+                some.iter().map(|person| visit(browsers, *person, browser(*person, round))).collect()
+            });
+            visits.collect::<Vec<Vec<Item>>>()
+        };
+        (first..first + count).flat_map(round).collect()
+    };
+    let named = |what: &str| format!("people of {browsers} visitor ids, {what}");
+    measure(&named("as they get these"), resolver, rounds(0, browsers, &|_, round| round)).await;
+    sqlx::query("vacuum analyze").execute(pool).await.unwrap();
+    // The first of these reads who they are.
+    measure(&named("read again"), resolver, rounds(0, 2, &|_, round| round)).await;
+    let known = rounds(0, 5, &|person, round| (person * 7 + round * 31) % browsers);
+    measure(&named("back in one of them"), resolver, known).await;
+    measure(&named("in a new browser"), resolver, rounds(browsers, 5, &|_, round| round)).await;
+}
+
+/// A login in one of a person's browsers, with a browser id.
+fn visit(browsers: usize, person: usize, browser: usize) -> Item {
+    let name = format!("{browsers}-{person}");
+    let mut clicks = Clicks::default();
+    clicks.see(ClickKind::Fbp, &format!("fb.1.1700000000.{name}.{browser}"), Timestamp::UNIX_EPOCH);
+    let identifiers = vec![
+        raw("user_id", format!("r-{name}")),
+        raw("anonymous_id", format!("r-{name}-{browser}")),
+        raw("email", format!("r{name}@example.org")),
+    ];
+    Item {
+        identifiers,
+        clicks,
+        seen_at: Timestamp::UNIX_EPOCH,
+        source: SourceId(1),
+        message_id: format!("m-{name}-{browser}"),
+    }
 }
 
 async fn measure(what: &str, resolver: &Resolver, batches: Vec<Vec<Item>>) {

@@ -20,7 +20,8 @@ pub struct Config {
     /// Connections to PostgreSQL, 2 to 200.
     #[serde(default = "default_database_connections")]
     pub database_connections: u32,
-    /// A JSON file with identifier types, their limits and blocked values; absent: the built-in policy.
+    /// A JSON file with identifier types, their limits and blocked values; absent: the built-in policy. What it changes reaches a
+    /// stored profile the next time that this is recomputed, which a new device or browser that only joins it does not cause.
     #[serde(default)]
     pub policy_file: Option<PathBuf>,
 }

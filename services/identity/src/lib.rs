@@ -3,7 +3,8 @@
 //! Modules in reading order. Pure: [`policy`] (types, limits, blocked values), [`identifier`] (values become keyed
 //! hashes), [`graph`] (sets of pairs become profiles, hubs and collisions), [`leader`] (whose key is the profile's),
 //! [`decision`] (what the owner decided), [`evidence`] (the whole, as sets: what the store must equal), [`click_ids`]
-//! (the newest of each kind), [`difference`] (what a new answer changes in what is stored), [`narrowing`] (whose earlier
+//! (the newest of each kind), [`difference`] (what a new answer changes in what is stored), [`growth`] (news
+//! that need no new answer), [`narrowing`] (whose earlier
 //! decisions are out of date then). Then [`resolve`] (a batch of events; [`recent`] and [`familiar`] spare questions,
 //! [`memory`] bounds what they hold) over [`store`] (all SQL), [`consent`] (tells consent's log of merges and splits), and
 //! around it [`grpc`], [`config`], [`error`] and [`metrics`].
@@ -17,6 +18,7 @@ pub mod error;
 pub mod evidence;
 pub mod familiar;
 pub mod graph;
+pub mod growth;
 pub mod grpc;
 pub mod identifier;
 pub mod leader;

@@ -4,7 +4,7 @@
 //! changed is looked up again, also for the batch's other events. Statements do not grow with the batch. Whose company
 //! changed is in consent's narrowing log before the answer goes out (see [`crate::consent`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,18 +15,21 @@ use crate::click_ids::{ClickKind, Clicks, Sighting};
 use crate::consent::Telling;
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::{IdentityError, StoreError};
-use crate::familiar::Familiar;
+use crate::familiar::{Familiar, Followed, ReadClicks};
 use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
 use crate::memory::{FastMap, FastSet};
 use crate::metrics;
 use crate::policy::{Policy, TypeIndex, Types};
 use crate::recent::{RecentPairs, is_fine};
 use crate::store::Store;
-use crate::store::lookup::{Known, KnownProfile, Lookup, PairHistory, Place, Question};
+use crate::store::grow::Grown;
+use crate::store::lookup::{
+    Known, KnownProfile, Lookup, MAX_MEMBERS, PairHistory, Place, ProfileState, Question,
+};
 use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
 use crate::store::record::{NewEvidence, Recorded};
-use crate::store::touch::SeenPair;
+use crate::store::touch::{Seen, SeenPair};
 
 /// Most events of one batch.
 pub const MAX_BATCH: usize = 2_500;
@@ -195,9 +198,9 @@ impl Resolver {
     ) -> Result<Option<Vec<i64>>, StoreError> {
         let covered = self.recent.covers(workspace, batch.pairs.iter().map(|pair| batch.seen_pair(pair)));
         let unsure: Vec<usize> = (0..covered.len()).filter(|pair| !covered[*pair]).collect();
-        let (mut question, asked, recalled) = self.recall(workspace, batch);
-        question.pairs.extend(unsure.iter().map(|pair| batch.ends(*pair)));
-        let lookup = self.store.look_up(workspace, &question).await?;
+        let mut asking = self.recall(workspace, batch);
+        asking.question.pairs.extend(unsure.iter().map(|pair| batch.ends(*pair)));
+        let lookup = self.store.look_up(workspace, &asking.question).await?;
         batch.take_news(&unsure, &lookup.pairs);
         let histories = unsure.iter().map(|pair| batch.seen_pair(&batch.pairs[*pair])).zip(&lookup.pairs);
         let seen = histories.filter_map(|(pair, history)| match *history {
@@ -205,10 +208,10 @@ impl Resolver {
             _ => None,
         });
         self.recent.note(workspace, seen);
-        let changed = batch.recognise(&recalled, &question, &lookup);
-        self.learn(workspace, batch, &asked, lookup);
+        let changed = batch.recognise(&asking, &lookup);
+        self.familiar.settle(workspace, lookup.moment, &asking.read(batch, &lookup));
+        self.learn(workspace, batch, &asking.asked, lookup);
         if !changed.is_empty() {
-            self.familiar.forget(workspace, changed.iter().map(|place| batch.mac(*place)));
             self.look_up_again(workspace, batch, &changed).await?;
         }
 
@@ -217,17 +220,32 @@ impl Resolver {
         let is_new = !evidence.pairs.is_empty();
         // Before the identifiers that they were seen on: what is stored with its click ids is not changed by them.
         self.keep_clicks(workspace, batch, &clicks).await?;
-        let recorded = if is_new {
-            self.store.record(workspace, &mut batch.types, evidence).await?
+        let (recorded, recording) = if is_new {
+            self.store.record(workspace, &mut batch.types, evidence).await
         } else {
-            Recorded::default()
+            (Recorded::default(), Ok(()))
         };
-        self.store.touch(workspace, &again).await?;
+        let done = match recording {
+            Ok(()) => self.store.touch(workspace, &again).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            // Whoever asks again brings nothing new of what is committed.
+            self.tell(&recorded.narrowings).await;
+            return Err(error);
+        }
         let written = recorded.stored.iter().chain(&again);
         self.recent.note(workspace, written.map(|pair| (*pair, pair.first_seen, pair.last_seen)));
         let mut told = None;
         if is_new {
-            let stale = batch.stale(&recorded.components);
+            let mut changed = recorded.components;
+            // What joined first may have changed further with the rest.
+            let grown: Vec<&Grown> =
+                recorded.grown.iter().filter(|grown| !changed.contains(&grown.component)).collect();
+            let followed = self.follow_growth(workspace, batch, &grown);
+            let components = grown.iter().map(|grown| grown.component);
+            changed.extend(components.filter(|component| !followed.contains(component)));
+            let stale = batch.stale(&changed, &followed);
             let again = self.look_up_again(workspace, batch, &stale);
             let (looked_up, numbers) = tokio::join!(again, self.tell(&recorded.narrowings));
             looked_up?;
@@ -237,49 +255,43 @@ impl Resolver {
         Ok(told)
     }
 
-    /// What to ask about the batch's identifiers: which of them anew, and which of them where a memory is to be confirmed, each
-    /// with the place of its profile in the question. The batch takes the latter in as they are remembered.
-    fn recall(
-        &self,
-        workspace: WorkspaceId,
-        batch: &mut Batch<'_>,
-    ) -> (Question, Vec<u32>, Vec<(u32, usize)>) {
-        let mut question = Question::default();
-        let (mut asked, mut recalled) = (Vec::new(), Vec::new());
+    /// What to ask about the batch's identifiers. The batch takes those in whose profile is remembered, as they are remembered.
+    fn recall(&self, workspace: WorkspaceId, batch: &mut Batch<'_>) -> Asking {
+        let mut asking = Asking::default();
         let mut places = FastMap::default();
         let Batch { identifiers, known, .. } = batch;
-        let macs = identifiers.iter().map(|identifier| identifier.mac);
-        self.familiar.recall(workspace, macs.clone(), |n, memory| {
+        self.familiar.recall(workspace, identifiers.iter(), |n, memory| {
             let place = u32::try_from(n).unwrap_or(u32::MAX);
             let Some(memory) = memory else {
-                asked.push(place);
+                asking.asked.push(place);
                 return;
             };
-            let state = &memory.profile.state;
-            // Two identifiers may remember different states of one profile: each holds or does not by its own version.
-            let profile = *places.entry(state.id()).or_insert_with(|| {
-                question.remembered.push(memory.profile.clone());
-                question.remembered.len() - 1
+            let Asking { question, recalled, own, joined, .. } = &mut asking;
+            let profile = *places.entry(memory.state.profile).or_insert_with(|| {
+                let profile = question.remembered.len();
+                joined.extend(memory.joined.iter().map(|(mac, _)| (profile, *mac)));
+                question.remembered.push(KnownProfile { state: memory.state, clicks: memory.clicks });
+                profile
             });
             recalled.push((place, profile));
-            // Only what is neither a hub nor contested is remembered.
-            let at =
-                Place { component: state.component, profile: state.profile, hub: false, contested: false };
-            known[n] = Known { place: Some(at), clicks: memory.clicks.clone(), ..Known::default() };
+            if memory.own.is_none() {
+                own.push((place, profile));
+            }
+            let clicks = memory.own.unwrap_or_default();
+            known[n] = Known { place: Some(memory.place), clicks, ..Known::default() };
         });
+        let Asking { question, asked, recalled, own, joined } = &mut asking;
         question.macs = asked.iter().map(|place| batch.mac(*place)).collect();
         question.recalled = recalled.iter().map(|(place, _)| batch.mac(*place)).collect();
-        (question, asked, recalled)
+        question.own = own.iter().map(|(place, _)| batch.mac(*place)).collect();
+        question.own.extend(joined.iter().map(|(_, mac)| *mac));
+        asking
     }
 
     /// Takes what was read into the batch, and remembers it for the next.
     fn learn(&self, workspace: WorkspaceId, batch: &mut Batch<'_>, asked: &[u32], lookup: Lookup) {
-        let Lookup { known, profiles, moment, .. } = lookup;
-        let read = asked.iter().zip(&known).map(|(place, known)| {
-            let profile = known.place.and_then(|place| profiles.get(&place.profile));
-            (batch.mac(*place), known, profile)
-        });
-        self.familiar.note(workspace, moment, read);
+        self.familiar.note(workspace, asked.iter().map(|place| batch.mac(*place)), &lookup);
+        let Lookup { known, profiles, .. } = lookup;
         batch.learn(asked, known, profiles);
     }
 
@@ -296,25 +308,87 @@ impl Resolver {
         Ok(())
     }
 
-    /// Keeps the batch's sightings. Where they are of somebody stored, what is remembered of his profile is out of date.
+    /// Keeps the batch's sightings. Where they are of somebody stored, what is known of his profile follows.
     async fn keep_clicks(
         &self,
         workspace: WorkspaceId,
-        batch: &Batch<'_>,
+        batch: &mut Batch<'_>,
         clicks: &[(u32, ClickKind, Sighting)],
     ) -> Result<(), StoreError> {
         let rows: Vec<_> =
             clicks.iter().map(|(place, kind, seen)| (batch.mac(*place), *kind, seen)).collect();
-        self.store.keep_clicks(workspace, &rows).await?;
-        let components: FastSet<ComponentId> =
-            clicks.iter().filter_map(|(place, ..)| Some(batch.place(*place)?.component)).collect();
-        if !components.is_empty() {
-            let known = batch.identifiers.iter().zip(&batch.known);
-            let outdated = known
-                .filter(|(_, known)| known.place.is_some_and(|place| components.contains(&place.component)));
-            self.familiar.forget(workspace, outdated.map(|(identifier, _)| identifier.mac));
+        let components = self.store.keep_clicks(workspace, &rows).await?;
+        if components.is_empty() {
+            return Ok(());
         }
+        let mut seen: BTreeMap<u32, Clicks> = BTreeMap::new();
+        for (place, kind, sighting) in clicks {
+            seen.entry(*place).or_default().add(*kind, sighting);
+        }
+        let mut seen_of: FastMap<ProfileId, Vec<(u32, Clicks)>> = FastMap::default();
+        for (place, seen) in seen {
+            if let Some(at) = batch.place(place) {
+                batch.known[place as usize].clicks.merge(&seen);
+                seen_of.entry(at.profile).or_default().push((place, seen));
+            }
+        }
+        let component_of: FastMap<ComponentId, Seen> =
+            components.into_iter().map(|seen| (seen.component, seen)).collect();
+        let profiles: Vec<(ProfileId, Seen)> = batch
+            .profiles
+            .values()
+            .filter_map(|known| {
+                let seen = component_of.get(&known.state.component)?;
+                (seen.before == known.state.version).then_some((known.state.profile, *seen))
+            })
+            .collect();
+        for (profile, Seen { after, .. }) in profiles {
+            let seen = seen_of.remove(&profile).unwrap_or_default();
+            let Some((before, now)) = batch.follow(profile, after, &[]) else { continue };
+            let seen: Vec<(ValueMac, &Clicks)> =
+                seen.iter().map(|(place, seen)| (batch.mac(*place), seen)).collect();
+            let followed = Followed { before: &before, now: &now, joined: Vec::new(), seen };
+            self.familiar.follow(workspace, &followed);
+        }
+        batch.overlay_clicks();
         Ok(())
+    }
+
+    /// Takes into the batch and the memory who joined profiles. Answers with the components of which it could: not if one was
+    /// another by then than the batch knows.
+    fn follow_growth(
+        &self,
+        workspace: WorkspaceId,
+        batch: &mut Batch<'_>,
+        grown: &[&Grown],
+    ) -> BTreeSet<ComponentId> {
+        let mut followed = BTreeSet::new();
+        if grown.is_empty() {
+            return followed;
+        }
+        let place_of: FastMap<ValueMac, u32> =
+            batch.identifiers.iter().map(|identifier| identifier.mac).zip(0..).collect();
+        for Grown { component, before, after, joined } in grown {
+            let mut of_profile: BTreeMap<ProfileId, Vec<u32>> = BTreeMap::new();
+            for (profile, identifier) in joined {
+                of_profile.entry(*profile).or_default().extend(place_of.get(&identifier.mac));
+            }
+            let is_known = of_profile.keys().all(|profile| {
+                let state = batch.profiles.get(profile).map(|known| &known.state);
+                state.is_some_and(|state| (state.component, state.version) == (*component, *before))
+            });
+            if !is_known {
+                continue;
+            }
+            for (profile, places) in of_profile {
+                let Some((before, now)) = batch.follow(profile, *after, &places) else { continue };
+                let joined = places.iter().map(|place| batch.mac(*place)).collect();
+                let change = Followed { before: &before, now: &now, joined, seen: Vec::new() };
+                self.familiar.follow(workspace, &change);
+            }
+            followed.insert(*component);
+        }
+        followed
     }
 
     /// Nothing merged or split: no round trip.
@@ -323,6 +397,45 @@ impl Resolver {
             Some(telling) => telling.tell(narrowings).await,
             None => Vec::new(),
         }
+    }
+}
+
+/// What a batch asks, and about whom.
+#[derive(Default)]
+struct Asking {
+    question: Question,
+    /// Places of those of whom nothing is remembered, in the order of the question.
+    asked: Vec<u32>,
+    /// Places of those whose profile is remembered, each with the profile's place in the question.
+    recalled: Vec<(u32, usize)>,
+    /// Of these, those of whose own click ids nothing is remembered.
+    own: Vec<(u32, usize)>,
+    /// Those who joined remembered profiles lately; their click ids are asked behind the former.
+    joined: Vec<(usize, ValueMac)>,
+}
+
+impl Asking {
+    /// The click ids that were read of members of profiles that are what they were, by profile.
+    fn read<'a>(&'a self, batch: &Batch<'_>, lookup: &'a Lookup) -> Vec<ReadClicks<'a>> {
+        let joined: FastSet<ValueMac> = self.joined.iter().map(|(_, mac)| *mac).collect();
+        let own = self.own.iter().map(|(place, profile)| ((*profile, batch.mac(*place)), false));
+        let asked = own.chain(self.joined.iter().map(|joined| (*joined, true)));
+        let mut read: BTreeMap<usize, ReadClicks<'a>> = BTreeMap::new();
+        for (((profile, mac), has_joined), clicks) in asked.zip(&lookup.own) {
+            // Of who joined, it was asked twice.
+            if !lookup.holds[profile] || (!has_joined && joined.contains(&mac)) {
+                continue;
+            }
+            let state: &'a ProfileState = &self.question.remembered[profile].state;
+            let of_profile = read.entry(profile).or_insert_with(|| ReadClicks {
+                state,
+                own: Vec::new(),
+                joined: Vec::new(),
+            });
+            let members = if has_joined { &mut of_profile.joined } else { &mut of_profile.own };
+            members.push((mac, clicks));
+        }
+        read.into_values().collect()
     }
 }
 
@@ -441,7 +554,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes in what is still as it was remembered; answers with what is not, to be looked up.
-    fn recognise(&mut self, recalled: &[(u32, usize)], question: &Question, lookup: &Lookup) -> Vec<u32> {
+    fn recognise(&mut self, asking: &Asking, lookup: &Lookup) -> Vec<u32> {
+        let Asking { question, recalled, own, joined, .. } = asking;
         let mut changed = Vec::new();
         for ((place, profile), marks) in recalled.iter().zip(&lookup.recalled) {
             if lookup.holds[*profile] {
@@ -451,11 +565,47 @@ impl<'a> Batch<'a> {
                 changed.push(*place);
             }
         }
+        let (of_own, of_joined) = lookup.own.split_at(own.len().min(lookup.own.len()));
+        for ((place, _), clicks) in own.iter().zip(of_own) {
+            self.known[*place as usize].clicks = clicks.clone();
+        }
         self.profiles.reserve(question.remembered.len() + lookup.profiles.len());
         for (profile, _) in question.remembered.iter().zip(&lookup.holds).filter(|(_, holds)| **holds) {
             self.profiles.insert(profile.state.profile, profile.clone());
         }
+        for ((profile, _), clicks) in joined.iter().zip(of_joined).filter(|((n, _), _)| lookup.holds[*n]) {
+            let profile = question.remembered[*profile].state.profile;
+            if let Some(profile) = self.profiles.get_mut(&profile) {
+                profile.clicks.merge(clicks);
+            }
+        }
         changed
+    }
+
+    /// Takes in the version that a profile has by now and who joined it, by place; answers with what it was and what it is.
+    fn follow(
+        &mut self,
+        profile: ProfileId,
+        version: i64,
+        joined: &[u32],
+    ) -> Option<(Arc<ProfileState>, Arc<ProfileState>)> {
+        let known = self.profiles.get_mut(&profile)?;
+        let before = Arc::clone(&known.state);
+        let ProfileState { component, key, person, .. } = *before;
+        let mut members = before.members.clone();
+        let most = usize::try_from(MAX_MEMBERS).unwrap_or(usize::MAX);
+        for place in joined {
+            let own = &mut self.known[*place as usize];
+            own.place = Some(Place { component, profile, hub: false, contested: false });
+            known.clicks.merge(&own.clicks);
+            let key = self.identifiers[*place as usize].key;
+            if let (Err(at), true) = (members.binary_search(&key), members.len() < most) {
+                members.insert(at, key);
+            }
+        }
+        let now = Arc::new(ProfileState { profile, component, version, key, person, members });
+        known.state = Arc::clone(&now);
+        Some((before, now))
     }
 
     /// The item's identifiers that are neither blocked by a decision nor erased.
@@ -533,14 +683,18 @@ impl<'a> Batch<'a> {
         worth
     }
 
-    /// Identifiers whose profile may not be what was looked up: those of new items, and those in components that changed.
-    fn stale(&self, changed: &BTreeSet<ComponentId>) -> Vec<u32> {
-        let moved = |known: &Known| known.place.is_some_and(|place| changed.contains(&place.component));
-        let moved: Vec<bool> = self.known.iter().map(moved).collect();
+    /// Identifiers whose profile may not be what is known: those of new items, unless the batch followed what became of them, and
+    /// those in components that changed.
+    fn stale(&self, changed: &BTreeSet<ComponentId>, followed: &BTreeSet<ComponentId>) -> Vec<u32> {
+        let is_in = |known: &Known, components: &BTreeSet<ComponentId>| {
+            known.place.is_some_and(|place| components.contains(&place.component))
+        };
+        let moved: Vec<bool> = self.known.iter().map(|known| is_in(known, changed)).collect();
         let mut stale = Vec::new();
         for n in 0..self.seen.len() {
             let seen = self.seen.row(n);
-            if self.is_new[n] || seen.iter().any(|place| moved[*place as usize]) {
+            let is_followed = self.usable(n).all(|place| is_in(&self.known[place as usize], followed));
+            if (self.is_new[n] && !is_followed) || seen.iter().any(|place| moved[*place as usize]) {
                 stale.extend_from_slice(seen);
             }
         }

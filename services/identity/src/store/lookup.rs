@@ -32,6 +32,8 @@ pub struct Question {
     pub remembered: Vec<KnownProfile>,
     /// Identifiers of these: asked is only whether they are blocked or erased.
     pub recalled: Vec<ValueMac>,
+    /// Identifiers of these of which the click ids seen on themselves are asked.
+    pub own: Vec<ValueMac>,
 }
 
 /// Where an identifier stands.
@@ -89,7 +91,7 @@ pub struct ProfileState {
     pub key: SubjectKey,
     /// Whether a person is known.
     pub person: bool,
-    /// Keys of its identifiers, at most [`MAX_MEMBERS`].
+    /// Keys of its identifiers, ascending, at most [`MAX_MEMBERS`].
     pub members: Vec<SubjectKey>,
 }
 
@@ -108,6 +110,17 @@ pub struct KnownProfile {
     pub state: Arc<ProfileState>,
     /// The newest click ids of all its identifiers.
     pub clicks: Clicks,
+}
+
+/// An identifier of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Which.
+    pub mac: ValueMac,
+    /// Whether it is a hub.
+    pub hub: bool,
+    /// Whether the profile is contested.
+    pub contested: bool,
 }
 
 /// When something was read, in numbers of transactions.
@@ -137,13 +150,17 @@ pub struct Lookup {
     pub holds: Vec<bool>,
     /// For each identifier of these, only what does not depend on its profile.
     pub recalled: Vec<Known>,
+    /// For each identifier whose click ids are asked.
+    pub own: Vec<Clicks>,
     /// The profiles of the identifiers.
     pub profiles: FastMap<ProfileId, KnownProfile>,
+    /// Their identifiers, as many as were read.
+    pub members: FastMap<ProfileId, Vec<Member>>,
     /// When they were read.
     pub moment: Moment,
 }
 
-/// Rows of eight shapes under one set of columns, so that one round trip answers everything.
+/// Rows of nine shapes under one set of columns, so that one round trip answers everything.
 const LOOK_UP: &str = include_str!("lookup.sql");
 
 impl Store {
@@ -155,7 +172,7 @@ impl Store {
         if question.macs.is_empty() && question.recalled.is_empty() {
             return Ok(Lookup::default());
         }
-        let Question { macs, pairs, remembered, recalled } = question;
+        let Question { macs, pairs, remembered, recalled, own } = question;
         let rows = sqlx::query(LOOK_UP)
             .bind(workspace.0)
             .bind(bytes(macs))
@@ -166,6 +183,7 @@ impl Store {
             .bind(i64::try_from(FEW_MEMBERS).unwrap_or(i64::MAX))
             .bind(remembered.iter().map(|profile| profile.state.component.0).collect::<Vec<_>>())
             .bind(bytes(macs.iter().chain(recalled)))
+            .bind(bytes(own))
             .fetch_all(&self.pool)
             .await
             .map_err(StoreError::of("look identifiers up"))?;
@@ -176,6 +194,7 @@ impl Store {
             lookup: Lookup {
                 pairs: vec![PairHistory::Never; pairs.len()],
                 holds: vec![false; remembered.len()],
+                own: vec![Clicks::default(); own.len()],
                 ..Lookup::default()
             },
         };
@@ -206,6 +225,8 @@ mod column {
     pub const MAC: usize = 12;
     pub const VERSION: usize = 13;
     pub const VERSIONS: usize = 14;
+    pub const MACS: usize = 15;
+    pub const MEMBER_MARKS: usize = 16;
 }
 
 /// An answer that is being read.
@@ -261,6 +282,11 @@ impl Reading {
                 let (over, under_way) = (row.try_get(column::ORD)?, row.try_get(column::VERSION)?);
                 self.lookup.moment = Moment { over, under_way };
             }
+            9 => {
+                if let (Some((kind, seen)), Some(own)) = (click(row)?, self.lookup.own.get_mut(ord()?)) {
+                    own.add(kind, &seen);
+                }
+            }
             _ => {
                 if let Some((kind, seen)) = click(row)? {
                     self.of(ord()?, |known| known.clicks.add(kind, &seen));
@@ -276,16 +302,25 @@ impl Reading {
         let members: Vec<uuid::Uuid> = row.try_get(column::KEYS)?;
         let (ords, marks): (Vec<i64>, Vec<i16>) = (row.try_get(column::ORDS)?, row.try_get(column::MARKS)?);
         for (ord, mark) in ords.into_iter().zip(marks) {
-            let (hub, contested) = (mark & 1 != 0, mark & 2 != 0);
+            let (hub, contested) = marked(mark);
             self.of(place_of(ord), |known| known.place = Some(Place { component, profile, hub, contested }));
         }
+        let (macs, marks): (Vec<[u8; 32]>, Vec<i16>) =
+            (row.try_get(column::MACS)?, row.try_get(column::MEMBER_MARKS)?);
+        let of_profile = macs.into_iter().zip(marks).map(|(mac, mark)| {
+            let (hub, contested) = marked(mark);
+            Member { mac: ValueMac(mac), hub, contested }
+        });
+        self.lookup.members.insert(profile, of_profile.collect());
+        let mut members: Vec<SubjectKey> = members.into_iter().map(key_of).collect();
+        members.sort_unstable();
         let state = ProfileState {
             profile,
             component,
             version: row.try_get(column::VERSION)?,
             key: key_of(row.try_get(column::KEY)?),
             person: row.try_get::<i16, _>(column::FLAGS)? != 0,
-            members: members.into_iter().map(key_of).collect(),
+            members,
         };
         let known = KnownProfile { state: Arc::new(state), clicks: Clicks::default() };
         self.lookup.profiles.insert(profile, known);
@@ -297,6 +332,11 @@ impl Reading {
             change(known);
         }
     }
+}
+
+/// Whether an identifier is a hub, and whether its profile is contested.
+fn marked(mark: i16) -> (bool, bool) {
+    (mark & 1 != 0, mark & 2 != 0)
 }
 
 /// Index of an element by its ordinality, which counts from 1.

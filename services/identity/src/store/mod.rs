@@ -1,10 +1,11 @@
 //! All SQL of identity. Batches travel as arrays, so the number of statements does not depend on their size.
 //!
 //! Modules in reading order: [`lookup`] (what is known about a batch: one round trip), [`record`] (new evidence: locks,
-//! recompute, write), [`region`] (what a recompute reads), [`write`] (what it writes), [`outbox`] (what consent has yet to be
+//! recompute, write), [`grow`] (new evidence that needs no recompute), [`region`] (what a recompute reads), [`write`] (what it writes), [`outbox`] (what consent has yet to be
 //! told), [`touch`] (times and click ids), [`profile`] (one profile for people), `numbers` (numbers of components and
 //! profiles).
 
+pub mod grow;
 pub mod lookup;
 mod numbers;
 pub mod outbox;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, Row};
 use tracklayer_ids::WorkspaceId;
 
+use super::grow::{Grown, grow};
 use super::lookup::Place;
 use super::outbox::{Waiting, write_narrowings};
 use super::region::{Region, RegionError, Seed};
@@ -50,12 +51,25 @@ pub struct Recorded<'e> {
     pub stored: Vec<SeenPair<'e>>,
     /// Components that were locked: what was looked up of them before is stale.
     pub components: BTreeSet<ComponentId>,
+    /// Components that new identifiers joined and of which all else is as it was.
+    pub grown: Vec<Grown>,
     /// What consent has to be told now.
     pub narrowings: Vec<Waiting>,
 }
 
+impl Recorded<'_> {
+    /// Both.
+    fn and(mut self, other: Self) -> Self {
+        self.stored.extend(other.stored);
+        self.components.extend(other.components);
+        self.grown.extend(other.grown);
+        self.narrowings.extend(other.narrowings);
+        self
+    }
+}
+
 /// Why a try failed.
-enum TryError {
+pub(super) enum TryError {
     Again(&'static str, BTreeSet<ValueMac>),
     Database(sqlx::Error),
 }
@@ -82,26 +96,46 @@ impl From<RegionError> for TryError {
 }
 
 impl Store {
-    /// Records evidence and brings the profiles it touches up to date. When this returns, all of it is committed.
-    ///
-    /// # Errors
-    /// The database.
+    /// Records evidence and brings the profiles it touches up to date: what only joins profiles in a transaction of its own, then
+    /// the rest in another. Answers with what is committed, which is all of it unless the database failed. Of the first that is
+    /// told, too, where it failed at the second: it is not new when the same is recorded again.
     pub async fn record<'e>(
         &self,
         workspace: WorkspaceId,
         types: &mut Types,
         mut evidence: NewEvidence<'e>,
-    ) -> Result<Recorded<'e>, StoreError> {
+    ) -> (Recorded<'e>, Result<(), StoreError>) {
         let failed = StoreError::of("record what was seen together");
         let mut connection = match self.pool.acquire().await {
             Ok(connection) => connection,
-            Err(source) => return Err(failed(source)),
+            Err(source) => return (Recorded::default(), Err(failed(source))),
         };
+        let grown = match grow(&mut connection, workspace, types, &mut evidence).await {
+            Ok(grown) => grown,
+            Err(source) => return (Recorded::default(), Err(failed(source))),
+        };
+        if evidence.pairs.is_empty() {
+            return (grown, Ok(()));
+        }
+        match self.record_rest(&mut connection, workspace, types, &mut evidence).await {
+            Ok(recorded) => (grown.and(recorded), Ok(())),
+            Err(source) => (grown, Err(failed(source))),
+        }
+    }
+
+    /// Records what takes a verdict, as often as it fails for somebody else's doing.
+    async fn record_rest<'e>(
+        &self,
+        connection: &mut PgConnection,
+        workspace: WorkspaceId,
+        types: &mut Types,
+        evidence: &mut NewEvidence<'e>,
+    ) -> Result<Recorded<'e>, sqlx::Error> {
         let mut tries = 0;
         let mut beside = BTreeSet::new();
         loop {
             let alone = tries == TRIES;
-            match self.try_record(&mut connection, workspace, types, (&mut evidence, &beside), tries).await {
+            match self.try_record(connection, workspace, types, (&mut *evidence, &beside), tries).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(TryError::Again(why, found)) if !alone => {
                     beside.extend(found);
@@ -111,11 +145,9 @@ impl Store {
                     tokio::time::sleep(pause).await;
                 }
                 Err(TryError::Again(why, _)) => {
-                    return Err(failed(sqlx::Error::Protocol(format!(
-                        "gave up after {tries} retries: {why}"
-                    ))));
+                    return Err(sqlx::Error::Protocol(format!("gave up after {tries} retries: {why}")));
                 }
-                Err(TryError::Database(source)) => return Err(failed(source)),
+                Err(TryError::Database(source)) => return Err(source),
             }
         }
     }
@@ -172,12 +204,12 @@ impl Store {
         change.changes.iter().for_each(|change| metrics::changed(change.kind));
         let before = region.stored.iter().map(|stored| stored.component);
         let components = before.chain(change.component_of.iter().copied()).collect();
-        Ok(Recorded { stored, components, narrowings })
+        Ok(Recorded { stored, components, grown: Vec::new(), narrowings })
     }
 }
 
 /// Bounds the waits of the transaction, and enters the workspace beside others or, as a last resort, alone.
-async fn enter(
+pub(super) async fn enter(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
     alone: bool,
@@ -237,7 +269,7 @@ fn cause_of(region: &Region, pairs: &[SeenPair<'_>], nodes: &[usize]) -> String 
 
 /// New identifiers with the numbers they are provisionally given: those of the one component that they were seen with, so
 /// that the usual case needs no rewrite, else made up.
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     rows: Vec<(&'a Identifier, ComponentId, ProfileId)>,
     provisional: BTreeSet<ComponentId>,
     /// Of these, those of groups that nothing stored belongs to.
@@ -246,7 +278,7 @@ struct Claim<'a> {
 
 /// What this transaction inserted, by hash, with whether it has a past: a decision is about it, or it was blocked for a while and its
 /// links are still there.
-type Inserted = BTreeMap<ValueMac, bool>;
+pub(super) type Inserted = BTreeMap<ValueMac, bool>;
 
 /// Groups that are wholly new: nobody else sees their rows, and nothing stored is linked with them, so that there is nothing to lock
 /// or to read.
@@ -256,7 +288,7 @@ struct Fresh {
 }
 
 impl<'a> Claim<'a> {
-    fn new(evidence: &'a NewEvidence<'_>, mut numbers: std::ops::Range<i64>) -> Self {
+    pub(super) fn new(evidence: &'a NewEvidence<'_>, mut numbers: std::ops::Range<i64>) -> Self {
         let place: BTreeMap<ValueMac, usize> =
             evidence.identifiers.iter().enumerate().map(|(n, (identifier, _))| (identifier.mac, n)).collect();
         let mut together = UnionFind::new(evidence.identifiers.len());
@@ -333,7 +365,7 @@ impl<'a> Claim<'a> {
     /// this transaction inserted.
     ///
     /// A decision that is made at the same time is not seen by either way of reading: whoever makes one recomputes what it is about.
-    async fn insert(
+    pub(super) async fn insert(
         &self,
         connection: &mut PgConnection,
         workspace: WorkspaceId,

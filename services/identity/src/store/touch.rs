@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
-use sqlx::PgExecutor;
+use sqlx::{PgConnection, PgExecutor};
 use tracklayer_ids::{SourceId, WorkspaceId};
 
 use super::record::LOCK_TIMEOUT;
 use super::{Store, bytes};
 use crate::click_ids::{ClickKind, Sighting};
+use crate::difference::ComponentId;
 use crate::error::StoreError;
 use crate::identifier::ValueMac;
+use crate::memory::FastMap;
 use crate::metrics;
 
 /// How often click ids are written again that somebody else's were in the way of.
@@ -37,6 +39,17 @@ pub struct SeenPair<'e> {
     pub message_id: &'e str,
 }
 
+/// A component of which click ids were written. All else about it is what it was at the version before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Which.
+    pub component: ComponentId,
+    /// Its version when it was locked.
+    pub before: i64,
+    /// Its version now.
+    pub after: i64,
+}
+
 impl Store {
     /// Notes that known pairs were seen again, or by another source. Safe to repeat.
     ///
@@ -49,7 +62,7 @@ impl Store {
         insert_links(&self.pool, workspace, pairs).await.map_err(StoreError::of("note that links were seen"))
     }
 
-    /// Keeps sightings of click ids, the later of each kind. Safe to repeat.
+    /// Keeps sightings of click ids, the later of each kind. Answers with the components that they are seen in. Safe to repeat.
     ///
     /// # Errors
     /// The database.
@@ -57,14 +70,14 @@ impl Store {
         &self,
         workspace: WorkspaceId,
         clicks: &[(ValueMac, ClickKind, &Sighting)],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Seen>, StoreError> {
         if clicks.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut tries = 0;
         loop {
             match self.try_keep_clicks(workspace, clicks).await {
-                Ok(()) => return Ok(()),
+                Ok(seen) => return Ok(seen),
                 Err(error) if tries < TRIES && why_again(&error).is_some() => {
                     metrics::retried(why_again(&error).unwrap_or_default());
                     tries += 1;
@@ -82,14 +95,14 @@ impl Store {
         &self,
         workspace: WorkspaceId,
         clicks: &[(ValueMac, ClickKind, &Sighting)],
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Vec<Seen>, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query("select set_config('lock_timeout', $1, true)")
             .bind(LOCK_TIMEOUT)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(
-            "select from identity.component c
+        let before: Vec<(i64, i64)> = sqlx::query_as(
+            "select c.component_id, c.version from identity.component c
              where c.workspace_id = $1 and c.component_id = any(array(
                  select distinct i.component_id
                  from unnest($2::bytea[]) as x(mac)
@@ -102,11 +115,36 @@ impl Store {
         )
         .bind(workspace.0)
         .bind(bytes(clicks.iter().map(|(mac, _, _)| mac)))
-        .execute(&mut *transaction)
+        .fetch_all(&mut *transaction)
         .await?;
         insert_clicks(&mut *transaction, workspace, clicks).await?;
-        transaction.commit().await
+        let after = versions(&mut transaction, workspace, &before).await?;
+        transaction.commit().await?;
+        let seen = before.into_iter().filter_map(|(component, before)| {
+            Some(Seen { component: ComponentId(component), before, after: *after.get(&component)? })
+        });
+        Ok(seen.collect())
     }
+}
+
+/// The versions of components by now.
+async fn versions(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    components: &[(i64, i64)],
+) -> Result<FastMap<i64, i64>, sqlx::Error> {
+    if components.is_empty() {
+        return Ok(FastMap::default());
+    }
+    let rows: Vec<(i64, i64)> = sqlx::query_as(
+        "select c.component_id, c.version from identity.component c
+         where c.workspace_id = $1 and c.component_id = any($2)",
+    )
+    .bind(workspace.0)
+    .bind(components.iter().map(|(component, _)| *component).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Why a statement may come through when it is tried again; none: it will not.

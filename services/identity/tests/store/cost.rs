@@ -56,11 +56,20 @@ async fn statements_do_not_grow_with_the_batch() {
     let many = statements_of(&resolver, &visitors(2_000, 500)).await;
     assert_eq!(one, many);
     assert!((5..=10).contains(&one), "{one} statements for something wholly new");
-    // More where there is something to lock and to read, in the same batch with new visitors or not.
+    // As few where somebody known brings what changes nothing but his company.
     let joining =
         |n: usize| item(&[("email", &format!("p{n}@example.org")), ("device_id", &format!("d-{n}"))]);
-    let mixed = visitors(3_000, 20).into_iter().chain([joining(2_000)]).collect();
-    for joined in [vec![joining(1_000)], mixed] {
+    for batch in [vec![joining(1_000)], (2_000..2_400).map(joining).collect()] {
+        let statements = statements_of(&resolver, &batch).await;
+        assert!(
+            (5..=one + 1).contains(&statements),
+            "{statements} statements, {one} for something wholly new"
+        );
+    }
+    // More where there is something to lock and to read, in the same batch with new visitors or not.
+    let leading = |n: usize| item(&[("anonymous_id", &format!("a-{n}")), ("device_id", &format!("l-{n}"))]);
+    let mixed = visitors(3_000, 20).into_iter().chain([leading(2_000)]).collect();
+    for joined in [vec![leading(1_000)], mixed] {
         let statements = statements_of(&resolver, &joined).await;
         assert!(
             (one + 3..=16).contains(&statements),
@@ -85,7 +94,7 @@ async fn a_lookup_reads_nothing_anew_for_each_row_of_another_part() {
     let prepare = format!(
         "set plan_cache_mode = force_generic_plan;
          set enable_seqscan = off; -- as the service's connections have it
-         prepare look_up (bigint, bytea[], bytea[], bytea[], bigint[], bigint, bigint, bigint[], bytea[]) as {LOOK_UP}"
+         prepare look_up (bigint, bytea[], bytea[], bytea[], bigint[], bigint, bigint, bigint[], bytea[], bytea[]) as {LOOK_UP}"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
     let macs: String = sqlx::query_scalar("select array_agg(value_mac)::text from identity.identifier")
@@ -99,7 +108,7 @@ async fn a_lookup_reads_nothing_anew_for_each_row_of_another_part() {
             .unwrap();
     let explain = format!(
         "explain (analyze, costs off, timing off)
-         execute look_up (1, '{macs}', '{{}}', '{{}}', '{{}}', 1000, 32, '{components}', '{macs}')"
+         execute look_up (1, '{macs}', '{{}}', '{{}}', '{{}}', 1000, 32, '{components}', '{macs}', '{macs}')"
     );
     let plan: Vec<String> =
         sqlx::query_scalar(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();

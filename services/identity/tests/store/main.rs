@@ -4,6 +4,7 @@
 mod answers;
 mod concurrency;
 mod cost;
+mod growth;
 mod memory;
 mod narrowing;
 mod oracle;

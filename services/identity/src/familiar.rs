@@ -36,6 +36,10 @@ const NOT_READ: i64 = i64::MAX;
 /// Workspace and the first half of the hash: 128 bits, which no two identifiers share.
 type Key = (i64, [u8; 16]);
 
+/// Who joined a profile since it was read, each with the end of those who may have written click ids of his without counting a
+/// version.
+pub type Joined = Arc<[(ValueMac, i64)]>;
+
 /// What is remembered of an identifier.
 #[derive(Debug, Clone)]
 pub struct Memory {
@@ -46,7 +50,7 @@ pub struct Memory {
     /// The newest click ids of the profile's identifiers, but for those in `joined`.
     pub clicks: Clicks,
     /// Identifiers of the profile whose click ids have to be read.
-    pub joined: Vec<ValueMac>,
+    pub joined: Joined,
     /// Click ids seen on itself, if these are remembered.
     pub own: Option<Clicks>,
 }
@@ -64,6 +68,17 @@ pub struct Followed<'a> {
     pub seen: Vec<(ValueMac, &'a Clicks)>,
 }
 
+/// Click ids that were read of identifiers of a remembered profile.
+#[derive(Debug)]
+pub struct ReadClicks<'a> {
+    /// What it was, as remembered and as read.
+    pub state: &'a ProfileState,
+    /// Of those of whose own click ids nothing was remembered.
+    pub own: Vec<(ValueMac, &'a Clicks)>,
+    /// Of those who had joined it, as it was remembered when this was asked.
+    pub joined: Vec<(ValueMac, &'a Clicks)>,
+}
+
 /// A remembered profile.
 #[derive(Debug, Clone)]
 struct Remembered {
@@ -74,8 +89,8 @@ struct Remembered {
     reading: u64,
     /// The end of those who were under way when it was first read; `None` once it was read after all of them.
     unsettled: Option<i64>,
-    /// Who joined since, each with the end of those who may have written click ids of his without counting a version.
-    joined: Vec<(ValueMac, i64)>,
+    /// Who joined since.
+    joined: Joined,
 }
 
 /// A remembered identifier.
@@ -141,15 +156,13 @@ impl Familiar {
     }
 
     /// Notes click ids of identifiers, as they were read at a moment at which their profiles were what they are remembered as.
-    pub fn settle<'a>(
-        &self,
-        workspace: WorkspaceId,
-        moment: Moment,
-        read: impl Iterator<Item = (&'a ProfileState, ValueMac, &'a Clicks)>,
-    ) {
+    pub fn settle(&self, workspace: WorkspaceId, moment: Moment, read: &[ReadClicks<'_>]) {
+        if read.is_empty() {
+            return;
+        }
         let mut memories = self.lock();
-        for (state, mac, clicks) in read {
-            memories.settle(workspace, moment, state, mac, clicks);
+        for read in read {
+            memories.settle(workspace, moment, read);
         }
     }
 
@@ -166,9 +179,8 @@ impl Memories {
         if profile.unsettled.is_some() || profile.state.members.binary_search(&identifier.key).is_err() {
             return None;
         }
-        let joined: Vec<ValueMac> = profile.joined.iter().map(|(mac, _)| *mac).collect();
         let own = member.own.as_ref().filter(|(reading, _)| *reading == profile.reading);
-        let Remembered { state, clicks, .. } = profile;
+        let Remembered { state, clicks, joined, .. } = profile;
         Some(Memory {
             place: Place {
                 component: state.component,
@@ -179,7 +191,7 @@ impl Memories {
             state: Arc::clone(state),
             clicks: clicks.clone(),
             own: own.map(|(_, clicks)| clicks.clone()),
-            joined,
+            joined: Arc::clone(joined),
         })
     }
 
@@ -204,9 +216,9 @@ impl Memories {
             // Who joined since is waited for on its own: somebody may join at every visit, and the rest is settled once.
             Some((Some(end), joined)) => {
                 let ends = joined.iter().map(|(mac, end)| (*mac, end_of(*end, moment)));
-                (end, ends.filter(|(_, end)| moment.over < *end).collect::<Vec<_>>())
+                (end, ends.filter(|(_, end)| moment.over < *end).collect::<Joined>())
             }
-            None => (moment.under_way, Vec::new()),
+            None => (moment.under_way, Joined::default()),
         };
         let unsettled = Some(end).filter(|end| moment.over < *end);
         self.readings += 1;
@@ -268,43 +280,46 @@ impl Memories {
                 profile.clicks.merge(seen);
             }
         }
+        if !followed.joined.is_empty() {
+            let joined = followed.joined.iter().map(|mac| (*mac, NOT_READ));
+            profile.joined = profile.joined.iter().copied().chain(joined).collect();
+        }
         for mac in &followed.joined {
-            profile.joined.push((*mac, NOT_READ));
             let member = Member { profile: profile.state.profile, hub: false, own: None };
             self.members.note(key(workspace, *mac), member);
         }
         self.profiles.note((workspace.0, profile.state.profile.0), profile);
     }
 
-    fn settle(
-        &mut self,
-        workspace: WorkspaceId,
-        moment: Moment,
-        state: &ProfileState,
-        mac: ValueMac,
-        clicks: &Clicks,
-    ) {
+    fn settle(&mut self, workspace: WorkspaceId, moment: Moment, read: &ReadClicks<'_>) {
+        let state = read.state;
         let Some(profile) = self.profile(workspace, state) else { return };
         let reading = profile.reading;
-        if let Some(place) = profile.joined.iter().position(|(joined, _)| *joined == mac) {
+        let mut known = read.own.clone();
+        if !read.joined.is_empty() {
             let mut profile = profile.clone();
-            let end = end_of(profile.joined[place].1, moment);
-            let is_settled = moment.over >= end;
-            if is_settled {
-                profile.joined.remove(place);
-                profile.clicks.merge(clicks);
-            } else {
-                profile.joined[place].1 = end;
+            let mut joined = profile.joined.to_vec();
+            for (mac, clicks) in &read.joined {
+                // Who is none of them any more was settled by what somebody else read later: this may be less.
+                let Some(place) = joined.iter().position(|(joined, _)| joined == mac) else { continue };
+                let end = end_of(joined[place].1, moment);
+                if moment.over < end {
+                    joined[place].1 = end;
+                } else {
+                    joined.remove(place);
+                    profile.clicks.merge(clicks);
+                    known.push((*mac, *clicks));
+                }
             }
+            profile.joined = joined.into();
             self.profiles.note((workspace.0, state.profile.0), profile);
-            if !is_settled {
-                return;
-            }
         }
-        let at = key(workspace, mac);
-        if let Some(member) = self.members.get(&at).filter(|member| member.profile == state.profile) {
-            let member = Member { own: Some((reading, clicks.clone())), ..member.clone() };
-            self.members.note(at, member);
+        for (mac, clicks) in known {
+            let at = key(workspace, mac);
+            if let Some(member) = self.members.get(&at).filter(|member| member.profile == state.profile) {
+                let member = Member { own: Some((reading, clicks.clone())), ..member.clone() };
+                self.members.note(at, member);
+            }
         }
     }
 }
@@ -318,7 +333,7 @@ fn weigh(profile: &Remembered) -> usize {
     ENTRY_BYTES
         + size_of::<ProfileState>()
         + size_of_val(profile.state.members.as_slice())
-        + size_of_val(profile.joined.as_slice())
+        + size_of_val(&*profile.joined)
         + profile.clicks.bytes()
 }
 
@@ -392,6 +407,22 @@ mod tests {
         found
     }
 
+    fn joined_of(memory: &Memory) -> Vec<ValueMac> {
+        memory.joined.iter().map(|(mac, _)| *mac).collect()
+    }
+
+    /// Click ids of 9, who joined, are read.
+    fn settle_joined(
+        familiar: &Familiar,
+        state: &ProfileState,
+        (over, under_way): (i64, i64),
+        seen: &Clicks,
+    ) {
+        let joined = vec![(identifier(9).mac, seen)];
+        let read = ReadClicks { state, own: Vec::new(), joined };
+        familiar.settle(WORKSPACE, Moment { over, under_way }, &[read]);
+    }
+
     fn remembered(familiar: &Familiar) -> Option<i64> {
         recall(familiar, 7).map(|memory| memory.state.version)
     }
@@ -424,11 +455,10 @@ mod tests {
         assert!(recall(&familiar, 7).unwrap().own.is_some());
         assert!(recall(&familiar, 8).unwrap().own.is_none());
         assert!(recall(&familiar, 9).is_none());
-        familiar.settle(
-            WORKSPACE,
-            Moment { over: 6, under_way: 6 },
-            [(&*state(1, &[]), identifier(8).mac, &clicks("g"))].into_iter(),
-        );
+        let (state, seen) = (state(1, &[]), clicks("g"));
+        let own = vec![(identifier(8).mac, &seen)];
+        let moment = Moment { over: 6, under_way: 6 };
+        familiar.settle(WORKSPACE, moment, &[ReadClicks { state: &state, own, joined: Vec::new() }]);
         assert_eq!(recall(&familiar, 8).unwrap().own, Some(clicks("g")));
     }
 
@@ -444,17 +474,31 @@ mod tests {
             familiar.follow(WORKSPACE, &followed);
             assert_eq!(remembered(&familiar), Some(if before.version == 1 { 2 } else { 1 }));
         }
-        assert_eq!(recall(&familiar, 9).unwrap().joined, joined());
+        assert_eq!(joined_of(&recall(&familiar, 9).unwrap()), joined());
         let late = clicks("late");
         for ((over, under_way), settled) in [((10, 20), false), ((19, 30), false), ((20, 40), true)] {
-            let read = [(&*now, identifier(9).mac, &late)];
-            familiar.settle(WORKSPACE, Moment { over, under_way }, read.into_iter());
+            settle_joined(&familiar, &now, (over, under_way), &late);
             let memory = recall(&familiar, 7).unwrap();
             assert_eq!(memory.joined.is_empty(), settled, "over {over}");
             assert_eq!(memory.clicks == late, settled, "over {over}");
             assert!(memory.own.is_some(), "of the others nothing has to be read");
         }
         assert_eq!(recall(&familiar, 9).unwrap().own, Some(late));
+    }
+
+    #[test]
+    fn who_asked_while_somebody_had_just_joined_and_answers_last_takes_nothing_back() {
+        let familiar = Familiar::default();
+        read(&familiar, 1, (5, 5), false);
+        let (before, now) = (state(1, &[7, 8]), state(2, &[7, 8, 9]));
+        let joined = vec![identifier(9).mac];
+        familiar.follow(WORKSPACE, &Followed { before: &before, now: &now, joined, seen: Vec::new() });
+        // One looks before the writer is done, two after; the first to look is the last to tell.
+        settle_joined(&familiar, &now, (10, 20), &Clicks::default());
+        settle_joined(&familiar, &now, (20, 30), &clicks("late"));
+        settle_joined(&familiar, &now, (12, 21), &Clicks::default());
+        let memory = recall(&familiar, 9).unwrap();
+        assert_eq!((memory.own, memory.clicks), (Some(clicks("late")), clicks("late")));
     }
 
     #[test]
@@ -470,7 +514,8 @@ mod tests {
         assert_eq!(remembered(&familiar), None, "19 may still write");
         read_of(&familiar, Arc::clone(&now), asked, (20, 40), false);
         let memory = recall(&familiar, 7).unwrap();
-        assert_eq!((memory.state.version, memory.joined), (2, joined()), "of that one 29 may still write");
+        assert_eq!(memory.state.version, 2);
+        assert_eq!(joined_of(&memory), joined(), "of that one 29 may still write");
         assert!(memory.own.is_some());
         assert!(recall(&familiar, 9).unwrap().own.is_none(), "what was read of it may not be all");
 

@@ -15,9 +15,9 @@ use crate::click_ids::{ClickKind, Clicks, Sighting};
 use crate::consent::Telling;
 use crate::difference::{ComponentId, ProfileId};
 use crate::error::{IdentityError, StoreError};
-use crate::familiar::{Familiar, Followed};
+use crate::familiar::{Familiar, Followed, ReadClicks};
 use crate::identifier::{Hasher, Identifier, RawIdentifier, ValueMac};
-use crate::memory::FastMap;
+use crate::memory::{FastMap, FastSet};
 use crate::metrics;
 use crate::policy::{Policy, TypeIndex, Types};
 use crate::recent::{RecentPairs, is_fine};
@@ -209,7 +209,7 @@ impl Resolver {
         });
         self.recent.note(workspace, seen);
         let changed = batch.recognise(&asking, &lookup);
-        self.familiar.settle(workspace, lookup.moment, asking.read(batch, &lookup));
+        self.familiar.settle(workspace, lookup.moment, &asking.read(batch, &lookup));
         self.learn(workspace, batch, &asking.asked, lookup);
         if !changed.is_empty() {
             self.look_up_again(workspace, batch, &changed).await?;
@@ -269,7 +269,7 @@ impl Resolver {
             let Asking { question, recalled, own, joined, .. } = &mut asking;
             let profile = *places.entry(memory.state.profile).or_insert_with(|| {
                 let profile = question.remembered.len();
-                joined.extend(memory.joined.iter().map(|mac| (profile, *mac)));
+                joined.extend(memory.joined.iter().map(|(mac, _)| (profile, *mac)));
                 question.remembered.push(KnownProfile { state: memory.state, clicks: memory.clicks });
                 profile
             });
@@ -415,16 +415,27 @@ struct Asking {
 }
 
 impl Asking {
-    /// The click ids that were read of members of profiles that are what they were.
-    fn read<'a>(
-        &'a self,
-        batch: &'a Batch<'_>,
-        lookup: &'a Lookup,
-    ) -> impl Iterator<Item = (&'a ProfileState, ValueMac, &'a Clicks)> {
-        let own = self.own.iter().map(move |(place, profile)| (*profile, batch.mac(*place)));
-        let read = own.chain(self.joined.iter().copied()).zip(&lookup.own);
-        read.filter(move |((profile, _), _)| lookup.holds[*profile])
-            .map(move |((profile, mac), clicks)| (&*self.question.remembered[profile].state, mac, clicks))
+    /// The click ids that were read of members of profiles that are what they were, by profile.
+    fn read<'a>(&'a self, batch: &Batch<'_>, lookup: &'a Lookup) -> Vec<ReadClicks<'a>> {
+        let joined: FastSet<ValueMac> = self.joined.iter().map(|(_, mac)| *mac).collect();
+        let own = self.own.iter().map(|(place, profile)| ((*profile, batch.mac(*place)), false));
+        let asked = own.chain(self.joined.iter().map(|joined| (*joined, true)));
+        let mut read: BTreeMap<usize, ReadClicks<'a>> = BTreeMap::new();
+        for (((profile, mac), has_joined), clicks) in asked.zip(&lookup.own) {
+            // Of who joined, it was asked twice.
+            if !lookup.holds[profile] || (!has_joined && joined.contains(&mac)) {
+                continue;
+            }
+            let state: &'a ProfileState = &self.question.remembered[profile].state;
+            let of_profile = read.entry(profile).or_insert_with(|| ReadClicks {
+                state,
+                own: Vec::new(),
+                joined: Vec::new(),
+            });
+            let members = if has_joined { &mut of_profile.joined } else { &mut of_profile.own };
+            members.push((mac, clicks));
+        }
+        read.into_values().collect()
     }
 }
 

@@ -295,3 +295,34 @@ async fn what_a_process_that_died_after_its_commit_did_not_tell_another_tells_in
         .collect();
     assert_eq!(log(&consent, 0).await.unwrap(), expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joined_before_the_rest_of_the_batch_failed_is_told_at_once() {
+    let rig = Rig::new().await;
+    let at_consent = listeners().await;
+    let identity = rig.identity(address(&at_consent)).await;
+    let consent = rig.consent(at_consent).await;
+    let (user, browser) = (("user_id", "u-1"), ("anonymous_id", "a-2"));
+    resolve(&identity, &[&[user, ("email", "ann@example.org")]]).await.unwrap();
+    let known = log(&consent, 0).await.unwrap();
+    assert_eq!(known.len(), 1);
+    let seq = known[0].0;
+    // Who joins a profile makes none; who is wholly new does.
+    let refuse = "create function identity.refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'refused'; end $$;
+         create trigger refuse before insert on identity.profile
+             for each row execute function identity.refuse()";
+    sqlx::raw_sql(refuse).execute(&rig.database.pool).await.unwrap();
+    let stranger = [("user_id", "u-3"), ("anonymous_id", "a-9")];
+    let events: [&[(&str, &str)]; 2] = [&[user, browser], &stranger];
+    assert!(resolve(&identity, &events).await.is_err());
+    let joined = (seq + 1, "merge".to_owned(), keys(&[user, browser]));
+    assert_eq!(log(&consent, seq).await.unwrap(), [joined], "told, though the batch has no answer");
+    assert_eq!(rig.waiting().await, 0);
+
+    sqlx::raw_sql("drop trigger refuse on identity.profile").execute(&rig.database.pool).await.unwrap();
+    let answers = resolve(&identity, &events).await.unwrap();
+    assert_eq!(answers[0].subject_keys.len(), 3);
+    let recorded = (seq + 2, "merge".to_owned(), keys(&stranger));
+    assert_eq!(log(&consent, seq + 1).await.unwrap(), [recorded], "only of what is new");
+}

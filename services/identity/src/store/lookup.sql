@@ -78,7 +78,8 @@ where cardinality(p.macs) <= $7
 union all
 select 5::int2, 0, c.profile_id, 0, c.kind, null, null, null, null, c.value, c.first_seen, c.last_seen, null, 0, null, null, null
 from (
-    select distinct on (p.profile_id, c.kind) p.profile_id, c.kind, c.value, c.first_seen, c.last_seen
+    select distinct on (p.profile_id, c.kind) p.profile_id, c.kind, c.value,
+        min(c.first_seen) over (partition by p.profile_id, c.kind, c.value) as first_seen, c.last_seen
     from profiles p
     cross join lateral unnest(p.macs) as m(value_mac)
     cross join lateral (

@@ -1,11 +1,13 @@
 //! Somebody known who brings new identifiers: what it costs, and that it is what a process without memory makes of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tracklayer_identity::click_ids::{ClickKind, Clicks};
-use tracklayer_identity::evidence::Evidence;
+use tracklayer_identity::decision::{Act, Decision, pair};
+use tracklayer_identity::evidence::{CollisionKind, Evidence};
 use tracklayer_identity::identifier::RawIdentifier;
 use tracklayer_identity::policy::Policy;
 use tracklayer_identity::resolve::{Answer, Item, Resolution, Resolver};
@@ -131,7 +133,12 @@ fn random_visit(random: &mut fastrand::Rng, minute: i64) -> Item {
         8 => identifiers.push(raw("phone", &format!("+49301234{:02}", person * 3 + random.u8(..3)))),
         _ => {}
     }
-    if random.bool() { clicked(identifiers, &format!("c-{minute}"), minute) } else { item_of(identifiers) }
+    // Several have the same in the end, a later one always another.
+    if random.bool() {
+        clicked(identifiers, &format!("c-{}", minute / 300), minute)
+    } else {
+        item_of(identifiers)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,8 +229,11 @@ async fn two_processes_that_add_to_one_person_at_a_time_lose_nobody() {
         let adding =
             both.iter().zip(&items).map(|(by, item)| by.resolve(world.workspace, std::slice::from_ref(item)));
         for (n, answer) in futures::future::join_all(adding).await.into_iter().enumerate() {
-            let keys = answer.unwrap().answers.remove(0).subject_keys;
+            let answer = answer.unwrap().answers.remove(0);
+            assert_eq!(answer.canonical_key, Some(world.key("user_id", "u-1")), "round {round}");
+            let keys = answer.subject_keys;
             assert!(keys.contains(&world.key("anonymous_id", &format!("a-{n}-{round}"))));
+            assert!(keys.len() >= 3 + 2 * round, "round {round}: {} keys", keys.len());
         }
         events.extend(visits);
         for by in &both {
@@ -241,6 +251,8 @@ async fn what_was_rolled_back_is_not_remembered() {
     let world = World::new(Policy::default()).await;
     let known = [("user_id", "u-1"), ("anonymous_id", "a-1")];
     let joining = [("user_id", "u-1"), ("anonymous_id", "a-2")];
+    let raws = known.iter().map(|(type_name, value)| raw(type_name, value)).collect();
+    world.resolve(&[clicked(raws, "first", 0)]).await;
     world.resolve_until_remembered(&[item(&known)]).await;
     // At the last moment: as the transaction is committed.
     let refuse = "create function identity.refuse() returns trigger language plpgsql as
@@ -249,8 +261,14 @@ async fn what_was_rolled_back_is_not_remembered() {
              for each row execute function identity.refuse()";
     sqlx::raw_sql(refuse).execute(&world.database.pool).await.unwrap();
     assert!(world.resolver.resolve(world.workspace, &[item(&joining)]).await.is_err());
+    // Who was known before is remembered as he was: nothing is read anew.
+    let behind_their_back = "set session_replication_role = replica; delete from identity.click_id;
+         set session_replication_role = origin";
+    sqlx::raw_sql(behind_their_back).execute(&world.database.pool).await.unwrap();
     let left = [world.key("user_id", "u-1"), world.key("anonymous_id", "a-1")];
-    assert_eq!(world.resolve_one(&[("user_id", "u-1")]).await.subject_keys, left);
+    let answer = world.resolve_one(&[("user_id", "u-1")]).await;
+    assert_eq!(answer.subject_keys, left);
+    assert_eq!(fbp_of(&answer), Some("first"));
     let alone = world.resolve_one(&[("anonymous_id", "a-2")]).await;
     assert_eq!((alone.resolution, alone.subject_keys.len()), (Resolution::Computed, 1));
 
@@ -315,4 +333,217 @@ async fn who_is_seen_with_a_new_click_is_still_remembered() {
         .await
         .unwrap();
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_click_id_of_several_of_a_large_profile_is_known_since_its_first_sight() {
+    let world = World::new(Policy::default()).await;
+    let browser = |n: i64| {
+        clicked(vec![raw("user_id", "u-1"), raw("anonymous_id", &format!("a-{n}"))], "fb.1.2.3", n * 100)
+    };
+    world.resolve(&(0..40).map(browser).collect::<Vec<_>>()).await;
+    let fresh = resolver(world.database.pool.clone(), &world.policy);
+    for by in [&fresh, &world.resolver] {
+        let answers = by.resolve(world.workspace, &[item(&[("user_id", "u-1")])]).await.unwrap().answers;
+        let seen = answers[0].clicks.get(ClickKind::Fbp).unwrap();
+        assert_eq!((seen.first_seen, seen.last_seen), (at(0), at(3_900)));
+    }
+}
+
+/// Waits until so many wait for a lock in this database.
+async fn until_waiting(pool: &PgPool, many: i64) {
+    const WAITING: &str = "select count(*) from pg_stat_activity
+         where datname = current_database() and backend_type = 'client backend' and wait_event_type = 'Lock'";
+    tracklayer_testkit::eventually("somebody to wait for a lock", async || {
+        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(pool).await.unwrap();
+        (waiting >= many).then_some(())
+    })
+    .await;
+}
+
+const LOCK_COMPONENTS: &str = "select 1 from identity.component where workspace_id = $1 for update";
+
+#[tokio::test]
+async fn nobody_joins_against_a_decision_made_before_or_while_he_was_on_his_way() {
+    let mut world = World::new(Policy::default()).await;
+    for meanwhile in [false, true] {
+        world = world.next();
+        let events = [
+            vec![raw("user_id", "u-1"), raw("email", "p1@example.org")],
+            vec![raw("user_id", "u-1"), raw("anonymous_id", "a-1")],
+        ];
+        world.resolve(&[item_of(events[0].clone())]).await;
+        let mac_of = |identifier: &RawIdentifier| world.hasher().identifier(identifier).unwrap().mac;
+        let (a, b) = pair(mac_of(&events[1][0]), mac_of(&events[1][1]));
+        let mut deciding = world.database.pool.begin().await.unwrap();
+        sqlx::query(LOCK_COMPONENTS).bind(world.workspace.0).execute(&mut *deciding).await.unwrap();
+        let decide = async {
+            if meanwhile {
+                until_waiting(&world.database.pool, 1).await;
+            }
+            // Whoever decides sees nothing of the new one yet, and so has nothing to recompute.
+            sqlx::query(
+                "insert into identity.decision (workspace_id, act, a_mac, b_mac, decided_by, reason, decided_at)
+                 values ($1, 'separate', $2, $3, 'owner', 'test', now())",
+            )
+            .bind(world.workspace.0)
+            .bind(a.0)
+            .bind(b.0)
+            .execute(&mut *deciding)
+            .await
+            .unwrap();
+            deciding.commit().await.unwrap();
+        };
+        let joining = [item_of(events[1].clone())];
+        if meanwhile {
+            tokio::join!(world.resolve(&joining), decide);
+        } else {
+            decide.await;
+            world.resolve(&joining).await;
+        }
+        let mut evidence = Evidence::default();
+        evidence.decisions.push(Decision { at: at(0), id: 1, act: Act::Separate(a, b) });
+        world.assert_agrees(&events, evidence, &format!("meanwhile: {meanwhile}")).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_joins_where_somebody_else_has_come_between_since_the_lookup() {
+    let world = World::new(Policy::default()).await;
+    let other = resolver(world.database.pool.clone(), &world.policy);
+    let pool = &world.database.pool;
+    let address = || raw("email", "p1@example.org");
+    let events = [
+        vec![raw("user_id", "u-1"), address()],
+        vec![raw("user_id", "u-2"), address()],
+        vec![address(), raw("anonymous_id", "a-1")],
+    ];
+    world.resolve(&[item_of(events[0].clone())]).await;
+    let (contesting, joining) = ([item_of(events[1].clone())], [item_of(events[2].clone())]);
+    let mut holding = pool.begin().await.unwrap();
+    sqlx::query(LOCK_COMPONENTS).bind(world.workspace.0).execute(&mut *holding).await.unwrap();
+    // Both have looked up by the time that the first of them gets the lock.
+    let contest = other.resolve(world.workspace, &contesting);
+    let join = async {
+        until_waiting(pool, 1).await;
+        world.resolve(&joining).await
+    };
+    let release = async {
+        until_waiting(pool, 2).await;
+        holding.commit().await.unwrap();
+    };
+    let (contested, _, ()) = tokio::join!(contest, join, release);
+    contested.unwrap();
+    assert!(!world.stored().await.contested.is_empty());
+    world.assert_agrees(&events, Evidence::default(), "contested meanwhile").await;
+}
+
+#[tokio::test]
+async fn who_is_blocked_or_erased_on_his_way_joins_nobody() {
+    let mut world = World::new(Policy::default()).await;
+    for mark in
+        ["insert into identity.blocked values ($1, $2)", "insert into identity.suppressed values ($1, $2)"]
+    {
+        world = world.next();
+        world.resolve_one(&[("user_id", "u-1"), ("email", "p1@example.org")]).await;
+        let before = world.stored().await;
+        let mac = world.hasher().identifier(&raw("anonymous_id", "a-1")).unwrap().mac;
+        let mut marking = world.database.pool.begin().await.unwrap();
+        // The lookup reads, and whoever inserts waits.
+        sqlx::raw_sql("lock table identity.identifier in share mode").execute(&mut *marking).await.unwrap();
+        let meanwhile = async {
+            until_waiting(&world.database.pool, 1).await;
+            sqlx::query(mark).bind(world.workspace.0).bind(mac.0).execute(&mut *marking).await.unwrap();
+            marking.commit().await.unwrap();
+        };
+        let joining = [item(&[("user_id", "u-1"), ("anonymous_id", "a-1")])];
+        tokio::join!(world.resolve(&joining), meanwhile);
+        assert_eq!(world.stored().await, before, "{mark}");
+        let links: i64 = sqlx::query_scalar("select count(*) from identity.link where workspace_id = $1")
+            .bind(world.workspace.0)
+            .fetch_one(&world.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(links, 1, "{mark}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_links_from_before_he_was_blocked_joins_nobody_unseen() {
+    let world = World::new(Policy::default()).await;
+    let events = [
+        vec![raw("user_id", "u-2"), raw("device_id", "d-1")],
+        vec![raw("user_id", "u-1"), raw("anonymous_id", "a-1")],
+        vec![raw("user_id", "u-1"), raw("device_id", "d-1"), raw("anonymous_id", "a-2")],
+    ];
+    for event in &events[..2] {
+        world.resolve(&[item_of(event.clone())]).await;
+    }
+    // As a block does that is lifted later: the device goes, and its links stay.
+    let mac = world.hasher().identifier(&raw("device_id", "d-1")).unwrap().mac;
+    sqlx::query("delete from identity.identifier where value_mac = $1")
+        .bind(mac.0)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    world.resolve(&[item_of(events[2].clone())]).await;
+    assert!(world.stored().await.contested.contains(&mac), "two people claim it");
+    world.assert_agrees(&events, Evidence::default(), "back after a block").await;
+}
+
+/// Few types without fan-out limits, and this cap.
+fn capped(max_cluster: usize) -> Policy {
+    let document = format!(
+        r#"{{"types": {{
+            "user_id": {{"priority": 1, "exclusive": true}},
+            "email": {{"priority": 3}},
+            "device_id": {{"priority": 5}},
+            "anonymous_id": {{"priority": 6}}}},
+            "blocked_exact_ci": [], "max_cluster": {max_cluster}}}"#
+    );
+    Policy::new(serde_json::from_str(&document).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn two_who_join_one_component_at_a_time_are_counted_together() {
+    let world = World::new(capped(4)).await;
+    let email = || raw("email", "p1@example.org");
+    let events = [
+        vec![raw("user_id", "u-1"), email(), raw("anonymous_id", "a-1")],
+        vec![raw("user_id", "u-1"), raw("device_id", "d-1")],
+        vec![email(), raw("device_id", "d-2")],
+    ];
+    world.resolve(&[item_of(events[0].clone())]).await;
+    world.resolve(&events[1..].iter().cloned().map(item_of).collect::<Vec<_>>()).await;
+    world.assert_agrees(&events, Evidence::default(), "one too many of five").await;
+    let collisions = world.stored().await.collisions;
+    assert!(collisions.iter().any(|collision| collision.kind == CollisionKind::Oversize));
+}
+
+#[tokio::test]
+async fn who_stopped_linking_for_the_size_is_looked_at_anew_once_more_is_allowed() {
+    let world = World::new(capped(3)).await;
+    let mut events = vec![
+        vec![raw("user_id", "u-1"), raw("email", "p1@example.org")],
+        vec![raw("email", "p1@example.org"), raw("anonymous_id", "a-1")],
+        vec![raw("anonymous_id", "a-1"), raw("device_id", "d-1")],
+    ];
+    for event in &events {
+        world.resolve(&[item_of(event.clone())]).await;
+    }
+    world.assert_agrees(&events, Evidence::default(), "four where three may be").await;
+    assert_eq!(world.stored().await.profiles.len(), 2, "the device is alone");
+
+    let raised = capped(1_000);
+    let later = World {
+        database: Arc::clone(&world.database),
+        workspace: world.workspace,
+        resolver: resolver(world.database.pool.clone(), &raised),
+        policy: raised,
+    };
+    // Known to be of the device alone, and weaker: it would join.
+    events.push(vec![raw("device_id", "d-1"), raw("anonymous_id", "a-2")]);
+    later.resolve(&[item_of(events[3].clone())]).await;
+    later.assert_agrees(&events, Evidence::default(), "all may link").await;
+    assert_eq!(later.stored().await.profiles.len(), 1);
 }

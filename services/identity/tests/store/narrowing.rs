@@ -79,3 +79,31 @@ async fn a_known_batch_names_nobody_and_one_batch_costs_one_entry_for_each_cause
     world.resolve(&batch).await;
     assert_eq!(narrowings(&world).await, log);
 }
+
+#[tokio::test]
+async fn who_only_joins_is_named_with_the_key_of_the_profile_and_nobody_else() {
+    let world = World::new(Policy::default()).await;
+    let email = |n: usize| format!("p{n}@example.org");
+    for n in 0..2 {
+        world.resolve_one(&[("user_id", &format!("u-{n}")), ("email", &email(n))]).await;
+    }
+    // Seen with the address, which leads nobody; two people in one batch.
+    let joining: Vec<_> =
+        (0..2).map(|n| item(&[("email", &email(n)), ("anonymous_id", &format!("a-{n}"))])).collect();
+    let before = narrowings(&world).await.len();
+    world.resolve(&joining).await;
+    let mut expected = BTreeSet::new();
+    for n in 0..2 {
+        expected.insert(world.key("user_id", &format!("u-{n}")));
+        expected.insert(world.key("anonymous_id", &format!("a-{n}")));
+    }
+    let log = narrowings(&world).await;
+    let named: Vec<_> = log[before..].iter().map(|(_, named)| named).collect();
+    assert_eq!(named, [&expected]);
+    let causes: Vec<(String, String)> =
+        sqlx::query_as("select cause, evidence from identity.narrowing order by narrowing_id desc limit 1")
+            .fetch_all(&world.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(causes, [("merge".to_owned(), "m-1".to_owned())]);
+}

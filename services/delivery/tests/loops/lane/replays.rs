@@ -23,7 +23,7 @@ use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_destination::HoldKind;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, Journal as _, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, PostgresJournal};
 use tracklayer_sandbox::{Fault, How, Platform};
 
 use super::bucket::Bucket;

@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_millis(4);
 /// Looks of a verdict.
 const LOOKS: u32 = 25;
 /// A core is short where it is waited for so long, on average of a verdict's looks.
-const SHORT: Duration = Duration::from_micros(500);
+const SHORT: Duration = Duration::from_micros(150);
 /// Most of a step's time that is paused for after it: large work has a tenth at least, however short the cores are.
 const MOST: f32 = 9.0;
 /// Longest pause after one step.
@@ -63,7 +63,7 @@ fn next(share: f32, late: Duration) -> f32 {
 mod tests {
     use super::*;
 
-    const IN_TIME: Duration = Duration::from_micros(100);
+    const IN_TIME: Duration = Duration::from_micros(80);
     const LATE: Duration = Duration::from_millis(2);
 
     #[test]

@@ -365,6 +365,7 @@ impl<'a> Claim<'a> {
     /// this transaction inserted.
     ///
     /// A decision that is made at the same time is not seen by either way of reading: whoever makes one recomputes what it is about.
+    /// Rows are counted and not asked for with `exists`, which may read all links of a workspace into a hash.
     pub(super) async fn insert(
         &self,
         connection: &mut PgConnection,
@@ -385,13 +386,18 @@ impl<'a> Claim<'a> {
                      select from identity.suppressed s where s.workspace_id = $1 and s.value_mac = x.mac)
              order by x.mac
              on conflict do nothing
-             returning i.value_mac,
-                 exists (select from identity.decision d
-                     where d.workspace_id = $1 and d.superseded_by is null and d.a_mac = i.value_mac)
-                 or exists (select from identity.decision d
-                     where d.workspace_id = $1 and d.superseded_by is null and d.b_mac = i.value_mac)
-                 or exists (select from identity.link l where l.workspace_id = $1 and l.a_mac = i.value_mac)
-                 or exists (select from identity.link l where l.workspace_id = $1 and l.b_mac = i.value_mac)",
+             returning i.value_mac, (
+                 select count(*) > 0 from (
+                     (select from identity.decision d
+                      where d.workspace_id = $1 and d.superseded_by is null and d.a_mac = i.value_mac limit 1)
+                     union all
+                     (select from identity.decision d
+                      where d.workspace_id = $1 and d.superseded_by is null and d.b_mac = i.value_mac limit 1)
+                     union all
+                     (select from identity.link l where l.workspace_id = $1 and l.a_mac = i.value_mac limit 1)
+                     union all
+                     (select from identity.link l where l.workspace_id = $1 and l.b_mac = i.value_mac limit 1)
+                 ) past)",
         )
         .bind(workspace.0)
         .bind(bytes(self.rows.iter().map(|(identifier, ..)| &identifier.mac)))

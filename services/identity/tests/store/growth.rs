@@ -84,8 +84,10 @@ async fn a_person_of_two_hundred_browsers_gets_a_hundred_more_for_what_the_first
             }
         };
         usual_work(&world, by, visits(few, 0..3), is_recorded(few)).await;
-        let of_few = usual_work(&world, by, visits(few, 3..23), is_recorded(few)).await;
         resolver.resolve(world.workspace, &visits(many, 0..200)).await.unwrap();
+        // As autovacuum does soon: while nothing is known of the tables, any index of a workspace looks as good as the right one.
+        sqlx::query("analyze").execute(&pool).await.unwrap();
+        let of_few = usual_work(&world, by, visits(few, 3..23), is_recorded(few)).await;
         // With the address: in these it becomes a hub, which takes a look at the whole.
         usual_work(&world, by, visits(many, 200..210), is_recorded(many)).await;
         let of_many = usual_work(&world, by, visits(many, 210..310), is_recorded(many)).await;

@@ -136,6 +136,10 @@ pub fn plan_again(slot: &mut Slot, destination: &dyn Destination, now: Timestamp
 /// connection that was turned off) would claim that the platform has not got it: dead it is, and a person has to look.
 pub(super) fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
     let Some(verdict) = slot.verdict.as_ref().filter(|_| slot.unknown_since.is_some()) else { return };
+    // What was delivered before a replay stays so, and what the replay met is told as it is: see `replay::keep_what_was`.
+    if slot.replayed.as_ref().is_some_and(|before| before.state == State::Delivered) {
+        return;
+    }
     let kept_back = match verdict.state {
         State::Dead => verdict.reason != UNKNOWN,
         State::Blocked | State::Filtered | State::Shadowed => true,

@@ -622,13 +622,14 @@ async fn while_the_circuit_is_open_nothing_is_taken() {
     died(&mut rig, 3).await;
     // Another lane of the connection was told to wait.
     let other = rig.breakers.join(CONNECTION, Partition(1));
-    let after = Some(Duration::from_secs(600));
+    // Within the five minutes for which a receiver takes a signature.
+    let after = Some(Duration::from_secs(200));
     let trouble = Trouble { kind: HoldKind::Throttled, detail: "429".to_owned(), after };
     other.failed(REVISION, &Leave::Free, &trouble);
     let replay = start(&rig, &letters()).await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 3);
-    rig.clock.advance(Duration::from_secs(700));
+    rig.clock.advance(Duration::from_secs(240));
     assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 3)]));
     assert_eq!(counted(&rig, Platform::Webhook).0.len(), 3);
     let blocked = other.blocked();

@@ -166,13 +166,13 @@ impl IngestRequestStore {
                  (select workspace_id, connection_id from delivery.ingest_request
                   where next_look_at is not null order by workspace_id, connection_id limit 1)
                  union all
-                 select next.workspace_id, next.connection_id
+                 select beyond.workspace_id, beyond.connection_id
                  from busy cross join lateral (
                      select r.workspace_id, r.connection_id from delivery.ingest_request r
                      where r.next_look_at is not null
                        and (r.workspace_id, r.connection_id) > (busy.workspace_id, busy.connection_id)
                      order by r.workspace_id, r.connection_id limit 1
-                 ) next
+                 ) beyond
              ), due as (
                  select mine.workspace_id, mine.connection_id, mine.request_id
                  from busy cross join lateral (
@@ -329,20 +329,25 @@ impl IngestRequestStore {
         troubled: bool,
         most: i64,
     ) -> Result<Vec<ListedRequest>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        // Two statements: each has its index.
+        let statement = if troubled {
             "select request_id, events, sent_at, looks, next_look_at, status, failed, reasons, warnings, detail, told_at
              from delivery.ingest_request
              where workspace_id = $1 and connection_id = $2
-               and (not $3 or (told_at is not null and (status <> 'SUCCESS' or warnings <> '{}')))
-             order by sent_at desc limit $4",
-        )
-        .bind(workspace.0)
-        .bind(connection)
-        .bind(troubled)
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempting("list requests that are judged later"))?;
+               and told_at is not null and (status <> 'SUCCESS' or warnings <> '{}')
+             order by sent_at desc limit $3"
+        } else {
+            "select request_id, events, sent_at, looks, next_look_at, status, failed, reasons, warnings, detail, told_at
+             from delivery.ingest_request where workspace_id = $1 and connection_id = $2
+             order by sent_at desc limit $3"
+        };
+        let rows: Vec<Row> = sqlx::query_as(statement)
+            .bind(workspace.0)
+            .bind(connection)
+            .bind(most)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempting("list requests that are judged later"))?;
         Ok(rows.into_iter().map(Row::listed).collect())
     }
 

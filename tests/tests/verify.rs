@@ -191,6 +191,7 @@ async fn each_kind_passes_at_its_platform_and_nothing_of_it_is_counted_or_kept()
     assert_eq!((totals[&AdPlatform::Webhook].counted, totals[&AdPlatform::Webhook].test_events), (0, 2));
     assert_eq!(totals[&AdPlatform::Meta].test_events, 8);
     let measured = sandbox.counted(AdPlatform::Meta).await.unwrap();
+    assert_eq!(measured.len(), 8, "{measured:?}");
     assert!(measured.iter().all(|event| event.event_name == "TrackLayerTest"), "{measured:?}");
 
     // Nothing was accepted, and nothing is in any ledger.

@@ -545,7 +545,7 @@ fn what_is_looked_at_is_as_it_should_be_and_what_is_shown_counts_as_no_conversio
         // Meta measures what it shows, whatever is done about it: under a name that is no conversion.
         let counted = world.names_counted(kind);
         assert!(counted.iter().all(|name| name == "TrackLayerTest"), "{kind}: {counted:?}");
-        assert!(counted.is_empty() || kind == Kind::MetaCapi, "{kind}: {counted:?}");
+        assert_eq!(counted.is_empty(), kind != Kind::MetaCapi, "{kind}: {counted:?}");
     }
 }
 
@@ -563,6 +563,18 @@ fn nothing_is_shown_where_a_code_keeps_it_from_counting_and_there_is_none() {
         }
     }
     assert_eq!(without, BTreeSet::from(["meta_capi", "tiktok_events"]));
+}
+
+#[test]
+fn a_code_of_tiktok_that_is_none_shows_nothing() {
+    let (_, _, destination) = each().into_iter().find(|(kind, ..)| *kind == Kind::TiktokEvents).unwrap();
+    let item = built_for_test(&*destination, &sample().plain("one")).unwrap();
+    for code in ["", " ", "TEST 1", "TEST-1", "TEST1\u{200b}"] {
+        let shown = destination.test_request(&[&item], Some(&access_token()), Some(code));
+        assert!(shown.unwrap_err().to_string().contains("--test-code"), "{code:?}");
+    }
+    let request = destination.test_request(&[&item], Some(&access_token()), Some(" TEST1 ")).unwrap();
+    assert!(String::from_utf8_lossy(&request.body).contains("\"TEST1\""));
 }
 
 #[test]

@@ -8,8 +8,10 @@ create table delivery.ingest_request (
     -- Of the request, as committed by the lane.
     events bigint not null,
     sent_at timestamptz not null,
-    -- How often it was asked about. A claim raises it, so that who claimed before writes nothing any more.
+    -- How often the platform answered that it is not done yet, and the answer that told.
     looks integer not null default 0,
+    -- A claim raises it and nothing lowers it, so that who claimed before writes nothing any more.
+    claim bigint not null default 0,
     -- Null: nobody asks any more.
     next_look_at timestamptz,
     -- SUCCESS, PARTIAL_SUCCESS, FAILED; UNKNOWN: the platform never told. Empty: not told yet.
@@ -23,6 +25,11 @@ create table delivery.ingest_request (
     told_at timestamptz,
     constraint ingest_request_pkey primary key (workspace_id, connection_id, request_id)
 );
-create index ingest_request_due on delivery.ingest_request (next_look_at) where next_look_at is not null;
+-- By connection, so that each has its turn however much another has due.
+create index ingest_request_due on delivery.ingest_request (workspace_id, connection_id, next_look_at)
+    where next_look_at is not null;
 create index ingest_request_told on delivery.ingest_request (told_at) where told_at is not null;
 create index ingest_request_newest on delivery.ingest_request (workspace_id, connection_id, sent_at desc);
+-- Those that did not go well, which are few.
+create index ingest_request_troubled on delivery.ingest_request (workspace_id, connection_id, sent_at desc)
+    where told_at is not null and (status <> 'SUCCESS' or warnings <> '{}');

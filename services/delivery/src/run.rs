@@ -30,7 +30,7 @@ use crate::golden::Golden;
 use crate::grpc::DeliveryGrpc;
 use crate::holds::Holds;
 use crate::http::Sender;
-use crate::ingest_requests::VerdictPoller;
+use crate::ingest_requests::{Away, VerdictPoller};
 use crate::inspection::Inspection;
 use crate::lane::{Lane, LaneContext};
 use crate::lease::{Duty, Lease, LeaseKeeper};
@@ -202,6 +202,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sender: sender.clone(),
         tokens: tokens.clone(),
         quota: quota.clone(),
+        away: Away::default(),
     };
     let holds = Holds::new(watch.clone());
     let give_ups = GiveUps::default();

@@ -30,8 +30,9 @@ use crate::quota::Quota;
 const WHOLE: Duration = Duration::from_secs(25);
 /// Longest that one request of it takes.
 const ONE: Duration = Duration::from_secs(8);
-/// Longest that one step of a file takes, of which there are three after the look at the place.
+/// Longest that one step of a file takes, and how many there are after the look at the place: what is written has time to be removed.
 const FILE: Duration = Duration::from_secs(5);
+const FILE_STEPS: u32 = 3;
 /// Verifications of a process at the same time.
 const AT_ONCE: usize = 4;
 /// Letters of a verification's own name.
@@ -378,6 +379,11 @@ impl Round<'_> {
         (!left.is_zero()).then(|| left.min(ONE).min(timeout))
     }
 
+    /// How long a step of a file may take now.
+    fn file_step(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now()).min(FILE)
+    }
+
     /// Writes a file where the connection's files go, reads it again and removes it.
     async fn file(&self, check: &Check) -> [Found; 3] {
         let [written, read, removed] = match self.destination.files() {
@@ -401,7 +407,8 @@ impl Round<'_> {
         let unmade = || Told::not_made("not made: nothing was written");
         let name = format!("tracklayer-verify-{}.txt", self.sample.run);
         let content = Bytes::from(format!("tracklayer verify {}\n", self.sample.run));
-        let store = match timeout_at(self.until, Store::open(&target.place, &self.verifier.files)).await {
+        let begin = self.until.checked_sub(FILE * FILE_STEPS).unwrap_or(self.until);
+        let store = match timeout_at(begin, Store::open(&target.place, &self.verifier.files)).await {
             Ok(Ok(store)) => store,
             Ok(Err(refused)) => {
                 return [
@@ -410,17 +417,20 @@ impl Round<'_> {
                     unmade(),
                 ];
             }
-            Err(_) => return [0; 3].map(|_| Told::new(Outcome::NotMade, TIME_IS_OVER, LATER)),
+            Err(_) => {
+                let said = "not made: the place could not be opened in the time that there is";
+                return [0; 3].map(|_| Told::new(Outcome::NotMade, said, LATER));
+            }
         };
         let admitted = self.verifier.quota.admit(self.connection.id, self.destination.limits());
-        let Ok(_admission) = timeout_at(self.until, admitted).await else {
-            let said = "not made: within 25 seconds the connection's lanes left no room to write";
+        let Ok(_admission) = timeout_at(begin, admitted).await else {
+            let said = "not made: the connection's lanes left no room to write in the time that there is";
             return [0; 3].map(|_| Told::new(Outcome::NotMade, said, LATER));
         };
         let url = format!("{}{name}", target.url_of(FOLDER));
         let left_over = || format!("{url} may be left: remove it; readers of the files leave it out");
 
-        let written = store.write(FOLDER, &name, content.clone(), FILE).await;
+        let written = store.write(FOLDER, &name, content.clone(), self.file_step()).await;
         let (written, may_be_there) = match written {
             Ok(answer) => {
                 let told = self.read(&answer, &[]);
@@ -433,7 +443,7 @@ impl Round<'_> {
         if !may_be_there {
             return [written, unmade(), unmade()];
         }
-        let read = match store.read(FOLDER, &name, content.len(), FILE).await {
+        let read = match store.read(FOLDER, &name, content.len(), self.file_step()).await {
             _ if written.outcome != Outcome::Passed => unmade(),
             Ok(answer) if answer.status == 200 && answer.body == content => {
                 Told::passed(format!("{} bytes, the same", content.len()))
@@ -450,7 +460,7 @@ impl Round<'_> {
             Ok(answer) => self.read(&answer, &[]),
             Err(error) => Told::failed(error.to_string(), LATER),
         };
-        let removed = match store.remove(FOLDER, &name, FILE).await {
+        let removed = match store.remove(FOLDER, &name, self.file_step()).await {
             Ok(answer) if (200..=299).contains(&answer.status) => Told::passed("removed"),
             Ok(answer) if is_denied(&answer) => {
                 let said = "the key may write and not remove, which is all that a lane needs";

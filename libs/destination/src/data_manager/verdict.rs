@@ -18,6 +18,12 @@ pub const FIRST_STATUS: Duration = Duration::from_secs(30 * 60);
 /// half after the request.
 pub const MOST_LOOKS: u32 = 8;
 
+/// Reasons of a verdict that are told apart; Google publishes about forty. The others are one, [`OTHER`].
+const MOST_REASONS: usize = 50;
+
+/// What a reason is called that is none of Google's words, or one too many.
+const OTHER: &str = "OTHER";
+
 /// When to ask next, counted from the last look (the first: from the request), after that many looks: half an hour, then twice
 /// as long each time, at most eight hours; none after [`MOST_LOOKS`].
 #[must_use]
@@ -73,8 +79,10 @@ pub fn read_status(answer: &Answer) -> Verdict {
     let counts = |list: &str| {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for row in rows.iter().filter_map(|r| r.pointer(list)?.as_array()).flatten() {
-            let reason = row.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN").to_owned();
-            let sum = counts.entry(reason).or_default();
+            let reason = row.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN");
+            let is_one_too_many = counts.len() >= MOST_REASONS && !counts.contains_key(reason);
+            let reason = if is_word(reason) && !is_one_too_many { reason } else { OTHER };
+            let sum = counts.entry(reason.to_owned()).or_default();
             *sum = sum.saturating_add(count(row.get("recordCount")));
         }
         counts
@@ -92,6 +100,12 @@ pub fn read_status(answer: &Answer) -> Verdict {
         codes,
         warnings: counts("/warningInfo/warningCounts"),
     }
+}
+
+/// Whether a reason is written as all of Google's are: only such ones are kept and logged.
+fn is_word(reason: &str) -> bool {
+    (1..=100).contains(&reason.len())
+        && reason.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// What becomes of the events of a request after its verdict.
@@ -251,6 +265,27 @@ mod tests {
         };
         let told = BTreeMap::from([("PROCESSING_WARNING_REASON_X".to_owned(), 3)]);
         assert_eq!((codes, warnings), (BTreeMap::new(), told));
+    }
+
+    #[test]
+    fn reasons_that_are_no_words_or_too_many_are_one_reason() {
+        let told = |reasons: &[String]| {
+            let counts: Vec<Value> =
+                reasons.iter().map(|reason| json!({ "recordCount": "2", "reason": reason })).collect();
+            let row = json!({ "requestStatus": "FAILED", "errorInfo": { "errorCounts": counts } });
+            let body = json!({ "requestStatusPerDestination": [row] }).to_string();
+            let Verdict::Told { codes, failed, .. } = read_status(&Answer::new(200, body)) else {
+                panic!("it is told");
+            };
+            (codes, failed)
+        };
+        let odd = ["A\0B", "lower", "", "WITH SPACE"].map(str::to_owned);
+        assert_eq!(told(&odd).0, BTreeMap::from([(OTHER.to_owned(), 8)]));
+        assert_eq!(told(&["A".repeat(101)]).0, BTreeMap::from([(OTHER.to_owned(), 2)]));
+        let many: Vec<String> = (0..500).map(|number| format!("REASON_{number}")).collect();
+        let (codes, failed) = told(&many);
+        assert_eq!((codes.len(), failed), (MOST_REASONS + 1, 1_000));
+        assert_eq!(codes[OTHER], 900);
     }
 
     #[test]

@@ -16,6 +16,11 @@ const NO_CODE: NoTest = NoTest(
      the events would be processed",
 );
 
+const BAD_CODE: NoTest = NoTest(
+    "a test code has letters and digits only: copy it anew (--test-code, or settings.test_event_code) from Events Manager, the event \
+     source's Test Events tab; with a mistyped one the events might be processed",
+);
+
 /// TikTok publishes no example with its digest but in its own tag template.
 const VECTORS: [Vector; 1] = [Vector {
     at: "/user/email/0",
@@ -37,7 +42,11 @@ pub fn checks(tiktok: &TikTok, sample: &Sample) -> Vec<Check> {
 
 /// The request that shows items under Test Events.
 pub fn request(tiktok: &TikTok, items: &[&Item], test_code: Option<&str>) -> Result<HttpRequest, NoTest> {
-    let code = test_code.or(tiktok.settings.test_event_code.as_deref()).ok_or(NO_CODE)?;
+    let codes = [test_code, tiktok.settings.test_event_code.as_deref()];
+    let code = codes.into_iter().flatten().map(str::trim).find(|code| !code.is_empty()).ok_or(NO_CODE)?;
+    if !code.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(BAD_CODE);
+    }
     Ok(tiktok.request(items, Some(code)))
 }
 

@@ -175,7 +175,8 @@ impl Destination for Webhook {
         access_token: Option<&Secret<String>>,
         _: Option<&str>,
     ) -> Result<HttpRequest, NoTest> {
-        Ok(self.assemble(items, access_token))
+        let test: Vec<Item> = items.iter().map(|item| verify::as_test(item)).collect();
+        Ok(self.assemble(&test.iter().collect::<Vec<_>>(), access_token))
     }
 
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {

@@ -36,6 +36,29 @@ fn a_receiver_can_verify_the_signature() {
 }
 
 #[test]
+fn a_test_is_called_test_whatever_the_document_makes_of_that_name() {
+    for map in [
+        json!({ "event_map": { "test": "Order Completed" } }),
+        json!({ "names": { "test": "\"Order Completed\"" } }),
+    ] {
+        let mut document = document("webhook");
+        document.as_object_mut().unwrap().extend(map.as_object().cloned().unwrap());
+        let item = build(&document, with(purchase(), "/event", json!("test")), Consent::Allow).unwrap();
+        assert_eq!(item.body.to_value()["event"], "Order Completed", "{map}");
+        let request = opened(&document).test_request(&[&item], None, None).unwrap();
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(body["event"], "test", "{map}");
+        // It is what is signed.
+        let header = |name: &str| request.headers.iter().find(|(n, _)| n == name).unwrap().1.expose();
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"s3cret-signing").unwrap();
+        mac.update(format!("{}.{}.", header("webhook-id"), header("webhook-timestamp")).as_bytes());
+        mac.update(&request.body);
+        let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        assert_eq!(header("webhook-signature"), expected, "{map}");
+    }
+}
+
+#[test]
 fn a_receiver_can_verify_any_id_and_tell_two_apart() {
     let mut seen = std::collections::BTreeSet::new();
     let ids = ["bestellung-größe", "bestellung-grüsse", "bestellung-gr__e", " m 1 ", "m 1", "m%201", "m\n1"];

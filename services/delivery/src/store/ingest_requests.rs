@@ -10,10 +10,14 @@ use sqlx::{PgConnection, PgPool};
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 
 use super::{StoreError, attempting};
+use crate::lane::storable;
 use crate::lease::Lease;
 
 /// Rows that one statement forgets, so that none takes long.
 const AT_ONCE: i64 = 10_000;
+
+/// Most characters of why nothing was told: parts of it are a platform's words.
+const MAX_DETAIL_CHARS: usize = 500;
 
 /// Events by reason.
 pub type Reasons = BTreeMap<String, u64>;
@@ -40,8 +44,12 @@ pub struct Claimed {
     pub connection: ConnectionId,
     /// The platform's name of it.
     pub request_id: String,
+    /// Which claim of it this is.
+    pub claim: i64,
     /// How often it was asked about, this time included.
     pub looks: u32,
+    /// Events of it as committed so far.
+    pub events: u64,
     /// When its events were settled.
     pub sent_at: Timestamp,
 }
@@ -139,7 +147,8 @@ impl IngestRequestStore {
         Self { pool }
     }
 
-    /// Takes requests that are due, the longest waiting first, until `claimed_until`: then somebody else may have them.
+    /// Takes requests that are due until `claimed_until`: then somebody else may have them. Of each connection no more than `each`, of all
+    /// of them no more than `most`, the longest waiting first; none of the connections `but`.
     ///
     /// # Errors
     /// The database.
@@ -147,32 +156,58 @@ impl IngestRequestStore {
         &self,
         now: Timestamp,
         claimed_until: Timestamp,
+        each: i64,
         most: i64,
+        but: &[ConnectionId],
     ) -> Result<Vec<Claimed>, StoreError> {
-        let rows: Vec<(i64, i64, String, i32, jiff_sqlx::Timestamp)> = sqlx::query_as(
-            "with due as (
-                 select workspace_id, connection_id, request_id from delivery.ingest_request
-                 where next_look_at <= $1 order by next_look_at limit $3 for update skip locked
+        // From one connection to the next by the index, however many requests each has due.
+        let rows: Vec<ClaimedRow> = sqlx::query_as(
+            "with recursive busy as (
+                 (select workspace_id, connection_id from delivery.ingest_request
+                  where next_look_at is not null order by workspace_id, connection_id limit 1)
+                 union all
+                 select beyond.workspace_id, beyond.connection_id
+                 from busy cross join lateral (
+                     select r.workspace_id, r.connection_id from delivery.ingest_request r
+                     where r.next_look_at is not null
+                       and (r.workspace_id, r.connection_id) > (busy.workspace_id, busy.connection_id)
+                     order by r.workspace_id, r.connection_id limit 1
+                 ) beyond
+             ), due as (
+                 select mine.workspace_id, mine.connection_id, mine.request_id
+                 from busy cross join lateral (
+                     select r.workspace_id, r.connection_id, r.request_id, r.next_look_at
+                     from delivery.ingest_request r
+                     where r.workspace_id = busy.workspace_id and r.connection_id = busy.connection_id
+                       and r.next_look_at <= $1
+                     order by r.next_look_at limit $3 for update skip locked
+                 ) mine
+                 where busy.connection_id <> all($5::bigint[])
+                 order by mine.next_look_at limit $4
              )
-             update delivery.ingest_request r set looks = r.looks + 1, next_look_at = $2
+             update delivery.ingest_request r set claim = r.claim + 1, next_look_at = $2
              from due
              where r.workspace_id = due.workspace_id and r.connection_id = due.connection_id
                and r.request_id = due.request_id
-             returning r.workspace_id, r.connection_id, r.request_id, r.looks, r.sent_at",
+             returning r.workspace_id, r.connection_id, r.request_id, r.claim, r.looks, r.events, r.sent_at",
         )
         .bind(jiff_sqlx::Timestamp::from(now))
         .bind(jiff_sqlx::Timestamp::from(claimed_until))
+        .bind(each)
         .bind(most)
+        .bind(but.iter().map(|connection| connection.0).collect::<Vec<i64>>())
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("claim requests that are judged later"))?;
         Ok(rows
             .into_iter()
-            .map(|(workspace, connection, request_id, looks, sent_at)| Claimed {
+            .map(|(workspace, connection, request_id, claim, looks, events, sent_at)| Claimed {
                 workspace: WorkspaceId(workspace),
                 connection: ConnectionId(connection),
                 request_id,
-                looks: looks.cast_unsigned(),
+                claim,
+                looks: looks.cast_unsigned().saturating_add(1),
+                events: events.cast_unsigned(),
                 sent_at: sent_at.to_jiff(),
             })
             .collect())
@@ -190,18 +225,20 @@ impl IngestRequestStore {
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "update delivery.ingest_request
-             set status = $5, failed = $6, reasons = $7, warnings = $8, detail = $9, told_at = $10, next_look_at = null
-             where workspace_id = $1 and connection_id = $2 and request_id = $3 and looks = $4 and told_at is null",
+             set looks = $5, status = $6, failed = $7, reasons = $8, warnings = $9, detail = $10, told_at = $11,
+                 next_look_at = null
+             where workspace_id = $1 and connection_id = $2 and request_id = $3 and claim = $4 and told_at is null",
         )
         .bind(claimed.workspace.0)
         .bind(claimed.connection.0)
         .bind(&claimed.request_id)
+        .bind(claimed.claim)
         .bind(claimed.looks.cast_signed())
         .bind(&told.status)
         .bind(told.failed.cast_signed())
         .bind(Json(&told.reasons))
         .bind(Json(&told.warnings))
-        .bind(&told.detail)
+        .bind(storable(&told.detail, MAX_DETAIL_CHARS))
         .bind(jiff_sqlx::Timestamp::from(now))
         .execute(&self.pool)
         .await
@@ -222,15 +259,15 @@ impl IngestRequestStore {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "update delivery.ingest_request set looks = $5, next_look_at = $6, detail = $7
-             where workspace_id = $1 and connection_id = $2 and request_id = $3 and looks = $4 and told_at is null",
+             where workspace_id = $1 and connection_id = $2 and request_id = $3 and claim = $4 and told_at is null",
         )
         .bind(claimed.workspace.0)
         .bind(claimed.connection.0)
         .bind(&claimed.request_id)
-        .bind(claimed.looks.cast_signed())
+        .bind(claimed.claim)
         .bind(looks.cast_signed())
         .bind(jiff_sqlx::Timestamp::from(until))
-        .bind(detail)
+        .bind(storable(detail, MAX_DETAIL_CHARS))
         .execute(&self.pool)
         .await
         .map_err(attempting("put off asking about a request"))?;
@@ -292,20 +329,25 @@ impl IngestRequestStore {
         troubled: bool,
         most: i64,
     ) -> Result<Vec<ListedRequest>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        // Two statements: each has its index.
+        let statement = if troubled {
             "select request_id, events, sent_at, looks, next_look_at, status, failed, reasons, warnings, detail, told_at
              from delivery.ingest_request
              where workspace_id = $1 and connection_id = $2
-               and (not $3 or (told_at is not null and (status <> 'SUCCESS' or warnings <> '{}')))
-             order by sent_at desc limit $4",
-        )
-        .bind(workspace.0)
-        .bind(connection)
-        .bind(troubled)
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempting("list requests that are judged later"))?;
+               and told_at is not null and (status <> 'SUCCESS' or warnings <> '{}')
+             order by sent_at desc limit $3"
+        } else {
+            "select request_id, events, sent_at, looks, next_look_at, status, failed, reasons, warnings, detail, told_at
+             from delivery.ingest_request where workspace_id = $1 and connection_id = $2
+             order by sent_at desc limit $3"
+        };
+        let rows: Vec<Row> = sqlx::query_as(statement)
+            .bind(workspace.0)
+            .bind(connection)
+            .bind(most)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempting("list requests that are judged later"))?;
         Ok(rows.into_iter().map(Row::listed).collect())
     }
 
@@ -332,6 +374,8 @@ impl IngestRequestStore {
         Ok(row.map(Row::listed))
     }
 }
+
+type ClaimedRow = (i64, i64, String, i64, i32, i64, jiff_sqlx::Timestamp);
 
 #[derive(sqlx::FromRow)]
 struct Row {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::http::Sender;
-use tracklayer_delivery::ingest_requests::{UNKNOWN, VerdictPoller};
+use tracklayer_delivery::ingest_requests::{Away, UNKNOWN, VerdictPoller};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::quota::Quota;
 use tracklayer_delivery::store::ingest_requests::{IngestRequestStore, ListedRequest, ToldStatus};
+use tracklayer_ids::ConnectionId;
 use tracklayer_sandbox::{Clock, Fault, How, Options, Platform};
 
 use super::rig::{CONNECTION, Rig, order};
@@ -58,6 +59,11 @@ impl World {
         self.poller.store.list(WORKSPACE, CONNECTION.0, false, 100).await.unwrap()
     }
 
+    /// How often Google was asked, for whatever.
+    fn questions(&self) -> u64 {
+        self.rig.sandbox.totals()[&Platform::DataManager].requests
+    }
+
     async fn only(&self) -> ListedRequest {
         let mut requests = self.requests().await;
         assert_eq!(requests.len(), 1, "{requests:?}");
@@ -73,6 +79,7 @@ fn poller(rig: &Rig) -> VerdictPoller {
         tokens: Tokens::new(sender.clone()),
         sender,
         quota: Quota::default(),
+        away: Away::default(),
     }
 }
 
@@ -137,19 +144,112 @@ async fn trouble_on_the_way_is_no_look_and_is_not_asked_about_for_ever() {
     let world = World::start().await;
     world.deliver().await;
     world.rig.sandbox.inject(Platform::DataManager, Fault::TransientInBody, How::Always);
-    for _ in 0..3 {
-        world.later(31 * MINUTE);
+    for wait in [30, 30, 60] {
+        world.later((wait + 1) * MINUTE);
+        let before = world.questions();
         assert!(world.asked().await > 0);
+        assert_eq!(world.questions() - before, 1, "who gives no answer is asked once, whatever is due");
+        assert_eq!(world.asked().await, 0, "and is left alone then");
         for request in world.requests().await {
             assert_eq!((request.looks, request.told.status.as_str()), (0, ""), "{request:?}");
             assert!(request.told.detail.contains("503"), "{request:?}");
         }
     }
+    world.later(31 * MINUTE);
+    assert_eq!(world.asked().await, 0, "for longer each time");
     world.later(8 * 24 * 60 * MINUTE);
     world.asked().await;
     for request in world.requests().await {
         assert_eq!(request.told.status, UNKNOWN, "{request:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_renewed_in_place_and_one_that_is_refused_again_is_left_alone() {
+    let world = World::start().await;
+    world.deliver().await;
+    let number = world.requests().await.len() as u64;
+    world.rig.sandbox.inject(Platform::DataManager, Fault::ExpiredToken, How::Always);
+    world.later(31 * MINUTE);
+    let before = world.questions();
+    assert_eq!(
+        (world.asked().await, world.questions() - before),
+        (number, 2),
+        "with the token, and with a new one"
+    );
+    for request in world.requests().await {
+        assert_eq!((request.looks, request.told.status.as_str()), (0, ""), "{request:?}");
+        assert!(request.told.detail.contains("refused"), "{request:?}");
+    }
+    world.later(2 * MINUTE);
+    assert_eq!(world.asked().await, 0, "nobody asks again a minute later");
+
+    world.rig.sandbox.clear(Platform::DataManager);
+    world.rig.sandbox.inject(Platform::DataManager, Fault::ExpiredToken, How::Times(1));
+    world.later(31 * MINUTE);
+    let before = world.questions();
+    assert_eq!((world.asked().await, world.questions() - before), (number, number + 1));
+    for request in world.requests().await {
+        assert_eq!((request.looks, request.told.status.as_str()), (1, "SUCCESS"), "{request:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_which_nothing_can_be_written_keeps_no_other_from_its_verdict() {
+    let world = World::start().await;
+    world.deliver().await;
+    let number = world.requests().await.len();
+    // Due before the others, and unknown to Google.
+    world
+        .rig
+        .services
+        .run(
+            "insert into delivery.ingest_request
+                 (workspace_id, connection_id, partition, request_id, events, sent_at, next_look_at)
+             select workspace_id, connection_id, partition, 'poison', 1, sent_at, sent_at
+             from delivery.ingest_request limit 1;
+             create function delivery.poisoned() returns trigger language plpgsql as
+                 $$ begin raise exception 'it cannot be written'; end $$;
+             create trigger poisoned before update of detail on delivery.ingest_request
+                 for each row when (old.request_id = 'poison') execute function delivery.poisoned();",
+        )
+        .await;
+    world.later(31 * MINUTE);
+    world.asked().await;
+    let requests = world.requests().await;
+    let told = requests.iter().filter(|request| request.told.status == "SUCCESS").count();
+    assert_eq!((told, requests.len()), (number, number + 1), "{requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_takes_the_turn_of_another() {
+    let world = World::start().await;
+    world
+        .rig
+        .services
+        .run(
+            "insert into delivery.ingest_request
+                 (workspace_id, connection_id, partition, request_id, events, sent_at, next_look_at)
+             select 1, case when n <= 30 then 71 else 72 end, 0, 'r-' || n, 1, now(), now() + n * interval '1 second'
+             from generate_series(1, 32) n;
+             insert into delivery.ingest_request
+                 (workspace_id, connection_id, partition, request_id, events, sent_at, next_look_at)
+             values (2, 73, 0, 'r-1', 1, now(), now() + interval '40 seconds')",
+        )
+        .await;
+    world.later(31 * MINUTE);
+    let now = world.rig.clock.now();
+    let claim = async |most: i64, but: &[ConnectionId]| {
+        let until = now + SignedDuration::from_mins(10);
+        let mut claimed: BTreeMap<i64, usize> = BTreeMap::new();
+        for request in world.poller.store.claim(now, until, 5, most, but).await.unwrap() {
+            *claimed.entry(request.connection.0).or_default() += 1;
+        }
+        claimed
+    };
+    assert_eq!(claim(40, &[ConnectionId(73)]).await, BTreeMap::from([(71, 5), (72, 2)]));
+    assert_eq!(claim(3, &[]).await, BTreeMap::from([(71, 3)]), "the longest waiting first");
+    assert_eq!(claim(40, &[]).await, BTreeMap::from([(71, 5), (73, 1)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,15 +260,26 @@ async fn two_processes_do_not_ask_about_one_request_and_the_late_one_writes_noth
     world.later(31 * MINUTE);
     let now = world.rig.clock.now();
     let store = &world.poller.store;
-    let claim =
-        async |now: Timestamp| store.claim(now, now + SignedDuration::from_mins(10), 20).await.unwrap();
+    let claim = async |now: Timestamp| {
+        store.claim(now, now + SignedDuration::from_mins(10), 20, 20, &[]).await.unwrap()
+    };
     let first = claim(now).await.remove(0);
     assert_eq!(claim(now).await, [], "somebody asks already");
     let second = claim(now + SignedDuration::from_mins(11)).await.remove(0);
-    assert_eq!((first.looks, second.looks), (1, 2));
+    assert_eq!((first.claim, second.claim), (1, 2));
+    assert_eq!((first.looks, second.looks), (1, 1), "neither has an answer yet");
     let told = |status: &str| ToldStatus { status: status.to_owned(), ..ToldStatus::default() };
     assert!(!store.tell(&first, &told("FAILED"), now).await.unwrap(), "it was away for too long");
     store.put_off(&first, 0, now, "late").await.unwrap();
-    assert!(store.tell(&second, &told("SUCCESS"), now).await.unwrap());
-    assert_eq!(world.only().await.told, told("SUCCESS"));
+    // The other could not ask, which is no look: who was away before it is away still.
+    store.put_off(&second, 0, now, "no\0answer").await.unwrap();
+    assert_eq!(world.only().await.told.detail, "noanswer");
+    assert!(!store.tell(&first, &told("FAILED"), now).await.unwrap(), "nobody else has it, nor has it");
+    let third = claim(now).await.remove(0);
+    assert_eq!((third.claim, third.looks), (3, 1));
+    assert!(!store.tell(&first, &told("FAILED"), now).await.unwrap());
+    assert!(!store.tell(&second, &told("FAILED"), now).await.unwrap());
+    let last = ToldStatus { detail: "a\0b".to_owned(), ..told("SUCCESS") };
+    assert!(store.tell(&third, &last, now).await.unwrap());
+    assert_eq!(world.only().await.told, ToldStatus { detail: "ab".to_owned(), ..told("SUCCESS") });
 }

@@ -27,10 +27,10 @@ impl Names {
         let mut new: HashSet<Cow<'_, str>> = HashSet::new();
         let mut rows: BTreeMap<(i64, Cow<'_, str>), QualityRow> = BTreeMap::new();
         for slot in done {
-            // What a replay sends again was counted as it went out first.
-            let before = slot.replayed.as_ref().map(|mark| mark.state);
+            // What a replay sends again was counted as it went out first, whatever has become of it since.
+            let was_counted = slot.replayed.as_ref().is_some_and(|mark| mark.was_counted);
             let now = slot.verdict.as_ref().map(|verdict| verdict.state);
-            if before.is_some_and(is_counted) || !now.is_some_and(is_counted) {
+            if was_counted || !now.is_some_and(is_counted) {
                 continue;
             }
             let Some(matched) = &slot.matched else { continue };
@@ -140,15 +140,15 @@ mod tests {
 
     #[test]
     fn what_a_replay_sends_again_is_not_counted_again() {
-        let replayed = |before: State, after: State| {
+        let replayed = |was_counted: bool, after: State| {
             let mut slot = slot("Purchase", after);
-            slot.replayed = Some(Mark { state: before, reason: String::new() });
+            slot.replayed = Some(Mark { state: State::Dead, reason: String::new(), was_counted });
             Names::default().count(&[slot]).len()
         };
-        assert_eq!(replayed(State::Dead, State::Delivered), 1, "it goes out for the first time");
-        assert_eq!(replayed(State::Dead, State::Dead), 0);
-        for before in [State::Delivered, State::Shadowed] {
-            assert_eq!(replayed(before, State::Delivered), 0, "{before:?}");
+        assert_eq!(replayed(false, State::Delivered), 1, "it goes out for the first time");
+        assert_eq!(replayed(false, State::Dead), 0);
+        for after in [State::Delivered, State::Shadowed] {
+            assert_eq!(replayed(true, after), 0, "{after:?}");
         }
     }
 

@@ -34,6 +34,11 @@ async fn report(rig: &Rig) -> Vec<ReportedEvent> {
     events
 }
 
+/// Events that went out with a key.
+async fn sent(rig: &Rig, key: Key) -> u64 {
+    report(rig).await[0].counts.sent[key.number()]
+}
+
 fn with_traits(message_id: &str, visitor: &str, traits: Value) -> Value {
     let mut event = order(message_id, visitor);
     event["context"]["traits"] = traits;
@@ -110,6 +115,23 @@ async fn an_event_that_is_tried_again_is_counted_when_it_is_delivered() {
     rig.ends_as(0, State::Delivered).await;
     assert_eq!((rig.number(COUNTED).await, rig.number(IN_THE_LEDGER).await), (1, 1));
     assert_eq!(report(&rig).await[0].counts.sent[Key::Gclid.number()], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identifiers_that_go_out_no_more_are_not_counted() {
+    let mut rig = Rig::new("google_ads").await;
+    let terms = Some("customerError.CUSTOMER_NOT_ACCEPTED_CUSTOMER_DATA_TERMS".to_owned());
+    let refused = Fault::PartialFailure { indexes: vec![0], code: terms };
+    rig.sandbox.inject(Platform::GoogleAds, refused, How::Times(1));
+    let by_email = |id: &str, visitor: &str| with_traits(id, visitor, json!({ "email": "ann@example.com" }));
+    rig.resolved(&[by_email("m-1", "ann")]).await;
+    rig.start().await;
+    assert_eq!(rig.ends_as(0, State::Delivered).await.attempts, 2, "without them");
+    assert_eq!((sent(&rig, Key::Gclid).await, sent(&rig, Key::Email).await), (1, 0));
+    // Once the terms are accepted they go out.
+    rig.resolved(&[by_email("m-2", "bob")]).await;
+    rig.ends_as(1, State::Delivered).await;
+    assert_eq!((sent(&rig, Key::Gclid).await, sent(&rig, Key::Email).await), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,7 +152,7 @@ async fn metas_own_figure_is_read_once_an_hour_and_a_refusal_keeps_the_one_befor
     let quality = quality(&rig);
     let asked = |rig: &Rig| rig.sandbox.totals()[&Platform::MetaQuality].requests;
     for _ in 0..2 {
-        quality.round(Timestamp::now()).await.unwrap();
+        quality.round().await.unwrap();
     }
     assert_eq!(asked(&rig), 1, "somebody has asked within the hour");
     let readings = quality.store.readings(WORKSPACE).await.unwrap();
@@ -167,7 +167,7 @@ async fn metas_own_figure_is_read_once_an_hour_and_a_refusal_keeps_the_one_befor
     rig.control_says(|connection, _| connection.revision += 1);
     let refuses = Fault::Refuse { code: "200".to_owned(), subcode: None };
     rig.sandbox.inject(Platform::MetaQuality, refuses, How::Times(1));
-    quality.round(Timestamp::now()).await.unwrap();
+    quality.round().await.unwrap();
     assert_eq!(asked(&rig), 2);
     let readings = quality.store.readings(WORKSPACE).await.unwrap();
     assert!(readings[0].problem.contains("refused with 200"), "{readings:?}");
@@ -183,8 +183,35 @@ async fn what_is_too_old_is_forgotten_and_nothing_else() {
     rig.ends_as(0, State::Delivered).await;
     let left = "select (select count(*) from delivery.match_quality) + (select count(*) from delivery.match_quality_left_out)";
     let quality = quality(&rig);
-    quality.round(Timestamp::now() + SignedDuration::from_hours(29 * 24)).await.unwrap();
+    quality.forget(Timestamp::now() + SignedDuration::from_hours(29 * 24)).await.unwrap();
     assert_eq!(rig.number(left).await, 2);
-    quality.round(Timestamp::now() + SignedDuration::from_hours(31 * 24)).await.unwrap();
+    // More than one statement takes.
+    rig.services
+        .run(
+            "insert into delivery.match_quality
+             select 1, 7, 0, minute, 'Purchase', 1, '{1}'::bigint[] from generate_series(1, 10001) as minute",
+        )
+        .await;
+    quality.forget(Timestamp::now() + SignedDuration::from_hours(31 * 24)).await.unwrap();
     assert_eq!(rig.number(left).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_that_is_over_has_asked_for_is_not_kept() {
+    let rig = Rig::new("meta_capi").await;
+    let store = quality(&rig).store;
+    let hour = std::time::Duration::from_secs(3_600);
+    assert!(store.take_turn(WORKSPACE, CONNECTION, 2, hour).await.unwrap());
+    assert!(store.take_turn(WORKSPACE, CONNECTION, 3, hour).await.unwrap(), "a later change asks at once");
+    assert!(!store.take_turn(WORKSPACE, CONNECTION, 2, hour).await.unwrap(), "a process that is behind");
+    let said = |score| tracklayer_destination::EventQuality {
+        event_name: "Purchase".to_owned(),
+        score: Some(score),
+        coverage: Vec::new(),
+    };
+    store.keep(WORKSPACE, CONNECTION, 3, &[said(7.0)]).await.unwrap();
+    store.keep(WORKSPACE, CONNECTION, 2, &[said(2.0)]).await.unwrap();
+    store.miss(WORKSPACE, CONNECTION, 2, "no longer").await.unwrap();
+    let readings = store.readings(WORKSPACE).await.unwrap();
+    assert_eq!((readings[0].events[0].score, readings[0].problem.as_str()), (Some(7.0), ""));
 }

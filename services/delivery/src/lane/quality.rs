@@ -14,6 +14,8 @@ use crate::store::match_quality::QualityRow;
 const MOST_NAMES: usize = 100;
 /// Under which the others are counted.
 pub const OTHER_NAMES: &str = "(other)";
+/// So many digits together may be a telephone number or a customer's.
+const PERSONAL_DIGITS: usize = 7;
 /// Most characters of a name.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -60,6 +62,9 @@ impl Names {
     }
 
     fn counted_as<'n>(&self, name: &'n str, new: &mut HashSet<Cow<'n, str>>) -> Cow<'n, str> {
+        if looks_personal(name) {
+            return Cow::Borrowed(OTHER_NAMES);
+        }
         let fits = !name.contains('\0') && name.len() <= MAX_NAME_CHARS;
         let name = if fits { Cow::Borrowed(name) } else { Cow::Owned(storable(name, MAX_NAME_CHARS)) };
         if self.0.contains(name.as_ref()) || new.contains(&name) {
@@ -71,6 +76,14 @@ impl Names {
         new.insert(name.clone());
         name
     }
+}
+
+/// Whether a name may tell of somebody: it would stand here as it is for as long as counts are kept, and no erasure would find it. Numbers
+/// of conversion actions are names as well, and have no other letters.
+fn looks_personal(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut digits = name.split(|c: char| !c.is_ascii_digit());
+    name.contains('@') || (!is_number && digits.any(|run| run.len() >= PERSONAL_DIGITS))
 }
 
 fn is_counted(state: State) -> bool {
@@ -168,6 +181,15 @@ mod tests {
         names.learn(&rows);
         let known = names.count(&of(0, 100));
         assert!(known.len() == 100 && known.iter().all(|row| row.event_name != OTHER_NAMES));
+    }
+
+    #[test]
+    fn a_name_that_may_tell_of_somebody_is_not_stored() {
+        let names = ["Mail to ann@example.com", "Order 20261123001", "Step 3", "7204817395"];
+        let done: Vec<Slot> = names.iter().map(|name| slot(name, State::Delivered)).collect();
+        let rows = Names::default().count(&done);
+        let told: Vec<_> = rows.iter().map(|row| (row.event_name.as_str(), row.counts.events)).collect();
+        assert_eq!(told, [(OTHER_NAMES, 2), ("7204817395", 1), ("Step 3", 1)]);
     }
 
     #[test]

@@ -199,3 +199,14 @@ async fn golden_events_stay_though_a_process_does_not_know_their_connection() {
     golden(&rig, ConfigWatch::fixed(without)).round(Timestamp::now()).await.unwrap();
     assert_eq!(rig.number(KEPT).await, 1, "it may be behind");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_cannot_be_followed_keeps_nobody_elses_erasures_back() {
+    let rig = Rig::new("meta_capi").await;
+    // Consent has no such workspace.
+    rig.services.run("insert into delivery.golden_narrowing values (0, 0)").await;
+    freeze(&rig, of_visitors(&["ann", "bob"])).await.unwrap();
+    names(&rig, "erasure", &["ann"]).await;
+    assert!(golden(&rig, rig.config().clone()).round(Timestamp::now()).await.is_err(), "it is told");
+    assert_eq!(rig.number(KEPT).await, 1);
+}

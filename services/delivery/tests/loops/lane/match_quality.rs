@@ -8,10 +8,13 @@ use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::match_quality::MatchQuality;
 use tracklayer_delivery::store::match_quality::{MatchQualityStore, ReportedEvent};
 use tracklayer_destination::Key;
+use tracklayer_ids::WorkspaceId;
+use tracklayer_proto::control::v1::{WatchConfigResponse, WorkspaceConfig};
+use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_sandbox::{Fault, How, Platform};
 
 use super::rig::{CONNECTION, REVISION, Rig, order};
-use crate::services::WORKSPACE;
+use crate::services::{WORKSPACE, workspace};
 use crate::wire::Wire;
 
 const COUNTED: &str = "select coalesce(sum(events), 0)::bigint from delivery.match_quality";
@@ -214,4 +217,36 @@ async fn what_a_change_that_is_over_has_asked_for_is_not_kept() {
     store.miss(WORKSPACE, CONNECTION, 2, "no longer").await.unwrap();
     let readings = store.readings(WORKSPACE).await.unwrap();
     assert_eq!((readings[0].events[0].score, readings[0].problem.as_str()), (Some(7.0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_does_not_answer_holds_up_no_other_workspace() {
+    let mut rig = Rig::new("meta_capi").await;
+    let mut connection = None;
+    rig.control_says(|known, _| connection = Some(known.clone()));
+    let good = connection.unwrap();
+    // It lets everybody in, and says nothing.
+    let silent = tracklayer_testkit::listener().await;
+    let mut bad = good.clone();
+    let mut document: Value = serde_json::from_str(&bad.document_json).unwrap();
+    document["settings"]["base_url"] = json!(format!("http://{}", silent.local_addr().unwrap()));
+    bad.document_json = document.to_string();
+    let others = WorkspaceId(WORKSPACE.0 + 1);
+    let workspaces =
+        vec![workspace(1, vec![bad]), WorkspaceConfig { workspace_id: others.0, ..workspace(1, vec![good]) }];
+    let config = ConfigWatch::fixed(WatchConfigResponse { version: 1, workspaces });
+    let quality = MatchQuality {
+        connections: Connections::new(config, rig.services.master_key.clone()),
+        ..quality(&rig)
+    };
+    let store = quality.store.clone();
+    let round = tokio::spawn(async move { quality.round().await });
+    for asked in [others, WORKSPACE] {
+        tracklayer_testkit::eventually("a platform is asked", async || {
+            store.readings(asked).await.unwrap().first().map(|reading| reading.asked_at)
+        })
+        .await;
+    }
+    assert!(!round.is_finished(), "the first still waits");
+    round.abort();
 }

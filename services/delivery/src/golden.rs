@@ -48,6 +48,8 @@ const SAMPLE_EVENTS: usize = 20;
 const SAMPLE_OF_A_NAME: usize = 3;
 /// How often narrowings are applied.
 const EVERY: Duration = Duration::from_secs(60);
+/// Why an event is refused that is nobody's.
+const NOBODYS: &str = "has no identifier by which it could be found again for whoever wants to be forgotten: give it an anonymousId or a userId";
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -196,10 +198,7 @@ impl Golden {
         for ((line, built), owner) in chosen.into_iter().zip(owners) {
             let why = match owner {
                 Owner::Known(subject_keys) => Ok(subject_keys),
-                Owner::Nobody => Err(
-                    "has no identifier by which it could be found again for whoever wants to be forgotten: give it an \
-                                      anonymousId or a userId",
-                ),
+                Owner::Nobody => Err(NOBODYS),
                 Owner::Erased => Err("is of somebody who was erased: nothing of them is kept"),
             };
             let subject_keys = match why {

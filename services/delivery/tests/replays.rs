@@ -167,7 +167,7 @@ async fn what_was_counted_stays_so_for_every_later_replay() {
     for (before, after) in [(dead, shadowed), (shadowed, dead), (dead, dead)] {
         let replay = start(&store).await;
         let event = TakenEvent { before: Verdict::of(before.0, before.1), ..taken(0) };
-        let page = Take { events: vec![event], ..take(replay.id, &counts) };
+        let page = Take { done: true, events: vec![event], ..take(replay.id, &counts) };
         assert_eq!(store.take(&lease, &page).await.unwrap(), Took::All);
         let marks = store.marks(LANE, &[at(0)]).await.unwrap();
         known.push((marks[&at(0)].state, marks[&at(0)].was_counted));

@@ -524,6 +524,8 @@ pub enum ItemOutcome {
         code: String,
         /// The item to send instead.
         body: ItemBody,
+        /// What the platform can match its person by, as it stands in that.
+        keys: KeySet,
     },
 }
 

@@ -13,6 +13,8 @@ create table delivery.match_quality (
     constraint match_quality_pkey primary key (workspace_id, connection_id, partition, minute, event_name)
 ) with (fillfactor = 80);
 create index match_quality_by_minute on delivery.match_quality (minute);
+-- A report looks at the minutes of its window, whichever lanes they are of.
+create index match_quality_of_window on delivery.match_quality (workspace_id, minute);
 
 -- Events of which a key had a value that was of no use, and why; none of it went out.
 create table delivery.match_quality_left_out (
@@ -28,12 +30,13 @@ create table delivery.match_quality_left_out (
         primary key (workspace_id, connection_id, partition, minute, event_name, key, reason)
 ) with (fillfactor = 80);
 create index match_quality_left_out_by_minute on delivery.match_quality_left_out (minute);
+create index match_quality_left_out_of_window on delivery.match_quality_left_out (workspace_id, minute);
 
 -- When a platform was asked for its own figure of a connection's events, and what came of it.
 create table delivery.platform_quality_reading (
     workspace_id bigint not null,
     connection_id bigint not null,
-    -- Which change of the connection asked: another one asks at once.
+    -- Which change of the connection asked: a later one asks at once.
     revision bigint not null,
     asked_at timestamptz not null,
     -- When it last answered.

@@ -15,7 +15,6 @@ create table delivery.golden_event (
     subject_keys bytea[] not null,
     constraint golden_event_pkey primary key (workspace_id, connection_id, number)
 );
-create index golden_event_by_subject on delivery.golden_event using gin (subject_keys);
 
 -- Up to which number of consent's narrowing log merges and erasures have been applied to them for good.
 create table delivery.golden_narrowing (

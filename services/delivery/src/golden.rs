@@ -48,6 +48,8 @@ const SAMPLE_EVENTS: usize = 20;
 const SAMPLE_OF_A_NAME: usize = 3;
 /// How often narrowings are applied.
 const EVERY: Duration = Duration::from_secs(60);
+/// Why an event is refused that is nobody's.
+const NOBODYS: &str = "has no identifier by which it could be found again for whoever wants to be forgotten: give it an anonymousId or a userId";
 /// This release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -193,17 +195,20 @@ impl Golden {
         let sealer = Sealer::of_golden_events(&self.master_key, workspace);
         let mut rows = Vec::new();
         let mut names = BTreeMap::new();
-        for ((line, built), subject_keys) in chosen.into_iter().zip(owners) {
-            if subject_keys.is_empty() {
-                if asking.is_sample {
-                    continue;
+        for ((line, built), owner) in chosen.into_iter().zip(owners) {
+            let why = match owner {
+                Owner::Known(subject_keys) => Ok(subject_keys),
+                Owner::Nobody => Err(NOBODYS),
+                Owner::Erased => Err("is of somebody who was erased: nothing of them is kept"),
+            };
+            let subject_keys = match why {
+                Ok(subject_keys) => subject_keys,
+                Err(_) if asking.is_sample => continue,
+                Err(why) => {
+                    let id = &built.event.message_id;
+                    return Err(GoldenError::Invalid(format!("event `{id}` {why}")));
                 }
-                return Err(GoldenError::Invalid(format!(
-                    "event `{}` has no identifier by which it could be found again for whoever wants to be forgotten: give it an \
-                     anonymousId or a userId",
-                    built.event.message_id
-                )));
-            }
+            };
             let kept = Kept {
                 line,
                 consent: asking.consent.clone(),
@@ -223,7 +228,8 @@ impl Golden {
             });
         }
         if rows.is_empty() {
-            let why = "none of these events gives a request: freeze events of a file, or wait until the connection has sent some";
+            let why = "none of these events gives a request and is of somebody who could be found again: freeze events of a file, or wait \
+                       until the connection has sent some";
             return Err(GoldenError::Invalid(why.to_owned()));
         }
         if !self.store.replace(workspace, connection, reached, &rows).await? {
@@ -323,7 +329,7 @@ impl Golden {
         &self,
         workspace: WorkspaceId,
         chosen: &[(String, Built)],
-    ) -> Result<(i64, Vec<Vec<SubjectKey>>), GoldenError> {
+    ) -> Result<(i64, Vec<Owner>), GoldenError> {
         let snapshot = self.config.snapshot().ok_or(GoldenError::NoConfiguration)?;
         let reached = self.narrowing.read(workspace).await?.newest;
         let asked: Vec<Asked<'_>> =
@@ -337,14 +343,19 @@ impl Golden {
         let mut found = subjects::who_has(&self.clients, workspace, &identifiers).await?.into_iter();
         let mut owners = Vec::with_capacity(asked.len());
         for asked in &asked {
-            let of_event = found.by_ref().take(asked.identifiers.len());
-            let keys: BTreeSet<SubjectKey> = of_event
-                .flat_map(|identity| identity.subject_keys)
-                .filter_map(|key| SubjectKey::from_slice(&key))
-                .collect();
-            // Of more than identity tells of it would not be known when one of them is erased.
-            let is_too_many = keys.len() > MOST_SUBJECTS;
-            owners.push(if is_too_many { Vec::new() } else { keys.into_iter().collect() });
+            let mut keys: BTreeSet<SubjectKey> = BTreeSet::new();
+            let mut is_erased = false;
+            for identity in found.by_ref().take(asked.identifiers.len()) {
+                is_erased |= identity.suppressed;
+                keys.extend(identity.subject_keys.iter().filter_map(|key| SubjectKey::from_slice(key)));
+            }
+            owners.push(match keys.len() {
+                // An erasure of before stands in no later entry of the log: it would never be applied.
+                _ if is_erased => Owner::Erased,
+                // Of more than identity tells of it would not be known when one of them is erased.
+                1..=MOST_SUBJECTS => Owner::Known(keys.into_iter().collect()),
+                _ => Owner::Nobody,
+            });
         }
         Ok((reached, owners))
     }
@@ -369,7 +380,7 @@ impl Golden {
         }
     }
 
-    /// Applies narrowings, and forgets golden events of connections that are gone, until `shutdown`.
+    /// Applies narrowings until `shutdown`.
     pub async fn run(self, clock: Clock, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -379,7 +390,7 @@ impl Golden {
                 () = shutdown.cancelled() => return,
             }
             if let Err(error) = self.round(clock.now()).await {
-                tracing::warn!(error = %error_chain(&error), "golden events were not narrowed or forgotten");
+                tracing::warn!(error = %error_chain(&error), "golden events were not narrowed");
             }
         }
     }
@@ -387,20 +398,29 @@ impl Golden {
     /// One round of [`Self::run`].
     ///
     /// # Errors
-    /// See [`GoldenError`]. What was not done is by the next one.
-    pub async fn round(&self, now: Timestamp) -> Result<(), GoldenError> {
+    /// The first of them; the other workspaces are followed all the same. What was not done is by the next one.
+    pub async fn round(&self, now: Timestamp) -> Result<(), FollowError> {
+        let mut first = Ok(());
         for workspace in self.store.workspaces().await? {
-            self.follow(workspace, now).await?;
-            let Some(snapshot) = self.config.snapshot() else { continue };
-            let Some(config) = snapshot.workspaces.get(&workspace) else { continue };
-            for connection in self.store.connections(workspace).await? {
-                if config.connections.iter().all(|there| there.connection_id != connection.0) {
-                    self.store.forget(workspace, connection).await?;
-                }
+            let followed = self.follow(workspace, now).await;
+            if let Err(error) = &followed {
+                let why = error_chain(error);
+                tracing::warn!(workspace = workspace.0, error = %why, "golden events of a workspace were not narrowed");
             }
+            first = first.and(followed);
         }
-        Ok(())
+        first
     }
+}
+
+/// Whose an event is.
+enum Owner {
+    /// Those who are known by these keys.
+    Known(Vec<SubjectKey>),
+    /// Nobody's, or of too many.
+    Nobody,
+    /// One of them was erased.
+    Erased,
 }
 
 /// A golden event, what is kept of it, and what it gives now; none: it cannot be opened.
@@ -433,37 +453,53 @@ async fn chosen(destination: &dyn Destination, asking: &Asking) -> Result<Vec<(S
         if chosen.len() >= SAMPLE_EVENTS && asking.is_sample {
             break;
         }
-        let line = with_an_id(line, number);
-        let built = built(destination, &line, asking.now, &consent, &mut steps);
+        let line_and_built = with_an_id(line, number).and_then(|line| {
+            let built = built(destination, &line, asking.now, &consent, &mut steps)?;
+            Ok((line, built))
+        });
         tokio::task::yield_now().await;
-        match built {
+        match line_and_built {
             Err(GoldenError::Invalid(why)) if !asking.is_sample => {
                 return Err(GoldenError::Invalid(format!("line {number} {why}")));
             }
             Err(GoldenError::Invalid(_)) => {}
             Err(error) => return Err(error),
-            Ok(built) if asking.is_sample => {
+            Ok((line, built)) if asking.is_sample => {
                 let of_name = of_name.entry(built.name.clone()).or_default();
                 if built.gives_request && *of_name < SAMPLE_OF_A_NAME {
                     *of_name += 1;
                     chosen.push((line, built));
                 }
             }
-            Ok(built) => chosen.push((line, built)),
+            Ok(line_and_built) => chosen.push(line_and_built),
         }
     }
     Ok(chosen)
 }
 
-/// The line with an id for the event if it has none: it would get another one each time.
-fn with_an_id(line: &str, number: usize) -> String {
-    let Ok(Value::Object(mut event)) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
-    let has_id = event.get("messageId").is_some_and(|id| !id.is_null() && id.as_str() != Some(""));
-    if event.contains_key("position") || has_id {
-        return line.to_owned();
+/// The line with an id for the event if it has none: it would get another one each time. A list of events is none, also one of a single
+/// event, which would have to get its id inside.
+fn with_an_id(line: &str, number: usize) -> Result<String, GoldenError> {
+    if line.len() > MOST_LINE_BYTES {
+        return Ok(line.to_owned());
+    }
+    let mut event = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(event)) => event,
+        Ok(Value::Array(_)) => return Err(GoldenError::Invalid("must be one event".to_owned())),
+        _ => return Ok(line.to_owned()),
+    };
+    let has = |key: &str| event.get(key).is_some_and(|value| !value.is_null());
+    if !has("type") && !has("position") && has("events") {
+        return Err(GoldenError::Invalid("must be one event".to_owned()));
+    }
+    // Of the journal's events the ids are the stored ones.
+    let is_stored = has("position") && !has("type");
+    let is_blank = event.get("messageId").and_then(Value::as_str).is_some_and(|id| id.trim().is_empty());
+    if is_stored || (has("messageId") && !is_blank) {
+        return Ok(line.to_owned());
     }
     event.insert("messageId".to_owned(), Value::String(format!("golden-{number}")));
-    Value::Object(event).to_string()
+    Ok(Value::Object(event).to_string())
 }
 
 fn built(
@@ -521,7 +557,12 @@ fn drift(was: &str, is: &str) -> (Vec<Difference>, bool) {
         return (Vec::new(), false);
     }
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
-    differences(&parsed(was), &parsed(is))
+    let (mut found, truncated) = differences(&parsed(was), &parsed(is));
+    if found.is_empty() {
+        // Another order of members, or another way to write a number: no other value, but other bytes.
+        found.push(Difference { path: "bytes of the request".to_owned(), was: None, is: None });
+    }
+    (found, truncated)
 }
 
 #[cfg(test)]
@@ -561,11 +602,13 @@ mod tests {
         let asking = asking(vec![order(1)], false);
         let frozen = chosen(&*meta(json!({})), &asking).await.unwrap();
         let (line, built) = &frozen[0];
+        let answer: Value = serde_json::from_str(&built.answer).unwrap();
+        assert_eq!(answer["status"], "built");
+        assert_eq!(answer["requests"][0]["body"]["data"][0]["event_time"], 1_795_435_200, "the clock's");
         let again = |destination: Box<dyn Destination>| {
             let mut steps = MOST_STEPS;
             answer_of(&*destination, line, asking.now, &ConsentChoice::Allow, &mut steps).unwrap().1
         };
-        tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(drift(&built.answer, &again(meta(json!({})))), (vec![], false));
         let settings = json!({ "dataset_id": "1234567890123456", "access_token": "another" });
         assert_eq!(drift(&built.answer, &again(meta(json!({ "settings": settings })))), (vec![], false));
@@ -607,5 +650,34 @@ mod tests {
         let list = json!([order(1), order(2)]);
         let several = chosen(&*meta(json!({})), &asking(vec![list], false)).await;
         assert!(matches!(several, Err(GoldenError::Invalid(why)) if why == "line 1 must be one event"));
+    }
+
+    #[tokio::test]
+    async fn an_event_has_the_same_id_each_time_and_a_list_of_one_is_no_event() {
+        let lists = [json!([order(1)]), json!({ "now": "2026-11-23T12:00:00Z", "events": [order(1)] })];
+        for list in lists {
+            let refused = chosen(&*meta(json!({})), &asking(vec![list], false)).await;
+            assert!(matches!(refused, Err(GoldenError::Invalid(why)) if why == "line 1 must be one event"));
+        }
+        let id_of = |id: Option<Value>| {
+            let mut event = order(1);
+            if let Some(id) = id {
+                event["messageId"] = id;
+            }
+            event["position"] = json!("top of the page");
+            let line = with_an_id(&event.to_string(), 3).unwrap();
+            serde_json::from_str::<Value>(&line).unwrap()["messageId"].clone()
+        };
+        for none in [None, Some(Value::Null), Some(json!("")), Some(json!("  "))] {
+            assert_eq!(id_of(none.clone()), "golden-3", "{none:?}");
+        }
+        assert_eq!(id_of(Some(json!("own"))), "own");
+    }
+
+    #[test]
+    fn the_same_values_in_other_bytes_are_drift() {
+        let (found, truncated) = drift(r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#);
+        let paths: Vec<&str> = found.iter().map(|difference| difference.path.as_str()).collect();
+        assert_eq!((paths, truncated), (vec!["bytes of the request"], false));
     }
 }

@@ -153,14 +153,20 @@ impl MatchKeys {
     /// One round of [`Self::run`].
     ///
     /// # Errors
-    /// See [`FollowError`]. What was not done is by the next one.
+    /// The first of them; the rest is done all the same. What was not done is by the next one.
     pub async fn round(&self, now: Timestamp) -> Result<(), FollowError> {
+        let mut first = Ok(());
         for workspace in self.store.workspaces().await? {
-            self.follow(workspace, now).await?;
+            let followed = self.follow(workspace, now).await;
+            if let Err(error) = &followed {
+                let why = error_chain(error);
+                tracing::warn!(workspace = workspace.0, error = %why, "match keys of a workspace were not narrowed");
+            }
+            first = first.and(followed);
         }
         let kept = SignedDuration::try_from(KEPT).unwrap_or(SignedDuration::MAX);
         self.store.forget(now.checked_sub(kept).unwrap_or(Timestamp::UNIX_EPOCH)).await?;
-        Ok(())
+        first
     }
 }
 

@@ -374,6 +374,43 @@ async fn a_replay_of_another_workspace_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_a_connection_is_told_to_its_workspace_alone() {
+    let mut installation = Installation::start().await;
+    let (ours, our_key, _) = installation.workspace("ours").await;
+    let (theirs, their_key, _) = installation.workspace("theirs").await;
+    let delivery = installation.delivery(&[ours, theirs]).await;
+    for row in [
+        "insert into delivery.match_quality
+         values ($1, 999, 0, floor(extract(epoch from now()) / 60)::bigint, 'Purchase', 1, '{1}')",
+        "insert into delivery.platform_quality_reading (workspace_id, connection_id, revision, asked_at)
+         values ($1, 999, 1, now())",
+        "insert into delivery.ingest_request (workspace_id, connection_id, request_id, partition, events, sent_at)
+         values ($1, 999, 'r-1', 0, 1, now())",
+        "insert into delivery.golden_event
+             (workspace_id, connection_id, number, clock, version, revision, sealed, subject_keys)
+         values ($1, 999, 1, now(), '1', 1, 'sealed', '{}')",
+    ] {
+        sqlx::query(row).bind(ours).execute(&installation.database.pool).await.unwrap();
+    }
+    // Theirs is asked first, about the same number, and takes nothing away.
+    for (key, workspace_id, kept) in [(&their_key, theirs, 0), (&our_key, ours, 1)] {
+        let quality = pb::GetMatchQualityRequest { workspace_id, ..pb::GetMatchQualityRequest::default() };
+        let quality = delivery.get_match_quality(with(key, quality)).await.unwrap().into_inner();
+        assert_eq!((quality.events.len(), quality.readings.len()), (kept, kept));
+        let later = pb::ListIngestRequestsRequest {
+            workspace_id,
+            connection_id: 999,
+            ..pb::ListIngestRequestsRequest::default()
+        };
+        let later = delivery.list_ingest_requests(with(key, later)).await.unwrap().into_inner();
+        assert_eq!((later.requests.len(), later.counts.len()), (kept, kept));
+        let forget = pb::ForgetGoldenRequest { workspace_id, connection_id: 999 };
+        let gone = delivery.forget_golden(with(key, forget)).await.unwrap().into_inner();
+        assert_eq!(gone.forgotten, kept as u64);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_workspaces_key_is_refused_by_every_rpc() {
     let mut installation = Installation::start().await;
     let (ours, _, our_write_key) = installation.workspace("ours").await;

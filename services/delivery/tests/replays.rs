@@ -127,7 +127,7 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     assert_eq!(rows(&database).await, (1, 1, 1));
     assert_eq!(ahead(&store).await, (1, 1, 1));
     let marks = store.marks(LANE, &[at(0), at(1)]).await.unwrap();
-    let before = Mark { state: State::Dead, reason: "missing_value".to_owned() };
+    let before = Mark { state: State::Dead, reason: "missing_value".to_owned(), was_counted: false };
     assert_eq!(marks.into_iter().collect::<Vec<_>>(), [(at(0), before)]);
     let verdicts =
         ledger.verdicts(LANE.workspace, LANE.connection, &[at(0), at(1), at(2), at(9)]).await.unwrap();
@@ -156,6 +156,32 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
     assert_eq!(findings.ended[&(State::Delivered.number(), String::new())], 1);
     let stored = store.get(LANE.workspace, replay.id).await.unwrap().unwrap();
     assert_eq!((stored.walked, stored.open_lanes), ((1, 2), 1));
+}
+
+#[tokio::test]
+async fn what_was_counted_stays_so_for_every_later_replay() {
+    let (_database, lease, store, ledger) = lane().await;
+    let counts = Counts::from([((What::Eligible, String::new()), 1)]);
+    let (dead, shadowed) = ((State::Dead, "missing_value"), (State::Shadowed, ""));
+    let mut known = Vec::new();
+    for (before, after) in [(dead, shadowed), (shadowed, dead), (dead, dead)] {
+        let replay = start(&store).await;
+        let event = TakenEvent { before: Verdict::of(before.0, before.1), ..taken(0) };
+        let page = Take { done: true, events: vec![event], ..take(replay.id, &counts) };
+        assert_eq!(store.take(&lease, &page).await.unwrap(), Took::All);
+        let marks = store.marks(LANE, &[at(0)]).await.unwrap();
+        known.push((marks[&at(0)].state, marks[&at(0)].was_counted));
+        let ended =
+            Ended { position: at(0), state: after.0, reason: after.1.to_owned(), was_delivered: false };
+        let commit = LaneCommit {
+            id: Uuid::now_v7(),
+            settled: vec![settled(0, after.0, after.1)],
+            replayed: vec![ended],
+            ..LaneCommit::default()
+        };
+        ledger.commit_retries(&lease, &commit).await.unwrap();
+    }
+    assert_eq!(known, [(State::Dead, false), (State::Shadowed, true), (State::Dead, true)]);
 }
 
 #[tokio::test]

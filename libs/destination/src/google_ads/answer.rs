@@ -6,9 +6,11 @@
 
 use serde_json::Value;
 
+use super::payload::key_of;
 use crate::body::ItemBody;
 use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of};
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
+use crate::quality::KeySet;
 
 /// How often an item is tried whose failure has no cause.
 const FEW: u32 = 5;
@@ -74,9 +76,9 @@ fn telling<'e>(errors: &[&'e AdsError]) -> Option<&'e AdsError> {
 
 fn of_item(error: &AdsError, item: &Item) -> ItemOutcome {
     if hits_identifiers_only(error)
-        && let Some(body) = without_identifiers(&item.body.to_value())
+        && let Some((body, keys)) = without_identifiers(&item.body.to_value())
     {
-        return ItemOutcome::ResendReduced { code: error.code.clone(), body };
+        return ItemOutcome::ResendReduced { code: error.code.clone(), body, keys };
     }
     outcome_of(error.class(), &error.code, &advice(error), error.retry_delay)
 }
@@ -102,12 +104,13 @@ fn hits_identifiers_only(error: &AdsError) -> bool {
     ) || (error.code == "VALUE_MUST_BE_UNSET" && error.field.as_deref() == Some("user_identifiers"))
 }
 
-/// The item by its click id alone; none if it has no click id, or nothing to leave out.
-fn without_identifiers(body: &Value) -> Option<ItemBody> {
+/// The item by its click id alone, and its keys; none if it has no click id, or nothing to leave out.
+fn without_identifiers(body: &Value) -> Option<(ItemBody, KeySet)> {
     let mut reduced = body.as_object()?.clone();
     let has_click = ["gclid", "gbraid", "wbraid"].iter().any(|key| reduced.contains_key(*key));
     reduced.remove("userIdentifiers")?;
-    has_click.then(|| ItemBody::of(&reduced))
+    let keys = KeySet::of_names(reduced.keys().map(String::as_str), key_of);
+    has_click.then(|| (ItemBody::of(&reduced), keys))
 }
 
 /// The whole request was refused.

@@ -129,7 +129,7 @@ fn keys_in(body: &Fields) -> KeySet {
 }
 
 /// The key that stands under a name.
-fn key_of(name: &[u8]) -> Option<Key> {
+pub(super) fn key_of(name: &[u8]) -> Option<Key> {
     Some(match name {
         b"gclid" => Key::Gclid,
         b"gbraid" => Key::Gbraid,

@@ -175,9 +175,10 @@ impl Lane {
                     rest.push(index);
                 }
                 ItemOutcome::ResendRest => rest.push(index),
-                ItemOutcome::ResendReduced { body, .. } => {
+                ItemOutcome::ResendReduced { body, keys, .. } => {
                     if let Some(item) = &mut slot.item {
                         item.body = body;
+                        item.keys = Some(keys);
                     }
                     rest.push(index);
                 }

@@ -14,6 +14,8 @@ use crate::store::match_quality::QualityRow;
 const MOST_NAMES: usize = 100;
 /// Under which the others are counted.
 pub const OTHER_NAMES: &str = "(other)";
+/// So many digits together may be a telephone number or a customer's.
+const PERSONAL_DIGITS: usize = 7;
 /// Most characters of a name.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -27,10 +29,10 @@ impl Names {
         let mut new: HashSet<Cow<'_, str>> = HashSet::new();
         let mut rows: BTreeMap<(i64, Cow<'_, str>), QualityRow> = BTreeMap::new();
         for slot in done {
-            // What a replay sends again was counted as it went out first.
-            let before = slot.replayed.as_ref().map(|mark| mark.state);
+            // What a replay sends again was counted as it went out first, whatever has become of it since.
+            let was_counted = slot.replayed.as_ref().is_some_and(|mark| mark.was_counted);
             let now = slot.verdict.as_ref().map(|verdict| verdict.state);
-            if before.is_some_and(is_counted) || !now.is_some_and(is_counted) {
+            if was_counted || !now.is_some_and(is_counted) {
                 continue;
             }
             let Some(matched) = &slot.matched else { continue };
@@ -60,6 +62,9 @@ impl Names {
     }
 
     fn counted_as<'n>(&self, name: &'n str, new: &mut HashSet<Cow<'n, str>>) -> Cow<'n, str> {
+        if looks_personal(name) {
+            return Cow::Borrowed(OTHER_NAMES);
+        }
         let fits = !name.contains('\0') && name.len() <= MAX_NAME_CHARS;
         let name = if fits { Cow::Borrowed(name) } else { Cow::Owned(storable(name, MAX_NAME_CHARS)) };
         if self.0.contains(name.as_ref()) || new.contains(&name) {
@@ -71,6 +76,14 @@ impl Names {
         new.insert(name.clone());
         name
     }
+}
+
+/// Whether a name may tell of somebody: it would stand here as it is for as long as counts are kept, and no erasure would find it. Numbers
+/// of conversion actions are names as well, and have no other letters.
+fn looks_personal(name: &str) -> bool {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    let mut digits = name.split(|c: char| !c.is_ascii_digit());
+    name.contains('@') || (!is_number && digits.any(|run| run.len() >= PERSONAL_DIGITS))
 }
 
 fn is_counted(state: State) -> bool {
@@ -140,15 +153,15 @@ mod tests {
 
     #[test]
     fn what_a_replay_sends_again_is_not_counted_again() {
-        let replayed = |before: State, after: State| {
+        let replayed = |was_counted: bool, after: State| {
             let mut slot = slot("Purchase", after);
-            slot.replayed = Some(Mark { state: before, reason: String::new() });
+            slot.replayed = Some(Mark { state: State::Dead, reason: String::new(), was_counted });
             Names::default().count(&[slot]).len()
         };
-        assert_eq!(replayed(State::Dead, State::Delivered), 1, "it goes out for the first time");
-        assert_eq!(replayed(State::Dead, State::Dead), 0);
-        for before in [State::Delivered, State::Shadowed] {
-            assert_eq!(replayed(before, State::Delivered), 0, "{before:?}");
+        assert_eq!(replayed(false, State::Delivered), 1, "it goes out for the first time");
+        assert_eq!(replayed(false, State::Dead), 0);
+        for after in [State::Delivered, State::Shadowed] {
+            assert_eq!(replayed(true, after), 0, "{after:?}");
         }
     }
 
@@ -168,6 +181,15 @@ mod tests {
         names.learn(&rows);
         let known = names.count(&of(0, 100));
         assert!(known.len() == 100 && known.iter().all(|row| row.event_name != OTHER_NAMES));
+    }
+
+    #[test]
+    fn a_name_that_may_tell_of_somebody_is_not_stored() {
+        let names = ["Mail to ann@example.com", "Order 20261123001", "Step 3", "7204817395"];
+        let done: Vec<Slot> = names.iter().map(|name| slot(name, State::Delivered)).collect();
+        let rows = Names::default().count(&done);
+        let told: Vec<_> = rows.iter().map(|row| (row.event_name.as_str(), row.counts.events)).collect();
+        assert_eq!(told, [(OTHER_NAMES, 2), ("7204817395", 1), ("Step 3", 1)]);
     }
 
     #[test]

@@ -463,7 +463,7 @@ mod tests {
     fn ended(before: (State, &str), after: (State, &str)) -> Verdict {
         let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
         let mut slot = Slot::new(Arc::new(entry));
-        slot.replayed = Some(Mark { state: before.0, reason: before.1.to_owned() });
+        slot.replayed = Some(Mark { state: before.0, reason: before.1.to_owned(), was_counted: false });
         slot.settle(after.0, after.1, "because", Timestamp::UNIX_EPOCH);
         keep_what_was(&mut slot, Timestamp::UNIX_EPOCH);
         slot.verdict.unwrap()

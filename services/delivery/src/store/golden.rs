@@ -202,21 +202,6 @@ impl GoldenStore {
         Ok(gone.rows_affected())
     }
 
-    /// Connections of a workspace that have some.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionId>, StoreError> {
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "select distinct connection_id from delivery.golden_event where workspace_id = $1 order by connection_id",
-        )
-        .bind(workspace.0)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempting("read which connections have golden events"))?;
-        Ok(ids.into_iter().map(ConnectionId).collect())
-    }
-
     /// The workspaces of which some are or were kept.
     ///
     /// # Errors

@@ -243,12 +243,12 @@ impl MatchQualityStore {
         Ok((reported, has_more))
     }
 
-    /// Forgets what was received before that minute; answers how many rows, at most some thousands. What another process forgets is left
-    /// to it.
+    /// Forgets what was received before that minute, at most some thousands of rows; answers whether there may be more. What another
+    /// process forgets is left to it.
     ///
     /// # Errors
     /// The database.
-    pub async fn forget(&self, before: i64) -> Result<u64, StoreError> {
+    pub async fn forget(&self, before: i64) -> Result<bool, StoreError> {
         let what = attempting("forget what events were matched by");
         let counted = sqlx::query(
             "delete from delivery.match_quality where ctid = any(array(
@@ -270,10 +270,11 @@ impl MatchQualityStore {
         .execute(&self.pool)
         .await
         .map_err(&what)?;
-        Ok(counted.rows_affected() + left_out.rows_affected())
+        Ok(counted.rows_affected().max(left_out.rows_affected()) >= AT_ONCE.cast_unsigned())
     }
 
-    /// Takes the turn to ask a platform about a connection: `false` where somebody has asked for the same change of it within that time.
+    /// Takes the turn to ask a platform about a connection: `false` where somebody has asked for this change of it, or a later one, within
+    /// that time.
     ///
     /// # Errors
     /// The database.
@@ -289,7 +290,7 @@ impl MatchQualityStore {
              values ($1, $2, $3, now())
              on conflict on constraint platform_quality_reading_pkey do update
              set revision = excluded.revision, asked_at = excluded.asked_at
-             where r.revision <> excluded.revision or r.asked_at <= now() - make_interval(secs => $4)",
+             where r.revision < excluded.revision or r.asked_at <= now() - make_interval(secs => $4)",
         )
         .bind(workspace.0)
         .bind(connection.0)
@@ -301,7 +302,8 @@ impl MatchQualityStore {
         Ok(taken.rows_affected() == 1)
     }
 
-    /// Keeps what a platform has said, in the place of what it said before.
+    /// Keeps what a platform has said, in the place of what it said before. Where somebody asks for another change of the connection by
+    /// then, it is of no use any more, and nothing is kept.
     ///
     /// # Errors
     /// The database.
@@ -309,6 +311,7 @@ impl MatchQualityStore {
         &self,
         workspace: WorkspaceId,
         connection: ConnectionId,
+        revision: u64,
         events: &[EventQuality],
     ) -> Result<(), StoreError> {
         let what = attempting("keep what a platform says of match quality");
@@ -316,15 +319,19 @@ impl MatchQualityStore {
         let by_name: BTreeMap<&str, &EventQuality> =
             events.iter().map(|event| (event.event_name.as_str(), event)).collect();
         let mut tx = self.pool.begin().await.map_err(&what)?;
-        sqlx::query(
+        let kept = sqlx::query(
             "update delivery.platform_quality_reading set read_at = now(), problem = ''
-             where workspace_id = $1 and connection_id = $2",
+             where workspace_id = $1 and connection_id = $2 and revision = $3",
         )
         .bind(workspace.0)
         .bind(connection.0)
+        .bind(revision.cast_signed())
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
+        if kept.rows_affected() == 0 {
+            return Ok(());
+        }
         sqlx::query("delete from delivery.platform_quality where workspace_id = $1 and connection_id = $2")
             .bind(workspace.0)
             .bind(connection.0)
@@ -353,7 +360,8 @@ impl MatchQualityStore {
         tx.commit().await.map_err(&what)
     }
 
-    /// Says why a platform has given no figure. What it said before stays, with its time.
+    /// Says why a platform has given no figure, unless somebody asks for another change of the connection by then. What it said before
+    /// stays, with its time.
     ///
     /// # Errors
     /// The database.
@@ -361,13 +369,16 @@ impl MatchQualityStore {
         &self,
         workspace: WorkspaceId,
         connection: ConnectionId,
+        revision: u64,
         problem: &str,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "update delivery.platform_quality_reading set problem = $3 where workspace_id = $1 and connection_id = $2",
+            "update delivery.platform_quality_reading set problem = $4
+             where workspace_id = $1 and connection_id = $2 and revision = $3",
         )
         .bind(workspace.0)
         .bind(connection.0)
+        .bind(revision.cast_signed())
         .bind(problem)
         .execute(&self.pool)
         .await

@@ -63,6 +63,8 @@ pub struct Mark {
     pub state: State,
     /// Its reason.
     pub reason: String,
+    /// Whether it was delivered, or would have been in shadow, at any time before: then it is counted already.
+    pub was_counted: bool,
 }
 
 /// How a replayed event ended.
@@ -295,8 +297,15 @@ impl ReplayStore {
         duty: Duty,
         positions: &[Position],
     ) -> Result<HashMap<Position, Mark>, StoreError> {
-        let rows: Vec<(i32, i64, i16, String)> = sqlx::query_as(
-            "select e.generation, e.event_offset, e.state, e.reason
+        // A replay may have ended worse than it began: each of them tells what the event was before it.
+        let counted = [State::Delivered, State::Shadowed].map(State::number);
+        let rows: Vec<(i32, i64, i16, String, bool)> = sqlx::query_as(
+            "select e.generation, e.event_offset, e.state, e.reason,
+                    exists (
+                        select from delivery.replay_event c
+                        where c.workspace_id = $1 and c.connection_id = $2 and c.partition = $3
+                          and c.generation = e.generation and c.event_offset = e.event_offset
+                          and c.state = any($6::smallint[]))
              from unnest($4::integer[], $5::bigint[]) as u (g, o)
              join delivery.replay_event e
                on e.workspace_id = $1 and e.connection_id = $2 and e.partition = $3
@@ -308,15 +317,16 @@ impl ReplayStore {
         .bind(duty.partition.0.cast_signed())
         .bind(positions.iter().map(|p| p.generation.0.cast_signed()).collect::<Vec<_>>())
         .bind(positions.iter().map(|p| p.offset.0.cast_signed()).collect::<Vec<_>>())
+        .bind(counted.to_vec())
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("read what is being replayed"))?;
         rows.into_iter()
-            .map(|(generation, offset, state, reason)| {
+            .map(|(generation, offset, state, reason, was_counted)| {
                 let at = Position::new(generation.cast_unsigned(), duty.partition.0, offset.cast_unsigned());
                 let state =
                     State::from_number(state).ok_or(StoreError::Corrupt { what: "a replayed event" })?;
-                Ok((at, Mark { state, reason }))
+                Ok((at, Mark { state, reason, was_counted }))
             })
             .collect()
     }

@@ -142,7 +142,7 @@ fn from_file(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The newest events that were resolved, of each partition an equal part, newest first.
+/// The newest events that were resolved, of each partition an equal part: one partition after another, the newest of each first.
 async fn recent(access: &Access, workspace_id: i64) -> anyhow::Result<Vec<String>> {
     let mut delivery = access.delivery()?;
     let held = delivery.inspect_journal(pb::InspectJournalRequest { workspace_id }).await?.into_inner();

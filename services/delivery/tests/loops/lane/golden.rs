@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracklayer_delivery::connections::{Connections, OpenConnection};
 use tracklayer_delivery::golden::{Asking, Compared, Golden, GoldenError};
@@ -158,12 +158,55 @@ async fn what_is_nobodys_is_not_frozen_and_what_was_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn golden_events_go_with_their_connection() {
+async fn nothing_of_whoever_was_erased_before_is_frozen() {
+    let rig = Rig::new("meta_capi").await;
+    let key = rig.services.master_key.workspace(WORKSPACE);
+    sqlx::query("insert into identity.suppressed (workspace_id, value_mac) values ($1, $2)")
+        .bind(WORKSPACE.0)
+        .bind(key.value_mac("anonymous_id", "ann"))
+        .execute(&rig.services.database.pool)
+        .await
+        .unwrap();
+    let refused = freeze(&rig, of_visitors(&["ann", "bob"])).await.unwrap_err().to_string();
+    assert_eq!(refused, "event `m-0` is of somebody who was erased: nothing of them is kept");
+    assert_eq!(rig.number(KEPT).await, 0);
+    // Of a sample the others are taken.
+    let sample = Asking { is_sample: true, ..of_visitors(&["ann", "bob"]) };
+    assert_eq!(freeze(&rig, sample).await.unwrap(), 1);
+    assert_eq!(compared(&rig).await[0].message_id, "m-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_alone_is_no_drift_though_a_month_goes_by() {
+    let rig = Rig::new("meta_capi").await;
+    let mut asking = of_visitors(&["ann"]);
+    asking.now -= SignedDuration::from_hours(30 * 24);
+    let mut event = order("m-0", "ann");
+    event["timestamp"] = json!((asking.now - SignedDuration::from_hours(1)).to_string());
+    asking.lines = vec![event.to_string()];
+    // As a sample only what gives a request is frozen: by today's clock the event would be too old for one.
+    asking.is_sample = true;
+    assert_eq!(freeze(&rig, asking).await.unwrap(), 1);
+    let compared = compared(&rig).await;
+    assert!(compared[0].differences.is_empty() && !compared[0].is_unreadable, "{compared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn golden_events_stay_though_a_process_does_not_know_their_connection() {
     let rig = Rig::new("meta_capi").await;
     freeze(&rig, of_visitors(&["ann"])).await.unwrap();
-    golden(&rig, rig.config().clone()).round(Timestamp::now()).await.unwrap();
-    assert_eq!(rig.number(KEPT).await, 1);
     let without = WatchConfigResponse { version: 2, workspaces: vec![workspace(1, Vec::new())] };
     golden(&rig, ConfigWatch::fixed(without)).round(Timestamp::now()).await.unwrap();
-    assert_eq!(rig.number(KEPT).await, 0);
+    assert_eq!(rig.number(KEPT).await, 1, "it may be behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_cannot_be_followed_keeps_nobody_elses_erasures_back() {
+    let rig = Rig::new("meta_capi").await;
+    // Consent has no such workspace.
+    rig.services.run("insert into delivery.golden_narrowing values (0, 0)").await;
+    freeze(&rig, of_visitors(&["ann", "bob"])).await.unwrap();
+    names(&rig, "erasure", &["ann"]).await;
+    assert!(golden(&rig, rig.config().clone()).round(Timestamp::now()).await.is_err(), "it is told");
+    assert_eq!(rig.number(KEPT).await, 1);
 }

@@ -368,6 +368,30 @@ async fn what_is_delivered_goes_out_again_only_if_it_is_forced_and_the_platform_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_shadow_has_counted_is_counted_once_though_it_dies_in_between() {
+    let mut rig = Rig::new("google_ads").await;
+    received(&rig, 1).await;
+    rig.mend(json!({ "mode": "shadow" }));
+    rig.decided_for = REVISION + 1;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Shadowed).await;
+    rig.mend(json!({ "mode": "live" }));
+    let expired = Some("conversionUploadError.EXPIRED_EVENT".to_owned());
+    let refused = Fault::PartialFailure { indexes: vec![0], code: expired };
+    rig.sandbox.inject(Platform::GoogleAds, refused, How::Always);
+    let first = start(&rig, &Selection::of(Origin::Journal)).await;
+    assert_eq!(over(&rig, first).await, found(&[(What::Eligible, 1)]));
+    rig.ends_as(0, State::Dead).await;
+    rig.sandbox.clear(Platform::GoogleAds);
+    let second = start(&rig, &letters()).await;
+    assert_eq!(over(&rig, second).await, found(&[(What::Eligible, 1)]));
+    rig.ends_as(0, State::Delivered).await;
+    let matched = rig.number("select coalesce(sum(events), 0)::bigint from delivery.match_quality").await;
+    assert_eq!((matched, count(&balance(&rig).await, State::Delivered)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_delivered_stays_so_when_its_forced_replay_is_refused() {
     let mut rig = Rig::new("webhook").await;
     received(&rig, 1).await;

@@ -168,7 +168,7 @@ async fn what_a_request_may_have_brought_was_no_longer_unread() {
     give_up(&rig).await;
     let first = rig.ends_as(0, State::Dead).await;
     assert_eq!(first.reason, "outcome_unknown");
-    assert!(first.detail.contains("(dead retention)"), "{first:?}");
+    assert!(first.detail.contains("(dead retention: an operator gave it up"), "{first:?}");
     assert_eq!(rig.ends_as(1, State::Dead).await.reason, "retention", "it waited behind the first");
     let letters =
         "select count(*) from delivery.dead_letter where code = 'outcome_unknown' and event_offset = 0";

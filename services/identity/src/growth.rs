@@ -194,11 +194,14 @@ mod tests {
         assert_eq!(joining.beside, beside, "an address may have 200 browsers, a login any number");
     }
 
+    /// What is told where it fails, the identifiers, and who was seen with whom.
+    type Case<'a> = (&'a str, &'a [Row], &'a [(usize, usize)]);
+
     #[test]
     fn whatever_may_change_more_is_left_to_the_verdict() {
         let user: Row = ("user_id", 1, Some(HOME));
         let browser: Row = ("anonymous_id", 3, None);
-        let cases: &[(&str, &[Row], &[(usize, usize)])] = &[
+        let cases: &[Case<'_>] = &[
             ("another login", &[user, ("app_user_id", 2, None)], &[(0, 1)]),
             ("a stronger one leads", &[("anonymous_id", 1, Some(HOME)), ("device_id", 2, None)], &[(0, 1)]),
             ("a lower hash leads", &[("anonymous_id", 4, Some(HOME)), browser], &[(0, 1)]),

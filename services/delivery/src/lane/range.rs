@@ -22,10 +22,8 @@ impl Lane {
         connection: &OpenConnection,
         destination: &dyn Destination,
     ) -> Result<bool, LaneError> {
-        if !self.range.is_empty() {
-            if self.planned_for == Some(connection.revision) {
-                return Ok(true);
-            }
+        if !self.range.is_empty() && self.planned_for == Some(connection.revision) {
+            return Ok(true);
         }
         let mut range = std::mem::take(&mut self.range);
         let fresh = range.is_empty();

@@ -93,7 +93,7 @@ impl Selection {
     pub fn selects(&self, entry: &Entry) -> bool {
         let name = entry.deliverable.as_ref().map_or("", |deliverable| deliverable.event.name.as_str());
         let named = self.event_names.is_empty() || self.event_names.iter().any(|wanted| wanted == name);
-        let listed = self.message_ids.is_empty() || self.message_ids.iter().any(|id| *id == entry.message_id);
+        let listed = self.message_ids.is_empty() || self.message_ids.contains(&entry.message_id);
         let received = entry.received_ms;
         let is_late = self.received_from.is_none_or(|from| received >= from.as_millisecond());
         let is_early = self.received_to.is_none_or(|to| received < to.as_millisecond());

@@ -445,7 +445,8 @@ impl ReplayStore {
         .fetch_all(&self.pool)
         .await
         .map_err(&what)?;
-        let ended: Vec<(Option<i16>, Option<String>, i64, Option<jiff_sqlx::Timestamp>)> = sqlx::query_as(
+        type Ended = (Option<i16>, Option<String>, i64, Option<jiff_sqlx::Timestamp>);
+        let ended: Vec<Ended> = sqlx::query_as(
             "select ended_state, ended_reason, count(*), max(ended_at) from delivery.replay_event
              where workspace_id = $1 and replay_id = $2 group by ended_state, ended_reason",
         )

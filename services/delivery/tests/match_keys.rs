@@ -144,11 +144,23 @@ async fn a_key_goes_with_whoever_it_is_of_also_by_the_name_of_whom_that_was_merg
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_whose_decision_is_older_than_what_was_applied_for_good_is_not_kept() {
+async fn of_two_lanes_the_one_that_decided_first_may_write_last() {
+    let mut world = World::new().await;
+    world.commit(vec![key("o-1", 5, "decided on more", &[1], 9)]).await;
+    world.commit(vec![key("o-2", 5, "decided on less", &[2], 7)]).await;
+    assert_eq!(world.known(lane(0)).await, ["o-1 decided on more", "o-2 decided on less"]);
+    assert_eq!(world.keys.seen(WORKSPACE).await.unwrap(), Some(7), "what came after is to be applied to it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_for_good_is_applied_again_to_a_key_whose_decision_is_older() {
     let mut world = World::new().await;
     world.commit(vec![key("o-1", 5, "first", &[1], 9)]).await;
-    assert!(world.narrow(9, 20, &[]).await);
+    assert!(world.narrow(9, 20, &[erased(&[2])]).await);
     world.commit(vec![key("o-2", 5, "early", &[2], 19), key("o-3", 5, "just in time", &[3], 20)]).await;
+    assert_eq!(world.keys.seen(WORKSPACE).await.unwrap(), Some(19));
+    assert!(!world.narrow(20, 21, &[]).await, "who has applied up to 20 has to look again");
+    assert!(world.narrow(19, 20, &[erased(&[2])]).await);
     assert_eq!(world.known(lane(0)).await, ["o-1 first", "o-3 just in time"]);
 }
 

@@ -3,7 +3,8 @@
 //!
 //! A key says whom it is of by the subject keys of its sale. A merge adds to them, an erasure takes the row away. Both are read from
 //! consent's log, again and again from a number that lies a while back: a lane may write a row whose decision is older than what was
-//! applied meanwhile. A row whose decision is even older than that number is not written.
+//! applied meanwhile. A row whose decision is older than that number takes the number back to itself: what came after its decision is
+//! applied again, to it as to all.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -75,7 +76,18 @@ pub(super) async fn write(
     .execute(&mut *tx)
     .await
     .map_err(&what)?;
-    // Shared: lanes do not wait for each other, and what is applied waits for them all.
+    // The lane of another partition may have decided on less and write first, which happens at a workspace's first sales as a rule. Who
+    // decided on no less locks nothing here.
+    sqlx::query(
+        "update delivery.match_key_narrowing set seen_seq = $2 where workspace_id = $1 and seen_seq > $2",
+    )
+    .bind(duty.workspace.0)
+    .bind(oldest)
+    .execute(&mut *tx)
+    .await
+    .map_err(&what)?;
+    // Shared: lanes do not wait for each other, and what is applied waits for them all. Only what was applied for good between these
+    // two statements is newer than a decision now, and such a row is not written.
     let seen: i64 = sqlx::query_scalar(
         "select seen_seq from delivery.match_key_narrowing where workspace_id = $1 for share",
     )

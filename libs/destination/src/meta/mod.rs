@@ -25,12 +25,12 @@ use crate::body::ItemBody;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::destination::{ConsentQuery, Destination, Limits, Usage};
-use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
+use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::verify::{Check, NoTest, Sample, TestAnswer};
-use settings::{ActionSource, Settings};
+use settings::{ActionSource, Refunds, Settings};
 
 /// Oldest event that Meta takes, from `event_time` to our request; one older event fails its whole request (2804003).
 /// Source: Meta, Conversions API, "Server Event Parameters", event_time; 2026-11.
@@ -72,6 +72,13 @@ impl Meta {
         let document: Document<Settings> = crate::document::read(Kind::MetaCapi, document)?;
         let mut errors = Vec::new();
         let connection = Connection::new(&document, workspace, Kind::MetaCapi.custom_prefix(), &mut errors);
+        let own = document.settings.refund_event_name.trim();
+        if document.settings.refunds == Refunds::CustomEvent && own.eq_ignore_ascii_case(payload::PURCHASE) {
+            errors.push(SettingsError::new(
+                "settings.refund_event_name",
+                "must not be Purchase: each refund would count as one more sale",
+            ));
+        }
         if errors.is_empty() {
             Ok(Self { connection, settings: document.settings })
         } else {

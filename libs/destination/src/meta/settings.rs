@@ -56,7 +56,7 @@ pub struct Settings {
     /// Meta has no refunds: skip them, or send an event of one's own.
     #[serde(default)]
     pub refunds: Refunds,
-    /// Name of that event.
+    /// Name of that event; not `Purchase`, which would count each refund as one more sale.
     #[serde(default = "default_refund_event_name")]
     #[schemars(length(min = 1, max = 50))]
     pub refund_event_name: String,

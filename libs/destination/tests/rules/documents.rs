@@ -35,6 +35,20 @@ fn all_problems_are_told_at_once_with_their_paths() {
 }
 
 #[test]
+fn a_refund_at_meta_may_not_be_called_a_purchase() {
+    let named = |name: &str, refunds: &str| {
+        let document = with(document("meta_capi"), "/settings/refund_event_name", json!(name));
+        open(&with(document, "/settings/refunds", json!(refunds)), &WorkspaceDefaults::default())
+    };
+    for name in ["Purchase", " purchase "] {
+        let errors = named(name, "custom_event").err().unwrap();
+        assert_eq!(errors.0[0].path, "settings.refund_event_name", "{name}");
+    }
+    assert!(named("OrderRefunded", "custom_event").is_ok());
+    assert!(named("Purchase", "skip").is_ok(), "it is not used");
+}
+
+#[test]
 fn an_error_never_shows_the_value() {
     let mut document = document("meta_capi");
     document["settings"]["access_token"] = json!(["s3cret-token"]);

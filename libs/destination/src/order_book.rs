@@ -29,9 +29,10 @@ impl OrderState {
                 match_key: match_key.clone().or(self.match_key),
                 ..self
             },
-            OrderEffect::Restated { value, total, at, .. } => Self {
+            OrderEffect::Restated { value, total, currency, at, .. } => Self {
                 value: *value,
                 total: *total,
+                currency: currency.clone().or(self.currency),
                 refunded: Decimal::ZERO,
                 all_back: value.is_some_and(|value| value.is_zero()),
                 restated: true,
@@ -191,11 +192,13 @@ mod tests {
             order_id: "o-1".to_owned(),
             value: Some(decimal("11")),
             total: None,
+            currency: None,
             at: Timestamp::UNIX_EPOCH,
         };
         book.apply(&restated);
         let state = book.state("o-1").unwrap();
         assert_eq!((state.value, state.refunded), (Some(decimal("11")), Decimal::ZERO));
+        assert_eq!(state.currency.as_deref(), Some("EUR"), "it says no other");
         book.apply(&refunded(None));
         assert_eq!(book.state("o-1").unwrap().refunded, decimal("11"), "all that is left");
     }

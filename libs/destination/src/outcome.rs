@@ -254,6 +254,8 @@ pub enum OrderEffect {
         value: Option<Decimal>,
         /// What the customer pays now, where the event says it.
         total: Option<Decimal>,
+        /// What it is worth that in (ISO 4217); none: in what it was.
+        currency: Option<String>,
         /// The time that the change was stated with.
         at: Timestamp,
     },

@@ -166,6 +166,7 @@ fn restated(order: &str, value: i64) -> OrderEffect {
         order_id: order.to_owned(),
         value: Some(value.into()),
         total: None,
+        currency: None,
         at: jiff::Timestamp::UNIX_EPOCH,
     }
 }
@@ -343,6 +344,7 @@ async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_ord
         order_id: "o-1".to_owned(),
         value: Some(30.into()),
         total: None,
+        currency: None,
         at: at(second),
     };
     for effects in [
@@ -357,5 +359,33 @@ async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_ord
         let effects = [sold("o-1", 50, Some(60))].into_iter().chain(effects);
         let (state, ..) = state_after(effects.map(|effect| (INDEX_LEVEL, effect))).await;
         assert_eq!(state.adjusted_at, Some(at(9)), "{told}");
+    }
+}
+
+fn restated_in(currency: &str, value: i64) -> OrderEffect {
+    let mut effect = restated("o-1", value);
+    if let OrderEffect::Restated { currency: of, .. } = &mut effect {
+        *of = Some(currency.to_owned());
+    }
+    effect
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_value_is_kept_with_its_currency_and_one_without_leaves_it() {
+    for (effects, currency) in [
+        (vec![sold("o-1", 50, None), restated_in("USD", 54)], "USD"),
+        (vec![sold("o-1", 50, None), restated_in("USD", 54), refunded("o-1", Some(5.into()))], "USD"),
+        (vec![sold("o-1", 50, None), refunded("o-1", Some(5.into())), restated_in("USD", 54)], "USD"),
+        (vec![sold("o-1", 50, None), restated("o-1", 40)], "EUR"),
+        (vec![restated_in("USD", 54)], "USD"),
+        (vec![restated_in("USD", 54), restated_in("EUR", 50)], "EUR"),
+        (vec![sold("o-1", 50, None), restated_in("USD", 54), sold("o-1", 60, None)], "EUR"),
+    ] {
+        let told = format!("{effects:?}");
+        for level in [INDEX_LEVEL, INDEX_LEVEL - 1] {
+            let effects = effects.iter().cloned().map(|effect| (level, effect));
+            let (state, ..) = state_after(effects).await;
+            assert_eq!(state.currency.as_deref(), Some(currency), "{level}: {told}");
+        }
     }
 }

@@ -386,6 +386,7 @@ fn effect(
             order_id: order_id?,
             value,
             total: OrderFacts::of(connection, event).total,
+            currency: worth.map(|(_, code)| code.clone()),
             at,
         }),
     }

@@ -428,7 +428,7 @@ fn order_effect(
     order_id: Option<String>,
     time: Timestamp,
 ) -> Option<OrderEffect> {
-    let restated = body.get("restatementValue").and_then(|value| value.get("adjustedValue"));
+    let restated = |name: &str| body.get("restatementValue")?.get(name)?.as_value();
     match act {
         Act::Purchase | Act::Conversion if !is_sale => None,
         Act::Purchase | Act::Conversion if mode == UploadMode::Conversion => {
@@ -450,8 +450,9 @@ fn order_effect(
         Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at: time }),
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
-            value: restated.and_then(Member::as_value).and_then(decimal_of).or(Some(Decimal::ZERO)),
+            value: restated("adjustedValue").and_then(decimal_of).or(Some(Decimal::ZERO)),
             total: OrderFacts::of(connection, event).total,
+            currency: restated("currencyCode").and_then(Json::as_str).map(str::to_owned),
             at: time,
         }),
     }

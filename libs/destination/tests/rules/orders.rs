@@ -485,3 +485,31 @@ fn what_is_left_is_told_in_the_orders_currency() {
     let known = of_kinds(&["ga4_mp"], &refund(json!({ "total": 10 })), &state("54.4", Some("63.8"), "0"));
     assert!(known.into_iter().all(|built| built.unwrap().remark.is_none()));
 }
+
+#[test]
+fn a_new_value_brings_its_currency_which_refunds_have_to_be_in_from_then_on() {
+    for kind in ["google_ads", "google_data_manager"] {
+        let sold = state("100", None, "0");
+        let mut updated = with(refund(json!({ "revenue": 108 })), "/event", json!("Order Updated"));
+        updated["properties"]["currency"] = json!("USD");
+        let item = change(kind, updated, Some(sold.clone())).unwrap();
+        let after = sold.after(item.order.as_ref().unwrap());
+        assert_eq!((after.value, after.currency.as_deref()), ("108".parse().ok(), Some("USD")), "{kind}");
+        let mut part = refund(json!({ "total": 20 }));
+        let other = change(kind, part.clone(), Some(after.clone())).unwrap_err();
+        assert_eq!(other.code, RefusalCode::InvalidPayload, "{kind}: 20 EUR are no 20 USD");
+        part["properties"]["currency"] = json!("USD");
+        let body = change(kind, part, Some(after)).unwrap().body.to_value();
+        let told = match kind {
+            "google_ads" => body["restatementValue"].clone(),
+            _ => json!({ "adjustedValue": body["conversionValue"], "currencyCode": body["currency"] }),
+        };
+        assert_eq!(told, json!({ "adjustedValue": 88, "currencyCode": "USD" }), "{kind}");
+    }
+    // One that says no currency of its own is in the order's.
+    let mut silent = with(refund(json!({ "revenue": 40 })), "/event", json!("Order Updated"));
+    silent["properties"].as_object_mut().unwrap().remove("currency");
+    let item = change("google_data_manager", silent, Some(state("100", None, "0"))).unwrap();
+    let after = state("100", None, "0").after(item.order.as_ref().unwrap());
+    assert_eq!(after.currency.as_deref(), Some("EUR"));
+}

@@ -80,7 +80,7 @@ impl Write {
     ///
     /// Each takes value, total, currency and time of the sale: its own, or what the index has. A change makes a row of that; where
     /// there is one, the later sale counts: the index has one that the row has not where another partition sold the order while
-    /// the row was made.
+    /// the row was made. A new value brings the currency that it is in.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
@@ -104,17 +104,16 @@ impl Write {
                 "insert into delivery.order_sent as o
                      (workspace_id, connection_id, order_hash, currency, sold_at, adjusted_at, value, total, restated,
                       all_back)
-                 select $1, $2, u.h, u.c, u.at, u.adj, u.rv::numeric, u.rt::numeric, true,
+                 select $1, $2, u.h, coalesce(u.rc, u.c), u.at, u.adj, u.rv::numeric, u.rt::numeric, true,
                         coalesce(u.rv::numeric = 0, false)
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-                             $9::text[], $10::text[])
-                     as u (h, v, t, c, at, adj, rv, rt)
+                             $9::text[], $10::text[], $11::text[])
+                     as u (h, v, t, c, at, adj, rv, rt, rc)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, refunded = 0,
                      restated = true, all_back = excluded.all_back,
                      adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
-                     currency = case when delivery.is_later(excluded.sold_at, o.sold_at)
-                                     then excluded.currency else o.currency end,
+                     currency = coalesce(excluded.currency, o.currency),
                      sold_at = greatest(o.sold_at, excluded.sold_at)"
             }
             Self::Refunded => {
@@ -270,7 +269,8 @@ async fn write(
     let hashes: Vec<i64> = run.iter().map(|filed| filed.hash).collect();
     let (mut values, mut totals, mut currencies, mut times) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut adjusted, mut new_values, mut new_totals) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut adjusted, mut new_values, mut new_totals, mut new_currencies) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for filed in &run {
         let sale = match filed.change {
             OrderEffect::Sold { value, total, currency, at, .. } => {
@@ -291,10 +291,11 @@ async fn write(
         currencies.push(currency);
         times.push(at.map(jiff_sqlx::Timestamp::from));
         match filed.change {
-            OrderEffect::Restated { value, total, at, .. } => {
+            OrderEffect::Restated { value, total, currency, at, .. } => {
                 adjusted.push(jiff_sqlx::Timestamp::from(*at));
                 new_values.push(text(*value));
                 new_totals.push(text(*total));
+                new_currencies.push(currency.clone());
             }
             OrderEffect::Refunded { amount, at, .. } => {
                 adjusted.push(jiff_sqlx::Timestamp::from(*at));
@@ -315,7 +316,7 @@ async fn write(
     let query = match kind {
         Write::Sold | Write::SoldAsRow => query,
         Write::RefundedWhole => query.bind(adjusted),
-        Write::Restated => query.bind(adjusted).bind(new_values).bind(new_totals),
+        Write::Restated => query.bind(adjusted).bind(new_values).bind(new_totals).bind(new_currencies),
         Write::Refunded => query.bind(adjusted).bind(new_values),
     };
     query.execute(tx).await.map_err(attempting("remember what was sent for orders"))?;

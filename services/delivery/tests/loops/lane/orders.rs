@@ -421,3 +421,26 @@ async fn what_came_back_before_is_not_taken_off_again() {
         assert_eq!((amount.as_str(), order.changes), ("0", 1), "{kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_in_the_currency_that_an_order_had_before_its_new_value_is_refused() {
+    for kind in ["google_ads", "google_data_manager"] {
+        let mut rig = Rig::new(kind).await;
+        let mut updated = refund("u-1", "ann", "order-m-1", 108);
+        updated["event"] = json!("Order Updated");
+        updated["properties"]["currency"] = json!("EUR");
+        let mut euros = refund("r-2", "ann", "order-m-1", 20);
+        euros["properties"]["currency"] = json!("EUR");
+        rig.resolved(&[order("m-1", "ann"), updated, refund("r-1", "ann", "order-m-1", 20), euros]).await;
+        rig.start().await;
+        for offset in [0, 1, 3] {
+            rig.ends_as(offset, State::Delivered).await;
+        }
+        assert_eq!(rig.ends_as(2, State::Dead).await.reason, "invalid_payload", "{kind}: dollars of euros");
+        let orders = OrderStore::new(Index::new(rig.services.database.pool.clone()));
+        let known = orders.states(Rig::duty(), &["order-m-1".to_owned()]).await.unwrap();
+        let known = &known["order-m-1"];
+        assert_eq!((known.value, known.refunded), (Some(108.into()), 20.into()), "{kind}");
+        assert_eq!(known.currency.as_deref(), Some("EUR"), "{kind}");
+    }
+}

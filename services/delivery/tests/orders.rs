@@ -389,3 +389,52 @@ async fn a_new_value_is_kept_with_its_currency_and_one_without_leaves_it() {
         }
     }
 }
+
+/// What is known of an order after these effects, one commit each, and then of a sale of it that the platform had before.
+async fn state_after_there(effects: &[OrderEffect], level: u32, there: &[OrderEffect]) -> OrderState {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let fleet = FleetLevel::default();
+    fleet.set(level);
+    let index = Index::beside(database.pool.clone(), fleet);
+    let ledger = LedgerStore::new(index.clone());
+    let mut commits: Vec<LaneCommit> =
+        effects.iter().map(|effect| commit_of(&lease, [effect.clone()])).collect();
+    let mut last = commit_of(&lease, [sold("o-9", 1, None)]);
+    last.there_before = there.to_vec();
+    commits.push(last);
+    for (offset, mut commit) in (0..).zip(commits) {
+        let first = Position::new(1, lease.duty.partition.0, offset);
+        commit.settled[0].position = first;
+        ledger.commit_range(&lease, first, &commit).await.unwrap();
+    }
+    OrderStore::new(index).states(lease.duty, &["o-1".to_owned()]).await.unwrap()["o-1"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_that_the_platform_had_before_counts_only_where_none_is_known() {
+    let there = [sold("o-1", 100, None)];
+    for level in [INDEX_LEVEL, INDEX_LEVEL - 1] {
+        let after = async |effects: &[OrderEffect]| state_after_there(effects, level, &there).await;
+        assert_eq!(after(&[]).await, state(100, None, 0), "{level}: another system told of it");
+        assert_eq!(after(&[sold("o-1", 80, None)]).await, state(80, None, 0), "{level}: the first counts");
+        let back = after(&[sold("o-1", 80, None), refunded("o-1", None)]).await;
+        assert!(back.all_back && back.value == Some(80.into()), "{level}: {back:?}");
+        let anew = after(&[sold("o-1", 80, None), restated("o-1", 60)]).await;
+        assert!(anew.restated && anew.value == Some(60.into()), "{level}: {anew:?}");
+        let part = after(&[refunded("o-1", Some(30.into()))]).await;
+        assert_eq!((part.value, part.refunded), (Some(100.into()), 30.into()), "{level}: none was known");
+        // Two of them, and one beside a sale in the same commit.
+        let two = [sold("o-1", 80, None), sold("o-1", 100, None)];
+        assert_eq!(state_after_there(&[], level, &two).await, state(80, None, 0), "{level}");
+    }
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let mut commit = commit_of(&lease, [sold("o-1", 80, None)]);
+    commit.there_before = there.to_vec();
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    LedgerStore::new(index.clone()).commit_range(&lease, first, &commit).await.unwrap();
+    let states = OrderStore::new(index).states(lease.duty, &["o-1".to_owned()]).await.unwrap();
+    assert_eq!(states["o-1"], state(80, None, 0), "beside the sale that was taken");
+}

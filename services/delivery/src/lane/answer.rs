@@ -143,7 +143,8 @@ impl Lane {
                     slot.settle(State::Delivered, remark.map_or("", Remark::as_str), detail, now);
                 }
                 ItemOutcome::DeliveredBefore { code } => {
-                    slot.settle(State::Delivered, "delivered_before", &code, now)
+                    slot.settle(State::Delivered, "delivered_before", &code, now);
+                    slot.there_before = true;
                 }
                 ItemOutcome::Retry { attempts, code, detail, .. }
                     if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) =>

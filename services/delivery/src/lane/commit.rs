@@ -41,6 +41,7 @@ impl Lane {
             match_keys: self.match_keys_of(done),
             taken: self.taken_of(done),
             orders: done.iter().filter_map(Slot::order_effect).collect(),
+            there_before: done.iter().filter_map(Slot::sale_there_before).collect(),
             replayed: done.iter().filter_map(Slot::ended).collect(),
             quality: self.counted_names.count(done),
         }

@@ -69,6 +69,8 @@ pub struct Slot {
     pub sent_at: Option<std::time::SystemTime>,
     /// What its delivery does to an order; kept when the item is let go.
     pub order: Option<OrderEffect>,
+    /// Whether the platform had it already, or another one in its place, which it keeps.
+    pub there_before: bool,
     /// What its person could be matched by; kept when the item is let go.
     pub matched: Option<Matched>,
     /// Match keys of which it had a value that was of no use when it was built last, and why.
@@ -138,6 +140,7 @@ impl Slot {
             replayed: None,
             sent_at: None,
             order: None,
+            there_before: false,
             matched: None,
             keys_left_out: Vec::new(),
             order_wait: None,
@@ -185,7 +188,17 @@ impl Slot {
     /// What its delivery does to an order.
     #[must_use]
     pub fn order_effect(&self) -> Option<OrderEffect> {
-        self.order.clone()
+        self.order.clone().filter(|_| !self.is_sale_there_before())
+    }
+
+    /// What it says of an order that the platform had before: whether that was this sale or another, nobody knows.
+    #[must_use]
+    pub fn sale_there_before(&self) -> Option<OrderEffect> {
+        self.order.clone().filter(|_| self.is_sale_there_before())
+    }
+
+    fn is_sale_there_before(&self) -> bool {
+        self.there_before && matches!(self.order, Some(OrderEffect::Sold { .. }))
     }
 
     fn consent_word(&self) -> String {

@@ -96,6 +96,8 @@ pub struct LaneCommit {
     pub requests: u64,
     /// Changes to orders.
     pub orders: Vec<super::orders::OrderChange>,
+    /// Sales of which the platform says that it has the order: it keeps what it has.
+    pub there_before: Vec<super::orders::OrderChange>,
     /// What those that were sold were matched by.
     pub match_keys: Vec<super::match_keys::SealedKey>,
     /// Those of them that a replay had taken and that end so.
@@ -424,7 +426,7 @@ async fn write_common(
     write_late(tx, lease, &late).await?;
     super::retries::write(tx, lease, &commit.retries).await?;
     super::retries::bury(tx, lease, &commit.dead).await?;
-    let grows = super::orders::apply(tx, index, lease, &commit.orders).await?;
+    let grows = super::orders::apply(tx, index, lease, &commit.orders, &commit.there_before).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
     super::ingest_requests::write(tx, lease, &commit.taken).await?;
     super::match_quality::write(tx, lease, &commit.quality).await?;

@@ -156,18 +156,24 @@ impl Write {
     }
 }
 
-/// Writes what deliveries did to orders; answers whether a run was added. Rows of one connection are shared by its partitions,
-/// so that all lanes have to lock them in the same order: ascending, also over several statements. What one statement takes
-/// are neighbours in that order of one kind, each order once; nearly always that is everything.
+/// Writes what deliveries did to orders; answers whether a run was added. Of orders in `there_before` the platform
+/// keeps the sale that it has: ours counts only where no other is known.
+///
+/// Rows of one connection are shared by its partitions, so that all lanes have to lock them in the same order: ascending,
+/// also over several statements. What one statement takes are neighbours in that order of one kind, each order once;
+/// nearly always that is everything.
 pub(super) async fn apply(
     tx: &mut PgConnection,
     index: &Index,
     lease: &Lease,
     changes: &[OrderChange],
+    there_before: &[OrderChange],
 ) -> Result<bool, StoreError> {
     let by_all = index.is_read_by_all();
-    let mut filed: Vec<Filed<'_>> = changes
-        .iter()
+    let only_known = not_known(tx, index, lease.duty, changes, there_before).await?;
+    let mut filed: Vec<Filed<'_>> = only_known
+        .into_iter()
+        .chain(changes)
         .map(|change| {
             let hash = order_hash(change.order_id());
             Filed { hash, change, record: record_of(hash, change).filter(|_| by_all) }
@@ -188,6 +194,37 @@ pub(super) async fn apply(
         known.extend(run.iter().filter_map(|filed| Some((filed.hash, filed.record?))));
     }
     Ok(grows)
+}
+
+/// Those sales that the platform had before and of which no other one is known, each order once.
+async fn not_known<'c>(
+    tx: &mut PgConnection,
+    index: &Index,
+    duty: Duty,
+    changes: &[OrderChange],
+    there_before: &'c [OrderChange],
+) -> Result<Vec<&'c OrderChange>, StoreError> {
+    if there_before.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hash_of = |change: &OrderChange| order_hash(change.order_id());
+    let hashes: Vec<i64> = there_before.iter().map(hash_of).collect();
+    let mut known: HashSet<i64> = sold_orders(tx, index, duty, &hashes).await?.into_keys().collect();
+    let of_rows: Vec<i64> = sqlx::query_scalar(
+        "select order_hash from delivery.order_sent
+         where workspace_id = $1 and connection_id = $2 and order_hash = any($3)
+             and (value is not null or sold_at is not null)",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(&hashes)
+    .fetch_all(tx)
+    .await
+    .map_err(attempting("see which orders were sold"))?;
+    known.extend(of_rows);
+    let sold_now = changes.iter().filter(|change| matches!(change, OrderEffect::Sold { .. }));
+    known.extend(sold_now.map(hash_of));
+    Ok(there_before.iter().filter(|change| known.insert(hash_of(change))).collect())
 }
 
 /// What goes into the index; none: it does not fit.

@@ -423,6 +423,24 @@ async fn what_came_back_before_is_not_taken_off_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_platform_had_before_is_worth_what_it_was_sold_for_first() {
+    let mut rig = Rig::new("google_ads").await;
+    // The browser tells of it without its shipping, the shop's server with it; the first counts at Google.
+    let mut browser = order("m-1", "ann");
+    browser["properties"]["revenue"] = json!(80);
+    let mut server = order("m-2", "server");
+    server["properties"]["order_id"] = json!("order-m-1");
+    rig.resolved(&[browser]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[server]).await;
+    assert_eq!(rig.ends_as(1, State::Delivered).await.reason, "delivered_before");
+    rig.resolved(&[refund("r-1", "server", "order-m-1", 30)]).await;
+    rig.ends_as(2, State::Delivered).await;
+    assert_eq!(worth(&rig, Platform::GoogleAds, "order-m-1").0, "50");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refund_in_the_currency_that_an_order_had_before_its_new_value_is_refused() {
     for kind in ["google_ads", "google_data_manager"] {
         let mut rig = Rig::new(kind).await;

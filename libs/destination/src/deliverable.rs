@@ -112,6 +112,12 @@ impl OrderState {
         self.value.is_some() || self.at.is_some()
     }
 
+    /// Whether something was told of it beside its sale that still counts: a refund, a cancellation, a new value.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.all_back || self.restated || self.refunded > Decimal::ZERO
+    }
+
     /// What refunds are measured against: the total, or the value where there is none (a total of nothing, paid with a voucher, is
     /// none).
     #[must_use]

@@ -65,6 +65,27 @@ pub struct OAuthSettings {
     pub scope: &'static str,
 }
 
+/// The order whose state an event needs before it is built, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderNeed {
+    /// The event changes the order: it is built from what is left of it, and waits for it where it was not sent.
+    Changes(String),
+    /// The event sells the order, and the platform takes its value in place of the one that stands there: what it
+    /// was told since an earlier sale would be undone. Only what the order was changed by matters, not whether it
+    /// was sold.
+    Overwrites(String),
+}
+
+impl OrderNeed {
+    /// The order.
+    #[must_use]
+    pub fn order_id(&self) -> &str {
+        match self {
+            Self::Changes(order_id) | Self::Overwrites(order_id) => order_id,
+        }
+    }
+}
+
 /// One connection, opened: knows how to build, assemble and read. Every method is pure and may be called any number of
 /// times with the same result.
 pub trait Destination: Send + Sync {
@@ -84,10 +105,16 @@ pub trait Destination: Send + Sync {
     /// What to ask the consent firewall.
     fn consent_query(&self) -> ConsentQuery;
 
-    /// The order whose state the lane must look up and put into the deliverable before `build`; none: no order matters.
+    /// The order that the event changes, which is built from what is left of it; none: it changes none.
     fn order_key(&self, event: &Deliverable) -> Option<String> {
         let _ = event;
         None
+    }
+
+    /// The order whose state the lane must look up and put into the deliverable before `build`; none: no order
+    /// matters.
+    fn order_need(&self, event: &Deliverable) -> Option<OrderNeed> {
+        self.order_key(event).map(OrderNeed::Changes)
     }
 
     /// The order whose sale says whom a change of it is about, since the change has no identifier of its own that may be sent; none:

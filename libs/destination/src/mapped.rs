@@ -11,7 +11,7 @@ use tracklayer_expression::Budget;
 use tracklayer_ids::Secret;
 
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, Usage};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Usage};
 use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
@@ -60,6 +60,24 @@ impl Mapped {
         self.maps.fill(event, &mut overlay, &mut notes, &mut budget);
         Ok(Filled { of: self.number, overlay: Arc::new(overlay), notes })
     }
+
+    /// What the connection says of the event's order.
+    fn of_order<T>(
+        &self,
+        event: &Deliverable,
+        ask: impl FnOnce(&dyn Destination, &Deliverable) -> Option<T>,
+    ) -> Option<T> {
+        if !self.maps.give_order_id() {
+            // What an event is called may decide whether it changes an order.
+            return ask(&*self.inner, &*self.named(event).ok()?);
+        }
+        // It is asked of every event, and more than once: only what may go out is worth the work, and `build` takes it over.
+        self.inner.wants(&*self.named(event).ok()?).ok()?;
+        let filled = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok).ok()?;
+        let told = ask(&*self.inner, &event.with_shared_overlay(&filled.overlay));
+        event.keep(filled);
+        told
+    }
 }
 
 impl Destination for Mapped {
@@ -84,16 +102,11 @@ impl Destination for Mapped {
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
-        if !self.maps.give_order_id() {
-            // What an event is called may decide whether it changes an order.
-            return self.inner.order_key(&*self.named(event).ok()?);
-        }
-        // It is asked of every event, and more than once: only what may go out is worth the work, and `build` takes it over.
-        self.inner.wants(&*self.named(event).ok()?).ok()?;
-        let filled = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok).ok()?;
-        let key = self.inner.order_key(&event.with_shared_overlay(&filled.overlay));
-        event.keep(filled);
-        key
+        self.of_order(event, |inner, event| inner.order_key(event))
+    }
+
+    fn order_need(&self, event: &Deliverable) -> Option<OrderNeed> {
+        self.of_order(event, |inner, event| inner.order_need(event))
     }
 
     fn borrows_from(&self, event: &Deliverable) -> Option<String> {

@@ -45,11 +45,13 @@ pub enum RefusalCode {
     OrderNotSent,
     /// A refund of an order of which everything came back before.
     NothingLeft,
+    /// A sale of an order that was changed since it was sold: the platform would forget the change.
+    OrderAdjusted,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::EventTooOld,
         Self::EventInFuture,
         Self::EventNotMapped,
@@ -65,6 +67,7 @@ impl RefusalCode {
         Self::InvalidPayload,
         Self::OrderNotSent,
         Self::NothingLeft,
+        Self::OrderAdjusted,
     ];
 
     /// The code as it stands in ledger, preview and metrics.
@@ -86,6 +89,7 @@ impl RefusalCode {
             Self::InvalidPayload => "invalid_payload",
             Self::OrderNotSent => "order_not_sent",
             Self::NothingLeft => "nothing_left",
+            Self::OrderAdjusted => "order_adjusted",
         }
     }
 }
@@ -118,7 +122,9 @@ impl RefusalCode {
     #[must_use]
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EventNotMapped | Self::EventNotSupported | Self::NothingLeft => Fate::Filtered,
+            Self::EventNotMapped | Self::EventNotSupported | Self::NothingLeft | Self::OrderAdjusted => {
+                Fate::Filtered
+            }
             Self::RestrictionNotExpressible => Fate::Blocked,
             Self::EventTooOld
             | Self::EventInFuture

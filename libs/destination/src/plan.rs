@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::deliverable::{Consent, Deliverable};
-use crate::destination::{Destination, Limits};
+use crate::destination::{Destination, Limits, OrderNeed};
 use crate::outcome::{Item, OrderEffect, Refusal, Skip};
 
 /// Room for what stands around the items of a request.
@@ -67,23 +67,32 @@ pub fn events_of_a_range(limits: &Limits) -> usize {
     limits.max_events.saturating_mul(2).clamp(FEWEST_OF_A_RANGE, MOST_OF_A_RANGE)
 }
 
-/// Orders that the events of a range change, from its beginning on. A range ends before an event that needs the state of one of
-/// them: it is built from what they leave of the order, which is known once they are delivered.
+/// Orders that the events of a range sell and change, from its beginning on. A range ends before an event that needs
+/// the state of one of them: it is built from what they leave of the order, which is known once they are delivered.
+/// What is sold a second time needs to know of the changes alone.
 #[derive(Debug, Default)]
 pub struct OrdersAhead {
-    changing: HashSet<String>,
+    told: HashSet<String>,
+    changed: HashSet<String>,
 }
 
 impl OrdersAhead {
-    /// Whether an event that needs the state of this order has to wait for the next range.
+    /// Whether an event with this need has to wait for the next range.
     #[must_use]
-    pub fn holds_back(&self, needed: Option<&str>) -> bool {
-        needed.is_some_and(|order| self.changing.contains(order))
+    pub fn holds_back(&self, need: Option<&OrderNeed>) -> bool {
+        need.is_some_and(|need| match need {
+            OrderNeed::Changes(order) => self.told.contains(order),
+            OrderNeed::Overwrites(order) => self.changed.contains(order),
+        })
     }
 
     /// Puts in what the delivery of the next event does.
     pub fn add(&mut self, effect: Option<&OrderEffect>) {
-        self.changing.extend(effect.map(|effect| effect.order_id().to_owned()));
+        let Some(effect) = effect else { return };
+        self.told.insert(effect.order_id().to_owned());
+        if !matches!(effect, OrderEffect::Sold { .. }) {
+            self.changed.insert(effect.order_id().to_owned());
+        }
     }
 }
 

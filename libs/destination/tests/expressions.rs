@@ -265,6 +265,7 @@ fn a_filter_that_takes_everything_changes_nothing() {
                 Deliverable::new(parse(event, now()).unwrap(), ClickIds::default(), "", Consent::Allow, None);
             assert_eq!(plain.max_event_age(&event), mapped.max_event_age(&event), "{name} {file}");
             assert_eq!(plain.order_key(&event), mapped.order_key(&event), "{name} {file}");
+            assert_eq!(plain.order_need(&event), mapped.order_need(&event), "{name} {file}");
             assert_eq!(plain.wants(&event), mapped.wants(&event), "{name} {file}");
             let (one, other) = (plain.build(&event, now()), mapped.build(&event, now()));
             assert_eq!(one, other, "{name} {file}");

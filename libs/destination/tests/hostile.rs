@@ -442,17 +442,17 @@ fn consent() -> impl Strategy<Value = Consent> {
 
 /// What delivery may know of an order.
 fn order() -> impl Strategy<Value = Option<OrderState>> {
-    let known =
-        (0i64..100_000, prop::option::of(0i64..100_000), 0i64..100_000, 0i64..60 * 86_400, any::<bool>())
-            .prop_map(|(value, total, refunded, age, timed)| OrderState {
-                value: Some(rust_decimal::Decimal::new(value, 2)),
-                total: total.map(|total| rust_decimal::Decimal::new(total, 2)),
-                currency: Some("USD".to_owned()),
-                at: timed.then(|| now() - SignedDuration::from_secs(age)),
-                refunded: rust_decimal::Decimal::new(refunded, 2),
-                adjusted_at: timed.then(now),
-                ..OrderState::default()
-            });
+    let refunded = prop_oneof![Just(0i64), 0i64..100_000];
+    let known = (0i64..100_000, prop::option::of(0i64..100_000), refunded, 0i64..60 * 86_400, any::<bool>())
+        .prop_map(|(value, total, refunded, age, timed)| OrderState {
+            value: Some(rust_decimal::Decimal::new(value, 2)),
+            total: total.map(|total| rust_decimal::Decimal::new(total, 2)),
+            currency: Some("USD".to_owned()),
+            at: timed.then(|| now() - SignedDuration::from_secs(age)),
+            refunded: rust_decimal::Decimal::new(refunded, 2),
+            adjusted_at: timed.then(now),
+            ..OrderState::default()
+        });
     prop_oneof![1 => Just(None), 2 => known.prop_map(Some)]
 }
 

@@ -13,7 +13,7 @@ use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, Settled};
 use tracklayer_delivery::store::orders::{OrderStore, order_hash};
-use tracklayer_destination::{OrderEffect, OrderState};
+use tracklayer_destination::{OrderEffect, OrderNeed, OrderState};
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId, WorkspaceId};
 use tracklayer_testkit::{TestDatabase, eventually};
 
@@ -437,4 +437,23 @@ async fn a_sale_that_the_platform_had_before_counts_only_where_none_is_known() {
     LedgerStore::new(index.clone()).commit_range(&lease, first, &commit).await.unwrap();
     let states = OrderStore::new(index).states(lease.duty, &["o-1".to_owned()]).await.unwrap();
     assert_eq!(states["o-1"], state(80, None, 0), "beside the sale that was taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_overwrites_an_order_is_told_of_it_only_if_it_was_changed() {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let sales = ["o-1", "o-2", "o-3"].map(|order| sold(order, 50, None));
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    let commit = commit_of(&lease, sales.into_iter().chain([refunded("o-2", Some(5.into()))]));
+    LedgerStore::new(index.clone()).commit_range(&lease, first, &commit).await.unwrap();
+    let need = |order: &str| OrderNeed::Overwrites(order.to_owned());
+    let needs = [need("o-1"), need("o-2"), OrderNeed::Changes("o-3".to_owned()), need("o-4")];
+    let states = OrderStore::new(index).states_for(lease.duty, &needs).await.unwrap();
+    let mut known: Vec<&str> = states.keys().map(String::as_str).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["o-2", "o-3"]);
+    assert_eq!(states["o-2"].refunded, 5.into());
+    assert_eq!(states["o-3"], state(50, None, 0));
 }

@@ -22,7 +22,7 @@ use crate::body::ItemBody;
 use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::google::oauth::DATA_MANAGER;
 use crate::google::order::Act;
@@ -159,6 +159,15 @@ impl Destination for DataManager {
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
         Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
+    }
+
+    fn order_need(&self, event: &Deliverable) -> Option<OrderNeed> {
+        if let Some(order) = self.order_key(event) {
+            return Some(OrderNeed::Changes(order));
+        }
+        let own = self.settings.conversion_action_id.as_deref();
+        let sells = action::sells(&self.connection, own, event, Act::of(event));
+        sells.then(|| order_id(&self.connection, event)).flatten().map(OrderNeed::Overwrites)
     }
 
     fn borrows_from(&self, event: &Deliverable) -> Option<String> {

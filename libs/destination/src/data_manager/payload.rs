@@ -10,10 +10,11 @@ use super::MAX_SKEW;
 use super::settings::{EventSource, Settings};
 use crate::body::ItemBody;
 use crate::commerce::{
-    OrderFacts, Product, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    OrderFacts, Product, Remainder, check_order_id, decimal_of, number, order_id, products, refund_amount,
+    remainder,
 };
 use crate::connection::Connection;
-use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::deliverable::{Consent, Deliverable, OrderState, text_of};
 use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
@@ -71,8 +72,14 @@ fn item(
     } else {
         (time, money(connection, event, act, &all, notes)?)
     };
+    let is_sale = action::sells(connection, settings.conversion_action_id.as_deref(), event, act);
+    let put = if is_sale && order_id.is_some() {
+        put_by_sale(connection, event, worth.as_ref())?
+    } else {
+        worth.clone()
+    };
     body.insert("eventTimestamp", rfc3339(at));
-    if let Some((value, currency)) = &worth {
+    if let Some((value, currency)) = &put {
         body.insert("conversionValue", number(*value));
         body.insert("currency", currency.as_str());
     }
@@ -98,9 +105,6 @@ fn item(
     if !variables.is_empty() {
         body.insert("customVariables", Member::from_iter(variables));
     }
-    let is_sale = act == Act::Purchase
-        || (act == Act::Conversion
-            && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
     let order = effect(connection, event, act, is_sale, worth.as_ref(), order_id, time, match_key);
     Ok(Item {
         body: ItemBody::of(&body),
@@ -196,6 +200,37 @@ fn restated(
     };
     let code = currency_left(connection, event, act, &state)?;
     Ok((state.at.unwrap_or(time), Some((left, code))))
+}
+
+/// What a sale puts there. Google takes it in place of the value that stands there, which undoes what it was told
+/// of the order since. So what was sold and then changed is not sold again; of what was changed before it was sold,
+/// what is left goes out.
+/// Source: D/events/google-ads/conversion-adjustments; 2026-11.
+fn put_by_sale(
+    connection: &Connection,
+    event: &Deliverable,
+    worth: Option<&(Decimal, String)>,
+) -> Result<Option<(Decimal, String)>, Refusal> {
+    let Some(state) = event.order_state.as_ref().filter(|state| state.is_changed()) else {
+        return Ok(worth.cloned());
+    };
+    if state.is_sold() || state.is_all_back() {
+        return Err(Refusal::new(
+            RefusalCode::OrderAdjusted,
+            "Google was told of a refund, a cancellation or a new value of the order by now, which its sale would \
+             undo: if the order is worth something else, tell that as Order Updated",
+        )
+        .at("properties.order_id"));
+    }
+    let Some((value, code)) = worth.cloned() else { return Ok(None) };
+    let total = OrderFacts::of(connection, event).total;
+    let sold = OrderState { value: Some(value), total, currency: Some(code.clone()), ..state.clone() };
+    let left = match remainder(Some(&sold), Some(Decimal::ZERO)) {
+        Remainder::Nothing => Decimal::ZERO,
+        Remainder::Left(left) => left,
+        Remainder::Unknown => value,
+    };
+    Ok(Some((left, code)))
 }
 
 fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) -> EventSource {

@@ -76,6 +76,20 @@ pub fn of(
     })
 }
 
+/// Whether an event sells its order: a purchase does, and so does whatever the map sends to an action that changes
+/// of orders go to.
+#[must_use]
+pub fn sells(connection: &Connection, own: Option<&str>, event: &Deliverable, act: Act) -> bool {
+    match act {
+        Act::Purchase => true,
+        Act::Conversion => {
+            let mapped = connection.map.target(event).and_then(id_of);
+            mapped.is_some_and(|action| takes_changes(connection, own, action))
+        }
+        Act::Refund | Act::Cancel | Act::Update => false,
+    }
+}
+
 /// Whether changes of orders go to an action: what goes there with an order's id is the sale that they change, whatever a source
 /// calls it.
 #[must_use]

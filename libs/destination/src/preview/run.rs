@@ -9,7 +9,7 @@ use super::ConsentChoice;
 use super::answer::{Answer, Built, EventRef, NotSent, Told};
 use super::line::{Given, Line, OfConnection, Reading, Ready, Subject, invalid_line};
 use crate::deliverable::OrderState;
-use crate::destination::Destination;
+use crate::destination::{Destination, OrderNeed};
 use crate::order_book::OrderBook;
 use crate::outcome::Item;
 use crate::plan::{Open, OrdersAhead, Plan, events_of_a_range, plan, requests, unless_it_crashes};
@@ -125,7 +125,7 @@ impl<'d> Run<'d> {
         let events = lines.iter().flat_map(|line| &line.events);
         let mut needed: Vec<String> = events
             .filter_map(|given| match &given.subject {
-                Subject::Ready(ready) => self.order_of(ready),
+                Subject::Ready(ready) => self.order_of(ready).map(|need| need.order_id().to_owned()),
                 Subject::Settled { .. } => None,
             })
             .filter(|order| !self.book.is_learned(order))
@@ -207,8 +207,8 @@ impl<'d> Run<'d> {
         answer
     }
 
-    fn order_of(&self, ready: &Ready) -> Option<String> {
-        unless_it_crashes(|| self.destination.order_key(&ready.deliverable)).flatten()
+    fn order_of(&self, ready: &Ready) -> Option<OrderNeed> {
+        unless_it_crashes(|| self.destination.order_need(&ready.deliverable)).flatten()
     }
 
     /// Plans events up to the first that has to wait for its order, and puts their requests together. Answers how many they were:
@@ -223,17 +223,19 @@ impl<'d> Run<'d> {
                 continue;
             };
             let needed = self.order_of(ready);
-            if ahead.holds_back(needed.as_deref()) {
+            if ahead.holds_back(needed.as_ref()) {
                 ends = place;
                 break;
             }
             self.summary.of_other_revision += u64::from(ready.of_other_revision);
-            if let Some(order) = needed.filter(|_| ready.deliverable.order_state.is_none()) {
+            if let Some(need) = needed.filter(|_| ready.deliverable.order_state.is_none()) {
+                let order = need.order_id();
                 // Of one that was looked for and is not there it is known that it was not sent.
-                let is_all_known = self.orders == Orders::OfEvents || self.book.is_learned(&order);
+                let is_all_known = self.orders == Orders::OfEvents || self.book.is_learned(order);
                 let unsent = || is_all_known.then(OrderState::default);
-                ready.deliverable.order_state = self.book.state(&order).cloned().or_else(unsent);
-                self.summary.of_learned_orders += u64::from(self.book.was_known(&order));
+                ready.deliverable.order_state = self.book.state(order).cloned().or_else(unsent);
+                let is_change = matches!(need, OrderNeed::Changes(_));
+                self.summary.of_learned_orders += u64::from(is_change && self.book.was_known(order));
             }
             let event = given.event.clone();
             match plan(self.destination, &ready.deliverable, *now) {

@@ -49,6 +49,17 @@ fn a_refund_at_meta_may_not_be_called_a_purchase() {
 }
 
 #[test]
+fn every_refusal_stands_in_the_documentation() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/preview.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let listed = page.split("## Refusals").nth(1).unwrap();
+    for code in RefusalCode::ALL {
+        let row = format!("| `{code}` | {} |", code.fate().as_str());
+        assert!(listed.contains(&row), "docs/preview.md lacks: {row}");
+    }
+}
+
+#[test]
 fn an_error_never_shows_the_value() {
     let mut document = document("meta_capi");
     document["settings"]["access_token"] = json!(["s3cret-token"]);

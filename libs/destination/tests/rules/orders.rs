@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tracklayer_destination::{
-    Consent, Item, MatchKey, OrderEffect, OrderState, Refusal, RefusalCode, Remark,
+    Consent, Item, MatchKey, OrderEffect, OrderNeed, OrderState, Refusal, RefusalCode, Remark,
 };
 
 use crate::{build, deliverable, document, now, opened, purchase, with};
@@ -512,4 +512,57 @@ fn a_new_value_brings_its_currency_which_refunds_have_to_be_in_from_then_on() {
     let item = change("google_data_manager", silent, Some(state("100", None, "0"))).unwrap();
     let after = state("100", None, "0").after(item.order.as_ref().unwrap());
     assert_eq!(after.currency.as_deref(), Some("EUR"));
+}
+
+/// The purchase at Data Manager, of an order that is known so.
+fn sold_again(state: Option<OrderState>) -> Result<Item, Refusal> {
+    change("google_data_manager", purchase(), state)
+}
+
+#[test]
+fn where_a_sale_overwrites_its_order_it_undoes_no_change_of_it() {
+    let sold = || state("54.4", Some("63.8"), "0");
+    for unchanged in [None, Some(OrderState::default()), Some(sold())] {
+        let item = sold_again(unchanged).unwrap();
+        assert_eq!(item.body.to_value()["conversionValue"], 54.4, "again as it is");
+    }
+    for changed in [
+        OrderState { refunded: "30".parse().unwrap(), ..sold() },
+        OrderState { all_back: true, ..sold() },
+        OrderState { restated: true, ..sold() },
+        // Of an order that a tag reported: nothing of it is left, whatever it was worth.
+        OrderState { all_back: true, ..OrderState::default() },
+    ] {
+        let refusal = sold_again(Some(changed.clone())).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OrderAdjusted, "{changed:?}");
+        assert!(refusal.reason.contains("Order Updated"), "{}", refusal.reason);
+    }
+    // A part of a tag's order came back before it is sold from here: 31.90 of 63.80, so half of 54.40 is left.
+    let part = OrderState { refunded: "31.9".parse().unwrap(), ..OrderState::default() };
+    let item = sold_again(Some(part.clone())).unwrap();
+    assert_eq!(item.body.to_value()["conversionValue"], 27.2);
+    let after = part.after(item.order.as_ref().unwrap());
+    assert_eq!(after.value, "54.4".parse().ok(), "refunds are taken off what it was sold for");
+    assert_eq!(after.refunded, "31.9".parse().unwrap());
+}
+
+#[test]
+fn only_where_a_sale_overwrites_its_order_it_needs_to_know_of_it() {
+    let need = |document: &Value, event: Value| {
+        opened(document).order_need(&deliverable(event, Consent::Allow, None))
+    };
+    let (sale, back) = (purchase(), refund(json!({ "total": 10 })));
+    let order = || "o-1001".to_owned();
+    for kind in REFUNDING {
+        let overwrites = (kind == "google_data_manager").then(|| OrderNeed::Overwrites(order()));
+        assert_eq!(need(&document(kind), sale.clone()), overwrites, "{kind}");
+        assert_eq!(need(&document(kind), back.clone()), Some(OrderNeed::Changes(order())), "{kind}");
+    }
+    let own = document("google_data_manager");
+    let viewed = with(purchase(), "/event", json!("Product Viewed"));
+    assert_eq!(need(&own, viewed), None);
+    let named = with(purchase(), "/event", json!("Kauf"));
+    let to = |action: &str| with(own.clone(), "/names", json!({ "Kauf": format!("\"{action}\"") }));
+    assert_eq!(need(&to("987654321"), named.clone()), Some(OrderNeed::Overwrites(order())), "a sale");
+    assert_eq!(need(&to("555"), named), None, "of another action");
 }

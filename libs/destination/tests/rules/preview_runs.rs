@@ -123,6 +123,22 @@ fn a_range_ends_before_a_refund_of_what_it_sells() {
 }
 
 #[test]
+fn a_range_ends_before_a_sale_of_what_was_changed_where_it_would_undo_that() {
+    let back = refund(1, json!({ "total": 31.9 }));
+    let events = [purchase(), purchase(), back, purchase()].map(|event| numbered(event, 1));
+    for (kind, ranges) in [("google_data_manager", vec![2, 1, 0]), ("google_ads", vec![2, 2])] {
+        let destination = opened(&document(kind));
+        let told = answers(&*destination, terms(Orders::OfEvents, true), &texts(&events));
+        let sent: Vec<usize> = told.iter().map(|answer| carried(answer).concat().len()).collect();
+        assert_eq!(sent, ranges, "{kind}: what is sold twice needs nothing of the first sale");
+        let codes: Vec<&str> =
+            told.iter().flat_map(|answer| &answer.refused).map(|told| told.code.as_str()).collect();
+        let refused: &[&str] = if kind == "google_ads" { &[] } else { &["order_adjusted"] };
+        assert_eq!(codes, refused, "{kind}");
+    }
+}
+
+#[test]
 fn lines_know_of_each_others_orders_only_where_it_is_asked_for() {
     let destination = opened(&document("google_ads"));
     let events = texts(&[numbered(purchase(), 1), refund(1, json!({ "total": 31.9 }))]);

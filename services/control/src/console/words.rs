@@ -179,6 +179,7 @@ pub fn reason(code: &str) -> &str {
         "invalid_payload" => "It would break a rule of the platform",
         "order_not_sent" => "A change of an order that was not sent",
         "nothing_left" => "Everything of the order came back before",
+        "order_adjusted" => "Its order was changed since: told again, this would undo or repeat that",
         // while sending
         "delivered_before" => "The platform had it already",
         "unconfirmed" => "Accepted, not yet confirmed by the platform",

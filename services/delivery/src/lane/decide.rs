@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tracklayer_destination::{Consent, Destination, HoldKind, Mode, NoteCounts};
+use tracklayer_destination::{Consent, Destination, HoldKind, Mode, NoteCounts, OrderNeed};
 use tracklayer_ids::SubjectKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -65,7 +65,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Gives each slot that changes an order what is known of it, and lends it what the order was matched by where it knows nobody.
+    /// Gives each slot that changes an order what is known of it, and lends it what the order was matched by where it
+    /// knows nobody. One that would overwrite an order is told what that was changed by, and waits for nobody.
     pub(super) async fn read_orders(
         &self,
         slots: &mut [Slot],
@@ -76,20 +77,25 @@ impl Lane {
         if destination.mode() != Mode::Live {
             return Ok(());
         }
-        let keys: Vec<Option<String>> = slots
+        let needs: Vec<Option<OrderNeed>> = slots
             .iter()
-            .map(|slot| slot.deliverable.as_ref().and_then(|d| guard::order_key(destination, d)))
+            .map(|slot| slot.deliverable.as_ref().and_then(|d| guard::order_need(destination, d)))
             .collect();
-        let wanted: Vec<String> = keys.iter().flatten().cloned().collect();
+        let wanted: Vec<OrderNeed> = needs.iter().flatten().cloned().collect();
         if wanted.is_empty() {
             return Ok(());
         }
-        let states = self.context.orders.states(self.lease.duty, &wanted).await?;
+        let states = self.context.orders.states_for(self.lease.duty, &wanted).await?;
         let mut borrowers = Vec::new();
-        for (index, (slot, key)) in slots.iter_mut().zip(keys).enumerate() {
-            let (Some(deliverable), Some(key)) = (&mut slot.deliverable, key) else { continue };
+        for (index, (slot, need)) in slots.iter_mut().zip(needs).enumerate() {
+            let (Some(deliverable), Some(need)) = (&mut slot.deliverable, need) else { continue };
+            let state = states.get(need.order_id()).cloned();
+            let OrderNeed::Changes(key) = need else {
+                deliverable.order_state = state;
+                continue;
+            };
             slot.order_wait = Some(wait_key(&key));
-            let state = states.get(&key).cloned().unwrap_or_default();
+            let state = state.unwrap_or_default();
             let may_borrow = state.is_sold() && slot.verdict.is_none();
             deliverable.order_state = Some(state);
             if may_borrow && let Some(order) = guard::borrows_from(destination, deliverable) {

@@ -1,7 +1,7 @@
 //! Calls into a connection's code that must not stop its lane. That code is pure, so that nothing is left half done where it
 //! panics over an event or an answer; a lane that crashed would begin at the same event again, for ever.
 
-use tracklayer_destination::{Deliverable, Destination, Skip, plan};
+use tracklayer_destination::{Deliverable, Destination, OrderNeed, Skip, plan};
 
 /// What the call answers; none if it crashed.
 pub fn unless_it_crashes<T>(call: impl FnOnce() -> T) -> Option<T> {
@@ -27,7 +27,12 @@ pub fn borrows_from(destination: &dyn Destination, event: &Deliverable) -> Optio
     unless_it_crashes(|| destination.borrows_from(event)).flatten()
 }
 
-/// The order whose state the event needs. None, too, if the connection crashes over it: its builder reads the same.
+/// The order that the event changes. None, too, if the connection crashes over it.
 pub fn order_key(destination: &dyn Destination, event: &Deliverable) -> Option<String> {
     unless_it_crashes(|| destination.order_key(event)).flatten()
+}
+
+/// The order whose state the event needs. None, too, if the connection crashes over it: its builder reads the same.
+pub fn order_need(destination: &dyn Destination, event: &Deliverable) -> Option<OrderNeed> {
+    unless_it_crashes(|| destination.order_need(event)).flatten()
 }

@@ -168,9 +168,9 @@ pub fn is_stale(slot: &Slot, now: Timestamp) -> bool {
 pub fn waits_for_its_order(slots: &[Slot], destination: &dyn Destination) -> Option<usize> {
     let mut ahead = OrdersAhead::default();
     slots.iter().position(|slot| {
-        let needed =
-            slot.deliverable.as_ref().and_then(|deliverable| guard::order_key(destination, deliverable));
-        let waits = ahead.holds_back(needed.as_deref());
+        let need =
+            slot.deliverable.as_ref().and_then(|deliverable| guard::order_need(destination, deliverable));
+        let waits = ahead.holds_back(need.as_ref());
         ahead.add(slot.item.as_ref().and_then(|item| item.order.as_ref()).or(slot.order.as_ref()));
         waits
     })

@@ -3,10 +3,11 @@
 //! It is asked when a replay is planned and again when its events are taken. Neither is the last look: what is taken goes out as a retry,
 //! and its lane decides once more before each request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracklayer_destination::{Consent, Destination, RefusalCode};
+use tracklayer_destination::{Consent, Destination, OrderNeed, RefusalCode};
 use tracklayer_ids::MasterKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -132,19 +133,33 @@ impl Judge {
         slots: &mut [Slot],
         destination: &dyn Destination,
     ) -> Result<(), JudgeError> {
-        let of = |slot: &Slot| slot.deliverable.as_ref().and_then(|d| guard::order_key(destination, d));
-        let keys: Vec<Option<String>> = slots.iter().map(of).collect();
-        let wanted: Vec<String> = keys.iter().flatten().cloned().collect();
-        if wanted.is_empty() {
-            return Ok(());
+        let of = |slot: &Slot| slot.deliverable.as_ref().and_then(|d| guard::order_need(destination, d));
+        let needs: Vec<Option<OrderNeed>> = slots.iter().map(of).collect();
+        let (mut changed, mut sold) = (Vec::new(), Vec::new());
+        for need in needs.iter().flatten() {
+            match need {
+                OrderNeed::Changes(order) => changed.push(order.clone()),
+                OrderNeed::Overwrites(_) => sold.push(need.clone()),
+            }
         }
-        // With what its sale was matched by: whether whoever that is allows it, the lane asks before the request.
-        let kind = Some(destination.kind());
-        let states = match_keys::shown(&self.orders, &self.master_key, duty, &wanted, kind).await?;
-        for (slot, key) in slots.iter_mut().zip(keys) {
-            let (Some(deliverable), Some(key)) = (&mut slot.deliverable, key) else { continue };
-            slot.order_wait = Some(wait_key(&key));
-            deliverable.order_state = Some(states.get(&key).cloned().unwrap_or_default());
+        let (mut changes, mut sales) = (HashMap::new(), HashMap::new());
+        if !changed.is_empty() {
+            // With what its sale was matched by: whether whoever that is allows it, the lane asks before the request.
+            let kind = Some(destination.kind());
+            changes = match_keys::shown(&self.orders, &self.master_key, duty, &changed, kind).await?;
+        }
+        if !sold.is_empty() {
+            sales = self.orders.states_for(duty, &sold).await?;
+        }
+        for (slot, need) in slots.iter_mut().zip(needs) {
+            let (Some(deliverable), Some(need)) = (&mut slot.deliverable, need) else { continue };
+            match need {
+                OrderNeed::Changes(key) => {
+                    slot.order_wait = Some(wait_key(&key));
+                    deliverable.order_state = Some(changes.get(&key).cloned().unwrap_or_default());
+                }
+                OrderNeed::Overwrites(key) => deliverable.order_state = sales.get(&key).cloned(),
+            }
         }
         Ok(())
     }
@@ -234,7 +249,12 @@ fn by_plan(judged: &mut Judged, slot: &Slot, selection: &Selection) {
         }
         return;
     };
+    let was_delivered = judged.found.before.state == State::Delivered;
     judged.what = match (verdict.state, verdict.reason.as_str()) {
+        // Told again, the sale would undo what its order was changed by.
+        (_, reason) if reason == RefusalCode::OrderAdjusted.as_str() => {
+            if was_delivered { What::AlreadyDelivered } else { What::Refused }
+        }
         // Its order may be of the same replay: it is taken, and waits as any change that comes before its order.
         (State::Held, ORDER_UNKNOWN) => What::Eligible,
         (State::Blocked, ERASED) => What::Erased,
@@ -256,7 +276,7 @@ mod tests {
     use jiff::SignedDuration;
     use prost::Message as _;
     use serde_json::json;
-    use tracklayer_destination::preview;
+    use tracklayer_destination::{OrderState, preview};
     use tracklayer_ids::Position;
     use tracklayer_proto::event::v1::ResolvedEvent;
 
@@ -273,6 +293,10 @@ mod tests {
         let settings = match kind {
             "meta_capi" => json!({ "dataset_id": "1234567890123456", "access_token": "t" }),
             "ga4_mp" => json!({ "measurement_id": "G-ABC1234567", "api_secret": "s" }),
+            "google_data_manager" => json!({
+                "operating_account": { "account_id": "1234567890" }, "conversion_action_id": "987654321",
+                "oauth": { "client_id": "c", "client_secret": "s", "refresh_token": "r" },
+            }),
             other => panic!("no settings of {other}"),
         };
         let document = json!({ "kind": kind, "mode": "live", "settings": settings });
@@ -401,6 +425,30 @@ mod tests {
             Selection { delivered_too: true, past_dedup_window: true, ..Selection::of(Origin::Journal) };
         let refund = || found(1, "Order Refunded", State::Delivered, "");
         assert_eq!(said(refund(), &past, "ga4_mp"), (What::AlreadyDelivered, "order_adjusted".to_owned()));
+    }
+
+    #[test]
+    fn a_sale_whose_order_was_changed_is_not_sold_again_where_it_would_undo_that() {
+        let again = Selection { delivered_too: true, ..Selection::of(Origin::Journal) };
+        let google = destination("google_data_manager");
+        let said = |state: State, reason: &str, order: Option<OrderState>| {
+            let mut judged = at_first_sight(found(1, ORDER, state, reason), &again, google.as_ref(), now());
+            let mut slot = slot_of(&judged.found);
+            let deliverable = slot.deliverable.as_mut().unwrap();
+            (deliverable.decision, deliverable.order_state) = (Consent::Allow, order);
+            plan::plan(&mut slot, google.as_ref(), now());
+            by_plan(&mut judged, &slot, &again);
+            (judged.what, judged.reason)
+        };
+        let sold = || OrderState { value: Some(5.into()), ..OrderState::default() };
+        let changed = || Some(OrderState { refunded: 2.into(), ..sold() });
+        let adjusted = |what| (what, "order_adjusted".to_owned());
+        assert_eq!(said(State::Delivered, "", changed()), adjusted(What::AlreadyDelivered));
+        let dead = said(State::Dead, "rejected_by_platform", changed());
+        assert_eq!(dead, adjusted(What::Refused), "another sale of the order was taken");
+        for unchanged in [None, Some(sold())] {
+            assert_eq!(said(State::Delivered, "", unchanged), (What::Eligible, String::new()));
+        }
     }
 
     #[test]

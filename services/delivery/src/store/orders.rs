@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use tracklayer_destination::{OrderEffect, OrderState};
+use tracklayer_destination::{OrderEffect, OrderNeed, OrderState};
 
 use super::index::{Found, Index};
 use super::match_keys::MatchKeyStore;
@@ -382,18 +382,43 @@ impl OrderStore {
         duty: Duty,
         order_ids: &[String],
     ) -> Result<HashMap<String, OrderState>, StoreError> {
+        let needs: Vec<OrderNeed> = order_ids.iter().cloned().map(OrderNeed::Changes).collect();
+        self.states_for(duty, &needs).await
+    }
+
+    /// The states of the orders that events need, by order id; what is unknown is absent. So is an order that is to be
+    /// overwritten and has no row, since nothing has changed it: nearly none of all that is sold is looked up in the
+    /// index.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn states_for(
+        &self,
+        duty: Duty,
+        needs: &[OrderNeed],
+    ) -> Result<HashMap<String, OrderState>, StoreError> {
         type Time = Option<jiff_sqlx::Timestamp>;
         type Row = (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, bool, bool);
         let what = attempting("read what was sent for orders");
-        let by_hash: HashMap<i64, &String> = order_ids.iter().map(|id| (order_hash(id), id)).collect();
-        let hashes: Vec<i64> = by_hash.keys().copied().collect();
+        let mut by_hash: HashMap<i64, &str> = HashMap::new();
+        let mut changing: HashSet<i64> = HashSet::new();
+        for need in needs {
+            let hash = order_hash(need.order_id());
+            by_hash.insert(hash, need.order_id());
+            if matches!(need, OrderNeed::Changes(_)) {
+                changing.insert(hash);
+            }
+        }
+        let mut hashes: Vec<i64> = by_hash.keys().copied().collect();
         let mut connection = self.index.pool().acquire().await.map_err(&what)?;
         // Rows first: a change that comes in between takes the sale along.
         let rows: Vec<Row> = sqlx::query_as(
             "select order_hash, value::text, total::text, currency, sold_at, refunded::text, adjusted_at,
                     all_back, restated
              from delivery.order_sent
-             where workspace_id = $1 and connection_id = $2 and order_hash = any($3)",
+             where workspace_id = $1 and connection_id = $2 and order_hash = any($3)
+                 -- Asked once: where nothing is ever refunded there is no row.
+                 and (select exists (select from delivery.order_sent where workspace_id = $1 and connection_id = $2))",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
@@ -418,6 +443,7 @@ impl OrderStore {
             };
             states.insert(hash, state);
         }
+        hashes.retain(|hash| changing.contains(hash) || states.contains_key(hash));
         for (hash, sold) in sold_orders(&mut connection, &self.index, duty, &hashes).await? {
             let state = states.entry(hash).or_default();
             let at = jiff::Timestamp::from_microsecond(sold.at).ok();
@@ -432,7 +458,7 @@ impl OrderStore {
             }
         }
         let named =
-            states.into_iter().filter_map(|(hash, state)| Some(((*by_hash.get(&hash)?).clone(), state)));
+            states.into_iter().filter_map(|(hash, state)| Some(((*by_hash.get(&hash)?).to_owned(), state)));
         Ok(named.collect())
     }
 }

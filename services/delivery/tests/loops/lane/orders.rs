@@ -423,6 +423,25 @@ async fn what_came_back_before_is_not_taken_off_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_sale_of_an_order_puts_nothing_back_that_was_taken_off_it() {
+    let mut rig = Rig::new("google_data_manager").await;
+    let mut again = order("m-2", "bob");
+    again["properties"]["order_id"] = json!("order-m-1");
+    let back = |message_id: &str, amount: u32| refund(message_id, "ann", "order-m-1", amount);
+    // In one range: each is built from what the one before it leaves of the order.
+    rig.resolved(&[order("m-1", "ann"), back("r-1", 30), again, back("r-2", 20)]).await;
+    rig.start().await;
+    for offset in [0, 1, 3] {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    let second = rig.ends_as(2, State::Filtered).await;
+    assert_eq!((second.reason.as_str(), second.attempts), ("order_adjusted", 0));
+    let (amount, order) = worth(&rig, Platform::DataManager, "order-m-1");
+    assert_eq!((amount.as_str(), order.changes), ("50", 2));
+    assert_eq!(rig.number("select refunded::bigint from delivery.order_sent").await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_the_platform_had_before_is_worth_what_it_was_sold_for_first() {
     let mut rig = Rig::new("google_ads").await;
     // The browser tells of it without its shipping, the shop's server with it; the first counts at Google.

@@ -17,7 +17,7 @@ use tracklayer_delivery::replay::{Counts, Origin, Selection, What};
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::ledger::LedgerStore;
-use tracklayer_delivery::store::orders::OrderStore;
+use tracklayer_delivery::store::orders::{OrderStore, order_hash};
 use tracklayer_delivery::store::replays::ReplayStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
 use tracklayer_delivery::store::stats::StatsStore;
@@ -714,9 +714,9 @@ async fn a_freeze_holds_what_a_replay_has_taken_and_its_age_is_that_of_the_relea
     balance(&rig).await;
 }
 
-/// What an order is worth at Google by now, in dollars, and how often it was changed there.
-fn worth(rig: &Rig, order_id: &str) -> (String, u32) {
-    let orders = rig.sandbox.orders(Platform::GoogleAds);
+/// What an order is worth at a platform by now, in dollars, and how often it was changed there.
+fn worth(rig: &Rig, platform: Platform, order_id: &str) -> (String, u32) {
+    let orders = rig.sandbox.orders(platform);
     let order = orders.into_iter().find(|order| order.order_id == order_id).unwrap();
     (order.amounts["USD"].clone(), order.changes)
 }
@@ -742,7 +742,7 @@ async fn a_refund_waits_for_its_order_of_the_same_replay_and_is_taken_off_once()
     for offset in 0..2 {
         rig.ends_as(offset, State::Delivered).await;
     }
-    assert_eq!(worth(&rig, "order-m-1"), ("70".to_owned(), 1));
+    assert_eq!(worth(&rig, Platform::GoogleAds, "order-m-1"), ("70".to_owned(), 1));
     let refunded = "select refunded::bigint from delivery.order_sent";
     assert_eq!(rig.number(refunded).await, 30);
 
@@ -751,9 +751,57 @@ async fn a_refund_waits_for_its_order_of_the_same_replay_and_is_taken_off_once()
     let again = start(&rig, &forced).await;
     assert_eq!(over(&rig, again).await, found(&[(What::Eligible, 1), (What::AlreadyDelivered, 1)]));
     rig.ends_as(1, State::Delivered).await;
-    assert_eq!(worth(&rig, "order-m-1"), ("70".to_owned(), 1));
+    assert_eq!(worth(&rig, Platform::GoogleAds, "order-m-1"), ("70".to_owned(), 1));
     assert_eq!(rig.number(refunded).await, 30, "the books know of the refund as before");
     assert_eq!(count(&balance(&rig).await, State::Delivered), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_that_is_replayed_puts_nothing_back_that_was_taken_off_its_order() {
+    let mut rig = Rig::new("google_data_manager").await;
+    rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    rig.start().await;
+    rig.resolved(&[refund("r-1", "ann", "order-m-1", 30)]).await;
+    for offset in 0..3 {
+        rig.ends_as(offset, State::Delivered).await;
+    }
+    let forced = Selection { delivered_too: true, ..Selection::of(Origin::Journal) };
+    let page = planner(&rig).page(WORKSPACE, CONNECTION, &forced, None, Timestamp::now()).await.unwrap();
+    let adjusted = (What::AlreadyDelivered, "order_adjusted".to_owned());
+    assert_eq!(page.counts, Counts::from([((What::Eligible, String::new()), 1), (adjusted, 2)]));
+    let replay = start(&rig, &forced).await;
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 1), (What::AlreadyDelivered, 2)]));
+    assert_eq!(worth(&rig, Platform::DataManager, "order-m-1"), ("70".to_owned(), 1));
+    assert_eq!(worth(&rig, Platform::DataManager, "order-m-2"), ("100".to_owned(), 1), "nothing was off it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_whose_refund_is_told_while_a_replay_has_it_stays_delivered_and_is_not_sent() {
+    let mut rig = Rig::new("google_data_manager").await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(0, State::Delivered).await;
+    let throttled = Fault::TooManyRequests { retry_after: Some(60) };
+    rig.sandbox.inject(Platform::DataManager, throttled, How::Times(1));
+    let forced = Selection { delivered_too: true, ..Selection::of(Origin::Journal) };
+    let replay = start(&rig, &forced).await;
+    rig.reaches("select count(*) from delivery.lane_hold where kind = 'throttled'", 1).await;
+    // A lane of another partition tells of a refund meanwhile.
+    sqlx::query(
+        "insert into delivery.order_sent
+             (workspace_id, connection_id, order_hash, value, currency, sold_at, refunded)
+         values (1, 7, $1, 100, 'USD', now(), 30)",
+    )
+    .bind(order_hash("order-m-1"))
+    .execute(&rig.services.database.pool)
+    .await
+    .unwrap();
+    rig.clock.advance(Duration::from_secs(120));
+    assert_eq!(over(&rig, replay).await, found(&[(What::Eligible, 1)]));
+    let verdict = rig.ends_as(0, State::Delivered).await;
+    assert_eq!(verdict.reason, "delivered_before");
+    assert!(verdict.detail.contains("filtered order_adjusted"), "{}", verdict.detail);
+    assert_eq!(worth(&rig, Platform::DataManager, "order-m-1"), ("100".to_owned(), 0), "not sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

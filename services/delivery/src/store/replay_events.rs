@@ -162,7 +162,7 @@ impl ReplayStore {
         }
         count(&mut tx, duty, take).await?;
         let settled: Vec<&Settled> = take.events.iter().map(|event| &event.settled).collect();
-        write_late(&mut tx, lease, &settled).await?;
+        write_late(&mut tx, duty, &settled).await?;
         let rows: Vec<RetryRow> = take.events.iter().map(|event| event.row.clone()).collect();
         super::retries::write(&mut tx, lease, &rows).await?;
         let mut deltas = BTreeMap::new();
@@ -172,7 +172,7 @@ impl ReplayStore {
             *deltas.entry(was).or_insert(0) -= 1;
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
-        write_rollups(&mut tx, lease, deltas).await?;
+        write_rollups(&mut tx, duty, deltas).await?;
         mark(&mut tx, duty, take).await?;
         tx.commit().await.map_err(&what)?;
         Ok(Took::All)
@@ -232,7 +232,7 @@ impl ReplayStore {
                 ((*minute, *source, filtered, BEFORE_START.to_owned()), *events)
             })
             .collect();
-        write_rollups(&mut tx, lease, deltas).await?;
+        write_rollups(&mut tx, duty, deltas).await?;
         tx.commit().await.map_err(&what)?;
         Ok(true)
     }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tracklayer_destination::{Consent, Destination, RefusalCode};
+use tracklayer_destination::data_manager::is_refused_later;
+use tracklayer_destination::{Consent, Destination, OrderEffect, RefusalCode};
 use tracklayer_ids::MasterKey;
 use tracklayer_proto::event::v1::Event;
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -29,6 +30,8 @@ use crate::subjects::{self, Asked, ServiceUnavailable};
 
 /// Consent's reason for who was erased.
 const ERASED: &str = "erased";
+/// The reason of what would put its order wrong at the platform.
+const ORDER_ADJUSTED: &str = "order_adjusted";
 
 /// Why nothing was judged.
 #[derive(Debug, thiserror::Error)]
@@ -92,11 +95,39 @@ impl Judge {
         let mut slots: Vec<Slot> = open.iter().map(|n| slot_of(&judged[*n].found)).collect();
         self.decide(duty, &mut slots, connection).await?;
         self.read_orders(duty, &mut slots, destination).await?;
+        let mut sold: Vec<(usize, String)> = Vec::new();
         for (n, mut slot) in open.into_iter().zip(slots) {
             plan::plan(&mut slot, destination, now);
             by_plan(&mut judged[n], &slot, selection);
+            let order = slot.item.as_ref().and_then(|item| item.order.as_ref());
+            let goes_again = judged[n].what == What::Eligible && was_refused_later(&judged[n].found);
+            if let Some(OrderEffect::Sold { order_id, .. }) = order.filter(|_| goes_again) {
+                sold.push((n, order_id.clone()));
+            }
         }
+        self.leave_changed(duty, &mut judged, sold).await?;
         Ok(judged)
+    }
+
+    /// A sale that its platform refused later counted as sold here until then. Where its order was changed
+    /// since, the platform was told what is left of it: the sale would put back what is off.
+    async fn leave_changed(
+        &self,
+        duty: Duty,
+        judged: &mut [Judged],
+        sold: Vec<(usize, String)>,
+    ) -> Result<(), JudgeError> {
+        if sold.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = sold.iter().map(|(_, id)| id.clone()).collect();
+        let states = self.orders.states(duty, &ids).await?;
+        for (n, id) in sold {
+            if states.get(&id).is_some_and(|state| state.adjusted_at.is_some()) {
+                (judged[n].what, judged[n].reason) = (What::Refused, ORDER_ADJUSTED.to_owned());
+            }
+        }
+        Ok(())
     }
 
     async fn decide(
@@ -164,6 +195,12 @@ fn may_be_there(found: &Found) -> bool {
         || (found.before.state == State::Dead && found.before.reason == UNKNOWN)
 }
 
+/// Whether it counted as delivered, with what it does to its order, until the platform refused it with its
+/// whole request.
+fn was_refused_later(found: &Found) -> bool {
+    found.before.state == State::Dead && is_refused_later(&found.before.detail)
+}
+
 /// What needs no question: what it is by the ledger, by its bytes, and by what the connection wants.
 fn at_first_sight(
     found: Found,
@@ -212,7 +249,12 @@ fn first_sight(
     }
     // What it took off its order is off: told again, it would be taken off what is left.
     if found.before.state == State::Delivered && guard::order_key(destination, deliverable).is_some() {
-        return (What::AlreadyDelivered, "order_adjusted");
+        return (What::AlreadyDelivered, ORDER_ADJUSTED);
+    }
+    // So it is where the platform has refused it since: the next change of the order tells what is left after
+    // both.
+    if was_refused_later(found) && guard::order_key(destination, deliverable).is_some() {
+        return (What::Refused, ORDER_ADJUSTED);
     }
     if may_be_there(found) && !is_recognised && !selection.past_dedup_window {
         let reason = if found.before.state == State::Delivered { "delivered" } else { UNKNOWN };
@@ -256,6 +298,7 @@ mod tests {
     use jiff::SignedDuration;
     use prost::Message as _;
     use serde_json::json;
+    use tracklayer_destination::data_manager::refused_later;
     use tracklayer_destination::preview;
     use tracklayer_ids::Position;
     use tracklayer_proto::event::v1::ResolvedEvent;
@@ -401,6 +444,17 @@ mod tests {
             Selection { delivered_too: true, past_dedup_window: true, ..Selection::of(Origin::Journal) };
         let refund = || found(1, "Order Refunded", State::Delivered, "");
         assert_eq!(said(refund(), &past, "ga4_mp"), (What::AlreadyDelivered, "order_adjusted".to_owned()));
+    }
+
+    #[test]
+    fn a_refund_that_was_refused_later_is_off_its_order_and_not_taken_off_twice() {
+        let plain = Selection::of(Origin::DeadLetters);
+        let mut refund = found(1, "Order Refunded", State::Dead, "rejected_by_platform");
+        refund.before.detail = refused_later("r-1", "NO_CONSENT");
+        assert_eq!(said(refund, &plain, "ga4_mp"), (What::Refused, "order_adjusted".to_owned()));
+        let mut sale = found(1, ORDER, State::Dead, "rejected_by_platform");
+        sale.before.detail = refused_later("r-1", "NO_CONSENT");
+        assert_eq!(said(sale, &plain, "ga4_mp").0, What::Eligible);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use prost::Message as _;
 use sqlx::PgConnection;
 use tracklayer_ids::{Position, WorkspaceId};
 
-use super::ledger::{RetryRow, Settled, rollup_key, write_late, write_rollups};
+use super::ledger::{RetryRow, Settled, rollup_key, verdicts_at, write_late, write_rollups};
 use super::replays::ReplayStore;
 use super::{StoreError, attempting, fence};
 use crate::lane::early::ORDER_UNKNOWN;
@@ -52,7 +52,8 @@ pub enum Took {
     All,
     /// The replay was cancelled: nothing is.
     Cancelled,
-    /// The lane stands elsewhere in it, since an earlier try came through: nothing is.
+    /// The lane stands elsewhere in it, since an earlier try came through, or what was delivered is not any
+    /// more by a verdict of its platform: nothing is.
     Moved,
 }
 
@@ -158,6 +159,9 @@ impl ReplayStore {
         .await
         .map_err(&what)?;
         if moved.rows_affected() != 1 {
+            return Ok(Took::Moved);
+        }
+        if !stands_as_delivered(&mut tx, duty, &take.events).await? {
             return Ok(Took::Moved);
         }
         count(&mut tx, duty, take).await?;
@@ -382,6 +386,23 @@ impl ReplayStore {
             })
             .collect()
     }
+}
+
+/// Whether what was delivered when the page was walked is so still: only a verdict of its platform changes
+/// that beside the lane.
+async fn stands_as_delivered(
+    tx: &mut PgConnection,
+    duty: Duty,
+    events: &[TakenEvent],
+) -> Result<bool, StoreError> {
+    let delivered: Vec<&TakenEvent> =
+        events.iter().filter(|event| event.before.state == State::Delivered).collect();
+    let positions: Vec<Position> = delivered.iter().map(|event| event.settled.position).collect();
+    let verdicts = verdicts_at(tx, duty, &positions).await?;
+    Ok(delivered.iter().all(|event| {
+        let now = verdicts.get(&event.settled.position).and_then(Option::as_ref);
+        now.is_some_and(|now| now.state == State::Delivered && now.reason == event.before.reason)
+    }))
 }
 
 async fn count(tx: &mut PgConnection, duty: Duty, take: &Take<'_>) -> Result<(), StoreError> {

@@ -3,7 +3,9 @@
 //! failed for which reason, and how many were taken with a warning.
 //!
 //! The verdict names no event. So the events stay what the ledger has them as: delivered, with the mark "unconfirmed" and the request's
-//! id, by which the story of an event finds the verdict.
+//! id, by which the story of an event finds the verdict. Only where none of the request's events was taken it
+//! is about each of them: then they are dead, in the transaction that writes the verdict down
+//! ([`crate::store::refused_requests`]).
 //!
 //! Every process of delivery asks. A request is claimed before it is asked about, for longer than that takes; who was away for longer
 //! writes nothing any more. What keeps a process from asking (a token, the way to the platform, its quota) does not count as a look; the
@@ -16,24 +18,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracklayer_destination::Answer;
 use tracklayer_destination::data_manager::{
-    FIRST_STATUS, Fate, MOST_LOOKS, Verdict, fate_of, next_look, read_status,
+    Conclusion, FIRST_STATUS, Fate, MOST_LOOKS, Verdict, fate_of, next_look, read_status,
 };
-use tracklayer_ids::ConnectionId;
+use tracklayer_ids::{ConnectionId, Position, WorkspaceId};
 
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::entry::Entry;
 use crate::http::{SendError, Sender};
+use crate::ledger::State;
 use crate::oauth::Tokens;
 use crate::quota::Quota;
 use crate::resolve::error_chain;
 use crate::store::StoreError;
-use crate::store::ingest_requests::{Claimed, IngestRequestStore, Reasons, ToldStatus};
+use crate::store::ingest_requests::{Claimed, IngestRequestStore, Reasons, RequestedAt, ToldStatus};
+use crate::store::refused_requests::{Moved, RequestedEvent};
+use crate::store::resolved::ResolvedStore;
 
 /// How often it is looked whether a request is due.
 const EVERY: Duration = Duration::from_secs(10);
@@ -78,6 +85,8 @@ pub const UNKNOWN: &str = "UNKNOWN";
 pub struct VerdictPoller {
     /// Rows.
     pub store: IngestRequestStore,
+    /// The copies of events that a verdict kills.
+    pub resolved: ResolvedStore,
     /// Whose requests they are.
     pub connections: Connections,
     /// Asks.
@@ -93,8 +102,15 @@ pub struct VerdictPoller {
 /// What comes of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Next {
-    /// It is told, for good.
+    /// It is told, for good, and its events stay what they are.
     Told(ToldStatus),
+    /// It is told, for good: none of its events was taken.
+    Refused {
+        /// What was told.
+        told: ToldStatus,
+        /// The reason, or the most frequent one.
+        code: String,
+    },
     /// Not yet: ask again after this. It counts as a look.
     Later(Duration, String),
     /// It could not be asked: again after this, if it is the first time.
@@ -198,6 +214,9 @@ impl VerdictPoller {
     async fn write(&self, claimed: &Claimed, next: Next, now: Timestamp) -> Result<(), StoreError> {
         let is_late = now.duration_since(claimed.sent_at) > LONGEST;
         let told = match next {
+            // What has kept its events from being moved for so long will go on to.
+            Next::Refused { told, .. } if is_late => told,
+            Next::Refused { told, code } => return self.refuse(claimed, &told, &code, now).await,
             Next::Told(told) => told,
             Next::Later(..) | Next::Unasked(..) if is_late => never(next_words(&next)),
             Next::Later(wait, why) => {
@@ -210,6 +229,25 @@ impl VerdictPoller {
         };
         if self.store.tell(claimed, &told, now).await? {
             tell_of(claimed, &told);
+        }
+        Ok(())
+    }
+
+    /// Writes down a verdict about a whole request and moves its events, as far as the journal still has
+    /// them.
+    async fn refuse(
+        &self,
+        claimed: &Claimed,
+        told: &ToldStatus,
+        code: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let positions = self.store.positions(claimed).await?;
+        let events = requested(&self.resolved, claimed.workspace, &positions).await?;
+        let not_retained = positions.len().saturating_sub(events.len()) as u64;
+        if let Some(moved) = self.store.refuse(claimed, told, code, events, now).await? {
+            tell_of(claimed, told);
+            tell_of_moved(claimed, moved, not_retained);
         }
         Ok(())
     }
@@ -299,6 +337,52 @@ impl Away {
     }
 }
 
+/// The events at these positions, which are in order, without those that the journal has given back or that
+/// are not what was written. A block is read once, and let go before the next.
+async fn requested(
+    resolved: &ResolvedStore,
+    workspace: WorkspaceId,
+    positions: &[RequestedAt],
+) -> Result<Vec<RequestedEvent>, StoreError> {
+    let mut found = Vec::with_capacity(positions.len());
+    let mut block: Option<ReadBlock> = None;
+    for requested in positions {
+        let at = requested.position;
+        if !block.as_ref().is_some_and(|block| holds(block, at)) {
+            // Before the next one is in memory.
+            drop(block.take());
+            block = match resolved.read(workspace, at, 1).await {
+                Err(StoreError::Trimmed | StoreError::Corrupt { .. }) => None,
+                read => read?.first().and_then(|read| Some((read.first, read.events().ok()?))),
+            };
+        }
+        let Some((first, events)) = block.as_ref().filter(|block| holds(block, at)) else { continue };
+        let step = usize::try_from(at.offset.0 - first.offset.0).unwrap_or(usize::MAX);
+        found.extend(events.get(step).and_then(|bytes| requested_event(*requested, bytes.clone())));
+    }
+    Ok(found)
+}
+
+/// Where a block of the resolved journal begins, and what it holds.
+type ReadBlock = (Position, Vec<Bytes>);
+
+fn holds((first, events): &ReadBlock, at: Position) -> bool {
+    let end = first.offset.0 + events.len() as u64;
+    first.generation == at.generation && (first.offset.0..end).contains(&at.offset.0)
+}
+
+/// None of what was erased since, of which nobody knows any more how it was counted.
+fn requested_event(at: RequestedAt, bytes: Bytes) -> Option<RequestedEvent> {
+    let entry = Entry::decode(at.position, bytes);
+    entry.poisoned.is_none().then(|| RequestedEvent {
+        at,
+        source: entry.source,
+        received_ms: entry.received_ms,
+        resolved: entry.raw.to_vec(),
+        message_id: entry.message_id,
+    })
+}
+
 fn later(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     now.checked_add(wait).unwrap_or(now)
@@ -311,6 +395,7 @@ fn read(answer: &Answer, looks: u32, events: u64) -> Next {
         return Next::Unasked(wait, format!("HTTP {}", answer.status));
     }
     let verdict = read_status(answer);
+    let conclusion = verdict.conclude(events);
     let why = match verdict {
         Verdict::Told { status, failed, total, codes, warnings } => {
             let bounded = |mut reasons: Reasons| {
@@ -324,13 +409,20 @@ fn read(answer: &Answer, looks: u32, events: u64) -> Next {
                 ("FAILED", 0, total) => (total, "the platform gave no reasons"),
                 _ => (failed, ""),
             };
-            return Next::Told(ToldStatus {
+            let told = ToldStatus {
                 status,
                 failed: failed.min(events),
                 reasons: bounded(codes),
                 warnings: bounded(warnings),
                 detail: detail.to_owned(),
-            });
+            };
+            return match conclusion {
+                Conclusion::AllFailed { code } => Next::Refused { told, code },
+                Conclusion::Confirmed
+                | Conclusion::SomeFailed { .. }
+                | Conclusion::Later(_)
+                | Conclusion::Unreadable => Next::Told(told),
+            };
         }
         Verdict::Processing(_) => "the platform is at it".to_owned(),
         Verdict::Unreadable => format!("an answer that tells no verdict (HTTP {})", answer.status),
@@ -348,7 +440,7 @@ fn never(detail: String) -> ToldStatus {
 fn next_words(next: &Next) -> String {
     match next {
         Next::Later(_, why) | Next::Unasked(_, why) => why.clone(),
-        Next::Told(told) => told.detail.clone(),
+        Next::Told(told) | Next::Refused { told, .. } => told.detail.clone(),
     }
 }
 
@@ -379,6 +471,20 @@ fn tell_of(claimed: &Claimed, told: &ToldStatus) {
             "a platform has judged a request",
         );
     }
+}
+
+/// The same of what a verdict about a whole request did to its events. Those that the journal has given back
+/// stay what they are.
+fn tell_of_moved(claimed: &Claimed, moved: Moved, not_retained: u64) {
+    let Moved { dead, elsewhere } = moved;
+    metrics::counter!("tracklayer_delivery_events_total", "state" => State::Dead.as_str()).increment(dead);
+    for (what, events) in [("dead", dead), ("elsewhere", elsewhere), ("not_retained", not_retained)] {
+        metrics::counter!("tracklayer_delivery_verdict_moves_total", "what" => what).increment(events);
+    }
+    tracing::warn!(
+        workspace = claimed.workspace.0, connection = claimed.connection.0, request = %claimed.request_id,
+        dead, elsewhere, not_retained, "none of a request's events was taken after all",
+    );
 }
 
 /// `INVALID_GCLID 2, NO_CONSENT 1`: reasons without the prefix that they all have.
@@ -433,11 +539,28 @@ mod tests {
     fn no_count_is_above_the_events_of_the_request_and_a_failure_without_counts_is_one_of_all() {
         let most = u64::MAX.to_string();
         let errors = json!([{ "recordCount": most, "reason": "A" }, { "recordCount": most, "reason": "B" }]);
-        let Next::Told(told) = read(&answer("FAILED", errors), 1, 3) else { panic!("it is told") };
+        let Next::Refused { told, .. } = read(&answer("FAILED", errors), 1, 3) else { panic!("it is told") };
         let reasons = BTreeMap::from([("A".to_owned(), 3), ("B".to_owned(), 3)]);
         assert_eq!((told.failed, told.reasons), (3, reasons));
         let Next::Told(told) = read(&answer("FAILED", json!([])), 1, 5) else { panic!("it is told") };
         assert_eq!((told.failed, told.detail.as_str()), (3, "the platform gave no reasons"));
+    }
+
+    #[test]
+    fn only_what_failed_as_a_whole_is_refused_and_for_its_most_frequent_reason() {
+        let counts = |counts: &[(&str, u64)]| {
+            let each = |(reason, events): &(&str, u64)| json!({ "recordCount": events, "reason": reason });
+            json!(counts.iter().map(each).collect::<Vec<_>>())
+        };
+        let all = counts(&[("INVALID_GCLID", 1), ("NO_CONSENT", 2)]);
+        let next = read(&answer("FAILED", all.clone()), 1, 3);
+        assert!(matches!(next, Next::Refused { ref code, .. } if code == "NO_CONSENT"), "{next:?}");
+        // Of two events of it the ledger knows only by now.
+        assert!(matches!(read(&answer("FAILED", all.clone()), 1, 5), Next::Told(_)));
+        assert!(matches!(read(&answer("PARTIAL_SUCCESS", all), 1, 3), Next::Told(_)));
+        for errors in [&[("NO_CONSENT", 2)][..], &[("DUPLICATE_GCLID", 3)], &[]] {
+            assert!(matches!(read(&answer("FAILED", counts(errors)), 1, 3), Next::Told(_)), "{errors:?}");
+        }
     }
 
     #[test]

@@ -198,6 +198,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     let verdicts = VerdictPoller {
         store: IngestRequestStore::new(pool.clone()),
+        resolved: entries.store().clone(),
         connections: connections.clone(),
         sender: sender.clone(),
         tokens: tokens.clone(),

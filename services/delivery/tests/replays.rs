@@ -159,6 +159,27 @@ async fn a_page_is_taken_once_and_its_event_ends_with_the_retrys_commit() {
 }
 
 #[tokio::test]
+async fn a_page_with_what_a_verdict_has_killed_since_is_not_taken() {
+    let (database, lease, store, _ledger) = lane().await;
+    let replay = start(&store).await;
+    let counts = Counts::from([((What::Eligible, String::new()), 1)]);
+    let event = || TakenEvent { before: Verdict::of(State::Delivered, ""), ..taken(1) };
+    let page = || Take { events: vec![event()], ..take(replay.id, &counts) };
+    let late = "insert into delivery.ledger_late
+                    (workspace_id, connection_id, partition, generation, event_offset, source_id, state,
+                     reason, attempts, latency_ms)
+                values (1, 7, 0, 1, 1, 1, 7, 'rejected_by_platform', 1, 1)";
+    sqlx::query(late).execute(&database.pool).await.unwrap();
+    let before = rows(&database).await;
+    assert_eq!(store.take(&lease, &page()).await.unwrap(), Took::Moved, "it would be counted off twice");
+    assert_eq!(rows(&database).await, before);
+    let stretch = store.stretch(LANE, replay.id, at(0)).await.unwrap().unwrap().1;
+    assert_eq!(stretch.next, at(0), "it is walked once more");
+    sqlx::query("delete from delivery.ledger_late").execute(&database.pool).await.unwrap();
+    assert_eq!(store.take(&lease, &page()).await.unwrap(), Took::All);
+}
+
+#[tokio::test]
 async fn what_was_counted_stays_so_for_every_later_replay() {
     let (_database, lease, store, ledger) = lane().await;
     let counts = Counts::from([((What::Eligible, String::new()), 1)]);

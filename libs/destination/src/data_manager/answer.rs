@@ -11,11 +11,27 @@ use crate::google::error::Envelope;
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome};
 
 const UNCONFIRMED: &str = "unconfirmed: request ";
+/// How the ledger's detail of an event begins that was taken first, and refused with its whole request by the
+/// verdict.
+const REFUSED_LATER: &str = "refused later, with all of request ";
 
 /// The request id in the note of a delivered item, to ask for its verdict.
 #[must_use]
 pub fn request_id(note: &str) -> Option<&str> {
     note.strip_prefix(UNCONFIRMED)?.split(';').next().map(str::trim)
+}
+
+/// What the ledger says of an event that was taken, and refused later with its whole request. `code` is the
+/// reason, or the most frequent one of several.
+#[must_use]
+pub fn refused_later(request_id: &str, code: &str) -> String {
+    format!("{REFUSED_LATER}{request_id}: {code}")
+}
+
+/// Whether the ledger's detail of a dead event is [`refused_later`]'s: it counted as delivered before.
+#[must_use]
+pub fn is_refused_later(detail: &str) -> bool {
+    detail.starts_with(REFUSED_LATER)
 }
 
 /// One outcome per sent item.
@@ -92,4 +108,18 @@ fn is_of_connection(reason: &str) -> bool {
             | "MISMATCHED_ACCOUNT_TYPE"
             | "PERMISSION_DENIED"
     ) || reason.starts_with("DESTINATION_ACCOUNT_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_later_is_known_again_and_waits_for_no_verdict() {
+        let detail = refused_later("r-1", "PROCESSING_ERROR_REASON_NO_CONSENT");
+        assert_eq!(detail, "refused later, with all of request r-1: PROCESSING_ERROR_REASON_NO_CONSENT");
+        assert!(is_refused_later(&detail) && request_id(&detail).is_none());
+        let unconfirmed = format!("{UNCONFIRMED}r-1; 2 field warnings");
+        assert!(!is_refused_later(&unconfirmed) && request_id(&unconfirmed) == Some("r-1"));
+    }
 }

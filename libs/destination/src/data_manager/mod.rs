@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
 
-pub use answer::request_id;
+pub use answer::{is_refused_later, refused_later, request_id};
 pub use verdict::{Conclusion, FIRST_STATUS, Fate, MOST_LOOKS, Verdict, fate_of, next_look, read_status};
 
 use crate::body::ItemBody;

@@ -38,7 +38,8 @@ pub enum Verdict {
     Processing(Duration),
     /// Told.
     Told {
-        /// `SUCCESS`, `PARTIAL_SUCCESS`, `FAILED`; the worst of the destinations.
+        /// `SUCCESS`, `PARTIAL_SUCCESS`, `FAILED`. Of several destinations: `PARTIAL_SUCCESS`, unless it is
+        /// the same for all of them.
         status: String,
         /// Events that failed.
         failed: u64,
@@ -76,29 +77,36 @@ pub fn read_status(answer: &Answer) -> Verdict {
     let count = |value: Option<&Value>| {
         value.and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse::<u64>().ok())).unwrap_or(0)
     };
-    let counts = |list: &str| {
+    let events_of = |destination: &Value| count(destination.pointer("/eventsIngestionStatus/recordCount"));
+    let counts = |list: &str, is_of_failures: bool| {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for row in rows.iter().filter_map(|r| r.pointer(list)?.as_array()).flatten() {
-            let reason = row.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN");
-            let is_one_too_many = counts.len() >= MOST_REASONS && !counts.contains_key(reason);
-            let reason = if is_word(reason) && !is_one_too_many { reason } else { OTHER };
-            let sum = counts.entry(reason.to_owned()).or_default();
-            *sum = sum.saturating_add(count(row.get("recordCount")));
+        for destination in rows {
+            let listed = destination.pointer(list).and_then(Value::as_array);
+            let listed = listed.map_or(&[] as &[Value], Vec::as_slice);
+            // A destination that failed as a whole for one reason need not count.
+            let is_whole = is_of_failures && listed.len() == 1 && status_of(destination) == "FAILED";
+            for row in listed {
+                let reason = row.get("reason").and_then(Value::as_str).unwrap_or("UNKNOWN");
+                let is_one_too_many = counts.len() >= MOST_REASONS && !counts.contains_key(reason);
+                let reason = if is_word(reason) && !is_one_too_many { reason } else { OTHER };
+                let told = match count(row.get("recordCount")) {
+                    0 if is_whole => events_of(destination),
+                    told => told,
+                };
+                let sum = counts.entry(reason.to_owned()).or_default();
+                *sum = sum.saturating_add(told);
+            }
         }
         counts
     };
-    let codes = counts("/errorInfo/errorCounts");
-    let rank = |status: &String| match status.as_str() {
-        "SUCCESS" => 0,
-        "PARTIAL_SUCCESS" => 1,
-        _ => 2,
-    };
+    let codes = counts("/errorInfo/errorCounts", true);
+    let is_same_for_all = statuses.iter().all(|status| *status == statuses[0]);
     Verdict::Told {
-        status: statuses.into_iter().max_by_key(rank).unwrap_or_default(),
+        status: if is_same_for_all { statuses[0].clone() } else { "PARTIAL_SUCCESS".to_owned() },
         failed: codes.values().fold(0, |sum: u64, n| sum.saturating_add(*n)),
-        total: rows.iter().map(|r| count(r.pointer("/eventsIngestionStatus/recordCount"))).max().unwrap_or(0),
+        total: rows.iter().map(events_of).max().unwrap_or(0),
         codes,
-        warnings: counts("/warningInfo/warningCounts"),
+        warnings: counts("/warningInfo/warningCounts", false),
     }
 }
 
@@ -115,11 +123,10 @@ pub enum Conclusion {
     Later(Duration),
     /// All were taken; some of them perhaps before.
     Confirmed,
-    /// None was taken, all for reasons of one class.
+    /// None was taken, and none was there before: the verdict is about the whole request, and so about each
+    /// of its events.
     AllFailed {
-        /// What to do about it.
-        fate: Fate,
-        /// The most frequent reason.
+        /// The reason, or the most frequent one.
         code: String,
     },
     /// Some failed, and nobody knows which: the events stay delivered and unconfirmed, and the counts are told.
@@ -159,13 +166,16 @@ pub fn fate_of(reason: &str) -> Fate {
 }
 
 impl Verdict {
-    /// What it means for the events of its request.
+    /// What it means for the events of its request, of which the ledger has so many: the platform, too, has
+    /// to tell of all of them.
     #[must_use]
-    pub fn conclude(&self) -> Conclusion {
+    pub fn conclude(&self, events: u64) -> Conclusion {
         let (status, failed, total, codes) = match self {
             Self::Processing(after) => return Conclusion::Later(*after),
             Self::Unreadable => return Conclusion::Unreadable,
-            Self::Told { status, failed, total, codes, .. } => (status.as_str(), *failed, *total, codes),
+            Self::Told { status, failed, total, codes, .. } => {
+                (status.as_str(), *failed, events.max(*total), codes)
+            }
         };
         let mut by_fate: BTreeMap<Fate, u64> = BTreeMap::new();
         for (reason, count) in codes {
@@ -180,13 +190,14 @@ impl Verdict {
             .iter()
             .filter(|(reason, _)| fate_of(reason) != Fate::Before)
             .max_by_key(|(_, count)| **count);
-        match (by_fate.len(), by_fate.first_key_value(), most) {
-            (1, Some((fate, count)), Some((reason, _))) if *count >= total && total > 0 => {
-                Conclusion::AllFailed { fate: *fate, code: reason.clone() }
-            }
+        match most {
             // A failure without counts says nothing about an event.
-            (0, ..) => Conclusion::Unreadable,
-            _ => Conclusion::SomeFailed { failed: by_fate, total },
+            None => Conclusion::Unreadable,
+            // Where one of them was there before, nobody knows which.
+            Some((reason, _)) if status == "FAILED" && before == 0 && total > 0 && failed >= total => {
+                Conclusion::AllFailed { code: reason.clone() }
+            }
+            Some(_) => Conclusion::SomeFailed { failed: by_fate, total },
         }
     }
 }
@@ -197,6 +208,7 @@ mod tests {
 
     use super::*;
 
+    /// Of a request of so many events, which the platform and the ledger agree about.
     fn concluded(status: &str, total: u64, codes: &[(&str, u64)]) -> Conclusion {
         let counts: Vec<Value> = codes
             .iter()
@@ -209,7 +221,7 @@ mod tests {
             "eventsIngestionStatus": { "recordCount": total.to_string() }
         });
         let body = json!({ "requestStatusPerDestination": [row] }).to_string();
-        read_status(&Answer::new(200, body)).conclude()
+        read_status(&Answer::new(200, body)).conclude(total)
     }
 
     #[test]
@@ -234,22 +246,72 @@ mod tests {
             ("CUSTOMER_DATA_TERMS_NOT_SIGNED", Fate::Connection),
         ] {
             let code = format!("PROCESSING_ERROR_REASON_{reason}");
-            assert_eq!(
-                concluded("FAILED", 2, &[(reason, 2)]),
-                Conclusion::AllFailed { fate, code },
-                "{reason}"
-            );
-            let failed = BTreeMap::from([(fate, 1)]);
-            assert_eq!(
-                concluded("PARTIAL_SUCCESS", 2, &[(reason, 1)]),
-                Conclusion::SomeFailed { failed, total: 2 }
-            );
+            assert_eq!(concluded("FAILED", 2, &[(reason, 2)]), Conclusion::AllFailed { code }, "{reason}");
+            for (status, failed) in [("PARTIAL_SUCCESS", 1), ("PARTIAL_SUCCESS", 2), ("FAILED", 1)] {
+                let by_fate = BTreeMap::from([(fate, failed)]);
+                assert_eq!(
+                    concluded(status, 2, &[(reason, failed)]),
+                    Conclusion::SomeFailed { failed: by_fate, total: 2 },
+                    "{status} {failed}"
+                );
+            }
         }
-        let mixed = BTreeMap::from([(Fate::Again, 1), (Fate::Dead, 1)]);
         assert_eq!(
-            concluded("FAILED", 2, &[("INTERNAL_ERROR", 1), ("EVENT_TOO_OLD", 1)]),
-            Conclusion::SomeFailed { failed: mixed, total: 2 }
+            concluded("FAILED", 3, &[("INTERNAL_ERROR", 1), ("EVENT_TOO_OLD", 2)]),
+            Conclusion::AllFailed { code: "PROCESSING_ERROR_REASON_EVENT_TOO_OLD".to_owned() },
+            "whichever has which of the two, none was taken"
         );
+        let dead = BTreeMap::from([(Fate::Dead, 2)]);
+        assert_eq!(
+            concluded("FAILED", 3, &[("DUPLICATE_GCLID", 1), ("EVENT_TOO_OLD", 2)]),
+            Conclusion::SomeFailed { failed: dead, total: 3 },
+            "one was there before, and nobody knows which"
+        );
+    }
+
+    fn rows(rows: &[Value]) -> Verdict {
+        let body = json!({ "requestStatusPerDestination": rows }).to_string();
+        read_status(&Answer::new(200, body))
+    }
+
+    #[test]
+    fn both_the_platform_and_the_ledger_have_to_mean_all_events() {
+        let failed = |events: u64, counted: Option<&str>, total: Option<&str>| {
+            let mut error = json!({ "reason": "PROCESSING_ERROR_REASON_NO_CONSENT" });
+            if let Some(counted) = counted {
+                error["recordCount"] = json!(counted);
+            }
+            let mut row = json!({ "requestStatus": "FAILED", "errorInfo": { "errorCounts": [error] } });
+            if let Some(total) = total {
+                row["eventsIngestionStatus"] = json!({ "recordCount": total });
+            }
+            matches!(rows(&[row]).conclude(events), Conclusion::AllFailed { .. })
+        };
+        assert!(failed(3, Some("3"), Some("3")));
+        assert!(failed(3, Some("5"), Some("5")), "a crash has kept two from being committed with it");
+        assert!(!failed(3, Some("3"), Some("5")));
+        assert!(!failed(5, Some("3"), Some("3")), "the ledger has more than the platform tells of");
+        assert!(failed(3, Some("3"), None));
+        assert!(failed(3, None, Some("3")), "one reason for a whole destination needs no count");
+        assert!(!failed(3, None, None), "nobody knows of how many it is told");
+    }
+
+    #[test]
+    fn several_destinations_have_failed_only_if_each_has() {
+        let row = |status: &str, failed: u64| {
+            let error = json!({ "recordCount": failed.to_string(), "reason": "PROCESSING_ERROR_REASON_X" });
+            let errors: Vec<Value> = (failed > 0).then_some(error).into_iter().collect();
+            json!({
+                "requestStatus": status, "errorInfo": { "errorCounts": errors },
+                "eventsIngestionStatus": { "recordCount": "2" },
+            })
+        };
+        let concluded = |of: &[Value]| rows(of).conclude(2);
+        let some = Conclusion::SomeFailed { failed: BTreeMap::from([(Fate::Dead, 2)]), total: 2 };
+        assert_eq!(concluded(&[row("FAILED", 2), row("SUCCESS", 0)]), some, "it has it in one of them");
+        let code = "PROCESSING_ERROR_REASON_X".to_owned();
+        assert_eq!(concluded(&[row("FAILED", 2), row("FAILED", 2)]), Conclusion::AllFailed { code });
+        assert_eq!(concluded(&[row("SUCCESS", 0), row("SUCCESS", 0)]), Conclusion::Confirmed);
     }
 
     #[test]
@@ -295,7 +357,7 @@ mod tests {
         assert_eq!(concluded("PARTIAL_SUCCESS", 2, &[]), Conclusion::Unreadable);
         assert_eq!(concluded("A_NEW_WORD", 2, &[("EVENT_TOO_OLD", 2)]), Conclusion::Unreadable);
         for (status, body) in [(200, "{}"), (200, "<html>"), (500, "{}"), (404, "")] {
-            assert_eq!(read_status(&Answer::new(status, body)).conclude(), Conclusion::Unreadable);
+            assert_eq!(read_status(&Answer::new(status, body)).conclude(2), Conclusion::Unreadable);
         }
     }
 

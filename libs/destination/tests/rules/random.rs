@@ -269,7 +269,7 @@ proptest! {
                 if let Trial::Found(found) = destination.read_trial(&answer) {
                     prop_assert!(!found.is_empty());
                 }
-                let _ = data_manager::read_status(&answer).conclude();
+                let _ = data_manager::read_status(&answer).conclude(count as u64);
             }
         }
     }

@@ -296,7 +296,7 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
     if ours {
         slot.settle(State::Dead, code, detail, now);
     } else {
-        slot.settle(State::Dead, "rejected_by_platform", &format!("{code}: {detail}"), now);
+        slot.settle(State::Dead, plan::REJECTED, &format!("{code}: {detail}"), now);
     }
     plan::settle_as_unknown(slot, now);
 }

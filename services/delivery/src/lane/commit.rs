@@ -9,11 +9,12 @@ use tracklayer_destination::data_manager::{FIRST_STATUS, request_id};
 use tracklayer_ids::{Generation, Offset, Partition, Position};
 use uuid::Uuid;
 
+use super::plan::UNKNOWN;
 use super::slot::Slot;
 use super::{Lane, quality};
 use crate::ledger::State;
 use crate::match_keys::Kept;
-use crate::store::ingest_requests::TakenRequest;
+use crate::store::ingest_requests::{RequestedAt, TakenRequest};
 use crate::store::ledger::LaneCommit;
 use crate::store::match_keys::{MOST_SUBJECTS, SealedKey};
 use crate::store::orders::order_hash;
@@ -49,19 +50,34 @@ impl Lane {
 
     /// The requests that brought them where the platform judges later, by the id that the verdicts name.
     fn taken_of(&self, done: &[Slot]) -> Vec<TakenRequest> {
-        let mut events: BTreeMap<&str, u64> = BTreeMap::new();
-        let delivered = done.iter().filter_map(|slot| slot.verdict.as_ref());
-        for verdict in delivered.filter(|verdict| verdict.state == State::Delivered) {
-            if let Some(id) = request_id(&verdict.detail) {
-                *events.entry(id).or_default() += 1;
+        let mut taken: BTreeMap<&str, (u64, Vec<RequestedAt>)> = BTreeMap::new();
+        for slot in done {
+            let verdict = slot.verdict.as_ref().filter(|verdict| verdict.state == State::Delivered);
+            let Some(id) = verdict.and_then(|verdict| request_id(&verdict.detail)) else { continue };
+            let (events, movable) = taken.entry(id).or_default();
+            *events += 1;
+            // What was delivered before stays so, whatever is said of its repetition.
+            let before = slot.replayed.as_ref();
+            if before.is_none_or(|mark| mark.state != State::Delivered) {
+                let may_be_there = before.is_some_and(|mark| mark.reason == UNKNOWN);
+                movable.push(RequestedAt {
+                    position: slot.entry.position,
+                    sent_before: slot.unknown_since.is_some() || may_be_there,
+                });
             }
         }
         let sent_at = self.context.clock.now();
         let first = SignedDuration::try_from(FIRST_STATUS).unwrap_or(SignedDuration::MAX);
         let first_look_at = sent_at.checked_add(first).unwrap_or(sent_at);
-        events
+        taken
             .into_iter()
-            .map(|(id, events)| TakenRequest { id: id.to_owned(), events, sent_at, first_look_at })
+            .map(|(id, (events, positions))| TakenRequest {
+                id: id.to_owned(),
+                events,
+                positions,
+                sent_at,
+                first_look_at,
+            })
             .collect()
     }
 

@@ -25,6 +25,8 @@ const MAX_ITEM_AGE: SignedDuration = SignedDuration::from_secs(30);
 const UNREADABLE_ATTEMPTS: u32 = 3;
 /// The reason of whoever is dead because nobody knows what became of it.
 pub const UNKNOWN: &str = "outcome_unknown";
+/// The reason of whatever a platform refused in words of its own.
+pub const REJECTED: &str = "rejected_by_platform";
 /// The reason of whatever an operator gave up unread.
 pub const RETENTION: &str = "retention";
 const GIVEN_UP: &str = "an operator gave it up before it was sent, so that the journal could let its day go";

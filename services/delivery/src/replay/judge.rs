@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracklayer_destination::data_manager::is_refused_later;
 use tracklayer_destination::{Consent, Destination, OrderNeed, RefusalCode};
 use tracklayer_ids::MasterKey;
 use tracklayer_proto::event::v1::Event;
@@ -30,6 +31,8 @@ use crate::subjects::{self, Asked, ServiceUnavailable};
 
 /// Consent's reason for who was erased.
 const ERASED: &str = "erased";
+/// The reason of what would put its order wrong at the platform.
+const ORDER_ADJUSTED: &str = "order_adjusted";
 
 /// Why nothing was judged.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,12 @@ fn may_be_there(found: &Found) -> bool {
         || (found.before.state == State::Dead && found.before.reason == UNKNOWN)
 }
 
+/// Whether it counted as delivered, with what it does to its order, until the platform refused it with its
+/// whole request.
+fn was_refused_later(found: &Found) -> bool {
+    found.before.state == State::Dead && is_refused_later(&found.before.detail)
+}
+
 /// What needs no question: what it is by the ledger, by its bytes, and by what the connection wants.
 fn at_first_sight(
     found: Found,
@@ -227,7 +236,12 @@ fn first_sight(
     }
     // What it took off its order is off: told again, it would be taken off what is left.
     if found.before.state == State::Delivered && guard::order_key(destination, deliverable).is_some() {
-        return (What::AlreadyDelivered, "order_adjusted");
+        return (What::AlreadyDelivered, ORDER_ADJUSTED);
+    }
+    // So it is where the platform has refused it since: the next change of the order tells what is left after
+    // both.
+    if was_refused_later(found) && guard::order_key(destination, deliverable).is_some() {
+        return (What::Refused, ORDER_ADJUSTED);
     }
     if may_be_there(found) && !is_recognised && !selection.past_dedup_window {
         let reason = if found.before.state == State::Delivered { "delivered" } else { UNKNOWN };
@@ -276,6 +290,7 @@ mod tests {
     use jiff::SignedDuration;
     use prost::Message as _;
     use serde_json::json;
+    use tracklayer_destination::data_manager::refused_later;
     use tracklayer_destination::{OrderState, preview};
     use tracklayer_ids::Position;
     use tracklayer_proto::event::v1::ResolvedEvent;
@@ -449,6 +464,17 @@ mod tests {
         for unchanged in [None, Some(sold())] {
             assert_eq!(said(State::Delivered, "", unchanged), (What::Eligible, String::new()));
         }
+    }
+
+    #[test]
+    fn a_refund_that_was_refused_later_is_off_its_order_and_not_taken_off_twice() {
+        let plain = Selection::of(Origin::DeadLetters);
+        let mut refund = found(1, "Order Refunded", State::Dead, "rejected_by_platform");
+        refund.before.detail = refused_later("r-1", "NO_CONSENT");
+        assert_eq!(said(refund, &plain, "ga4_mp"), (What::Refused, "order_adjusted".to_owned()));
+        let mut sale = found(1, ORDER, State::Dead, "rejected_by_platform");
+        sale.before.detail = refused_later("r-1", "NO_CONSENT");
+        assert_eq!(said(sale, &plain, "ga4_mp").0, What::Eligible);
     }
 
     #[test]

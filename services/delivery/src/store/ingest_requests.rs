@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use tracklayer_ids::{ConnectionId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, WorkspaceId};
 
 use super::{StoreError, attempting};
 use crate::lane::storable;
@@ -29,10 +29,21 @@ pub struct TakenRequest {
     pub id: String,
     /// Events of it in this commit.
     pub events: u64,
+    /// Those of them that a verdict about the whole request moves: not what was delivered before.
+    pub positions: Vec<RequestedAt>,
     /// When they were settled.
     pub sent_at: Timestamp,
     /// When to ask first.
     pub first_look_at: Timestamp,
+}
+
+/// An event of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestedAt {
+    /// Where it stands.
+    pub position: Position,
+    /// Whether a request before this one may have brought it.
+    pub sent_before: bool,
 }
 
 /// A request that somebody asks about now.
@@ -42,6 +53,8 @@ pub struct Claimed {
     pub workspace: WorkspaceId,
     /// The connection.
     pub connection: ConnectionId,
+    /// The lane's partition.
+    pub partition: Partition,
     /// The platform's name of it.
     pub request_id: String,
     /// Which claim of it this is.
@@ -104,10 +117,12 @@ pub struct StatusCount {
 /// Statements on requests that are judged later.
 #[derive(Debug, Clone)]
 pub struct IngestRequestStore {
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
-/// Writes what a commit has settled. A request whose events are settled by two commits has one row.
+/// Writes what a commit has settled. A request whose events are settled by two commits has one row; where it
+/// was said to have failed between them, it is asked about once more, since that holds for the later ones as
+/// well.
 pub(super) async fn write(
     tx: &mut PgConnection,
     lease: &Lease,
@@ -119,13 +134,35 @@ pub(super) async fn write(
     let at = |time: &dyn Fn(&TakenRequest) -> Timestamp| {
         requests.iter().map(|request| jiff_sqlx::Timestamp::from(time(request))).collect::<Vec<_>>()
     };
+    // By the number of their request in this statement.
+    let placed: Vec<(i64, RequestedAt)> = (1..)
+        .zip(requests)
+        .flat_map(|(number, request)| request.positions.iter().map(move |at| (number, *at)))
+        .collect();
     sqlx::query(
         "insert into delivery.ingest_request as r
-             (workspace_id, connection_id, partition, request_id, events, sent_at, next_look_at)
-         select $1, $2, $3, u.id, u.events, u.sent_at, u.look_at
-         from unnest($4::text[], $5::bigint[], $6::timestamptz[], $7::timestamptz[]) as u (id, events, sent_at, look_at)
+             (workspace_id, connection_id, partition, request_id, events, sent_at, next_look_at, generations,
+              event_offsets, sent_before)
+         select $1, $2, $3, u.id, u.events, u.sent_at, u.look_at, coalesce(p.generations, '{}'),
+                coalesce(p.event_offsets, '{}'), coalesce(p.sent_before, '{}')
+         from unnest($4::text[], $5::bigint[], $6::timestamptz[], $7::timestamptz[]) with ordinality
+                  as u (id, events, sent_at, look_at, number)
+         left join (
+             select t.number, array_agg(t.g order by t.g, t.o) as generations,
+                    array_agg(t.o order by t.g, t.o) as event_offsets,
+                    array_agg(t.b order by t.g, t.o) as sent_before
+             from unnest($8::bigint[], $9::integer[], $10::bigint[], $11::boolean[]) as t (number, g, o, b)
+             group by t.number
+         ) p on p.number = u.number
          order by u.id
-         on conflict on constraint ingest_request_pkey do update set events = r.events + excluded.events",
+         on conflict on constraint ingest_request_pkey do update
+         set events = r.events + excluded.events,
+             generations = r.generations || excluded.generations,
+             event_offsets = r.event_offsets || excluded.event_offsets,
+             sent_before = r.sent_before || excluded.sent_before,
+             told_at = case when r.status <> 'FAILED' then r.told_at end,
+             next_look_at = case when r.status <> 'FAILED' then r.next_look_at
+                                 else excluded.next_look_at end",
     )
     .bind(lease.duty.workspace.0)
     .bind(lease.duty.connection.0)
@@ -134,10 +171,51 @@ pub(super) async fn write(
     .bind(requests.iter().map(|request| request.events.cast_signed()).collect::<Vec<_>>())
     .bind(at(&|request: &TakenRequest| request.sent_at))
     .bind(at(&|request: &TakenRequest| request.first_look_at))
+    .bind(placed.iter().map(|(number, _)| *number).collect::<Vec<i64>>())
+    .bind(placed.iter().map(|(_, at)| at.position.generation.0.cast_signed()).collect::<Vec<_>>())
+    .bind(placed.iter().map(|(_, at)| at.position.offset.0.cast_signed()).collect::<Vec<_>>())
+    .bind(placed.iter().map(|(_, at)| at.sent_before).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await
     .map_err(attempting("remember requests that are judged later"))?;
     Ok(())
+}
+
+/// Writes down what was told. Answers whether this claim still counted, and no more of the request's events
+/// were committed since: then it is asked about again, as it is now.
+pub(super) async fn write_told(
+    connection: &mut PgConnection,
+    claimed: &Claimed,
+    told: &ToldStatus,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // Where its events stand is of use to a failure alone.
+    let done = sqlx::query(
+        "update delivery.ingest_request
+         set looks = $5, status = $6, failed = $7, reasons = $8, warnings = $9, detail = $10, told_at = $11,
+             next_look_at = null,
+             generations = case when $6 = 'FAILED' then generations else '{}' end,
+             event_offsets = case when $6 = 'FAILED' then event_offsets else '{}' end,
+             sent_before = case when $6 = 'FAILED' then sent_before else '{}' end
+         where workspace_id = $1 and connection_id = $2 and request_id = $3 and claim = $4 and told_at is null
+           and events = $12",
+    )
+    .bind(claimed.workspace.0)
+    .bind(claimed.connection.0)
+    .bind(&claimed.request_id)
+    .bind(claimed.claim)
+    .bind(claimed.looks.cast_signed())
+    .bind(&told.status)
+    .bind(told.failed.cast_signed())
+    .bind(Json(&told.reasons))
+    .bind(Json(&told.warnings))
+    .bind(storable(&told.detail, MAX_DETAIL_CHARS))
+    .bind(jiff_sqlx::Timestamp::from(now))
+    .bind(claimed.events.cast_signed())
+    .execute(connection)
+    .await
+    .map_err(attempting("write down a verdict about a request"))?;
+    Ok(done.rows_affected() == 1)
 }
 
 impl IngestRequestStore {
@@ -189,7 +267,8 @@ impl IngestRequestStore {
              from due
              where r.workspace_id = due.workspace_id and r.connection_id = due.connection_id
                and r.request_id = due.request_id
-             returning r.workspace_id, r.connection_id, r.request_id, r.claim, r.looks, r.events, r.sent_at",
+             returning r.workspace_id, r.connection_id, r.partition, r.request_id, r.claim, r.looks, r.events,
+                       r.sent_at",
         )
         .bind(jiff_sqlx::Timestamp::from(now))
         .bind(jiff_sqlx::Timestamp::from(claimed_until))
@@ -201,9 +280,10 @@ impl IngestRequestStore {
         .map_err(attempting("claim requests that are judged later"))?;
         Ok(rows
             .into_iter()
-            .map(|(workspace, connection, request_id, claim, looks, events, sent_at)| Claimed {
+            .map(|(workspace, connection, partition, request_id, claim, looks, events, sent_at)| Claimed {
                 workspace: WorkspaceId(workspace),
                 connection: ConnectionId(connection),
+                partition: Partition(partition.cast_unsigned()),
                 request_id,
                 claim,
                 looks: looks.cast_unsigned().saturating_add(1),
@@ -213,7 +293,8 @@ impl IngestRequestStore {
             .collect())
     }
 
-    /// Writes down what was told. Answers whether this claim still counted.
+    /// Writes down what was told of a request whose events stay what they are. Answers whether this claim
+    /// still counted.
     ///
     /// # Errors
     /// The database.
@@ -223,27 +304,9 @@ impl IngestRequestStore {
         told: &ToldStatus,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "update delivery.ingest_request
-             set looks = $5, status = $6, failed = $7, reasons = $8, warnings = $9, detail = $10, told_at = $11,
-                 next_look_at = null
-             where workspace_id = $1 and connection_id = $2 and request_id = $3 and claim = $4 and told_at is null",
-        )
-        .bind(claimed.workspace.0)
-        .bind(claimed.connection.0)
-        .bind(&claimed.request_id)
-        .bind(claimed.claim)
-        .bind(claimed.looks.cast_signed())
-        .bind(&told.status)
-        .bind(told.failed.cast_signed())
-        .bind(Json(&told.reasons))
-        .bind(Json(&told.warnings))
-        .bind(storable(&told.detail, MAX_DETAIL_CHARS))
-        .bind(jiff_sqlx::Timestamp::from(now))
-        .execute(&self.pool)
-        .await
-        .map_err(attempting("write down a verdict about a request"))?;
-        Ok(done.rows_affected() == 1)
+        let acquired = self.pool.acquire().await;
+        let mut connection = acquired.map_err(attempting("write down a verdict about a request"))?;
+        write_told(&mut connection, claimed, told, now).await
     }
 
     /// Asks again later. `looks`: how often it counts as asked about from now on.
@@ -375,7 +438,7 @@ impl IngestRequestStore {
     }
 }
 
-type ClaimedRow = (i64, i64, String, i64, i32, i64, jiff_sqlx::Timestamp);
+type ClaimedRow = (i64, i64, i32, String, i64, i32, i64, jiff_sqlx::Timestamp);
 
 #[derive(sqlx::FromRow)]
 struct Row {

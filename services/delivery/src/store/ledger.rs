@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::index::Index;
 use super::replay_events::Ended;
 use super::{StoreError, attempting, fence};
-use crate::lease::Lease;
+use crate::lease::{Duty, Lease};
 use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
 
 /// Statements on the ledger.
@@ -275,81 +275,9 @@ impl LedgerStore {
         positions: &[Position],
     ) -> Result<HashMap<Position, Option<Verdict>>, StoreError> {
         let Some(partition) = positions.first().map(|at| at.partition) else { return Ok(HashMap::new()) };
-        let what = attempting("read the ledger of several events");
-        let generations: Vec<i32> = positions.iter().map(|at| at.generation.0.cast_signed()).collect();
-        let offsets: Vec<i64> = positions.iter().map(|at| at.offset.0.cast_signed()).collect();
-        // Each block once, however many of the events it holds.
-        let rows: Vec<(i32, i64, i32, Vec<u8>)> = sqlx::query_as(
-            "select b.generation, b.base_offset, b.event_count, b.entries
-             from (
-                 select distinct k.generation, k.base_offset
-                 from unnest($4::integer[], $5::bigint[]) as u (g, o)
-                 cross join lateral (
-                     select generation, base_offset from delivery.ledger_block
-                     where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = u.g
-                       and base_offset <= u.o
-                     order by base_offset desc limit 1
-                 ) k
-             ) k
-             join delivery.ledger_block b
-               on b.workspace_id = $1 and b.connection_id = $2 and b.partition = $3
-              and b.generation = k.generation and b.base_offset = k.base_offset",
-        )
-        .bind(workspace.0)
-        .bind(connection.0)
-        .bind(partition.0.cast_signed())
-        .bind(&generations)
-        .bind(&offsets)
-        .fetch_all(self.index.pool())
-        .await
-        .map_err(&what)?;
-        let mut blocks: BTreeMap<(u32, u64), (u64, Option<LedgerEntries>)> = BTreeMap::new();
-        for (generation, base, events, bytes) in rows {
-            let (base, entries) = (base.cast_unsigned(), LedgerEntries::decode(bytes.as_slice()).ok());
-            blocks.insert(
-                (generation.cast_unsigned(), base),
-                (base + u64::from(events.cast_unsigned()), entries),
-            );
-        }
-        let late: Vec<(i32, i64, i16, String, String, i32)> = sqlx::query_as(
-            "select l.generation, l.event_offset, l.state, l.reason, l.detail, l.attempts
-             from unnest($4::integer[], $5::bigint[]) as u (g, o)
-             join delivery.ledger_late l
-               on l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3
-              and l.generation = u.g and l.event_offset = u.o",
-        )
-        .bind(workspace.0)
-        .bind(connection.0)
-        .bind(partition.0.cast_signed())
-        .bind(&generations)
-        .bind(&offsets)
-        .fetch_all(self.index.pool())
-        .await
-        .map_err(&what)?;
-        let mut verdicts = HashMap::with_capacity(positions.len());
-        for at in positions {
-            let (generation, offset) = (at.generation.0, at.offset.0);
-            let Some(((of, base), (end, entries))) = blocks.range(..=(generation, offset)).next_back() else {
-                continue;
-            };
-            if *of == generation && offset < *end {
-                let step = usize::try_from(offset - base).unwrap_or(usize::MAX);
-                verdicts.insert(*at, entries.as_ref().and_then(|entries| entries.verdict(step)));
-            }
-        }
-        for (generation, offset, state, reason, detail, attempts) in late {
-            let at = Position::new(generation.cast_unsigned(), partition.0, offset.cast_unsigned());
-            let Some(verdict) = verdicts.get_mut(&at) else { continue };
-            let state = State::from_number(state);
-            *verdict = verdict.take().zip(state).map(|(verdict, state)| Verdict {
-                state,
-                reason,
-                detail,
-                attempts: attempts.cast_unsigned(),
-                ..verdict
-            });
-        }
-        Ok(verdicts)
+        let acquired = self.index.pool().acquire().await;
+        let mut db = acquired.map_err(attempting("read the ledger of several events"))?;
+        verdicts_at(&mut db, Duty { workspace, connection, partition }, positions).await
     }
 
     /// One event's verdict at a connection, and when it was committed; none while it waits.
@@ -405,6 +333,91 @@ impl LedgerStore {
     }
 }
 
+/// What [`LedgerStore::verdicts`] answers, as a transaction sees it; the positions are of the lane's
+/// partition.
+pub(super) async fn verdicts_at(
+    db: &mut PgConnection,
+    duty: Duty,
+    positions: &[Position],
+) -> Result<HashMap<Position, Option<Verdict>>, StoreError> {
+    if positions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let what = attempting("read the ledger of several events");
+    let generations: Vec<i32> = positions.iter().map(|at| at.generation.0.cast_signed()).collect();
+    let offsets: Vec<i64> = positions.iter().map(|at| at.offset.0.cast_signed()).collect();
+    // Each block once, however many of the events it holds.
+    let rows: Vec<(i32, i64, i32, Vec<u8>)> = sqlx::query_as(
+        "select b.generation, b.base_offset, b.event_count, b.entries
+         from (
+             select distinct k.generation, k.base_offset
+             from unnest($4::integer[], $5::bigint[]) as u (g, o)
+             cross join lateral (
+                 select generation, base_offset from delivery.ledger_block
+                 where workspace_id = $1 and connection_id = $2 and partition = $3 and generation = u.g
+                   and base_offset <= u.o
+                 order by base_offset desc limit 1
+             ) k
+         ) k
+         join delivery.ledger_block b
+           on b.workspace_id = $1 and b.connection_id = $2 and b.partition = $3
+          and b.generation = k.generation and b.base_offset = k.base_offset",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(&generations)
+    .bind(&offsets)
+    .fetch_all(&mut *db)
+    .await
+    .map_err(&what)?;
+    let mut blocks: BTreeMap<(u32, u64), (u64, Option<LedgerEntries>)> = BTreeMap::new();
+    for (generation, base, events, bytes) in rows {
+        let (base, entries) = (base.cast_unsigned(), LedgerEntries::decode(bytes.as_slice()).ok());
+        blocks
+            .insert((generation.cast_unsigned(), base), (base + u64::from(events.cast_unsigned()), entries));
+    }
+    let late: Vec<(i32, i64, i16, String, String, i32)> = sqlx::query_as(
+        "select l.generation, l.event_offset, l.state, l.reason, l.detail, l.attempts
+         from unnest($4::integer[], $5::bigint[]) as u (g, o)
+         join delivery.ledger_late l
+           on l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3
+          and l.generation = u.g and l.event_offset = u.o",
+    )
+    .bind(duty.workspace.0)
+    .bind(duty.connection.0)
+    .bind(duty.partition.0.cast_signed())
+    .bind(&generations)
+    .bind(&offsets)
+    .fetch_all(&mut *db)
+    .await
+    .map_err(&what)?;
+    let mut verdicts = HashMap::with_capacity(positions.len());
+    for at in positions {
+        let (generation, offset) = (at.generation.0, at.offset.0);
+        let Some(((of, base), (end, entries))) = blocks.range(..=(generation, offset)).next_back() else {
+            continue;
+        };
+        if *of == generation && offset < *end {
+            let step = usize::try_from(offset - base).unwrap_or(usize::MAX);
+            verdicts.insert(*at, entries.as_ref().and_then(|entries| entries.verdict(step)));
+        }
+    }
+    for (generation, offset, state, reason, detail, attempts) in late {
+        let at = Position::new(generation.cast_unsigned(), duty.partition.0, offset.cast_unsigned());
+        let Some(verdict) = verdicts.get_mut(&at) else { continue };
+        let state = State::from_number(state);
+        *verdict = verdict.take().zip(state).map(|(verdict, state)| Verdict {
+            state,
+            reason,
+            detail,
+            attempts: attempts.cast_unsigned(),
+            ..verdict
+        });
+    }
+    Ok(verdicts)
+}
+
 pub(super) type RollupKey = (i64, i64, i16, String);
 
 pub(super) fn rollup_key(settled: &Settled) -> RollupKey {
@@ -423,14 +436,14 @@ async fn write_common(
     // In a range only what waits gets a row of its own; a retry always has one.
     let late: Vec<&Settled> =
         commit.settled.iter().filter(|s| !in_range || s.verdict.state == State::Held).collect();
-    write_late(tx, lease, &late).await?;
+    write_late(tx, lease.duty, &late).await?;
     super::retries::write(tx, lease, &commit.retries).await?;
-    super::retries::bury(tx, lease, &commit.dead).await?;
+    super::retries::bury(tx, lease.duty, &commit.dead).await?;
     let grows = super::orders::apply(tx, index, lease, &commit.orders, &commit.there_before).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
     super::ingest_requests::write(tx, lease, &commit.taken).await?;
     super::match_quality::write(tx, lease, &commit.quality).await?;
-    write_rollups(tx, lease, deltas).await?;
+    write_rollups(tx, lease.duty, deltas).await?;
     write_latencies(tx, lease, commit).await?;
     settle_intents(tx, lease, commit).await?;
     Ok(grows)
@@ -438,13 +451,12 @@ async fn write_common(
 
 pub(super) async fn write_late(
     tx: &mut PgConnection,
-    lease: &Lease,
+    duty: Duty,
     late: &[&Settled],
 ) -> Result<(), StoreError> {
     if late.is_empty() {
         return Ok(());
     }
-    let duty = lease.duty;
     sqlx::query(
         "insert into delivery.ledger_late
              (workspace_id, connection_id, partition, generation, event_offset, source_id, state, reason, detail,
@@ -475,14 +487,13 @@ pub(super) async fn write_late(
 
 pub(super) async fn write_rollups(
     tx: &mut PgConnection,
-    lease: &Lease,
+    duty: Duty,
     deltas: BTreeMap<RollupKey, i64>,
 ) -> Result<(), StoreError> {
     let deltas: Vec<(RollupKey, i64)> = deltas.into_iter().filter(|(_, delta)| *delta != 0).collect();
     if deltas.is_empty() {
         return Ok(());
     }
-    let duty = lease.duty;
     sqlx::query(
         "insert into delivery.rollup as r
              (workspace_id, connection_id, partition, minute, source_id, state, reason, events)

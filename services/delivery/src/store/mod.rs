@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod match_keys;
 pub mod match_quality;
 pub mod orders;
+pub mod refused_requests;
 pub mod replay_events;
 pub mod replays;
 pub mod resolved;

@@ -7,7 +7,7 @@ use prost::Message as _;
 use sqlx::PgConnection;
 use tracklayer_ids::{Position, WorkspaceId};
 
-use super::ledger::{RetryRow, Settled, rollup_key, write_late, write_rollups};
+use super::ledger::{RetryRow, Settled, rollup_key, verdicts_at, write_late, write_rollups};
 use super::replays::ReplayStore;
 use super::{StoreError, attempting, fence};
 use crate::lane::early::ORDER_UNKNOWN;
@@ -52,7 +52,8 @@ pub enum Took {
     All,
     /// The replay was cancelled: nothing is.
     Cancelled,
-    /// The lane stands elsewhere in it, since an earlier try came through: nothing is.
+    /// The lane stands elsewhere in it, since an earlier try came through, or what was delivered is not any
+    /// more by a verdict of its platform: nothing is.
     Moved,
 }
 
@@ -160,9 +161,12 @@ impl ReplayStore {
         if moved.rows_affected() != 1 {
             return Ok(Took::Moved);
         }
+        if !stands_as_delivered(&mut tx, duty, &take.events).await? {
+            return Ok(Took::Moved);
+        }
         count(&mut tx, duty, take).await?;
         let settled: Vec<&Settled> = take.events.iter().map(|event| &event.settled).collect();
-        write_late(&mut tx, lease, &settled).await?;
+        write_late(&mut tx, duty, &settled).await?;
         let rows: Vec<RetryRow> = take.events.iter().map(|event| event.row.clone()).collect();
         super::retries::write(&mut tx, lease, &rows).await?;
         let mut deltas = BTreeMap::new();
@@ -172,7 +176,7 @@ impl ReplayStore {
             *deltas.entry(was).or_insert(0) -= 1;
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
-        write_rollups(&mut tx, lease, deltas).await?;
+        write_rollups(&mut tx, duty, deltas).await?;
         mark(&mut tx, duty, take).await?;
         tx.commit().await.map_err(&what)?;
         Ok(Took::All)
@@ -232,7 +236,7 @@ impl ReplayStore {
                 ((*minute, *source, filtered, BEFORE_START.to_owned()), *events)
             })
             .collect();
-        write_rollups(&mut tx, lease, deltas).await?;
+        write_rollups(&mut tx, duty, deltas).await?;
         tx.commit().await.map_err(&what)?;
         Ok(true)
     }
@@ -382,6 +386,23 @@ impl ReplayStore {
             })
             .collect()
     }
+}
+
+/// Whether what was delivered when the page was walked is so still: only a verdict of its platform changes
+/// that beside the lane.
+async fn stands_as_delivered(
+    tx: &mut PgConnection,
+    duty: Duty,
+    events: &[TakenEvent],
+) -> Result<bool, StoreError> {
+    let delivered: Vec<&TakenEvent> =
+        events.iter().filter(|event| event.before.state == State::Delivered).collect();
+    let positions: Vec<Position> = delivered.iter().map(|event| event.settled.position).collect();
+    let verdicts = verdicts_at(tx, duty, &positions).await?;
+    Ok(delivered.iter().all(|event| {
+        let now = verdicts.get(&event.settled.position).and_then(Option::as_ref);
+        now.is_some_and(|now| now.state == State::Delivered && now.reason == event.before.reason)
+    }))
 }
 
 async fn count(tx: &mut PgConnection, duty: Duty, take: &Take<'_>) -> Result<(), StoreError> {

@@ -77,11 +77,10 @@ pub(super) async fn write(tx: &mut PgConnection, lease: &Lease, rows: &[RetryRow
     Ok(())
 }
 
-pub(super) async fn bury(tx: &mut PgConnection, lease: &Lease, rows: &[DeadRow]) -> Result<(), StoreError> {
+pub(super) async fn bury(tx: &mut PgConnection, duty: Duty, rows: &[DeadRow]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let duty = lease.duty;
     sqlx::query(
         "insert into delivery.dead_letter
              (workspace_id, connection_id, partition, generation, event_offset, message_id, code, field, detail,

@@ -65,7 +65,7 @@ fn planner(rig: &Rig) -> Planner {
 }
 
 /// All pages of a plan.
-async fn plan(rig: &Rig, selection: &Selection) -> BTreeMap<What, u64> {
+pub(super) async fn plan(rig: &Rig, selection: &Selection) -> BTreeMap<What, u64> {
     let (mut all, mut from) = (BTreeMap::new(), None);
     loop {
         let now = Timestamp::now();
@@ -81,14 +81,14 @@ async fn plan(rig: &Rig, selection: &Selection) -> BTreeMap<What, u64> {
 }
 
 /// Starts a replay, and the lane is told.
-async fn start(rig: &Rig, selection: &Selection) -> i64 {
+pub(super) async fn start(rig: &Rig, selection: &Selection) -> i64 {
     let replay = planner(rig).start(WORKSPACE, CONNECTION, selection, "ann").await.unwrap();
     rig.replays.look(&store(rig)).await.unwrap();
     replay.id
 }
 
 /// What a replay has found, once it is over.
-async fn over(rig: &Rig, replay: i64) -> BTreeMap<String, u64> {
+pub(super) async fn over(rig: &Rig, replay: i64) -> BTreeMap<String, u64> {
     tracklayer_testkit::eventually_seen("the replay's end", async || {
         let stored = store(rig).get(WORKSPACE, replay).await.unwrap().unwrap();
         let findings = store(rig).findings(WORKSPACE, replay).await.unwrap();
@@ -104,12 +104,12 @@ async fn over(rig: &Rig, replay: i64) -> BTreeMap<String, u64> {
     .await
 }
 
-fn found(counts: &[(What, u64)]) -> BTreeMap<String, u64> {
+pub(super) fn found(counts: &[(What, u64)]) -> BTreeMap<String, u64> {
     counts.iter().map(|(what, events)| (what.as_str().to_owned(), *events)).collect()
 }
 
 /// Tells the journal of so many events, which resolve is to have read, so that the books can be balanced.
-async fn received(rig: &Rig, events: usize) {
+pub(super) async fn received(rig: &Rig, events: usize) {
     let journal = PostgresJournal::new(rig.services.database.pool.clone());
     journal.ensure_partitions(1).await.unwrap();
     let mut builder = BlockBuilder::default();
@@ -118,7 +118,7 @@ async fn received(rig: &Rig, events: usize) {
 }
 
 /// The connection's balance, which is clean, and which the counts of the live page agree with.
-async fn balance(rig: &Rig) -> Balance {
+pub(super) async fn balance(rig: &Rig) -> Balance {
     let stats = StatsStore::new(rig.services.database.pool.clone());
     let mut balances = Balances::default();
     stats.read_books(WORKSPACE, &mut balances).await.unwrap();
@@ -137,7 +137,7 @@ async fn balance(rig: &Rig) -> Balance {
     balance
 }
 
-fn count(balance: &Balance, state: State) -> u64 {
+pub(super) fn count(balance: &Balance, state: State) -> u64 {
     balance.states.iter().filter(|((of, _), _)| *of == state).map(|(_, events)| events).sum()
 }
 
@@ -162,7 +162,7 @@ fn counted(rig: &Rig, platform: Platform) -> (Vec<String>, u32) {
     (ids, counted.iter().map(|event| event.duplicates).sum())
 }
 
-fn letters() -> Selection {
+pub(super) fn letters() -> Selection {
     Selection::of(Origin::DeadLetters)
 }
 

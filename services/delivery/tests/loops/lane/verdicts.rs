@@ -10,11 +10,18 @@ use tracklayer_delivery::ingest_requests::{Away, UNKNOWN, VerdictPoller};
 use tracklayer_delivery::ledger::State;
 use tracklayer_delivery::oauth::Tokens;
 use tracklayer_delivery::quota::Quota;
-use tracklayer_delivery::store::ingest_requests::{IngestRequestStore, ListedRequest, ToldStatus};
-use tracklayer_ids::ConnectionId;
+use tracklayer_delivery::replay::{Origin, Selection, What};
+use tracklayer_delivery::store::index::Index;
+use tracklayer_delivery::store::ingest_requests::{
+    IngestRequestStore, ListedRequest, RequestedAt, ToldStatus,
+};
+use tracklayer_delivery::store::refused_requests::RequestedEvent;
+use tracklayer_delivery::store::resolved::ResolvedStore;
+use tracklayer_ids::{ConnectionId, Position, SourceId};
 use tracklayer_sandbox::{Clock, Fault, How, Options, Platform};
 
-use super::rig::{CONNECTION, Rig, order};
+use super::replays::{balance, count, found, letters, over, plan, received, start};
+use super::rig::{CONNECTION, Rig, order, refund};
 use crate::services::WORKSPACE;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -43,6 +50,17 @@ impl World {
             let verdict = self.rig.ends_as(place, State::Delivered).await;
             assert!(verdict.detail.starts_with("unconfirmed: request "), "{}", verdict.detail);
         }
+    }
+
+    /// Google takes none of the events that are sent from now on, and says so later.
+    fn refuses_later(&self) {
+        let failing = Fault::PartialFailure { indexes: (0..10).collect(), code: None };
+        self.rig.sandbox.inject(Platform::DataManager, failing, How::Always);
+    }
+
+    /// It takes them again.
+    fn takes_again(&self) {
+        self.rig.sandbox.clear(Platform::DataManager);
     }
 
     /// So much later, here and at Google.
@@ -75,6 +93,7 @@ fn poller(rig: &Rig) -> VerdictPoller {
     let sender = Sender::new(true).unwrap();
     VerdictPoller {
         store: IngestRequestStore::new(rig.services.database.pool.clone()),
+        resolved: ResolvedStore::new(Index::new(rig.services.database.pool.clone())),
         connections: Connections::new(rig.config().clone(), rig.services.master_key.clone()),
         tokens: Tokens::new(sender.clone()),
         sender,
@@ -132,11 +151,186 @@ async fn a_partial_failure_is_told_by_reason_and_blames_no_event() {
     let [request] = troubled.as_slice() else { panic!("{troubled:?}") };
     let reasons = BTreeMap::from([("PROCESSING_ERROR_REASON_INTERNAL_ERROR".to_owned(), 1)]);
     assert_eq!((request.told.failed, &request.told.reasons), (1, &reasons));
-    let expected = if request.events == 2 { "PARTIAL_SUCCESS" } else { "FAILED" };
+    // One that went alone is its whole request.
+    let (expected, dead) = if request.events == 2 { ("PARTIAL_SUCCESS", 0) } else { ("FAILED", 1) };
     assert_eq!(request.told.status, expected);
+    assert_eq!(world.rig.number("select count(*) from delivery.dead_letter").await, dead);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_as_a_whole_is_dead_in_the_books_and_goes_again_as_any_dead_letter() {
+    let world = World::start().await;
+    received(&world.rig, 2).await;
+    world.refuses_later();
+    world.deliver().await;
+    world.takes_again();
+    let requests = world.requests().await;
+    world.later(31 * MINUTE);
+    assert_eq!(world.asked().await, requests.len() as u64);
+    for place in [0, 1] {
+        let dead = world.rig.ends_as(place, State::Dead).await;
+        assert_eq!((dead.reason.as_str(), dead.attempts), ("rejected_by_platform", 1));
+        let of = |request: &ListedRequest| {
+            let code = "PROCESSING_ERROR_REASON_INTERNAL_ERROR";
+            dead.detail == format!("refused later, with all of request {}: {code}", request.id)
+        };
+        assert!(requests.iter().any(of), "{dead:?} {requests:?}");
+    }
+    for request in world.requests().await {
+        assert_eq!((request.told.status.as_str(), request.told.failed), ("FAILED", request.events));
+    }
+    let letters_told =
+        "select count(*) from delivery.dead_letter where answer like '%FAILED (INTERNAL_ERROR%'
+         and code = 'rejected_by_platform' and octet_length(resolved) > 0";
+    assert_eq!(world.rig.number(letters_told).await, 2);
+    let after = balance(&world.rig).await;
+    assert_eq!((count(&after, State::Delivered), count(&after, State::Dead)), (0, 2));
+
+    let replay = start(&world.rig, &letters()).await;
+    assert_eq!(over(&world.rig, replay).await, found(&[(What::Eligible, 2)]));
+    world.rig.takes(Platform::DataManager, 2).await;
+    world.later(31 * MINUTE);
+    assert!(world.asked().await > 0);
     for place in [0, 1] {
         world.rig.ends_as(place, State::Delivered).await;
     }
+    let after = balance(&world.rig).await;
+    assert_eq!((count(&after, State::Delivered), count(&after, State::Dead)), (2, 0));
+    assert_eq!(world.rig.number("select count(*) from delivery.dead_letter").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_request_has_brought_since_stays_delivered() {
+    let world = World::start().await;
+    received(&world.rig, 2).await;
+    world.refuses_later();
+    world.deliver().await;
+    world
+        .rig
+        .services
+        .run(
+            "insert into delivery.ledger_late
+                 (workspace_id, connection_id, partition, generation, event_offset, source_id, state, reason,
+                  detail, attempts, latency_ms)
+             values (1, 7, 0, 1, 0, 1, 6, '', 'unconfirmed: request another', 2, 1)",
+        )
+        .await;
+    world.later(31 * MINUTE);
+    world.asked().await;
+    world.rig.ends_as(1, State::Dead).await;
+    let first = world.rig.ends_as(0, State::Delivered).await;
+    assert_eq!(first.detail, "unconfirmed: request another");
+    let after = balance(&world.rig).await;
+    assert_eq!((count(&after, State::Delivered), count(&after, State::Dead)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_forced_replay_sends_again_stays_delivered_whatever_is_said_of_it() {
+    let world = World::start().await;
+    received(&world.rig, 2).await;
+    world.deliver().await;
+    world.refuses_later();
+    let again = Selection { delivered_too: true, ..Selection::of(Origin::Journal) };
+    let replay = start(&world.rig, &again).await;
+    assert_eq!(over(&world.rig, replay).await, found(&[(What::Eligible, 2)]));
+    world.takes_again();
+    world.later(31 * MINUTE);
+    assert!(world.asked().await > 1, "about the first and about the repetition");
+    let statuses: Vec<String> =
+        world.requests().await.into_iter().map(|request| request.told.status).collect();
+    assert!(statuses.contains(&"FAILED".to_owned()) && statuses.contains(&"SUCCESS".to_owned()));
+    for place in [0, 1] {
+        world.rig.ends_as(place, State::Delivered).await;
+    }
+    assert_eq!(count(&balance(&world.rig).await, State::Dead), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_too_long_moves_nothing_and_nothing_is_moved_twice() {
+    let world = World::start().await;
+    received(&world.rig, 1).await;
+    world.refuses_later();
+    world.rig.resolved(&[order("m-1", "ann")]).await;
+    world.rig.ends_as(0, State::Delivered).await;
+    world.later(31 * MINUTE);
+    let now = world.rig.clock.now();
+    let store = &world.poller.store;
+    let claim = async |now: Timestamp| {
+        store.claim(now, now + SignedDuration::from_mins(10), 20, 20, &[]).await.unwrap().remove(0)
+    };
+    let late = claim(now).await;
+    let at = RequestedAt { position: Position::new(1, 0, 0), sent_before: false };
+    assert_eq!(store.positions(&late).await.unwrap(), [at]);
+    let second = claim(now + SignedDuration::from_mins(11)).await;
+    assert_eq!(second.claim, 2);
+    let told = ToldStatus { status: "FAILED".to_owned(), failed: 1, ..ToldStatus::default() };
+    let event = RequestedEvent {
+        at,
+        source: SourceId(1),
+        received_ms: 0,
+        message_id: "m-1".to_owned(),
+        resolved: vec![1],
+    };
+    assert_eq!(store.refuse(&late, &told, "X", vec![event.clone()], now).await.unwrap(), None);
+    world.rig.ends_as(0, State::Delivered).await;
+
+    // The second one has died with its process.
+    world.later(22 * MINUTE);
+    assert_eq!(world.asked().await, 1);
+    world.rig.ends_as(0, State::Dead).await;
+    for claimed in [&late, &second] {
+        assert_eq!(store.refuse(claimed, &told, "X", vec![event.clone()], now).await.unwrap(), None);
+    }
+    assert_eq!(count(&balance(&world.rig).await, State::Dead), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_has_given_back_stays_as_it_is() {
+    let world = World::start().await;
+    received(&world.rig, 2).await;
+    world.refuses_later();
+    world.deliver().await;
+    world.rig.services.run("delete from delivery.resolved").await;
+    world.later(31 * MINUTE);
+    world.asked().await;
+    for request in world.requests().await {
+        assert_eq!(request.told.status, "FAILED");
+    }
+    for place in [0, 1] {
+        world.rig.ends_as(place, State::Delivered).await;
+    }
+    assert_eq!(count(&balance(&world.rig).await, State::Delivered), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_off_an_order_is_not_taken_off_twice_nor_is_it_put_back() {
+    let world = World::start().await;
+    let rig = &world.rig;
+    received(rig, 4).await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.ends_as(0, State::Delivered).await;
+    world.refuses_later();
+    rig.resolved(&[refund("r-1", "ann", "order-m-1", 30), order("m-2", "bob")]).await;
+    for place in [1, 2] {
+        rig.ends_as(place, State::Delivered).await;
+    }
+    world.takes_again();
+    rig.resolved(&[refund("r-2", "bob", "order-m-2", 30)]).await;
+    rig.ends_as(3, State::Delivered).await;
+    world.later(31 * MINUTE);
+    world.asked().await;
+    for (place, state) in [(0, State::Delivered), (1, State::Dead), (2, State::Dead), (3, State::Delivered)] {
+        rig.ends_as(place, state).await;
+    }
+    balance(rig).await;
+    let refunded = "select sum(refunded)::bigint from delivery.order_sent";
+    assert_eq!(rig.number(refunded).await, 60);
+    // Neither the refund, which is off its order here, nor the sale, of which Google was told what is left.
+    assert_eq!(plan(rig, &letters()).await, BTreeMap::from([(What::Refused, 2)]));
+    let replay = start(rig, &letters()).await;
+    assert_eq!(over(rig, replay).await, found(&[(What::Refused, 2)]));
+    assert_eq!(rig.number(refunded).await, 60);
+    assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

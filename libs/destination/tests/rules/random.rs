@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use tracklayer_destination::commerce::{decimal_of, number};
 use tracklayer_destination::{Answer, Consent, Item, Trial, data_manager};
 
 use crate::{KINDS, build, deliverable, document, now, opened, purchase};
@@ -284,6 +285,14 @@ proptest! {
                 let _ = data_manager::read_status(&answer).conclude();
             }
         }
+    }
+
+    #[test]
+    fn an_amount_survives_the_wire(text in "-?[0-9]{1,9}([.][0-9]{1,4})?") {
+        let amount = decimal_of(&json!(text));
+        prop_assert!(amount.is_some(), "{}", text);
+        let sent = amount.map(number);
+        prop_assert_eq!(sent.as_ref().and_then(decimal_of), amount, "{:?}", sent);
     }
 
     #[test]

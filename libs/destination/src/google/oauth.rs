@@ -68,6 +68,7 @@ pub fn token_request(oauth: &OAuthSettings) -> HttpRequest {
             ("refresh_token", oauth.refresh_token.expose()),
             ("grant_type", "refresh_token"),
         ],
+        &[oauth.client_secret.clone(), oauth.refresh_token.clone()],
     )
 }
 

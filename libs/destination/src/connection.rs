@@ -169,7 +169,10 @@ impl Connection {
                 RefusalCode::RestrictionNotExpressible,
                 format!("consent denies this event ({reason}); it must not be built"),
             )),
-            Consent::Allow | Consent::AllowUnstated | Consent::Restricted { .. } => Ok(()),
+            Consent::Allow
+            | Consent::AllowInPart { .. }
+            | Consent::AllowUnstated
+            | Consent::Restricted { .. } => Ok(()),
         }
     }
 
@@ -181,7 +184,9 @@ impl Connection {
         self.check_consent(event)?;
         match event.decision {
             Consent::Restricted { .. } => Err(Refusal::new(RefusalCode::RestrictionNotExpressible, why)),
-            Consent::Deny { .. } | Consent::Allow | Consent::AllowUnstated => Ok(()),
+            Consent::Deny { .. } | Consent::Allow | Consent::AllowInPart { .. } | Consent::AllowUnstated => {
+                Ok(())
+            }
         }
     }
 

@@ -18,8 +18,14 @@ use crate::person::{Person, PersonKeys};
 /// What the consent firewall decided for this event and this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consent {
-    /// Send.
+    /// Send: nothing is denied.
     Allow,
+    /// Send. What is denied the connection does not need (GA4 is for analytics), so nothing is restricted; but a payload that
+    /// speaks of it says so, and has nothing in it that is for that alone.
+    AllowInPart {
+        /// What is denied, in the firewall's words or Google's.
+        denied_purposes: Vec<String>,
+    },
     /// Send, but state nothing about consent, since nothing is known. Only `preview` asks for it; the firewall never
     /// answers so.
     AllowUnstated,
@@ -42,8 +48,8 @@ impl Consent {
     #[must_use]
     pub fn from_decision(decision: &ConnectionDecision) -> Self {
         match decision.outcome {
-            // Purposes may be denied that the connection neither needs nor states: that is no restriction.
-            1 => Self::Allow,
+            1 if decision.denied_purposes.is_empty() => Self::Allow,
+            1 => Self::AllowInPart { denied_purposes: decision.denied_purposes.clone() },
             2 => Self::Restricted {
                 place: decision.place.clone(),
                 denied_purposes: decision.denied_purposes.clone(),
@@ -65,16 +71,23 @@ impl Consent {
         self.denies(&["ad_user_data", "ad_measurement", "sale_share"])
     }
 
-    /// Whether personalised ads (Google's `ad_personalization`) are denied. Everything that denies user data denies it too.
+    /// Whether personalised ads (Google's `ad_personalization`) are denied. Everything that denies user data denies it too, and
+    /// a restriction that names nothing still restricts: this is the least that it denies.
     #[must_use]
     pub fn denies_personalization(&self) -> bool {
-        self.denies_user_data() || self.denies(&["ad_personalization", "ad_targeting"])
+        match self {
+            Self::Allow | Self::AllowUnstated => false,
+            Self::AllowInPart { .. } => {
+                self.denies_user_data() || self.denies(&["ad_personalization", "ad_targeting"])
+            }
+            Self::Restricted { .. } | Self::Deny { .. } => true,
+        }
     }
 
     fn denies(&self, names: &[&str]) -> bool {
         match self {
             Self::Allow | Self::AllowUnstated => false,
-            Self::Restricted { denied_purposes, .. } => {
+            Self::AllowInPart { denied_purposes } | Self::Restricted { denied_purposes, .. } => {
                 denied_purposes.iter().any(|purpose| names.contains(&purpose.as_str()))
             }
             Self::Deny { .. } => true,

@@ -11,6 +11,7 @@ use crate::body::ItemBody;
 use crate::match_key::MatchKey;
 pub use crate::note::{Note, NoteKind, Rule};
 use crate::quality::KeySet;
+use crate::request::MASK;
 
 /// Why an event cannot be sent: a closed list, the same for every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -412,21 +413,57 @@ pub fn bounded_wait(asked: Duration) -> Option<Duration> {
     (!asked.is_zero()).then(|| asked.min(LONGEST_WAIT))
 }
 
+/// Most characters of a platform's text that are looked at.
+const MOST_READ: usize = 2_000;
+/// Most of them that are told.
+const MOST_TOLD: usize = 200;
+/// As long as this are the shortest credentials that are told from words; platforms' tokens have a hundred characters and more.
+const FEWEST_OF_A_TOKEN: usize = 32;
+/// Longer than this is no word: ids and the names of codes have hyphens or underscores more often.
+const LONGEST_WORD: usize = 16;
+
 /// A platform's text for people, as it may stand in ledger and log: at most 200 characters, and nothing in it that looks like
-/// an e-mail address or an international phone number, since platforms quote what they were sent.
+/// an e-mail address, an international phone number or a credential, since platforms quote what they were sent.
 #[must_use]
 pub fn told(text: &str) -> String {
-    let short: String = text.chars().take(200).collect();
-    short
+    // What is cut off last could be the part of an address or a token that it is known by.
+    let read: String = text.chars().take(MOST_READ).collect();
+    let told: String = without_tokens(&read)
         .split_inclusive(char::is_whitespace)
         .map(|piece| {
             let word = piece.trim_end();
             let is_mail = word.contains('@') || word.contains("%40");
             let plus = word.find('+').map(|at| &word[at + 1..]);
             let is_phone = plus.is_some_and(|rest| rest.bytes().take_while(u8::is_ascii_digit).count() >= 7);
-            if is_mail || is_phone { format!("***{}", &piece[word.len()..]) } else { piece.to_owned() }
+            if is_mail || is_phone { format!("{MASK}{}", &piece[word.len()..]) } else { piece.to_owned() }
         })
-        .collect()
+        .collect();
+    told.chars().take(MOST_TOLD).collect()
+}
+
+/// A text without what looks like a credential, whoever's it is: 32 letters, digits, hyphens and underscores or more in a row, both
+/// letters and digits among them, more than sixteen of them without a hyphen or underscore. Digests look like that, too.
+#[must_use]
+pub fn without_tokens(text: &str) -> String {
+    let is_of_a_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_of_a_token) {
+        let (before, run) = rest.split_at(start);
+        let end = run.find(|c: char| !is_of_a_token(c)).unwrap_or(run.len());
+        told.push_str(before);
+        told.push_str(if looks_like_a_token(&run[..end]) { MASK } else { &run[..end] });
+        rest = &run[end..];
+    }
+    told.push_str(rest);
+    told
+}
+
+fn looks_like_a_token(run: &str) -> bool {
+    run.len() >= FEWEST_OF_A_TOKEN
+        && run.bytes().any(|byte| byte.is_ascii_digit())
+        && run.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && run.split(['-', '_']).any(|piece| piece.len() > LONGEST_WORD)
 }
 
 /// Why a whole lane holds.
@@ -550,5 +587,33 @@ impl ItemOutcome {
         detail: impl Into<String>,
     ) -> Self {
         Self::HoldLane { after, attempts: None, kind, code: code.into(), detail: detail.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_credential_is_not_told() {
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (text, expected) in [
+            ("Malformed access token EAABsbCS1iHgBAKZCx0987654321abcdefZD.", "Malformed access token ***."),
+            ("token=ya29.a0AfH6SMBx-1234_567890abcdefghijklmnop&x=1", "token=ya29.***&x=1"),
+            (hex, "***"),
+            ("20261123110000010203040506070809", "20261123110000010203040506070809"),
+            ("id t-a8896317-069f-4198-afed-182a3872a660", "id t-a8896317-069f-4198-afed-182a3872a660"),
+            ("CUSTOMER_NOT_ALLOWLISTED_FOR_THIS_FEATURE_2", "CUSTOMER_NOT_ALLOWLISTED_FOR_THIS_FEATURE_2"),
+            ("Zugriff verweigert: 32 Zeichen für ü", "Zugriff verweigert: 32 Zeichen für ü"),
+        ] {
+            assert_eq!(told(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_credential_is_known_by_what_is_cut_off() {
+        let text = format!("{} EAABsbCS1iHgBAKZCx0987654321abcdefZD", "a".repeat(180));
+        assert_eq!(told(&text), format!("{} ***", "a".repeat(180)));
+        assert_eq!(told(&"a ".repeat(5_000)).chars().count(), 200);
     }
 }

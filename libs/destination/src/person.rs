@@ -10,7 +10,6 @@ use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, SharedTexts, Texts};
 use crate::json::Json;
-use crate::network::public_address;
 use crate::note::NoteReason;
 use crate::outcome::{Note, NoteKind, Rule};
 
@@ -172,7 +171,7 @@ pub fn address(
         "" => connection.text(event, "ip", &["context.ip"])?,
         ip => ip.to_owned(),
     };
-    public_address(&text)
+    tracklayer_normalise::address::public(&text)
         .map_err(|reason| notes.push(Note::of_value(NoteKind::Rejected, Field::Ip, target, reason)))
         .ok()
 }

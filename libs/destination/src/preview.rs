@@ -97,8 +97,10 @@ fn stated(object: &Map<String, Value>) -> Consent {
     match text("outcome").as_str() {
         "deny" => Consent::Deny { reason: object.get("reason").and_then(text_of).unwrap_or_default() },
         "restricted" | "allow_restricted" => Consent::Restricted { place, denied_purposes: denied },
+        "allow" if denied.is_empty() => Consent::Allow,
+        // As a lane takes that answer of the firewall.
+        "allow" => Consent::AllowInPart { denied_purposes: denied },
         _ if !denied.is_empty() => Consent::Restricted { place, denied_purposes: denied },
-        "allow" => Consent::Allow,
         _ if says_something => Consent::Allow,
         _ => Consent::AllowUnstated,
     }

@@ -8,6 +8,9 @@ use tracklayer_ids::Secret;
 /// What stands in place of a secret.
 pub const MASK: &str = "***";
 
+/// A shorter secret is not looked for in answers: it would be found in words that mean something else.
+const FEWEST_OF_A_SECRET: usize = 8;
+
 /// A header's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderText {
@@ -57,6 +60,8 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// Whether the body itself is a secret (a token request): never shown.
     pub body_is_secret: bool,
+    /// The secrets in such a body.
+    pub body_secrets: Vec<Secret<String>>,
 }
 
 impl HttpRequest {
@@ -71,12 +76,13 @@ impl HttpRequest {
             // Bodies are made of texts, numbers and written items: nothing in them can fail.
             body: serde_json::to_vec(body).unwrap_or_default(),
             body_is_secret: false,
+            body_secrets: Vec::new(),
         }
     }
 
-    /// A form `POST` whose fields are secrets.
+    /// A form `POST` that is not to be shown, with the secrets among its fields.
     #[must_use]
-    pub fn post_secret_form(url: String, fields: &[(&str, &str)]) -> Self {
+    pub fn post_secret_form(url: String, fields: &[(&str, &str)], secrets: &[Secret<String>]) -> Self {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         for (name, value) in fields {
             form.append_pair(name, value);
@@ -89,6 +95,7 @@ impl HttpRequest {
             headers: vec![("content-type".to_owned(), content_type)],
             body: form.finish().into_bytes(),
             body_is_secret: true,
+            body_secrets: secrets.to_vec(),
         }
     }
 
@@ -102,6 +109,7 @@ impl HttpRequest {
             headers: Vec::new(),
             body: Vec::new(),
             body_is_secret: false,
+            body_secrets: Vec::new(),
         }
     }
 
@@ -130,6 +138,42 @@ impl HttpRequest {
             url.extend(url::form_urlencoded::byte_serialize(value.expose().as_bytes()));
         }
         url
+    }
+
+    /// An answer's bytes without the secrets of this request, which platforms quote ("Malformed access token …"): as they are, and
+    /// as they stand in a form, an address or JSON.
+    #[must_use]
+    pub fn without_secrets(&self, mut answer: Vec<u8>) -> Vec<u8> {
+        for secret in self.secrets() {
+            let in_form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            let quoted = Value::from(secret).to_string();
+            let in_json = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+            // Meta's JSON escapes the slash as well.
+            let in_metas = in_json.replace('/', "\\/");
+            let forms: [&str; 4] = [secret, &in_form, in_json, &in_metas];
+            for (place, form) in forms.iter().enumerate() {
+                if !forms[..place].contains(form) {
+                    answer = masked_in(answer, form.as_bytes());
+                }
+            }
+        }
+        answer
+    }
+
+    /// The secrets that an answer could quote.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let of_headers = self.headers.iter().filter_map(|(_, value)| match value {
+            HeaderText::Plain(_) => None,
+            HeaderText::Secret { value, .. } => Some(value),
+        });
+        let of_query = self.secret_query.iter().map(|(_, value)| value);
+        of_headers
+            .chain(of_query)
+            .chain(&self.body_secrets)
+            // "Bearer …" may stand in a setting: what is quoted may be the credential alone.
+            .flat_map(|secret| [Some(secret.expose().as_str()), secret.expose().split_once(' ').map(|s| s.1)])
+            .flatten()
+            .filter(|secret| secret.len() >= FEWEST_OF_A_SECRET)
     }
 
     /// The address as a person may see it.
@@ -180,6 +224,22 @@ impl HttpRequest {
     }
 }
 
+/// The bytes with the mask wherever `what` stands.
+fn masked_in(text: Vec<u8>, what: &[u8]) -> Vec<u8> {
+    let mut rest = &text[..];
+    let mut masked = Vec::new();
+    while let Some(at) = rest.windows(what.len()).position(|window| window == what) {
+        masked.extend_from_slice(&rest[..at]);
+        masked.extend_from_slice(MASK.as_bytes());
+        rest = &rest[at + what.len()..];
+    }
+    if masked.is_empty() {
+        return text;
+    }
+    masked.extend_from_slice(rest);
+    masked
+}
+
 /// A request with its secrets masked. What it serialises to has the bytes of a JSON body in it.
 #[derive(Serialize)]
 pub struct ShownRequest<'r> {
@@ -226,5 +286,29 @@ mod tests {
         assert_eq!(shown["body"]["b"], 1);
         let everything = format!("{shown} {request:?}");
         assert!(!everything.contains("t0ken") && !everything.contains("s&cret"), "{everything}");
+    }
+
+    #[test]
+    fn what_an_answer_quotes_of_the_requests_secrets_is_masked() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let mut request =
+            HttpRequest::post_secret_form("https://example.com/".to_owned(), &[], &[secret("1//0g/refresh")])
+                .secret_header("authorization", "Bearer ", &secret("EAABtoken"))
+                .secret_header("x-own", "", &secret("Basic dXNlcjpwYXNz"))
+                .secret_header("x-short", "", &secret("data"));
+        request.secret_query.push(("api_secret", secret("s&cret+\"key")));
+        for (quote, told) in [
+            ("token EAABtoken, EAABtoken", "token ***, ***"),
+            ("no such credential: dXNlcjpwYXNz", "no such credential: ***"),
+            ("/collect?api_secret=s%26cret%2B%22key", "/collect?api_secret=***"),
+            (r#"{"secret":"s&cret+\"key"}"#, r#"{"secret":"***"}"#),
+            (r"1//0g/refresh 1%2F%2F0g%2Frefresh 1\/\/0g\/refresh", "*** *** ***"),
+            (r#"{"data":[]}"#, r#"{"data":[]}"#),
+        ] {
+            let masked = request.without_secrets(quote.as_bytes().to_vec());
+            assert_eq!(String::from_utf8(masked).unwrap(), told);
+        }
+        let other = b"EAAB \xff token of somebody else".to_vec();
+        assert_eq!(request.without_secrets(other.clone()), other, "byte for byte");
     }
 }

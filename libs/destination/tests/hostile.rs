@@ -431,13 +431,18 @@ fn anything() -> impl Strategy<Value = String> {
 }
 
 fn consent() -> impl Strategy<Value = Consent> {
-    let denied = vec!["ad_targeting", "sale_share", "ad_user_data", "ad_personalization", "unheard of"];
-    let restricted = (select(vec!["US-CA", "US", "DE", ""]), prop::sample::subsequence(denied, 0..4))
-        .prop_map(|(place, denied)| Consent::Restricted {
-            place: place.to_owned(),
-            denied_purposes: denied.into_iter().map(str::to_owned).collect(),
-        });
-    prop_oneof![3 => Just(Consent::Allow), 1 => Just(Consent::AllowUnstated), 1 => restricted]
+    let words = vec!["ad_targeting", "sale_share", "ad_user_data", "ad_personalization", "unheard of"];
+    let denied = || {
+        prop::sample::subsequence(words.clone(), 0..4)
+            .prop_map(|denied| denied.into_iter().map(str::to_owned).collect::<Vec<String>>())
+    };
+    let place = select(vec!["US-CA", "US", "DE", ""]);
+    let restricted = (place, denied()).prop_map(|(place, denied_purposes)| Consent::Restricted {
+        place: place.to_owned(),
+        denied_purposes,
+    });
+    let in_part = denied().prop_map(|denied_purposes| Consent::AllowInPart { denied_purposes });
+    prop_oneof![3 => Just(Consent::Allow), 1 => Just(Consent::AllowUnstated), 1 => restricted, 1 => in_part]
 }
 
 /// What delivery may know of an order.

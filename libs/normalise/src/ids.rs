@@ -1,6 +1,4 @@
-//! Ids, addresses of machines, and texts that a platform made itself and wants back as they are.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+//! Ids, and texts that a platform made itself and wants back as they are.
 
 use crate::Reason;
 use crate::rule::Form;
@@ -70,45 +68,6 @@ pub(crate) fn opaque(text: &str) -> Form {
     Ok(text.to_owned())
 }
 
-/// A public IP address in its canonical form. A private one is the address of a proxy or of the shop's own network:
-/// it would match everybody behind it.
-///
-/// Source: Meta, "Customer Information Parameters" (2026-01): real and public.
-pub(crate) fn ip(text: &str) -> Form {
-    let address = text
-        .parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()))
-        .map_err(|_| Reason::NotAnIp)?
-        .to_canonical();
-    let is_public = match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
-    };
-    if is_public { Ok(address.to_string()) } else { Err(Reason::NotPublic) }
-}
-
-/// Source: IANA IPv4 Special-Purpose Address Registry; 2026-11. Documentation ranges are left in for tests.
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, ..] = address.octets();
-    let is_shared = a == 100 && (64..128).contains(&b);
-    !(a == 0
-        || address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || is_shared
-        || address.is_multicast()
-        || a >= 240)
-}
-
-/// Source: IANA IPv6 Special-Purpose Address Registry; 2026-11.
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_unique_local()
-        || address.is_unicast_link_local()
-        || address.is_multicast())
-}
-
 fn is_uuid(text: &str) -> bool {
     let groups = [8, 4, 4, 4, 12];
     let mut given = text.split('-');
@@ -141,33 +100,6 @@ mod tests {
         assert_eq!(external_id(Platform::Meta, "Cust-1", false), Ok("cust-1".into()));
         assert_eq!(external_id(Platform::Tiktok, "Cust-1", false), Ok("Cust-1".into()));
         assert_eq!(external_id(Platform::Tiktok, "Cust-1", true), Ok("cust-1".into()));
-    }
-
-    #[test]
-    fn addresses_take_their_canonical_form() {
-        assert_eq!(ip("2001:DB8:0:0::1"), Ok("2001:db8::1".into()));
-        assert_eq!(ip("::ffff:203.0.113.7"), Ok("203.0.113.7".into()));
-        assert_eq!(ip("203.0.113.7:4711"), Ok("203.0.113.7".into()));
-        assert_eq!(ip("[2001:db8::1]:443"), Ok("2001:db8::1".into()));
-    }
-
-    #[test]
-    fn an_address_of_a_private_network_is_nobodys() {
-        for address in [
-            "10.1.2.3",
-            "192.168.0.1",
-            "127.0.0.1",
-            "100.64.0.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "::1",
-            "fe80::1",
-            "fd00::1",
-        ] {
-            assert_eq!(ip(address), Err(Reason::NotPublic), "{address}");
-        }
-        assert_eq!(ip("203.0.113.999"), Err(Reason::NotAnIp));
-        assert_eq!(ip("1.1.1.1, 10.0.0.1"), Err(Reason::NotAnIp));
     }
 
     #[test]

@@ -7,9 +7,10 @@
 //!
 //! Reading order: [`Platform`] and [`Field`] (what is asked for), [`Outcome`] (what comes out), [`Reason`] (why nothing does), [`normalise`] (the
 //! one entry point, in `rule.rs`), then one file per kind of field: `email`, `phone`, `name`, [`place`], `date`,
-//! `gender`, `ids`. Beside them stand [`fbc`] and [`click`] (click ids), [`google_time`], [`money`], and [`line`] for
+//! `gender`, `ids`, [`address`]. Beside them stand [`fbc`] and [`click`] (click ids), [`google_time`], [`money`], and [`line`] for
 //! the command `tracklayer normalize`.
 
+pub mod address;
 pub mod click;
 mod date;
 mod digest;

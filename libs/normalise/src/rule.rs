@@ -2,8 +2,8 @@
 
 use crate::digest::{self, Kind};
 use crate::{
-    Field, Outcome, Platform, Reason, click, date, email, fbc, gender, google_time, ids, money, name, phone,
-    place, text,
+    Field, Outcome, Platform, Reason, address, click, date, email, fbc, gender, google_time, ids, money, name,
+    phone, place, text,
 };
 
 /// What is known beside the value. `Default` knows nothing.
@@ -125,7 +125,7 @@ fn form(platform: Platform, field: Field, text: &str, hints: &Hints) -> Form {
         Field::PostalCode => place::postal_code(platform, text, hints.country),
         Field::Country => place::country(platform, text),
         Field::ExternalId => ids::external_id(platform, text, hints.lower_external_id),
-        Field::Ip => ids::ip(text),
+        Field::Ip => address::public(text),
         Field::MobileAdId => ids::mobile_ad_id(platform, text),
         Field::UserAgent | Field::OpaqueId | Field::Locale => ids::opaque(text),
         Field::ClickId => click::form(text),

@@ -73,7 +73,7 @@ fn is_of_a_word(c: char) -> bool {
     c.is_alphanumeric() || JOINERS.contains(&c) || (is_combining_mark(c) && !selects_a_variation)
 }
 
-/// The value of a decimal digit of any script that a telephone number or a price is written in.
+/// The value of a decimal digit of any script that a telephone number or a date is written in.
 pub(crate) fn decimal_digit(c: char) -> Option<u8> {
     /// The zeros of Unicode's runs of ten decimal digits (category Nd). Source: Unicode 17, UnicodeData.txt; 2026-11.
     const ZEROS: [char; 40] = [

@@ -1,7 +1,6 @@
 //! What holds for every input: no panic, and a normalised value is its own normal form.
 
 use proptest::prelude::*;
-use tracklayer_normalise::money::Amount;
 use tracklayer_normalise::{
     Field, Hints, Outcome, Platform, click, fbc, google_time, line, money, normalise, place,
 };
@@ -127,12 +126,5 @@ proptest! {
         money::currency(&text);
         place::alpha2(&text);
         fbc::prefer(Some(&text), Some(&other), 1);
-    }
-
-    #[test]
-    fn an_amount_survives_the_wire(text in prop_oneof![texts(), "-?[0-9]{1,9}([.,][0-9]{1,4})?"]) {
-        if let Ok(amount) = Amount::parse(&text) {
-            prop_assert_eq!(Amount::from_number(&amount.to_number()), Ok(amount));
-        }
     }
 }

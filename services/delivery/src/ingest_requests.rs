@@ -272,7 +272,10 @@ impl VerdictPoller {
             let asked = self.tokens.get(connection.id, connection.revision, settings);
             let token = match timeout(TOKEN_WAIT, asked).await {
                 Ok(Ok(token)) => token,
-                Ok(Err(error)) => return unasked(error.to_string()),
+                Ok(Err(error)) => {
+                    let wait = error.after().map_or(FIRST_STATUS, |asked| asked.max(SHORTEST));
+                    return Next::Unasked(wait, error.to_string());
+                }
                 Err(_) => {
                     return unasked(format!("there was no access token within {} s", TOKEN_WAIT.as_secs()));
                 }

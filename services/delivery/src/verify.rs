@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::connections::{Connections, OpenConnection};
 use crate::http::{SendError, Sender};
-use crate::oauth::{TokenError, Tokens};
+use crate::oauth::Tokens;
 use crate::quota::Quota;
 
 /// Longest that a verification takes. A caller waits for thirty seconds at most.
@@ -331,14 +331,7 @@ impl Round<'_> {
         let asked = self.verifier.tokens.get(self.connection.id, self.connection.revision, settings);
         match timeout_at(self.until, asked).await {
             Ok(Ok(token)) => Ok(Some(token)),
-            Ok(Err(error @ TokenError::Refused { .. })) => Err(Told::failed(
-                error.to_string(),
-                "connect the account anew: client_id, client_secret and refresh_token have to belong together and be valid",
-            )),
-            Ok(Err(error @ TokenError::Unavailable { .. })) => Err(Told::failed(
-                error.to_string(),
-                "look at oauth.token_url and the way there, and verify again",
-            )),
+            Ok(Err(error)) => Err(Told::failed(error.to_string(), token_advice(error.kind()))),
             Err(_) => Err(Told::new(Outcome::NotMade, TIME_IS_OVER, LATER)),
         }
     }
@@ -496,5 +489,17 @@ fn advice(kind: Option<HoldKind>) -> &'static str {
         Some(HoldKind::Throttled) => "the platform asks to wait: verify again in some minutes",
         Some(HoldKind::Transient) => "the platform, or the way to it, is in trouble: verify again later",
         None => "mend what the platform names; `tracklayer preview` shows the request that a lane would send",
+    }
+}
+
+/// The same where there was no access token.
+fn token_advice(kind: HoldKind) -> &'static str {
+    match kind {
+        HoldKind::Auth => {
+            "connect the account anew: client_id, client_secret and refresh_token have to belong together and be valid"
+        }
+        HoldKind::Configuration => "mend oauth.token_url: nobody there takes refresh tokens",
+        HoldKind::Throttled => advice(Some(kind)),
+        HoldKind::Transient => "look at oauth.token_url and the way there, and verify again",
     }
 }

@@ -249,18 +249,11 @@ fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) 
 /// Both fields of the consent, or nothing where nothing is known: never UNSPECIFIED.
 fn consent(decision: &Consent) -> Option<Fields> {
     let word = |denied: bool| if denied { "CONSENT_DENIED" } else { "CONSENT_GRANTED" };
-    match decision {
-        Consent::AllowUnstated => None,
-        Consent::Allow => {
-            Some(Fields::default().with("adUserData", word(false)).with("adPersonalization", word(false)))
-        }
-        // A restriction that names nothing still restricts: personalisation is the least that is denied.
-        Consent::Restricted { .. } | Consent::Deny { .. } => Some(
-            Fields::default()
-                .with("adUserData", word(decision.denies_user_data()))
-                .with("adPersonalization", word(true)),
-        ),
-    }
+    (*decision != Consent::AllowUnstated).then(|| {
+        Fields::default()
+            .with("adUserData", word(decision.denies_user_data()))
+            .with("adPersonalization", word(decision.denies_personalization()))
+    })
 }
 
 /// With user data denied only the click id remains: no identifiers, no cart. A change that has neither says what its order was

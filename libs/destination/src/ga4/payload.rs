@@ -257,15 +257,15 @@ fn client_id(
     })
 }
 
+/// Both words, or nothing where nothing is known. The firewall allows GA4 for analytics alone: what else is denied is said here.
 fn consent(decision: &Consent) -> Option<Value> {
     let word = |denied: bool| if denied { "DENIED" } else { "GRANTED" };
-    match decision {
-        Consent::AllowUnstated => None,
-        Consent::Allow => Some(json!({ "ad_user_data": word(false), "ad_personalization": word(false) })),
-        Consent::Restricted { .. } | Consent::Deny { .. } => Some(
-            json!({ "ad_user_data": word(decision.denies_user_data()), "ad_personalization": word(true) }),
-        ),
-    }
+    (*decision != Consent::AllowUnstated).then(|| {
+        json!({
+            "ad_user_data": word(decision.denies_user_data()),
+            "ad_personalization": word(decision.denies_personalization()),
+        })
+    })
 }
 
 fn user_data(

@@ -8,8 +8,12 @@ use tracklayer_ids::Secret;
 
 use crate::destination::OAuthSettings;
 use crate::document::secret_schema;
-use crate::outcome::{Answer, HoldKind};
+use crate::outcome::{Answer, HoldKind, told};
 use crate::request::HttpRequest;
+
+/// A token is renewed this long before it ends, and after this long whatever it says of itself.
+const EARLY: Duration = Duration::from_secs(60);
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Scope of the Google Ads API.
 pub const ADWORDS: &str = "https://www.googleapis.com/auth/adwords";
@@ -64,6 +68,7 @@ pub fn token_request(oauth: &OAuthSettings) -> HttpRequest {
             ("refresh_token", oauth.refresh_token.expose()),
             ("grant_type", "refresh_token"),
         ],
+        &[oauth.client_secret.clone(), oauth.refresh_token.clone()],
     )
 }
 
@@ -74,7 +79,7 @@ pub enum TokenOutcome {
     Token {
         /// It.
         access_token: Secret<String>,
-        /// How long it is good for, a minute subtracted.
+        /// How long it is to be used: a minute less than it is good for, and no longer than a day.
         expires_in: Duration,
     },
     /// No token: the lane holds.
@@ -99,17 +104,72 @@ pub fn read_token(answer: &Answer) -> TokenOutcome {
         let seconds = json.get("expires_in").and_then(serde_json::Value::as_u64).unwrap_or(3_600);
         return TokenOutcome::Token {
             access_token: Secret::new(token.to_owned()),
-            expires_in: Duration::from_secs(seconds.saturating_sub(60)),
+            expires_in: Duration::from_secs(seconds).min(LONGEST_LIFE).saturating_sub(EARLY),
         };
     }
-    let code = text("error").map_or_else(|| format!("HTTP_{}", answer.status), str::to_owned);
-    let kind = match (code.as_str(), answer.status) {
-        ("invalid_grant" | "invalid_client" | "unauthorized_client" | "invalid_scope", _) => HoldKind::Auth,
-        ("invalid_request" | "unsupported_grant_type", _) => HoldKind::Configuration,
+    let error = text("error").unwrap_or_default();
+    let kind = match (error, answer.status) {
         (_, 429) => HoldKind::Throttled,
-        (_, 401 | 403) => HoldKind::Auth,
-        _ => HoldKind::Transient,
+        (_, 500..) | ("internal_failure" | "server_error" | "temporarily_unavailable", _) => {
+            HoldKind::Transient
+        }
+        ("invalid_request" | "unsupported_grant_type", _) => HoldKind::Configuration,
+        // Nobody gives tokens there.
+        ("", 300..=399 | 404 | 405) => HoldKind::Configuration,
+        ("", 401 | 403) => HoldKind::Auth,
+        ("", _) => HoldKind::Transient,
+        // `invalid_grant`, `invalid_client`, or one of Google's own (`admin_policy_enforced`): somebody has to act.
+        (_, _) => HoldKind::Auth,
     };
-    let detail = text("error_description").unwrap_or_default().chars().take(200).collect();
+    let code = if error.is_empty() { format!("HTTP_{}", answer.status) } else { told(error) };
+    let detail = told(text("error_description").unwrap_or_default());
     TokenOutcome::Failed { kind, after: answer.retry_after(), code, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(status: u16, body: &str) -> (HoldKind, String) {
+        match read_token(&Answer::new(status, body)) {
+            TokenOutcome::Failed { kind, code, .. } => (kind, code),
+            token @ TokenOutcome::Token { .. } => panic!("{token:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_grant_the_settings_or_the_moment() {
+        for (status, body, kind, code) in [
+            (400, r#"{"error":"invalid_grant"}"#, HoldKind::Auth, "invalid_grant"),
+            (400, r#"{"error":"admin_policy_enforced"}"#, HoldKind::Auth, "admin_policy_enforced"),
+            (401, r#"{"error":"invalid_client"}"#, HoldKind::Auth, "invalid_client"),
+            (401, "", HoldKind::Auth, "HTTP_401"),
+            (403, "{}", HoldKind::Auth, "HTTP_403"),
+            (400, r#"{"error":"invalid_request"}"#, HoldKind::Configuration, "invalid_request"),
+            (404, "<html>", HoldKind::Configuration, "HTTP_404"),
+            (302, "", HoldKind::Configuration, "HTTP_302"),
+            (429, r#"{"error":"rate_limit_exceeded"}"#, HoldKind::Throttled, "rate_limit_exceeded"),
+            (400, r#"{"error":"internal_failure"}"#, HoldKind::Transient, "internal_failure"),
+            (503, r#"{"error":"invalid_client"}"#, HoldKind::Transient, "invalid_client"),
+            (400, "", HoldKind::Transient, "HTTP_400"),
+            (200, "<html>", HoldKind::Transient, "HTTP_200"),
+            (200, r#"{"access_token":""}"#, HoldKind::Transient, "HTTP_200"),
+        ] {
+            assert_eq!(failed(status, body), (kind, code.to_owned()), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_given_up_a_minute_early_and_after_a_day_at_most() {
+        for (lives, seconds) in
+            [("", 3_540), (r#","expires_in":120"#, 60), (r#","expires_in":18446744073709551615"#, 86_340)]
+        {
+            let answer = Answer::new(200, format!(r#"{{"access_token":"ya29.x"{lives}}}"#));
+            let token = TokenOutcome::Token {
+                access_token: Secret::new("ya29.x".to_owned()),
+                expires_in: Duration::from_secs(seconds),
+            };
+            assert_eq!(read_token(&answer), token, "{lives}");
+        }
+    }
 }

@@ -151,14 +151,14 @@ pub(super) fn key_of(name: &[u8]) -> Option<Key> {
 /// The Ads API takes `adUserData` only: a decision that personalisation is denied cannot be stated, so nothing is sent.
 /// Source: googleads v26 `Consent`: "ad_personalization can only be set for customer match and store sales"; 2026-11.
 fn check_expressible(decision: &Consent) -> Result<(), Refusal> {
-    match decision {
-        Consent::Allow | Consent::AllowUnstated => Ok(()),
-        Consent::Restricted { .. } | Consent::Deny { .. } => Err(Refusal::new(
-            RefusalCode::RestrictionNotExpressible,
-            "this API cannot state that ad_personalization is denied; google_data_manager can",
-        )
-        .at("consent")),
+    if !decision.denies_personalization() {
+        return Ok(());
     }
+    Err(Refusal::new(
+        RefusalCode::RestrictionNotExpressible,
+        "this API cannot state that ad_personalization is denied; google_data_manager can",
+    )
+    .at("consent"))
 }
 
 #[allow(clippy::too_many_arguments, reason = "one place where all that makes a conversion comes together")]
@@ -185,7 +185,8 @@ fn conversion(
     }
     let environment = if event.event.channel() == Channel::Mobile { "APP" } else { "WEB" };
     body.insert("conversionEnvironment", environment);
-    if event.decision == Consent::Allow {
+    // What denies either of Google's words has been refused by now.
+    if event.decision != Consent::AllowUnstated {
         body.insert("consent", Fields::default().with("adUserData", "GRANTED"));
     }
     if let Some(customer) = CustomerType::of(event).filter(|customer| *customer != CustomerType::Reengaged) {

@@ -44,7 +44,12 @@ pub fn write(
     has_address: bool,
 ) -> Result<(), Refusal> {
     let decided = match &event.decision {
-        Consent::Allow | Consent::AllowUnstated => None,
+        // The kind needs every purpose of ads: an answer that allows it without one of them contradicts itself.
+        Consent::AllowInPart { .. } if event.decision.denies_personalization() => {
+            let why = "consent allows this event and denies ads: limited data use needs a place";
+            return Err(Refusal::new(RefusalCode::RestrictionNotExpressible, why));
+        }
+        Consent::Allow | Consent::AllowInPart { .. } | Consent::AllowUnstated => None,
         Consent::Restricted { place, .. } => Some(place_of(place)?),
         Consent::Deny { .. } => {
             return Err(Refusal::new(RefusalCode::RestrictionNotExpressible, "consent denies this event"));

@@ -268,7 +268,12 @@ fn is_limited(
     has_address: bool,
 ) -> Result<bool, Refusal> {
     let decided = match &event.decision {
-        Consent::Allow | Consent::AllowUnstated => false,
+        // The kind needs every purpose of ads: an answer that allows it without one of them contradicts itself.
+        Consent::AllowInPart { .. } if event.decision.denies_personalization() => {
+            let why = "consent allows this event and denies ads: limited data use needs a place";
+            return Err(not_expressible(why.to_owned()));
+        }
+        Consent::Allow | Consent::AllowInPart { .. } | Consent::AllowUnstated => false,
         Consent::Restricted { place, .. } => {
             if place != "US" && !place.starts_with("US-") {
                 return Err(not_expressible(format!("limited data use does not exist in `{place}`")));

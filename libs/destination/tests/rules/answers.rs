@@ -295,6 +295,25 @@ fn a_failure_at_ga4_is_unknown_unless_nothing_was_collected() {
 }
 
 #[test]
+fn a_token_that_a_platform_quotes_is_not_told() {
+    let quote = "Malformed access token EAABsbCS1iHgBAKZCx0987654321abcdefZD";
+    let answers = [
+        ("meta_capi", answer(400, &json!({ "error": { "code": 190, "message": quote } }))),
+        ("meta_capi", answer(500, &json!({ "error": { "code": 2, "message": quote } }))),
+        ("tiktok_events", answer(200, &json!({ "code": 40105, "message": quote }))),
+        ("google_ads", answer(401, &json!({ "error": { "status": "UNAUTHENTICATED", "message": quote } }))),
+        (
+            "google_data_manager",
+            answer(403, &json!({ "error": { "status": "PERMISSION_DENIED", "message": quote } })),
+        ),
+    ];
+    for (kind, answer) in answers {
+        let told = format!("{:?}", read(kind, &answer, 1));
+        assert!(told.contains("Malformed access token ***") && !told.contains("EAAB"), "{kind}: {told}");
+    }
+}
+
+#[test]
 fn what_a_platform_quotes_of_a_person_is_not_kept() {
     let quote =
         "Invalid value for data.0.user.phone: +4915123456789 or jane@example.com, see (jane%40example.com)";

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tracklayer_destination::{Consent, RefusalCode};
+use tracklayer_proto::event::v1::ConnectionDecision;
 
 use crate::{KINDS, build, document, purchase, with};
 
@@ -106,6 +107,71 @@ fn with_user_data_denied_no_identifier_and_no_cart_leaves() {
     assert!(body.get("user_data").is_none(), "{body}");
     let allowed = build(&ga4, purchase(), Consent::Allow).unwrap().body.to_value();
     assert!(allowed["user_data"]["sha256_email_address"].is_array(), "{allowed}");
+}
+
+/// What the firewall answers of a connection that needs none of what is denied.
+fn allowed_but(denied: &[&str]) -> Consent {
+    Consent::from_decision(&ConnectionDecision {
+        outcome: 1,
+        place: "US-CA".to_owned(),
+        denied_purposes: denied.iter().map(|p| (*p).to_owned()).collect(),
+        ..ConnectionDecision::default()
+    })
+}
+
+#[test]
+fn what_is_denied_beside_an_allowed_event_is_stated_and_keeps_the_person_out() {
+    let whole = with(
+        with(document("ga4_mp"), "/settings/send_user_data", json!(true)),
+        "/settings/send_ip",
+        json!(true),
+    );
+    let body = |denied: &[&str]| build(&whole, purchase(), allowed_but(denied)).unwrap().body.to_value();
+    for denied in [
+        &["ad_targeting", "sale_share"][..],
+        &["ad_measurement", "ad_targeting", "sale_share"],
+        &["functional", "ad_measurement", "ad_targeting", "sale_share"],
+        &["sale_share"],
+    ] {
+        let body = body(denied);
+        assert_eq!(body["consent"], json!({ "ad_user_data": "DENIED", "ad_personalization": "DENIED" }));
+        assert!(body.get("user_data").is_none() && body.get("ip_override").is_none(), "{denied:?}: {body}");
+        assert_eq!(body["client_id"], "1234567890.1700000000", "statistics are allowed");
+    }
+    let body_of_targeting = body(&["ad_targeting"]);
+    assert_eq!(
+        body_of_targeting["consent"],
+        json!({ "ad_user_data": "GRANTED", "ad_personalization": "DENIED" })
+    );
+    assert!(body_of_targeting["user_data"].is_object(), "{body_of_targeting}");
+    // What no payload speaks of changes none.
+    for denied in [&["functional"][..], &["functional", "unheard of"]] {
+        let body = body(denied);
+        assert_eq!(body["consent"], json!({ "ad_user_data": "GRANTED", "ad_personalization": "GRANTED" }));
+        assert!(body["user_data"].is_object() && body["ip_override"].is_string(), "{body}");
+    }
+}
+
+#[test]
+fn what_is_denied_beside_an_allowed_event_is_stated_by_every_platform_or_it_stays() {
+    let body = |kind: &str, denied: &[&str]| {
+        build(&document(kind), purchase(), allowed_but(denied)).map(|item| item.body.to_value())
+    };
+    let google = body("google_data_manager", &["sale_share"]).unwrap();
+    assert_eq!(
+        google["consent"],
+        json!({ "adUserData": "CONSENT_DENIED", "adPersonalization": "CONSENT_DENIED" })
+    );
+    assert!(google.get("userData").is_none(), "{google}");
+    for kind in ["google_ads", "meta_capi", "tiktok_events"] {
+        let refusal = body(kind, &["ad_targeting"]).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::RestrictionNotExpressible, "{kind}");
+    }
+    // Statistics and comforts are no affair of theirs.
+    assert_eq!(body("google_ads", &["analytics"]).unwrap()["consent"], json!({ "adUserData": "GRANTED" }));
+    for kind in KINDS {
+        assert!(body(kind, &["functional", "analytics"]).is_ok(), "{kind}");
+    }
 }
 
 #[test]

@@ -136,6 +136,10 @@ fn googles_words_are_read_strictly() {
                 denied_purposes: vec!["ad_personalization".to_owned()],
             },
         ),
+        (
+            r#"{"outcome":"allow","place":"US-CA","denied_purposes":["ad_targeting"]}"#,
+            Consent::AllowInPart { denied_purposes: vec!["ad_targeting".to_owned()] },
+        ),
         (r#"{"outcome":"deny","reason":"gpc"}"#, Consent::Deny { reason: "gpc".to_owned() }),
     ] {
         assert_eq!(ConsentChoice::parse(text), Ok(ConsentChoice::Stated(expected)), "{text}");

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use tracklayer_destination::commerce::{decimal_of, number};
 use tracklayer_destination::{Answer, Consent, Item, Trial, data_manager};
 
 use crate::{KINDS, build, deliverable, document, now, opened, purchase};
@@ -132,26 +133,35 @@ fn disturbed() -> impl Strategy<Value = Value> {
 }
 
 fn consent() -> impl Strategy<Value = Consent> {
+    let words = vec!["ad_targeting", "sale_share", "ad_user_data", "ad_personalization", "unheard of"];
+    let denied = || {
+        prop::sample::subsequence(words.clone(), 0..4)
+            .prop_map(|denied| denied.into_iter().map(str::to_owned).collect::<Vec<String>>())
+    };
+    let place = prop::sample::select(vec!["US-CA", "US", "DE", ""]);
     prop_oneof![
         Just(Consent::Allow),
         Just(Consent::AllowUnstated),
-        (
-            prop::sample::select(vec!["US-CA", "US", "DE", ""]),
-            prop::sample::subsequence(
-                vec!["ad_targeting", "sale_share", "ad_user_data", "ad_personalization", "unheard of"],
-                0..4
-            )
-        )
-            .prop_map(|(place, denied)| Consent::Restricted {
-                place: place.to_owned(),
-                denied_purposes: denied.into_iter().map(str::to_owned).collect(),
-            }),
+        denied().prop_map(|denied_purposes| Consent::AllowInPart { denied_purposes }),
+        (place, denied()).prop_map(|(place, denied_purposes)| Consent::Restricted {
+            place: place.to_owned(),
+            denied_purposes,
+        }),
     ]
 }
 
 /// Whether a body says what the decision wants.
 fn states(kind: &str, body: &Value, consent: &Consent) -> bool {
-    let Consent::Restricted { .. } = consent else { return true };
+    match (consent, kind) {
+        (Consent::Restricted { .. }, _) => {}
+        // A platform of ads that cannot say so has no such event.
+        (Consent::AllowInPart { .. }, "meta_capi" | "tiktok_events" | "google_ads") => {
+            return !consent.denies_personalization();
+        }
+        (Consent::AllowInPart { .. }, "google_data_manager" | "ga4_mp")
+            if consent.denies_personalization() => {}
+        _ => return true,
+    }
     match kind {
         "meta_capi" => body["data_processing_options"] == json!(["LDU"]),
         "tiktok_events" => body["limited_data_use"] == json!(true) && body["user"]["ip"].is_string(),
@@ -160,7 +170,10 @@ fn states(kind: &str, body: &Value, consent: &Consent) -> bool {
                 && (!consent.denies_user_data()
                     || (body["consent"]["adUserData"] == "CONSENT_DENIED" && body.get("userData").is_none()))
         }
-        "ga4_mp" => body["consent"]["ad_personalization"] == "DENIED",
+        "ga4_mp" => {
+            body["consent"]["ad_personalization"] == "DENIED"
+                && (!consent.denies_user_data() || body["consent"]["ad_user_data"] == "DENIED")
+        }
         _ => false,
     }
 }
@@ -272,6 +285,14 @@ proptest! {
                 let _ = data_manager::read_status(&answer).conclude(count as u64);
             }
         }
+    }
+
+    #[test]
+    fn an_amount_survives_the_wire(text in "-?[0-9]{1,9}([.][0-9]{1,4})?") {
+        let amount = decimal_of(&json!(text));
+        prop_assert!(amount.is_some(), "{}", text);
+        let sent = amount.map(number);
+        prop_assert_eq!(sent.as_ref().and_then(decimal_of), amount, "{:?}", sent);
     }
 
     #[test]

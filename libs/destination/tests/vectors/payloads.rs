@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tracklayer_destination::google::time::conversion_date_time;
 use tracklayer_destination::preview::{ConsentChoice, parse};
 use tracklayer_destination::{Consent, Deliverable, Item, OrderState, Refusal, WorkspaceDefaults, open};
+use tracklayer_event::time::ClientTime;
 use tracklayer_proto::event::v1::ClickIds;
 
 use crate::{levelled, oauth, vectors};
@@ -127,6 +129,19 @@ pub fn check_tiktok(case: &Value, failures: &mut Vec<String>) {
 /// The same of Google's.
 pub fn check_google(case: &Value, failures: &mut Vec<String>) {
     check("google", case, google_case(case).build(), failures);
+}
+
+/// A time as ingest reads it and Google Ads is told of it. What the vector rejects for want of a zone is taken in UTC on that way,
+/// as its reason says; what is no time is none.
+pub fn datetime(vector: &Value) -> Result<(), String> {
+    let read = ClientTime::parse(vector["input"].as_str().unwrap());
+    let sent = read.map(|time| conversion_date_time(time.instant, time.utc_offset_seconds));
+    match (vector["conversionDateTime"].as_str(), sent.as_deref()) {
+        (Some(expected), Some(sent)) if expected == sent => Ok(()),
+        (None, Some(sent)) if sent.ends_with("+00:00") => Ok(()),
+        (None, None) => Ok(()),
+        _ => Err(format!("over the wire {sent:?}")),
+    }
 }
 
 /// A case of a kind whose only credential is a token.

@@ -21,7 +21,7 @@ fn assert_one(name: &str, file: &Value, kind: &str, vector: &Value) -> Result<()
         ("tiktok", "normalisation") => normalisation::normalised(Platform::Tiktok, vector),
         ("meta", "fbc") => normalisation::fbc(vector),
         ("meta", "fbp") => normalisation::fbp(vector),
-        ("google", "datetime") => normalisation::datetime(vector),
+        ("google", "datetime") => normalisation::datetime(vector).and_then(|()| payloads::datetime(vector)),
         ("meta", "payloads") => built(&|failures| payloads::check_meta(file, vector, failures)),
         ("google", "payloads") => built(&|failures| payloads::check_google(vector, failures)),
         ("tiktok", "payloads") => built(&|failures| payloads::check_tiktok(vector, failures)),

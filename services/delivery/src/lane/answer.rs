@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tracklayer_destination::outcome::without_tokens;
 use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, ItemOutcome, RefusalCode, Remark};
 
 use super::health::Sign;
@@ -305,9 +306,11 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
 fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
     let body = slot.item.as_ref().map(|item| item.body.as_str()).unwrap_or_default();
     let cut = |text: &str| storable(text, MAX_EVIDENCE_CHARS);
+    // Masked before it is cut, by which a token could become too short to be known as one.
+    let said: String = String::from_utf8_lossy(&answer.body).chars().take(2 * MAX_EVIDENCE_CHARS).collect();
     Evidence {
         request: cut(&format!("{} {}\n{body}", request.method, request.url)),
-        answer: cut(&format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))),
+        answer: cut(&format!("{} {}", answer.status, without_tokens(&said))),
     }
 }
 
@@ -349,6 +352,20 @@ mod tests {
             bury(&mut slot, code, "reading the answer crashed", &request, &answer, Timestamp::UNIX_EPOCH);
             assert_eq!(slot.verdict.as_ref().unwrap().reason, reason);
             assert!(slot.dead_row().unwrap().answer.contains("what is this"));
+        }
+    }
+
+    #[test]
+    fn no_token_that_an_answer_quotes_is_kept_as_evidence() {
+        let request = HttpRequest::get("https://shop.example.com/".to_owned());
+        let token = "EAABsbCS1iHgBAKZCx0987654321abcdefZD";
+        for filler in [0, MAX_EVIDENCE_CHARS - 38] {
+            let said = format!("{} Malformed access token {token}", " ".repeat(filler));
+            let answer = Answer { status: 400, headers: Default::default(), body: said.into_bytes() };
+            let mut slot = Slot::new(Arc::new(Entry::decode(Position::new(1, 0, 0), vec![].into())));
+            bury(&mut slot, "190", "refused", &request, &answer, Timestamp::UNIX_EPOCH);
+            let kept = slot.dead_row().unwrap().answer;
+            assert!(!kept.contains("EAAB"), "{kept}");
         }
     }
 

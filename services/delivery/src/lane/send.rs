@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use tracklayer_destination::{Answer, Destination, HoldKind, HttpRequest, Limits};
+use tracklayer_destination::{Answer, Destination, HttpRequest, Limits};
 use tracklayer_ids::{Position, Secret};
 use uuid::Uuid;
 
@@ -20,7 +20,6 @@ use crate::connections::OpenConnection;
 use crate::http::{SendError, Sender};
 use crate::lease::Lease;
 use crate::ledger::State;
-use crate::oauth::TokenError;
 
 /// A request is begun only while the lease surely holds this long. What takes longer before the first byte (a connection is
 /// given five seconds) is cut off by [`while_held`].
@@ -267,14 +266,10 @@ impl Lane {
         match self.context.tokens.get(connection.id, connection.revision, settings).await {
             Ok(token) => Ok(Some(token)),
             Err(error) => {
-                let kind = match error {
-                    TokenError::Refused { .. } => HoldKind::Auth,
-                    TokenError::Unavailable { .. } => HoldKind::Transient,
-                };
-                let detail = error.to_string();
-                let trouble = Trouble { kind, detail: detail.clone(), after: None };
+                let (kind, after, detail) = (error.kind(), error.after(), error.to_string());
+                let trouble = Trouble { kind, detail: detail.clone(), after };
                 self.circuit.failed(connection.revision, leave, &trouble);
-                Err(LaneError::Held { kind: kind.as_str(), detail, after: None })
+                Err(LaneError::Held { kind: kind.as_str(), detail, after })
             }
         }
     }

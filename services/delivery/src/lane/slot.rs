@@ -204,7 +204,7 @@ impl Slot {
     fn consent_word(&self) -> String {
         match self.deliverable.as_ref().map(|d| &d.decision) {
             None => String::new(),
-            Some(Consent::Allow | Consent::AllowUnstated) => "allow".to_owned(),
+            Some(Consent::Allow | Consent::AllowInPart { .. } | Consent::AllowUnstated) => "allow".to_owned(),
             Some(Consent::Restricted { place, .. }) => format!("restricted in {place}"),
             Some(Consent::Deny { reason }) => format!("deny: {reason}"),
         }

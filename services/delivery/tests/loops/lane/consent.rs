@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tracklayer_delivery::ledger::State;
 use tracklayer_proto::consent::v1::{Place, RecordItem, RecordRequest, Subject, SubjectLevel};
 use tracklayer_proto::event::v1::ConsentSignals;
@@ -54,6 +55,28 @@ async fn a_decision_for_another_state_of_the_connection_is_asked_for_again() {
     rig.ends_as(0, State::Delivered).await;
     rig.ends_as(1, State::Blocked).await;
     assert_eq!(rig.sandbox.counted(Platform::Meta).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refused_ads_is_counted_by_ga4_and_told_as_refusing() {
+    let mut rig = Rig::new("ga4_mp").await;
+    opts_out(&rig, "ann").await;
+    rig.resolved(&[order("m-1", "ann"), order("m-2", "bob")]).await;
+    // Of another change of the connection, so that the lane asks the firewall.
+    rig.mend(json!({ "value_from": ["revenue"] }));
+    rig.start().await;
+    for offset in 0..2 {
+        assert_eq!(rig.ends_as(offset, State::Delivered).await.consent, "allow");
+    }
+    let seen = rig.sandbox.requests(100);
+    let sent = |order: &str| {
+        let of_order = seen.iter().find(|request| request.body.contains(order));
+        serde_json::from_str::<Value>(&of_order.unwrap().body).unwrap()
+    };
+    let denied = json!({ "ad_user_data": "DENIED", "ad_personalization": "DENIED" });
+    let granted = json!({ "ad_user_data": "GRANTED", "ad_personalization": "GRANTED" });
+    assert_eq!(sent("order-m-1")["consent"], denied, "the firewall named what is denied");
+    assert_eq!(sent("order-m-2")["consent"], granted);
 }
 
 /// Somebody's browser says GPC; the number of that in the narrowing log.

@@ -1,19 +1,17 @@
 //! How much may be in flight: requests and their bytes. Above it nothing is read, and the sender is told to come back.
 //!
-//! The room is shared, and nobody gets all of it: who asks may hold at most four times what is free at that moment. One
-//! workspace alone thus fills four fifths and no more, two that flood hold four ninths each, and whoever comes next finds
-//! room. Requests whose source is not known before their body has been read are one such holder together.
+//! The room is [shared](tracklayer_journal::share), and nobody gets all of it. Requests whose source is not known before their body
+//! has been read are one holder together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracklayer_ids::WorkspaceId;
+use tracklayer_journal::share::fits;
 
 use crate::error::IngestError;
 
-/// How many times the free room one holder may have.
-const SHARE_OF_FREE: usize = 4;
 /// What a request takes at least: its head, and what is kept about it.
 const LEAST_BYTES: usize = 1_024;
 
@@ -152,11 +150,6 @@ impl Room {
             bytes: self.bytes.saturating_sub(room.bytes),
         }
     }
-}
-
-fn fits(held: usize, wanted: usize, taken: usize, limit: usize) -> bool {
-    let free = limit.saturating_sub(taken);
-    wanted == 0 || (wanted <= free && held + wanted <= free.saturating_mul(SHARE_OF_FREE))
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracklayer_ids::WorkspaceId;
 
 use crate::aside::Aside;
@@ -61,6 +62,10 @@ impl Done {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.events * (-passed / MEMORY.as_secs_f64()).exp()
     }
+
+    fn is_there(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < THERE
+    }
 }
 
 impl Headroom {
@@ -97,16 +102,15 @@ impl Headroom {
         let lately = self.lock();
         let own: f64 = lately.iter().filter(|done| is_own(done.workspace)).map(|done| done.events(now)).sum();
         let does_less = |done: &Done| {
-            !is_own(done.workspace)
-                && now.saturating_duration_since(done.at) < THERE
-                && done.events(now) < own * FAR_LESS
+            !is_own(done.workspace) && done.is_there(now) && done.events(now) < own * FAR_LESS
         };
         own >= MUCH && lately.iter().any(does_less)
     }
 
-    /// Whether anybody was there lately.
-    pub fn somebody_is_there(&self) -> bool {
-        self.lock().iter().any(|done| done.at.elapsed() < THERE)
+    /// Whether more than one workspace was there lately.
+    pub fn several_are_there(&self) -> bool {
+        let now = Instant::now();
+        self.lock().iter().filter(|done| done.is_there(now)).nth(1).is_some()
     }
 
     /// How much of `most` is to be one piece: a part, if they give way. Databases and services do in one go what a piece
@@ -219,8 +223,8 @@ mod tests {
         headroom.gives_way(|own| own == workspace)
     }
 
-    #[test]
-    fn who_does_much_gives_way_to_who_does_far_less() {
+    #[tokio::test(start_paused = true)]
+    async fn who_does_much_gives_way_to_who_does_far_less() {
         let headroom = Headroom::new(1);
         headroom.did(ONE, 2_000, 0);
         assert!(!gives_way(&headroom, ONE), "alone with itself");
@@ -230,10 +234,25 @@ mod tests {
         let give_way = [ONE, TWO, THREE].map(|workspace| gives_way(&headroom, workspace));
         assert_eq!(give_way, [true, true, false]);
         assert!(!headroom.gives_way(|_| true), "whoever asks for all of them");
+        tokio::time::advance(THERE).await;
+        assert!(!gives_way(&headroom, ONE), "the other was there too long ago");
     }
 
-    #[test]
-    fn many_small_pieces_and_few_of_many_bytes_are_much_as_well() {
+    #[tokio::test(start_paused = true)]
+    async fn one_workspace_is_not_several_however_much_it_does() {
+        let headroom = Headroom::new(1);
+        headroom.did(ONE, 1, 0);
+        headroom.did(ONE, 100_000, 0);
+        assert!(!headroom.several_are_there());
+        headroom.did(TWO, 1, 0);
+        assert!(headroom.several_are_there());
+        tokio::time::advance(THERE).await;
+        headroom.did(ONE, 1, 0);
+        assert!(!headroom.several_are_there(), "the other was there too long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_pieces_and_few_of_many_bytes_are_much_as_well() {
         let headroom = Headroom::new(1);
         headroom.did(TWO, 1, 1_000);
         headroom.did(ONE, 1, 600_000);
@@ -245,8 +264,8 @@ mod tests {
         assert!(!gives_way(&headroom, TWO));
     }
 
-    #[test]
-    fn what_was_done_is_forgotten() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_is_forgotten() {
         let headroom = with_much(1);
         let now = Instant::now();
         let lately = headroom.lock();
@@ -255,12 +274,13 @@ mod tests {
         assert!(after(7) < MUCH);
     }
 
-    #[test]
-    fn only_so_many_workspaces_are_remembered_and_the_newest() {
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_workspaces_are_remembered_and_the_newest() {
         let headroom = with_much(1);
         for other in 10..1_000 {
             headroom.did(WorkspaceId(other), 1, 0);
             headroom.did(ONE, 1, 0);
+            tokio::time::advance(Duration::from_micros(1)).await;
         }
         assert_eq!(headroom.lock().len(), MOST);
         assert!(gives_way(&headroom, ONE));
@@ -271,7 +291,7 @@ mod tests {
         headroom.large(|own| own == workspace).now_or_never()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_gives_way_takes_turns_and_in_smaller_pieces() {
         let headroom = with_much(1);
         let held = large(&headroom, ONE).unwrap();
@@ -330,7 +350,7 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 2);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn work_goes_aside_while_it_gives_way_and_comes_back() {
         let headroom = Arc::new(Headroom::new(1));
         let work = {

@@ -231,6 +231,7 @@ impl IngestGrpc {
         Read { started, received_at, bytes }: Read,
     ) -> Result<PublishResponse, IngestError> {
         metrics::received(Wire::Grpc, batch.events.len(), bytes);
+        self.ingest.tell_of_more(source.workspace, bytes, batch.events.len());
         let context = ParseContext {
             sent_at: batch.sent_at.as_ref().and_then(from_proto).map(ClientTime::utc),
             source_id: source.id,

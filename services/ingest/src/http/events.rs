@@ -98,6 +98,7 @@ async fn take_received(
     if admitted.known.is_none() {
         edge.ingest.tell_of(source.workspace, received.body.len());
     }
+    edge.ingest.tell_of_more(source.workspace, received.body.len(), parsed.events.len());
     admitted.room.belongs_to(source.workspace)?;
     admitted.room.grow_to(received.body.len() + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
@@ -125,8 +126,8 @@ async fn take_single(
         Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
-    admitted.room.belongs_to(source.workspace)?;
     edge.ingest.tell_of(source.workspace, received.body.len());
+    admitted.room.belongs_to(source.workspace)?;
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);

@@ -43,6 +43,7 @@ async fn take(edge: &Edge, head: &Parts, event_type: EventType) -> Result<(), Re
     let (key, _) = credentials::choose(authorization.as_ref(), body_key, query_key);
     let source = Source::of_write_key(&snapshot, &key.ok_or(IngestError::MissingWriteKey)?)?;
     let _room = edge.ingest.admission.admit(Holder::Workspace(source.workspace), text.len())?;
+    edge.ingest.tell_of(source.workspace, text.len());
 
     metrics::received(Wire::Http, 1, text.len());
     let person = Person::of(head, edge.settings.trusted_proxies);

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
+use futures::FutureExt as _;
 use http::Request;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use tracklayer_ingest::admission::Holder;
 use tracklayer_journal::PostgresJournal;
 use tracklayer_testkit::eventually_seen;
 
-use crate::support::{Bench, Choices, WORKSPACE, batch_of, configuration, get, gzip, post, track};
+use crate::support::{Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track};
 
 #[tokio::test]
 async fn without_configuration_it_is_503_and_never_401() {
@@ -186,9 +187,28 @@ async fn a_source_over_its_rate_is_429_and_another_is_not() {
     let refused = bench.post("/v1/batch", events).await;
     assert_eq!(refused.refusal(), (429, "rate_limited".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
-    let other = json!({"writeKey": crate::support::SERVER_KEY, "batch": [track("3")]}).to_string();
+    let other = json!({"writeKey": SERVER_KEY, "batch": [track("3")]}).to_string();
     let other = bench.send(post("/v1/batch", other).without("authorization").body_is_done()).await;
     assert_eq!(other.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_refusal_counts_for_the_workspace_that_the_body_names() {
+    let bench = Bench::with(Choices { events_per_second: 2, ..Choices::default() }).await;
+    let batch = json!({"writeKey": SERVER_KEY, "batch": [track("1"), track("2")]}).to_string();
+    let mut single = track("3");
+    single["writeKey"] = json!(SERVER_KEY);
+    let mut refused = 0;
+    for _ in 0..25 {
+        for (path, body) in [("/v1/batch", batch.clone()), ("/v1/track", single.to_string())] {
+            let answer = bench.send(post(path, body).without("authorization").body_is_done()).await;
+            refused += usize::from(answer.status == 429);
+        }
+    }
+    assert!(refused >= 25, "{refused}");
+    // Those whose workspace nobody knows are told at once, as if nothing had been refused.
+    let told = || bench.ingest.refusals.pace(Holder::Unknown).now_or_never().is_some();
+    assert!((0..=50).all(|_| told()));
 }
 
 /// Sends one after the other, and answers whether their workspace is to give way to one that is there and does next to nothing.

@@ -40,14 +40,22 @@ const CUT: i64 = 8;
 /// hold up nobody else for longer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Workspaces that give way.
+const ASIDE: &str = "tracklayer_headroom_aside_workspaces";
+/// How much large work pauses.
+const PAUSE: &str = "tracklayer_headroom_pause_ratio";
+
 /// Shared by all that do the same kind of work in a process.
 #[derive(Debug)]
 pub struct Headroom {
     large: Arc<Semaphore>,
     aside: Aside,
-    /// What workspaces have done lately.
-    lately: Mutex<Vec<Done>>,
+    lately: Arc<Lately>,
 }
+
+/// What workspaces have done lately.
+#[derive(Debug, Default)]
+struct Lately(Mutex<Vec<Done>>);
 
 #[derive(Debug)]
 struct Done {
@@ -68,15 +76,55 @@ impl Done {
     }
 }
 
+impl Lately {
+    /// How many workspaces are to give way.
+    fn give_way(&self, now: Instant) -> usize {
+        let lately = self.lock();
+        let of_those_there = lately.iter().filter(|done| done.is_there(now)).map(|done| done.events(now));
+        let least = of_those_there.fold(f64::INFINITY, f64::min);
+        let gives_way = |own: f64| own >= MUCH && least < own * FAR_LESS;
+        lately.iter().filter(|done| gives_way(done.events(now))).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Headroom {
     /// Lets so many large pieces be at work beside small ones; at least one.
     #[must_use]
     pub fn new(large_at_once: usize) -> Self {
+        Self::told_as("", large_at_once)
+    }
+
+    /// With half of the cores for large pieces, told in metrics as that of a service.
+    #[must_use]
+    pub fn of_service(service: &'static str) -> Self {
+        let half = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        Self::told_as(service, half)
+    }
+
+    fn told_as(service: &'static str, large_at_once: usize) -> Self {
+        metrics::describe_gauge!(
+            ASIDE,
+            "workspaces that do much and give way, beside somebody who does far less"
+        );
+        metrics::describe_gauge!(
+            PAUSE,
+            "how many times a step's time large work pauses after it since cores are short, 0 to 9"
+        );
         let large_at_once = large_at_once.max(1);
+        let lately = Arc::<Lately>::default();
+        let told = Arc::clone(&lately);
+        let tell = move |pauses: f32| {
+            metrics::gauge!(ASIDE, "service" => service).set(told.give_way(Instant::now()) as f64);
+            metrics::gauge!(PAUSE, "service" => service).set(f64::from(pauses));
+        };
         Self {
             large: Arc::new(Semaphore::new(large_at_once)),
-            aside: Aside::new(large_at_once),
-            lately: Mutex::default(),
+            aside: Aside::new(large_at_once, Arc::new(tell)),
+            lately,
         }
     }
 
@@ -158,13 +206,13 @@ impl Headroom {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Done>> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lately.lock()
     }
 }
 
 impl Default for Headroom {
     fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2))
+        Self::of_service("")
     }
 }
 
@@ -233,9 +281,11 @@ mod tests {
         headroom.did(THREE, 1, 0);
         let give_way = [ONE, TWO, THREE].map(|workspace| gives_way(&headroom, workspace));
         assert_eq!(give_way, [true, true, false]);
+        assert_eq!(headroom.lately.give_way(Instant::now()), 2);
         assert!(!headroom.gives_way(|_| true), "whoever asks for all of them");
         tokio::time::advance(THERE).await;
         assert!(!gives_way(&headroom, ONE), "the other was there too long ago");
+        assert_eq!(headroom.lately.give_way(Instant::now()), 0);
     }
 
     #[tokio::test(start_paused = true)]

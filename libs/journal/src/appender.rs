@@ -22,7 +22,7 @@ use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use crate::Draft;
 use crate::block::{Block, BlockBuilder};
 use crate::error::AppendError;
-use crate::headroom::Headroom;
+use crate::headroom::{Headroom, not_aside};
 use crate::journal::{Appended, Journal, NewBlock, Spread};
 use crate::postgres::MAX_BLOCK_EVENTS;
 use crate::spread::{Call, Fate, Spreader, Stored, Submission};
@@ -291,7 +291,8 @@ async fn append(
         let block = builder.finish().map_err(|e| unavailable(e.to_string()))?;
         blocks.push(NewBlock { workspace, partition, generation, block });
     }
-    let appended = journal.append(&blocks).await.inspect_err(|_| {
+    // Over a connection of which there are few.
+    let appended = not_aside(journal.append(&blocks)).await.inspect_err(|_| {
         metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
     })?;
     let mut counted = Counted::default();

@@ -9,14 +9,17 @@
 //! services are asked for at once. The *processor* is for its computing: a small piece needs it some twenty times, for a fraction
 //! of a millisecond each, and in one queue of ready tasks it would wait each time for milliseconds of many large ones. So
 //! who gives way is polled on threads of their own, as many as half of the cores ([`Headroom::aside`]), which pause while
-//! cores are short.
+//! cores are short. What others wait for meanwhile, such as a connection to a database and what is locked over it, is not held through
+//! such pauses: [`not_aside`].
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 use tracklayer_ids::WorkspaceId;
 
@@ -44,6 +47,11 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const ASIDE: &str = "tracklayer_headroom_aside_workspaces";
 /// How much large work pauses.
 const PAUSE: &str = "tracklayer_headroom_pause_ratio";
+
+tokio::task_local! {
+    /// Where the work stands that is being polled.
+    static STAND: Arc<Stand>;
+}
 
 /// Shared by all that do the same kind of work in a process.
 #[derive(Debug)]
@@ -176,24 +184,40 @@ impl Headroom {
         tokio::time::timeout(PATIENCE, Arc::clone(&self.large).acquire_owned()).await.ok()?.ok()
     }
 
-    /// Does a piece of work aside, or here.
-    pub async fn work<F>(&self, aside: bool, work: F) -> F::Output
+    /// Does a piece of work aside, for as long as it holds nothing that others wait for, or here.
+    pub async fn work<F>(self: &Arc<Self>, aside: bool, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        if aside { self.aside.run(work).await } else { work.await }
+        if aside { self.to_and_fro(None, work).await } else { work.await }
     }
 
-    /// Does work of a workspace: aside for as long as it gives way.
+    /// Does work of a workspace: aside for as long as it gives way, and holds nothing that others wait for.
     pub async fn wherever<F>(self: &Arc<Self>, own: WorkspaceId, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let mut work = Box::pin(work);
+        self.to_and_fro(Some(own), work).await
+    }
+
+    /// `own`: none for what goes aside whatever its workspace does.
+    async fn to_and_fro<F>(self: &Arc<Self>, own: Option<WorkspaceId>, work: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let stand = Arc::<Stand>::default();
+        let mut work = Box::pin(STAND.scope(Arc::clone(&stand), work));
         loop {
-            let here = |work, aside| Here { headroom: Arc::clone(self), own, aside, work: Some(work) };
+            let here = |work, aside| Here {
+                headroom: Arc::clone(self),
+                stand: Arc::clone(&stand),
+                own,
+                aside,
+                work: Some(work),
+            };
             match here(work, false).await {
                 Ok(done) => return done,
                 Err(moves) => work = moves,
@@ -216,26 +240,80 @@ impl Default for Headroom {
     }
 }
 
+/// Does work that holds what others wait for, such as a transaction. It is polled here, and not [aside](Headroom::wherever), where
+/// it would keep that through the pauses, and for as long as others are polled on those threads.
+pub async fn not_aside<F: Future>(work: F) -> F::Output {
+    let Ok(stand) = STAND.try_with(Arc::clone) else { return work.await };
+    let comes_from_aside = stand.is_aside.load(Ordering::Relaxed);
+    let holds = Holds::new(stand);
+    if comes_from_aside {
+        // It goes on here, and holds nothing before that.
+        tokio::task::yield_now().await;
+    }
+    let done = work.await;
+    drop(holds);
+    if comes_from_aside {
+        // And aside again, before whatever follows.
+        tokio::task::yield_now().await;
+    }
+    done
+}
+
+/// Where a work stands.
+#[derive(Debug, Default)]
+struct Stand {
+    is_aside: AtomicBool,
+    /// How many of its parts hold what others wait for.
+    holding: AtomicUsize,
+}
+
+/// A part of a work holds something for as long as there is this.
+struct Holds(Arc<Stand>);
+
+impl Holds {
+    fn new(stand: Arc<Stand>) -> Self {
+        stand.holding.fetch_add(1, Ordering::Relaxed);
+        Self(stand)
+    }
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        self.0.holding.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Work for as long as it may stay where it is polled; comes back when it is to go on elsewhere.
 struct Here<F> {
     headroom: Arc<Headroom>,
-    own: WorkspaceId,
+    stand: Arc<Stand>,
+    own: Option<WorkspaceId>,
     /// Whether it is polled aside.
     aside: bool,
-    work: Option<Pin<Box<F>>>,
+    work: Option<Pin<Box<Standing<F>>>>,
+}
+
+/// Work that can be asked where it stands.
+type Standing<F> = TaskLocalFuture<Arc<Stand>, F>;
+
+impl<F> Here<F> {
+    fn is_to_be_aside(&self) -> bool {
+        self.stand.holding.load(Ordering::Relaxed) == 0
+            && self.own.is_none_or(|own| self.headroom.gives_way(|seen| seen == own))
+    }
 }
 
 impl<F: Future> Future for Here<F> {
-    type Output = Result<F::Output, Pin<Box<F>>>;
+    type Output = Result<F::Output, Pin<Box<Standing<F>>>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // It is gone only when this future has ended, which is polled no more then.
         let Some(mut work) = self.work.take() else { return Poll::Pending };
-        let own = self.own;
         // Whatever woke it is not lost: where it goes on it is polled at once.
-        if self.headroom.gives_way(|seen| seen == own) != self.aside {
+        if self.is_to_be_aside() != self.aside {
             return Poll::Ready(Err(work));
         }
+        self.stand.is_aside.store(self.aside, Ordering::Relaxed);
         match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => {
@@ -248,7 +326,6 @@ impl<F: Future> Future for Here<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use futures::FutureExt as _;
@@ -423,6 +500,28 @@ mod tests {
         let threads = headroom.wherever(ONE, work).await;
         let aside = Some("large-work".to_owned());
         assert_eq!(threads, [here.clone(), aside, here.clone(), here]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_wait_for_is_held_here_and_never_aside() {
+        let headroom = with_much(1);
+        let work = || async {
+            let begun = thread();
+            let holds = async {
+                let first = thread();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                [first, thread()]
+            };
+            let [first, second] = not_aside(holds).await;
+            [begun, first, second, thread()]
+        };
+        let (here, aside) = (thread(), Some("large-work".to_owned()));
+        let expected = [aside.clone(), here.clone(), here.clone(), aside];
+        assert_eq!(headroom.wherever(ONE, work()).await, expected, "for as long as it gives way");
+        assert_eq!(headroom.work(true, work()).await, expected, "a piece");
+        let all_here = [here.clone(), here.clone(), here.clone(), here];
+        assert_eq!(headroom.wherever(TWO, work()).await, all_here);
+        assert_eq!(work().await, all_here, "and where nobody is asked who gives way");
     }
 
     #[tokio::test]

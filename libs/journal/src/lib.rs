@@ -30,7 +30,7 @@ mod waiting;
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, COMMERCE_LEVEL, FEATURE_LEVEL, SourceMinuteCount};
 pub use error::{AppendError, BlockError, JournalError};
-pub use headroom::Headroom;
+pub use headroom::{Headroom, not_aside};
 pub use journal::{
     Appended, EachHeader, Head, Journal, Kind, Layout, Most, NewBlock, Place, Record, RecordAt, ResolvedLog,
     Spread,

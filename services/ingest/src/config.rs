@@ -52,7 +52,8 @@ pub struct Config {
     /// 1,000,000.
     #[serde(default = "default_max_waiting_bytes")]
     pub max_waiting_bytes: u64,
-    /// Most bytes of requests being read and worked on; above it senders are told to come back. At least 4,000,000.
+    /// Most memory of requests being read and worked on, which is reckoned as three times their bodies; above it senders are told to come
+    /// back. At least 4,000,000.
     #[serde(default = "default_max_in_flight_bytes")]
     pub max_in_flight_bytes: u64,
     /// Most requests being worked on at the same time, 1 to 1,000,000.

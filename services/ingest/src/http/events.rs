@@ -20,7 +20,7 @@ use super::Edge;
 use super::answer::{self, Refusal};
 use super::body::{self, MAX_SINGLE_BYTES, reservation};
 use super::person::Person;
-use crate::admission::{Admitted, Holder};
+use crate::admission::{Admitted, Holder, for_body};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::Arrival;
@@ -120,7 +120,7 @@ async fn take_parsed(
     parsed: &Batch<'_>,
 ) -> Result<Vec<Outcome>, IngestError> {
     room.belongs_to(source.workspace)?;
-    room.grow_to(received.body.len() + parsed.merged_bytes())?;
+    room.grow_to(for_body(received.body.len()) + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(parsed, source, received);
     edge.ingest.accept(source, &received.arrival(), incoming).await
@@ -169,7 +169,8 @@ struct Admission {
 fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestError> {
     let snapshot = edge.ingest.snapshot()?;
     let known = source_of_header(&snapshot, &head.headers)?;
-    let room = edge.ingest.admission.admit(holder(known.as_ref()), reservation(&head.headers, limit))?;
+    let reserved = for_body(reservation(&head.headers, limit));
+    let room = edge.ingest.admission.admit(holder(known.as_ref()), reserved)?;
     Ok(Admission { snapshot, known, room })
 }
 

@@ -30,8 +30,8 @@ async fn without_configuration_it_is_503_and_never_401() {
 
 #[tokio::test]
 async fn too_many_bytes_in_flight_are_429_with_retry_after() {
-    let bench = Bench::with(Choices { in_flight_bytes: 600_000, ..Choices::default() }).await;
-    // Two of unknown length reserve a whole batch each; the first never ends.
+    let bench = Bench::with(Choices { in_flight_bytes: 2_000_000, ..Choices::default() }).await;
+    // Two of unknown length reserve what a whole batch takes each; the first never ends.
     let (sender, stuck) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
     let stuck = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(stuck));
     let edge = bench.edge.clone();

@@ -7,10 +7,9 @@
 //! Fair: workspaces take turns, and those of which much waits are written apart from those of which little does
 //! ([`crate::turns`]), so that nobody waits behind all that another one has handed over.
 //!
-//! Bounded: what waits is counted in bytes, and above the limit a caller is told to come back.
+//! Bounded: what waits is counted in bytes, and shared by the workspaces; above the limit a caller is told to come back.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,11 +22,12 @@ use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use crate::Draft;
 use crate::block::{Block, BlockBuilder};
 use crate::error::AppendError;
-use crate::headroom::Headroom;
+use crate::headroom::{Headroom, not_aside};
 use crate::journal::{Appended, Journal, NewBlock, Spread};
 use crate::postgres::MAX_BLOCK_EVENTS;
-use crate::spread::{Call, Fate, Room, Spreader, Stored, Submission};
+use crate::spread::{Call, Fate, Spreader, Stored, Submission};
 use crate::turns::{Size, Turns};
+use crate::waiting::WaitingRoom;
 
 /// How the appender gathers.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct AppenderSettings {
     pub max_linger: Duration,
     /// Most bytes of one append, before compression.
     pub max_append_bytes: usize,
-    /// Most bytes that may wait over all shards; above it callers are told to come back.
+    /// Most bytes that may wait over all shards and workspaces, of which none gets all; above it callers are told to come back.
     pub max_waiting_bytes: usize,
     /// What large appends leave to small ones, shared with what else the process does for workspaces.
     pub headroom: Arc<Headroom>,
@@ -60,8 +60,7 @@ impl Default for AppenderSettings {
 #[derive(Clone)]
 pub struct Appender {
     spreader: Arc<Spreader>,
-    waiting_bytes: Arc<AtomicUsize>,
-    limit_bytes: usize,
+    waiting: Arc<WaitingRoom>,
     tasks: TaskTracker,
 }
 
@@ -84,7 +83,7 @@ impl Appender {
         // Unbounded in messages, bounded in bytes: `append` counts before it sends.
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..settings.shards.clamp(1, 64)).map(|_| mpsc::unbounded_channel()).unzip();
-        let limit_bytes = settings.max_waiting_bytes;
+        let waiting = Arc::new(WaitingRoom::new(settings.max_waiting_bytes));
         let spreader = Arc::new(Spreader::new(Arc::clone(&journal), senders, tasks.clone()));
         for receiver in receivers {
             let shard = Shard {
@@ -100,7 +99,7 @@ impl Appender {
             tasks.spawn(shard.run(shutdown.clone()));
         }
         tasks.close();
-        Self { spreader, waiting_bytes: Arc::default(), limit_bytes, tasks }
+        Self { spreader, waiting, tasks }
     }
 
     /// Appends events of one workspace, spread as the configuration wants it, and answers when all of them are durable: the
@@ -115,13 +114,7 @@ impl Appender {
         drafts: Vec<Draft>,
     ) -> Result<Vec<Option<Position>>, AppendError> {
         let bytes: usize = drafts.iter().map(Draft::stored_bytes).sum();
-        let room = Room::take(&self.waiting_bytes, bytes, self.limit_bytes).map_err(|waiting_bytes| {
-            AppendError::Overloaded {
-                waiting_bytes,
-                limit_bytes: self.limit_bytes,
-                retry_after: Duration::from_secs(1),
-            }
-        })?;
+        let room = self.waiting.take(workspace, bytes)?;
         let mut positions = vec![None; drafts.len()];
         let mut left = positions.len();
         let (answers, mut answered) = mpsc::unbounded_channel();
@@ -140,7 +133,7 @@ impl Appender {
     /// Bytes that wait for the disk.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Acquire)
+        self.waiting.bytes()
     }
 
     /// Waits until the shards have written what they hold and ended; call after the shutdown token was cancelled.
@@ -298,7 +291,8 @@ async fn append(
         let block = builder.finish().map_err(|e| unavailable(e.to_string()))?;
         blocks.push(NewBlock { workspace, partition, generation, block });
     }
-    let appended = journal.append(&blocks).await.inspect_err(|_| {
+    // Over a connection of which there are few.
+    let appended = not_aside(journal.append(&blocks)).await.inspect_err(|_| {
         metrics::counter!("tracklayer_journal_append_failures_total").increment(1);
     })?;
     let mut counted = Counted::default();

@@ -22,17 +22,26 @@ const LAST: i32 = 19;
 /// Between two looks whether there is work again.
 const REST: Duration = Duration::from_millis(50);
 
+/// Told now and then, for as long as there are the threads, for how much of each step's time they pause after it.
+pub(crate) type Tell = dyn Fn(f32) + Send + Sync;
+
 /// The threads, made when they are needed for the first time.
-#[derive(Debug)]
 pub(crate) struct Aside {
     threads: usize,
+    tell: Arc<Tell>,
     /// None: there was no thread to be had.
     queue: OnceLock<Option<Sender<Runnable>>>,
 }
 
+impl std::fmt::Debug for Aside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Aside").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
 impl Aside {
-    pub(crate) const fn new(threads: usize) -> Self {
-        Self { threads, queue: OnceLock::new() }
+    pub(crate) fn new(threads: usize, tell: Arc<Tell>) -> Self {
+        Self { threads, tell, queue: OnceLock::new() }
     }
 
     /// Polls work there; ends it where nobody waits for it any more. A panic goes on in whoever waits.
@@ -41,7 +50,8 @@ impl Aside {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let Some(queue) = self.queue.get_or_init(|| start(self.threads)).clone() else { return work.await };
+        let begin = || start(self.threads, Arc::clone(&self.tell));
+        let Some(queue) = self.queue.get_or_init(begin).clone() else { return work.await };
         let schedule = move |runnable| {
             // Its threads are there for as long as there is a sender.
             let _ = queue.send(runnable);
@@ -53,7 +63,7 @@ impl Aside {
     }
 }
 
-fn start(threads: usize) -> Option<Sender<Runnable>> {
+fn start(threads: usize, tell: Arc<Tell>) -> Option<Sender<Runnable>> {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let work = Arc::<Work>::default();
     let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -67,7 +77,7 @@ fn start(threads: usize) -> Option<Sender<Runnable>> {
     }
     let served = made > 0;
     if served {
-        spawn("large-work-look", Box::new(move || look(&work)));
+        spawn("large-work-look", Box::new(move || look(&work, tell.as_ref())));
     }
     Some(sender).filter(|_| served)
 }
@@ -97,7 +107,7 @@ fn serve(runtime: &Handle, queue: &Receiver<Runnable>, work: &Work) {
 }
 
 /// Looks whether the processor is short, for as long as there is work.
-fn look(work: &Arc<Work>) {
+fn look(work: &Arc<Work>, tell: &Tell) {
     let mut seen = 0;
     // Ends with the threads, which hold it as well.
     while Arc::strong_count(work) > 1 {
@@ -108,7 +118,9 @@ fn look(work: &Arc<Work>) {
         } else {
             work.pressure.look();
         }
+        tell(work.pressure.share());
     }
+    tell(0.0);
 }
 
 /// Of this thread alone: Linux has a nice value for each.

@@ -7,10 +7,10 @@ use tracklayer_ids::Position;
 /// Why an append was not acknowledged. Nothing of it may be assumed durable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
-    /// More is waiting than the appender may hold.
-    #[error("the journal has {waiting_bytes} bytes waiting, its limit is {limit_bytes}")]
+    /// More would wait than the appender may hold, or than this workspace may have of that.
+    #[error("{waiting_bytes} bytes would wait for the journal: of {limit_bytes} no workspace gets all")]
     Overloaded {
-        /// Bytes waiting.
+        /// Bytes that would wait, of all workspaces together.
         waiting_bytes: usize,
         /// Bytes allowed to wait.
         limit_bytes: usize,

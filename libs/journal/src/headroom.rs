@@ -9,14 +9,18 @@
 //! services are asked for at once. The *processor* is for its computing: a small piece needs it some twenty times, for a fraction
 //! of a millisecond each, and in one queue of ready tasks it would wait each time for milliseconds of many large ones. So
 //! who gives way is polled on threads of their own, as many as half of the cores ([`Headroom::aside`]), which pause while
-//! cores are short.
+//! cores are short. What others wait for meanwhile, such as a connection to a database and what is locked over it, is not held through
+//! such pauses: [`not_aside`].
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::futures::TaskLocalFuture;
+use tokio::time::Instant;
 use tracklayer_ids::WorkspaceId;
 
 use crate::aside::Aside;
@@ -39,14 +43,27 @@ const CUT: i64 = 8;
 /// hold up nobody else for longer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Workspaces that give way.
+const ASIDE: &str = "tracklayer_headroom_aside_workspaces";
+/// How much large work pauses.
+const PAUSE: &str = "tracklayer_headroom_pause_ratio";
+
+tokio::task_local! {
+    /// Where the work stands that is being polled.
+    static STAND: Arc<Stand>;
+}
+
 /// Shared by all that do the same kind of work in a process.
 #[derive(Debug)]
 pub struct Headroom {
     large: Arc<Semaphore>,
     aside: Aside,
-    /// What workspaces have done lately.
-    lately: Mutex<Vec<Done>>,
+    lately: Arc<Lately>,
 }
+
+/// What workspaces have done lately.
+#[derive(Debug, Default)]
+struct Lately(Mutex<Vec<Done>>);
 
 #[derive(Debug)]
 struct Done {
@@ -61,17 +78,61 @@ impl Done {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.events * (-passed / MEMORY.as_secs_f64()).exp()
     }
+
+    fn is_there(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < THERE
+    }
+}
+
+impl Lately {
+    /// How many workspaces are to give way.
+    fn give_way(&self, now: Instant) -> usize {
+        let lately = self.lock();
+        let of_those_there = lately.iter().filter(|done| done.is_there(now)).map(|done| done.events(now));
+        let least = of_those_there.fold(f64::INFINITY, f64::min);
+        let gives_way = |own: f64| own >= MUCH && least < own * FAR_LESS;
+        lately.iter().filter(|done| gives_way(done.events(now))).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Headroom {
     /// Lets so many large pieces be at work beside small ones; at least one.
     #[must_use]
     pub fn new(large_at_once: usize) -> Self {
+        Self::told_as("", large_at_once)
+    }
+
+    /// With half of the cores for large pieces, told in metrics as that of a service.
+    #[must_use]
+    pub fn of_service(service: &'static str) -> Self {
+        let half = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        Self::told_as(service, half)
+    }
+
+    fn told_as(service: &'static str, large_at_once: usize) -> Self {
+        metrics::describe_gauge!(
+            ASIDE,
+            "workspaces that do much and give way, beside somebody who does far less"
+        );
+        metrics::describe_gauge!(
+            PAUSE,
+            "how many times a step's time large work pauses after it since cores are short, 0 to 9"
+        );
         let large_at_once = large_at_once.max(1);
+        let lately = Arc::<Lately>::default();
+        let told = Arc::clone(&lately);
+        let tell = move |pauses: f32| {
+            metrics::gauge!(ASIDE, "service" => service).set(told.give_way(Instant::now()) as f64);
+            metrics::gauge!(PAUSE, "service" => service).set(f64::from(pauses));
+        };
         Self {
             large: Arc::new(Semaphore::new(large_at_once)),
-            aside: Aside::new(large_at_once),
-            lately: Mutex::default(),
+            aside: Aside::new(large_at_once, Arc::new(tell)),
+            lately,
         }
     }
 
@@ -97,16 +158,15 @@ impl Headroom {
         let lately = self.lock();
         let own: f64 = lately.iter().filter(|done| is_own(done.workspace)).map(|done| done.events(now)).sum();
         let does_less = |done: &Done| {
-            !is_own(done.workspace)
-                && now.saturating_duration_since(done.at) < THERE
-                && done.events(now) < own * FAR_LESS
+            !is_own(done.workspace) && done.is_there(now) && done.events(now) < own * FAR_LESS
         };
         own >= MUCH && lately.iter().any(does_less)
     }
 
-    /// Whether anybody was there lately.
-    pub fn somebody_is_there(&self) -> bool {
-        self.lock().iter().any(|done| done.at.elapsed() < THERE)
+    /// Whether more than one workspace was there lately.
+    pub fn several_are_there(&self) -> bool {
+        let now = Instant::now();
+        self.lock().iter().filter(|done| done.is_there(now)).nth(1).is_some()
     }
 
     /// How much of `most` is to be one piece: a part, if they give way. Databases and services do in one go what a piece
@@ -124,24 +184,40 @@ impl Headroom {
         tokio::time::timeout(PATIENCE, Arc::clone(&self.large).acquire_owned()).await.ok()?.ok()
     }
 
-    /// Does a piece of work aside, or here.
-    pub async fn work<F>(&self, aside: bool, work: F) -> F::Output
+    /// Does a piece of work aside, for as long as it holds nothing that others wait for, or here.
+    pub async fn work<F>(self: &Arc<Self>, aside: bool, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        if aside { self.aside.run(work).await } else { work.await }
+        if aside { self.to_and_fro(None, work).await } else { work.await }
     }
 
-    /// Does work of a workspace: aside for as long as it gives way.
+    /// Does work of a workspace: aside for as long as it gives way, and holds nothing that others wait for.
     pub async fn wherever<F>(self: &Arc<Self>, own: WorkspaceId, work: F) -> F::Output
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let mut work = Box::pin(work);
+        self.to_and_fro(Some(own), work).await
+    }
+
+    /// `own`: none for what goes aside whatever its workspace does.
+    async fn to_and_fro<F>(self: &Arc<Self>, own: Option<WorkspaceId>, work: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let stand = Arc::<Stand>::default();
+        let mut work = Box::pin(STAND.scope(Arc::clone(&stand), work));
         loop {
-            let here = |work, aside| Here { headroom: Arc::clone(self), own, aside, work: Some(work) };
+            let here = |work, aside| Here {
+                headroom: Arc::clone(self),
+                stand: Arc::clone(&stand),
+                own,
+                aside,
+                work: Some(work),
+            };
             match here(work, false).await {
                 Ok(done) => return done,
                 Err(moves) => work = moves,
@@ -154,36 +230,90 @@ impl Headroom {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Done>> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lately.lock()
     }
 }
 
 impl Default for Headroom {
     fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2))
+        Self::of_service("")
+    }
+}
+
+/// Does work that holds what others wait for, such as a transaction. It is polled here, and not [aside](Headroom::wherever), where
+/// it would keep that through the pauses, and for as long as others are polled on those threads.
+pub async fn not_aside<F: Future>(work: F) -> F::Output {
+    let Ok(stand) = STAND.try_with(Arc::clone) else { return work.await };
+    let comes_from_aside = stand.is_aside.load(Ordering::Relaxed);
+    let holds = Holds::new(stand);
+    if comes_from_aside {
+        // It goes on here, and holds nothing before that.
+        tokio::task::yield_now().await;
+    }
+    let done = work.await;
+    drop(holds);
+    if comes_from_aside {
+        // And aside again, before whatever follows.
+        tokio::task::yield_now().await;
+    }
+    done
+}
+
+/// Where a work stands.
+#[derive(Debug, Default)]
+struct Stand {
+    is_aside: AtomicBool,
+    /// How many of its parts hold what others wait for.
+    holding: AtomicUsize,
+}
+
+/// A part of a work holds something for as long as there is this.
+struct Holds(Arc<Stand>);
+
+impl Holds {
+    fn new(stand: Arc<Stand>) -> Self {
+        stand.holding.fetch_add(1, Ordering::Relaxed);
+        Self(stand)
+    }
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        self.0.holding.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Work for as long as it may stay where it is polled; comes back when it is to go on elsewhere.
 struct Here<F> {
     headroom: Arc<Headroom>,
-    own: WorkspaceId,
+    stand: Arc<Stand>,
+    own: Option<WorkspaceId>,
     /// Whether it is polled aside.
     aside: bool,
-    work: Option<Pin<Box<F>>>,
+    work: Option<Pin<Box<Standing<F>>>>,
+}
+
+/// Work that can be asked where it stands.
+type Standing<F> = TaskLocalFuture<Arc<Stand>, F>;
+
+impl<F> Here<F> {
+    fn is_to_be_aside(&self) -> bool {
+        self.stand.holding.load(Ordering::Relaxed) == 0
+            && self.own.is_none_or(|own| self.headroom.gives_way(|seen| seen == own))
+    }
 }
 
 impl<F: Future> Future for Here<F> {
-    type Output = Result<F::Output, Pin<Box<F>>>;
+    type Output = Result<F::Output, Pin<Box<Standing<F>>>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // It is gone only when this future has ended, which is polled no more then.
         let Some(mut work) = self.work.take() else { return Poll::Pending };
-        let own = self.own;
         // Whatever woke it is not lost: where it goes on it is polled at once.
-        if self.headroom.gives_way(|seen| seen == own) != self.aside {
+        if self.is_to_be_aside() != self.aside {
             return Poll::Ready(Err(work));
         }
+        self.stand.is_aside.store(self.aside, Ordering::Relaxed);
         match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => {
@@ -196,7 +326,6 @@ impl<F: Future> Future for Here<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use futures::FutureExt as _;
@@ -219,8 +348,8 @@ mod tests {
         headroom.gives_way(|own| own == workspace)
     }
 
-    #[test]
-    fn who_does_much_gives_way_to_who_does_far_less() {
+    #[tokio::test(start_paused = true)]
+    async fn who_does_much_gives_way_to_who_does_far_less() {
         let headroom = Headroom::new(1);
         headroom.did(ONE, 2_000, 0);
         assert!(!gives_way(&headroom, ONE), "alone with itself");
@@ -229,11 +358,28 @@ mod tests {
         headroom.did(THREE, 1, 0);
         let give_way = [ONE, TWO, THREE].map(|workspace| gives_way(&headroom, workspace));
         assert_eq!(give_way, [true, true, false]);
+        assert_eq!(headroom.lately.give_way(Instant::now()), 2);
         assert!(!headroom.gives_way(|_| true), "whoever asks for all of them");
+        tokio::time::advance(THERE).await;
+        assert!(!gives_way(&headroom, ONE), "the other was there too long ago");
+        assert_eq!(headroom.lately.give_way(Instant::now()), 0);
     }
 
-    #[test]
-    fn many_small_pieces_and_few_of_many_bytes_are_much_as_well() {
+    #[tokio::test(start_paused = true)]
+    async fn one_workspace_is_not_several_however_much_it_does() {
+        let headroom = Headroom::new(1);
+        headroom.did(ONE, 1, 0);
+        headroom.did(ONE, 100_000, 0);
+        assert!(!headroom.several_are_there());
+        headroom.did(TWO, 1, 0);
+        assert!(headroom.several_are_there());
+        tokio::time::advance(THERE).await;
+        headroom.did(ONE, 1, 0);
+        assert!(!headroom.several_are_there(), "the other was there too long ago");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_pieces_and_few_of_many_bytes_are_much_as_well() {
         let headroom = Headroom::new(1);
         headroom.did(TWO, 1, 1_000);
         headroom.did(ONE, 1, 600_000);
@@ -245,8 +391,8 @@ mod tests {
         assert!(!gives_way(&headroom, TWO));
     }
 
-    #[test]
-    fn what_was_done_is_forgotten() {
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_is_forgotten() {
         let headroom = with_much(1);
         let now = Instant::now();
         let lately = headroom.lock();
@@ -255,12 +401,13 @@ mod tests {
         assert!(after(7) < MUCH);
     }
 
-    #[test]
-    fn only_so_many_workspaces_are_remembered_and_the_newest() {
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_workspaces_are_remembered_and_the_newest() {
         let headroom = with_much(1);
         for other in 10..1_000 {
             headroom.did(WorkspaceId(other), 1, 0);
             headroom.did(ONE, 1, 0);
+            tokio::time::advance(Duration::from_micros(1)).await;
         }
         assert_eq!(headroom.lock().len(), MOST);
         assert!(gives_way(&headroom, ONE));
@@ -271,7 +418,7 @@ mod tests {
         headroom.large(|own| own == workspace).now_or_never()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_gives_way_takes_turns_and_in_smaller_pieces() {
         let headroom = with_much(1);
         let held = large(&headroom, ONE).unwrap();
@@ -330,7 +477,7 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 2);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn work_goes_aside_while_it_gives_way_and_comes_back() {
         let headroom = Arc::new(Headroom::new(1));
         let work = {
@@ -353,6 +500,28 @@ mod tests {
         let threads = headroom.wherever(ONE, work).await;
         let aside = Some("large-work".to_owned());
         assert_eq!(threads, [here.clone(), aside, here.clone(), here]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_wait_for_is_held_here_and_never_aside() {
+        let headroom = with_much(1);
+        let work = || async {
+            let begun = thread();
+            let holds = async {
+                let first = thread();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                [first, thread()]
+            };
+            let [first, second] = not_aside(holds).await;
+            [begun, first, second, thread()]
+        };
+        let (here, aside) = (thread(), Some("large-work".to_owned()));
+        let expected = [aside.clone(), here.clone(), here.clone(), aside];
+        assert_eq!(headroom.wherever(ONE, work()).await, expected, "for as long as it gives way");
+        assert_eq!(headroom.work(true, work()).await, expected, "a piece");
+        let all_here = [here.clone(), here.clone(), here.clone(), here];
+        assert_eq!(headroom.wherever(TWO, work()).await, all_here);
+        assert_eq!(work().await, all_here, "and where nobody is asked who gives way");
     }
 
     #[tokio::test]

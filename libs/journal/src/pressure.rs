@@ -45,7 +45,8 @@ impl Pressure {
         self.set(0.0);
     }
 
-    fn share(&self) -> f32 {
+    /// How many times a step's time is paused for after it.
+    pub(crate) fn share(&self) -> f32 {
         f32::from_bits(self.0.load(Ordering::Relaxed))
     }
 

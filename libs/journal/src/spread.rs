@@ -7,7 +7,6 @@
 //! workspace whose layout changes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -18,6 +17,7 @@ use crate::Draft;
 use crate::error::AppendError;
 use crate::journal::{Journal, Layout, Spread};
 use crate::turns::Waits;
+use crate::waiting::Room;
 
 /// Where the answers for a caller's events go; dropped without one when the appender has stopped.
 pub(crate) type Answers = mpsc::UnboundedSender<Result<Stored, AppendError>>;
@@ -61,32 +61,6 @@ pub(crate) enum Fate {
     Stale,
     /// It may be stored or not.
     Failed(AppendError),
-}
-
-/// Bytes that a caller's events take of what may wait, until the last of them is answered.
-#[derive(Clone)]
-pub(crate) struct Room {
-    _taken: Arc<Taken>,
-}
-
-struct Taken {
-    bytes: usize,
-    waiting: Arc<AtomicUsize>,
-}
-
-impl Room {
-    /// Takes room; if more than `limit` waits then, gives it back and answers how much it would be.
-    pub(crate) fn take(waiting: &Arc<AtomicUsize>, bytes: usize, limit: usize) -> Result<Self, usize> {
-        let total = waiting.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        let room = Self { _taken: Arc::new(Taken { bytes, waiting: Arc::clone(waiting) }) };
-        if total > limit { Err(total) } else { Ok(room) }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
-    }
 }
 
 /// Spreads calls over partitions, and these over shards.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
     Block, BlockBuilder, COMMERCE_LEVEL, Headroom, Journal, JournalError, Kind, Most, Place, ReceivedBlock,
-    Record,
+    Record, not_aside,
 };
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -288,7 +288,7 @@ impl Resolver {
         let (next, ahead) =
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
-        self.resolved.commit_span(lease, &commit, span).await?;
+        not_aside(self.resolved.commit_span(lease, &commit, span)).await?;
         *stand = Stand { at: Some(next), ahead, waits_for_others: false };
         self.headroom.did(workspace, taken, encoded[..taken].iter().map(Bytes::len).sum());
 

@@ -163,7 +163,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let narrowing = NarrowingTail::new(clients.consent.clone());
     let orders = OrderStore::new(index.clone());
     let match_keys = MatchKeys::new(orders.match_keys(), narrowing.clone(), config.master_key.clone());
-    let headroom = Arc::new(Headroom::default());
+    let headroom = Arc::new(Headroom::of_service("delivery"));
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),

@@ -1,21 +1,24 @@
 //! How much may be in flight: requests and their bytes. Above it nothing is read, and the sender is told to come back.
 //!
-//! The room is shared, and nobody gets all of it: who asks may hold at most four times what is free at that moment. One
-//! workspace alone thus fills four fifths and no more, two that flood hold four ninths each, and whoever comes next finds
-//! room. Requests whose source is not known before their body has been read are one such holder together.
+//! The room is [shared](tracklayer_journal::share), and nobody gets all of it. Requests whose source is not known before their body
+//! has been read are one holder together.
+//!
+//! What a request takes of it is memory, and more than its body: see [`for_body`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracklayer_ids::WorkspaceId;
+use tracklayer_journal::share::fits;
 
 use crate::error::IngestError;
 
-/// How many times the free room one holder may have.
-const SHARE_OF_FREE: usize = 4;
 /// What a request takes at least: its head, and what is kept about it.
 const LEAST_BYTES: usize = 1_024;
+/// How many times the bytes of its body a request comes to occupy: the body, what its events say once more when they are parsed,
+/// and as much again for the events themselves, each of which is a record of about a kilobyte beside its texts.
+const TIMES_ITS_BODY: usize = 3;
 
 /// For whom room is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +27,12 @@ pub enum Holder {
     Workspace(WorkspaceId),
     /// Not known yet: the write key is in the body.
     Unknown,
+}
+
+/// What a request with a body of so many bytes comes to occupy.
+#[must_use]
+pub const fn for_body(bytes: usize) -> usize {
+    bytes.saturating_mul(TIMES_ITS_BODY)
 }
 
 /// Counts what is in flight. Cheap to clone.
@@ -86,6 +95,13 @@ impl Admitted {
         self.admission.lock().take(self.holder, Room { requests: 0, bytes: more }, self.admission.limit)?;
         self.bytes += more;
         Ok(())
+    }
+
+    /// Gives back what is held above so many bytes: the request turned out to be smaller than it might have been.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes.max(LEAST_BYTES));
+        self.admission.lock().give_back(self.holder, Room { requests: 0, bytes: less });
+        self.bytes -= less;
     }
 
     /// Says whose it is, now that it is known.
@@ -154,11 +170,6 @@ impl Room {
     }
 }
 
-fn fits(held: usize, wanted: usize, taken: usize, limit: usize) -> bool {
-    let free = limit.saturating_sub(taken);
-    wanted == 0 || (wanted <= free && held + wanted <= free.saturating_mul(SHARE_OF_FREE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +221,20 @@ mod tests {
         assert!(admission.admit(TWO, 31 * 1_024).is_err());
         drop(small);
         assert!(admission.admit(TWO, 31 * 1_024).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_turns_out_smaller_gives_the_rest_back() {
+        let admission = Admission::new(100, 100 * 1_024);
+        let mut unknown = admission.admit(ONE, 90 * 1_024).unwrap();
+        assert!(admission.admit(TWO, 11 * 1_024).is_err());
+        unknown.shrink_to(91 * 1_024);
+        unknown.shrink_to(10);
+        assert_eq!(admission.lock().all, Room { requests: 1, bytes: LEAST_BYTES });
+        assert!(admission.admit(TWO, 99 * 1_024).is_ok());
+        drop(unknown);
+        let taken = admission.lock();
+        assert_eq!((taken.all, taken.by_holder.len()), (Room::default(), 0));
     }
 
     #[test]

@@ -48,10 +48,12 @@ pub struct Config {
     /// Longest wait for more events under load before an append, milliseconds, 0 to 100.
     #[serde(default = "default_max_linger_ms")]
     pub max_linger_ms: u64,
-    /// Most bytes that may wait for the journal; above it senders are told to come back. At least 1,000,000.
+    /// Most bytes that may wait for the journal, of which no workspace gets all; above it senders are told to come back. At least
+    /// 1,000,000.
     #[serde(default = "default_max_waiting_bytes")]
     pub max_waiting_bytes: u64,
-    /// Most bytes of requests being read and worked on; above it senders are told to come back. At least 4,000,000.
+    /// Most memory of requests being read and worked on, which is reckoned as three times their bodies; above it senders are told to come
+    /// back. At least 4,000,000.
     #[serde(default = "default_max_in_flight_bytes")]
     pub max_in_flight_bytes: u64,
     /// Most requests being worked on at the same time, 1 to 1,000,000.

@@ -45,7 +45,7 @@ use tracklayer_proto::ingest::v1::{
 use tracklayer_rpc::{RpcError as _, ServiceToken, bearer, require_service_token, status};
 
 use self::messages::{Messages, check_encoding, undecodable};
-use crate::admission::{Admitted, Holder};
+use crate::admission::{Admitted, Holder, for_body};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::{Arrival, Ingest};
@@ -201,7 +201,7 @@ impl IngestGrpc {
         B: HttpBody<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = self.ingest.admission.admit(Holder::Workspace(source.workspace), length);
+        let room = self.ingest.admission.admit(Holder::Workspace(source.workspace), for_body(length));
         let room = room.map_err(Untaken::NoRoom)?;
         let bytes = tokio::time::timeout(self.body_timeout, messages.take(length)).await;
         let bytes = bytes.map_err(|_| Untaken::Broken(status(&IngestError::SlowMessage)))?;
@@ -231,6 +231,7 @@ impl IngestGrpc {
         Read { started, received_at, bytes }: Read,
     ) -> Result<PublishResponse, IngestError> {
         metrics::received(Wire::Grpc, batch.events.len(), bytes);
+        self.ingest.tell_of_more(source.workspace, bytes, batch.events.len());
         let context = ParseContext {
             sent_at: batch.sent_at.as_ref().and_then(from_proto).map(ClientTime::utc),
             source_id: source.id,

@@ -96,15 +96,23 @@ impl Ingest {
                 self.tell_of(workspace, bytes);
                 self.headroom.gives_way(|seen| seen == workspace)
             }
-            // A large one needs a core for milliseconds, whoever sent it.
-            None => bytes >= LARGE_BYTES && self.headroom.somebody_is_there(),
+            // A large one needs a core for milliseconds, whoever sent it. One workspace alone gives way to nobody.
+            None => bytes >= LARGE_BYTES && self.headroom.several_are_there(),
         };
         self.headroom.work(aside, tracklayer_rpc::carried(work)).await
     }
 
-    /// Tells of a request of a workspace.
+    /// Tells of a request of a workspace, whose events are not counted yet.
     pub fn tell_of(&self, workspace: WorkspaceId, bytes: usize) {
-        self.headroom.did(workspace, bytes / BYTES_OF_AN_EVENT, 0);
+        self.headroom.did(workspace, likely_events(bytes), 0);
+    }
+
+    /// Tells that a request that was [told of](Self::tell_of) has more events than its bytes let expect.
+    pub fn tell_of_more(&self, workspace: WorkspaceId, bytes: usize, events: usize) {
+        let more = events.saturating_sub(likely_events(bytes));
+        if more > 0 {
+            self.headroom.did(workspace, more, 0);
+        }
     }
 
     /// Takes events of one source; answers for each, in order, when all that are accepted are durable.
@@ -217,4 +225,9 @@ impl Ingest {
         }
         Ok(accepted)
     }
+}
+
+/// Events of a request of so many bytes: one at least, or many small requests would count as nothing.
+fn likely_events(bytes: usize) -> usize {
+    (bytes / BYTES_OF_AN_EVENT).max(1)
 }

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::admission::Holder;
 
@@ -97,14 +99,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn answers_are_held_until_they_are_due_and_only_so_many() {
         let refusals = Refusals::default();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         for _ in 0..52 {
             refusals.pace(ONE).await;
         }
-        assert!(begun.elapsed() >= EVERY - Duration::from_millis(1), "{:?}", begun.elapsed());
+        assert!((EVERY..2 * EVERY).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert_eq!(refusals.held.load(Ordering::Relaxed), 0);
         refusals.held.store(MOST_HELD, Ordering::Relaxed);
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         for _ in 0..100 {
             refusals.pace(ONE).await;
         }

@@ -94,7 +94,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     // Stopped by itself, after the servers: what they accepted has to reach the disk.
     let appender_stop = CancellationToken::new();
     let journal = tracklayer_journal_kafka::open(config.journal, config.kafka(), pool.clone())?;
-    let headroom = Arc::<Headroom>::default();
+    let headroom = Arc::new(Headroom::of_service("ingest"));
     let settings = AppenderSettings { headroom: Arc::clone(&headroom), ..appender_settings(&config) };
     let appender = Appender::start(Arc::clone(&journal), settings, &appender_stop);
     let rejected = RejectedEvents::new(pool.clone(), config.rejected_per_source_and_hour);

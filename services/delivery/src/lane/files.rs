@@ -13,6 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tracklayer_destination::{Destination, FileTarget, HoldKind, HttpRequest};
 use tracklayer_ids::{Generation, Position};
+use tracklayer_journal::not_aside;
 use tracklayer_lake::{FileName, PlacedRow, Store, WriteError, encode};
 use uuid::Uuid;
 
@@ -354,7 +355,8 @@ impl Lane {
 
     async fn intend_write(&self, write: &Write, generation: Generation) -> Result<(), LaneError> {
         let (offsets, files) = (write.offsets(), write.to_text());
-        Ok(self.context.lanes.intend(&self.lease, write.id, generation, &offsets, &files).await?)
+        let intend = self.context.lanes.intend(&self.lease, write.id, generation, &offsets, &files);
+        Ok(not_aside(intend).await?)
     }
 
     pub(super) async fn withdraw_write(&mut self, id: Uuid) -> Result<(), LaneError> {

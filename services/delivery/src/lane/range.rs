@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use tracklayer_destination::Destination;
 use tracklayer_destination::plan::events_of_a_range;
 use tracklayer_ids::{Offset, Position};
+use tracklayer_journal::not_aside;
 
 use super::decide::tell_of_fields;
 use super::plan;
@@ -73,7 +74,7 @@ impl Lane {
         }
         let commit = self.commit_of(&self.range[..settled]);
         let started = SystemTime::now();
-        match self.context.ledger.commit_range(&self.lease, first, &commit).await {
+        match not_aside(self.context.ledger.commit_range(&self.lease, first, &commit)).await {
             Ok(()) => {}
             Err(StoreError::CursorMoved) => {
                 // The epoch held, so nobody but us can have moved it: an earlier try came through and only its answer was lost.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracklayer_destination::{Destination, Limits, Mode};
 use tracklayer_ids::{Position, WorkspaceId};
+use tracklayer_journal::not_aside;
 
 use super::plan::UNKNOWN;
 use super::send::wave_size;
@@ -249,7 +250,7 @@ impl Lane {
             // Until it has answered it is not known whether these wait.
             (self.replaying.is_unsure, self.replaying.some_open) = (true, true);
         }
-        match self.context.replay_store.take(&self.lease, &take).await? {
+        match not_aside(self.context.replay_store.take(&self.lease, &take)).await? {
             Took::All => {
                 for ((what, _), events) in &counts {
                     metrics::counter!("tracklayer_delivery_replay_events_total", "what" => what.as_str())

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tracklayer_destination::Destination;
 use tracklayer_ids::Generation;
+use tracklayer_journal::not_aside;
 
 use super::decide::tell_of_fields;
 use super::plan;
@@ -105,7 +106,7 @@ impl Lane {
     pub(super) async fn commit_retries(&mut self) -> Result<(), LaneError> {
         let Some((commit, _)) = &self.pending_retries else { return Ok(()) };
         let started = SystemTime::now();
-        match self.context.ledger.commit_retries(&self.lease, commit).await {
+        match not_aside(self.context.ledger.commit_retries(&self.lease, commit)).await {
             Ok(()) => {}
             Err(StoreError::CursorMoved) => {
                 self.forget_range();

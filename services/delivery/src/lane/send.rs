@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tracklayer_destination::{Answer, Destination, HttpRequest, Limits};
 use tracklayer_ids::{Position, Secret};
+use tracklayer_journal::not_aside;
 use uuid::Uuid;
 
 use super::ahead::one_ahead;
@@ -178,7 +179,7 @@ impl Lane {
         let intent = self.next_intent;
         self.intents.retain(|(id, _)| *id != intent);
         self.intents.push((intent, positions));
-        self.context.lanes.intend(&self.lease, intent, generation, &offsets, "").await?;
+        not_aside(self.context.lanes.intend(&self.lease, intent, generation, &offsets, "")).await?;
         self.next_intent = Uuid::now_v7();
 
         let allowed = match self.still_allowed(slots, all, connection, destination).await {

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use serde::Serialize;
 use tracklayer_event::batch::BodyError;
 use tracklayer_event::{RejectCode, Rejection};
+use tracklayer_ids::WorkspaceId;
 use tracklayer_rpc::{RpcError as _, http_status};
 
 use crate::error::IngestError;
@@ -31,11 +32,19 @@ pub(super) struct Refusal {
     pub(super) field: Option<String>,
     pub(super) retry_after: Option<Duration>,
     pub(super) allow: Option<Method>,
+    /// Whose request it was, where only the body said so.
+    pub(super) workspace: Option<WorkspaceId>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, retry_after: None, allow: None }
+        let message = message.into();
+        Self { status, code, message, field: None, retry_after: None, allow: None, workspace: None }
+    }
+
+    /// The same to a request of this workspace.
+    pub(super) fn to(self, workspace: WorkspaceId) -> Self {
+        Self { workspace: Some(workspace), ..self }
     }
 
     pub(super) fn not_found() -> Self {

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use tracklayer_event::batch::MAX_BATCH_BYTES;
 
 use super::answer::Refusal;
-use crate::admission::Admitted;
+use crate::admission::{Admitted, for_body};
 
 /// Most bytes of a single call's body; its event is held to 32,768 afterwards, with its own code.
 pub(super) const MAX_SINGLE_BYTES: usize = 65_536;
@@ -28,7 +28,7 @@ const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 /// Longest time for that.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most bytes that a request may come to occupy, judged by its headers.
+/// Most bytes that a body may come to have, judged by its headers.
 pub(super) fn reservation(headers: &HeaderMap, limit: usize) -> usize {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let encoded = headers.contains_key(CONTENT_ENCODING);
@@ -63,7 +63,7 @@ pub(super) async fn read_as_sent(
     }
 }
 
-/// Reads and inflates a body of at most `limit` bytes, within the room that is held for it.
+/// Reads and inflates a body of at most `limit` bytes, within the room that is held for it; then that is what the body needs.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
@@ -79,12 +79,15 @@ pub(super) async fn read(
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
     }
     let body = read_as_sent(headers, body, limit, patience).await?;
-    if !body.starts_with(&GZIP) {
-        return Ok(body);
-    }
-    // What its headers did not say: it may become a large one.
-    room.grow_to(limit)?;
-    inflate(&body, limit)
+    let body = if body.starts_with(&GZIP) {
+        // What its headers did not say: it may become a large one.
+        room.grow_to(for_body(limit))?;
+        inflate(&body, limit)?
+    } else {
+        body
+    };
+    room.shrink_to(for_body(body.len()));
+    Ok(body)
 }
 
 /// The network's fault and not the sender's: every SDK sends again what is answered with this. One of them drops what is

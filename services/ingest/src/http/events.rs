@@ -20,7 +20,7 @@ use super::Edge;
 use super::answer::{self, Refusal};
 use super::body::{self, MAX_SINGLE_BYTES, reservation};
 use super::person::Person;
-use crate::admission::{Admitted, Holder};
+use crate::admission::{Admitted, Holder, for_body};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::Arrival;
@@ -58,12 +58,21 @@ pub(super) async fn single(edge: &Edge, head: &Parts, body: Body, event_type: Ev
 /// A refusal, when it may go out.
 async fn refuse(edge: &Edge, head: &Parts, refusal: &Refusal) -> Response {
     if refusal.retry_after.is_some()
-        && let Ok(snapshot) = edge.ingest.snapshot()
-        && let Ok(known) = source_of_header(&snapshot, &head.headers)
+        && let Some(holder) = told(edge, head, refusal)
     {
-        edge.ingest.refusals.pace(holder(known.as_ref())).await;
+        edge.ingest.refusals.pace(holder).await;
     }
     answer::refused(refusal)
+}
+
+/// Who is told to come back, as far as that is known. None: there is no configuration, or the key is wrong.
+fn told(edge: &Edge, head: &Parts, refusal: &Refusal) -> Option<Holder> {
+    if let Some(workspace) = refusal.workspace {
+        return Some(Holder::Workspace(workspace));
+    }
+    let snapshot = edge.ingest.snapshot().ok()?;
+    let known = source_of_header(&snapshot, &head.headers).ok()?;
+    Some(holder(known.as_ref()))
 }
 
 async fn take_batch(edge: &Edge, head: &Parts, body: Body) -> Result<Vec<Outcome>, Refusal> {
@@ -98,11 +107,23 @@ async fn take_received(
     if admitted.known.is_none() {
         edge.ingest.tell_of(source.workspace, received.body.len());
     }
-    admitted.room.belongs_to(source.workspace)?;
-    admitted.room.grow_to(received.body.len() + parsed.merged_bytes())?;
+    edge.ingest.tell_of_more(source.workspace, received.body.len(), parsed.events.len());
+    let taken = take_parsed(&edge, &mut admitted.room, &source, &received, &parsed).await;
+    taken.map_err(|error| Refusal::from(error).to(source.workspace))
+}
+
+async fn take_parsed(
+    edge: &Edge,
+    room: &mut Admitted,
+    source: &Source,
+    received: &Received,
+    parsed: &Batch<'_>,
+) -> Result<Vec<Outcome>, IngestError> {
+    room.belongs_to(source.workspace)?;
+    room.grow_to(for_body(received.body.len()) + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
-    let incoming = parse_events(&parsed, &source, &received);
-    Ok(edge.ingest.accept(&source, &received.arrival(), incoming).await?)
+    let incoming = parse_events(parsed, source, received);
+    edge.ingest.accept(source, &received.arrival(), incoming).await
 }
 
 async fn take_single(
@@ -125,15 +146,16 @@ async fn take_single(
         Err(error) => return Err(refuse_body(edge, admitted.known.as_ref(), &received, error).await),
     };
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
-    admitted.room.belongs_to(source.workspace)?;
     edge.ingest.tell_of(source.workspace, received.body.len());
+    let of_source = |error: IngestError| Refusal::from(error).to(source.workspace);
+    admitted.room.belongs_to(source.workspace).map_err(of_source)?;
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);
     let incoming = parse_one(text, &context);
-    let outcomes = edge.ingest.accept(&source, &received.arrival(), vec![incoming]).await?;
+    let outcomes = edge.ingest.accept(&source, &received.arrival(), vec![incoming]).await;
     // One event went in, one outcome comes out.
-    outcomes.into_iter().next().ok_or_else(|| Refusal::from(IngestError::EmptyBatch))
+    outcomes.map_err(of_source)?.into_iter().next().ok_or_else(|| of_source(IngestError::EmptyBatch))
 }
 
 /// A request that may be read: there is a configuration, its header names no wrong key, and there is room for it.
@@ -147,7 +169,8 @@ struct Admission {
 fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestError> {
     let snapshot = edge.ingest.snapshot()?;
     let known = source_of_header(&snapshot, &head.headers)?;
-    let room = edge.ingest.admission.admit(holder(known.as_ref()), reservation(&head.headers, limit))?;
+    let reserved = for_body(reservation(&head.headers, limit));
+    let room = edge.ingest.admission.admit(holder(known.as_ref()), reserved)?;
     Ok(Admission { snapshot, known, room })
 }
 

@@ -2,13 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::body::Body;
+use futures::FutureExt as _;
+use http::Request;
 use serde_json::json;
 
+use tracklayer_ids::WorkspaceId;
 use tracklayer_ingest::admission::Holder;
 use tracklayer_journal::PostgresJournal;
 use tracklayer_testkit::eventually_seen;
 
-use crate::support::{Bench, Choices, batch_of, configuration, get, gzip, post, track};
+use crate::support::{Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track};
 
 #[tokio::test]
 async fn without_configuration_it_is_503_and_never_401() {
@@ -26,8 +30,8 @@ async fn without_configuration_it_is_503_and_never_401() {
 
 #[tokio::test]
 async fn too_many_bytes_in_flight_are_429_with_retry_after() {
-    let bench = Bench::with(Choices { in_flight_bytes: 600_000, ..Choices::default() }).await;
-    // Two of unknown length reserve a whole batch each; the first never ends.
+    let bench = Bench::with(Choices { in_flight_bytes: 2_000_000, ..Choices::default() }).await;
+    // Two of unknown length reserve what a whole batch takes each; the first never ends.
     let (sender, stuck) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
     let stuck = axum::body::Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(stuck));
     let edge = bench.edge.clone();
@@ -183,9 +187,66 @@ async fn a_source_over_its_rate_is_429_and_another_is_not() {
     let refused = bench.post("/v1/batch", events).await;
     assert_eq!(refused.refusal(), (429, "rate_limited".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
-    let other = json!({"writeKey": crate::support::SERVER_KEY, "batch": [track("3")]}).to_string();
+    let other = json!({"writeKey": SERVER_KEY, "batch": [track("3")]}).to_string();
     let other = bench.send(post("/v1/batch", other).without("authorization").body_is_done()).await;
     assert_eq!(other.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_refusal_counts_for_the_workspace_that_the_body_names() {
+    let bench = Bench::with(Choices { events_per_second: 2, ..Choices::default() }).await;
+    let batch = json!({"writeKey": SERVER_KEY, "batch": [track("1"), track("2")]}).to_string();
+    let mut single = track("3");
+    single["writeKey"] = json!(SERVER_KEY);
+    let mut refused = 0;
+    for _ in 0..25 {
+        for (path, body) in [("/v1/batch", batch.clone()), ("/v1/track", single.to_string())] {
+            let answer = bench.send(post(path, body).without("authorization").body_is_done()).await;
+            refused += usize::from(answer.status == 429);
+        }
+    }
+    assert!(refused >= 25, "{refused}");
+    // Those whose workspace nobody knows are told at once, as if nothing had been refused.
+    let told = || bench.ingest.refusals.pace(Holder::Unknown).now_or_never().is_some();
+    assert!((0..=50).all(|_| told()));
+}
+
+/// Sends one after the other, and answers whether their workspace is to give way to one that is there and does next to nothing.
+async fn gives_way_after(requests: usize, request: impl Fn() -> Request<Body>) -> bool {
+    let bench = Bench::with(Choices { rejected_per_hour: 0, ..Choices::default() }).await;
+    for _ in 0..requests {
+        bench.send(request()).await;
+    }
+    bench.ingest.headroom.did(WorkspaceId(WORKSPACE.0 + 1), 1, 0);
+    bench.ingest.headroom.gives_way(|workspace| workspace == WORKSPACE)
+}
+
+#[tokio::test]
+async fn many_small_requests_are_much_whatever_they_bring() {
+    // Of 700 bytes each, and without the name that an event has to have: what is rejected has cost as much.
+    let nameless = json!({"userId": "u", "properties": {"x": "x".repeat(660)}}).to_string();
+    let single = || post("/v1/track", nameless.clone()).body_is_done();
+    assert!((690..710).contains(&nameless.len()));
+    assert!(gives_way_after(1_000, single).await);
+    assert!(gives_way_after(1_000, || get("/v1/pixel/track?userId=u&writeKey=wk_test")).await);
+    // Of some 120,000 bytes together, which let expect 120 events.
+    let tiny = vec![json!({"type": "track", "userId": "u", "a": "aaaaaaaaaa"}); 2_500];
+    assert!(gives_way_after(1, || post("/v1/batch", batch_of(&tiny)).body_is_done()).await);
+    assert!(!gives_way_after(1, single).await);
+}
+
+#[tokio::test]
+async fn a_large_request_of_nobody_knows_whom_gives_way_only_beside_somebody_else() {
+    let bench = Bench::start().await;
+    let thread = async || {
+        let work = async { std::thread::current().name().map(str::to_owned) };
+        bench.ingest.work_on(None, 100_000, work).await
+    };
+    let here = std::thread::current().name().map(str::to_owned);
+    bench.ingest.tell_of(WORKSPACE, 1_000_000);
+    assert_eq!(thread().await, here, "the workspace that is there may be its own");
+    bench.ingest.tell_of(WorkspaceId(WORKSPACE.0 + 1), 1_000);
+    assert_eq!(thread().await.as_deref(), Some("large-work"));
 }
 
 #[tokio::test]

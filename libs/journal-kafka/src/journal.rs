@@ -356,6 +356,10 @@ impl Journal for KafkaJournal {
         Ok(Some(Record { offset: low, step: 0, mark: None }))
     }
 
+    async fn holds(&self, workspace: WorkspaceId, positions: &[Position]) -> Result<Vec<bool>, JournalError> {
+        self.layouts.not_lost(workspace, positions).await
+    }
+
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
         for (workspace, place) in behind {
             // The record before the place stays: by it the next reader knows the log again.

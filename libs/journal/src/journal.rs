@@ -193,7 +193,7 @@ pub trait Journal: Debug + Send + Sync {
 
     /// Where reading goes on after [`JournalError::Changed`], in a new generation: behind the newest of `known` that the log
     /// still holds as it was, else at the log's beginning. `known` are places that were committed, newest first. None: this
-    /// journal numbers by events, and its history does not change unsaid.
+    /// journal numbers by events, and opens a generation by itself where its history changes.
     ///
     /// # Errors
     /// The store.
@@ -203,6 +203,13 @@ pub trait Journal: Debug + Send + Sync {
         partition: Partition,
         known: &[Record],
     ) -> Result<Option<Record>, JournalError>;
+
+    /// Which of these positions hold an event for sure: the others may be of events that were lost with an earlier history of the
+    /// store. Over PostgreSQL what is not held is lost; over a log of records only its readers know, and tell.
+    ///
+    /// # Errors
+    /// The store.
+    async fn holds(&self, workspace: WorkspaceId, positions: &[Position]) -> Result<Vec<bool>, JournalError>;
 
     /// Gives back the room of what stands before these places, one for each partition: the least of all its cursors. What
     /// shares its room with something that stands behind is kept.

@@ -1,12 +1,13 @@
-//! Layouts in PostgreSQL, whichever journal they are of: how many partitions a workspace has, and had.
+//! Layouts in PostgreSQL, whichever journal they are of: how many partitions a workspace has, and had; and of which generations a
+//! log of records has lost something.
 
 use sqlx::PgPool;
-use tracklayer_ids::{Generation, WorkspaceId};
+use tracklayer_ids::{Generation, Position, WorkspaceId};
 
 use crate::error::JournalError;
 use crate::journal::{Layout, Spread};
 
-/// Statements on layouts.
+/// Statements on layouts and lost generations.
 #[derive(Debug, Clone)]
 pub struct LayoutStore {
     pool: PgPool,
@@ -57,6 +58,29 @@ impl LayoutStore {
         .await
         .map_err(|source| JournalError::Database { what: "read the journal's layouts", source })?;
         Ok(rows.into_iter().map(|(workspace, g, p)| (WorkspaceId(workspace), layout(g, p))).collect())
+    }
+
+    /// Which of these positions are of a generation that no log of records has lost anything of, as its readers have told.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn not_lost(
+        &self,
+        workspace: WorkspaceId,
+        positions: &[Position],
+    ) -> Result<Vec<bool>, JournalError> {
+        sqlx::query_scalar(
+            "select u.g > coalesce(l.generation, 0)
+             from unnest($2::integer[], $3::integer[]) with ordinality as u (p, g, n)
+             left join journal.lost_generation l on l.workspace_id = $1 and l.partition = u.p
+             order by u.n",
+        )
+        .bind(workspace.0)
+        .bind(positions.iter().map(|at| at.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(positions.iter().map(|at| at.generation.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "read what a log has lost", source })
     }
 
     async fn ask(

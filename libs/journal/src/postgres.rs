@@ -182,10 +182,30 @@ impl PostgresJournal {
         received_blocks(rows, from)
     }
 
+    /// Which of these positions hold an event: those before the end of their partition, or of the generation that has ended.
+    async fn held(&self, workspace: WorkspaceId, positions: &[Position]) -> Result<Vec<bool>, JournalError> {
+        sqlx::query_scalar(
+            "select coalesce(u.o < case when h.generation = u.g then h.next_offset
+                                        when h.generation > u.g then e.next_offset end, false)
+             from unnest($2::integer[], $3::integer[], $4::bigint[]) with ordinality as u (p, g, o, n)
+             left join journal.head h on h.workspace_id = $1 and h.partition = u.p
+             left join journal.layout_end e
+                 on e.workspace_id = $1 and e.generation = u.g and e.partition = u.p
+             order by u.n",
+        )
+        .bind(workspace.0)
+        .bind(positions.iter().map(|at| at.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(positions.iter().map(|at| at.generation.0.cast_signed()).collect::<Vec<_>>())
+        .bind(positions.iter().map(|at| at.offset.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "look what the journal holds", source })
+    }
+
     async fn durability_weaknesses(&self) -> Result<Vec<String>, JournalError> {
-        let (fsync, commit, standbys): (String, String, String) = sqlx::query_as(
+        let (fsync, commit, standbys, timeline): (String, String, String, String) = sqlx::query_as(
             "select current_setting('fsync'), current_setting('synchronous_commit'),
-                    current_setting('synchronous_standby_names')",
+                    current_setting('synchronous_standby_names'), journal.timeline()",
         )
         .fetch_one(&self.pool)
         .await
@@ -209,6 +229,13 @@ impl PostgresJournal {
         } else if commit == "local" {
             weaknesses.push(
                 "synchronous_commit is local: a promotion of the standby loses acknowledged events".into(),
+            );
+        }
+        if timeline.starts_with("untold") {
+            weaknesses.push(
+                "the database does not tell its timeline (pg_current_wal_lsn, pg_walfile_name): a failover that loses \
+                 acknowledged events is not noticed, and new ones may be taken for them"
+                    .into(),
             );
         }
         Ok(weaknesses)
@@ -342,6 +369,10 @@ impl Journal for PostgresJournal {
         _: &[Record],
     ) -> Result<Option<Record>, JournalError> {
         Ok(None)
+    }
+
+    async fn holds(&self, workspace: WorkspaceId, positions: &[Position]) -> Result<Vec<bool>, JournalError> {
+        self.held(workspace, positions).await
     }
 
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {

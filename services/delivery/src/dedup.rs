@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use tracklayer_event::commerce::commerce_key;
 use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::{Claim, CommerceClaim, claim_key, claim_key_per_source};
+use tracklayer_journal::{Journal, JournalError, Kind};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::Snapshot;
 
@@ -41,6 +42,9 @@ pub enum DedupError {
     /// The generation could not be read or written.
     #[error("could not keep the dedup generation")]
     Store(#[from] StoreError),
+    /// It could not be seen whether a claim is void.
+    #[error("could not look whether the event of a claim is there")]
+    Journal(#[from] JournalError),
     /// The store's history changed; it was mended, claim again.
     #[error("the dedup store changed its history; claims have to be made again")]
     HistoryChanged,
@@ -199,14 +203,24 @@ impl Memory {
     }
 }
 
+/// Who knows which claims are void.
+#[derive(Clone)]
+enum Ends {
+    /// Nobody is asked: none is.
+    Untold,
+    /// The cursors of readers, which end a generation where a log of records has lost its history.
+    Cursors,
+    /// The journal, which gives positions out by itself.
+    Journal(Arc<dyn Journal>),
+}
+
 /// Makes claims. Cheap to clone.
 #[derive(Clone)]
 pub struct Dedup {
     redis: ConnectionManager,
     generations: DedupGenerationStore,
     resolved: ResolvedStore,
-    /// Whether the log can lose its history, so that claims become void.
-    log_may_change: bool,
+    ends: Ends,
     /// One rebuild at a time in this process; who waited looks at the generation again.
     mending: Arc<Mutex<()>>,
 }
@@ -215,13 +229,22 @@ impl Dedup {
     /// Over a Redis connection that reconnects by itself.
     #[must_use]
     pub fn new(redis: ConnectionManager, generations: DedupGenerationStore, resolved: ResolvedStore) -> Self {
-        Self { redis, generations, resolved, log_may_change: false, mending: Arc::default() }
+        Self { redis, generations, resolved, ends: Ends::Untold, mending: Arc::default() }
     }
 
-    /// Beside a log that can lose its history.
+    /// Beside a log of records that can lose its history.
     #[must_use]
     pub fn beside_a_log_that_may_change(self) -> Self {
-        Self { log_may_change: true, ..self }
+        Self { ends: Ends::Cursors, ..self }
+    }
+
+    /// Beside this journal, which can lose its history.
+    #[must_use]
+    pub fn beside(self, journal: Arc<dyn Journal>) -> Self {
+        match journal.kind() {
+            Kind::Postgres => Self { ends: Ends::Journal(journal), ..self },
+            Kind::Kafka => self.beside_a_log_that_may_change(),
+        }
     }
 
     /// Claims a batch; answers in order, with the generation that the claims belong to. `memory`: what a rebuild has to
@@ -281,7 +304,7 @@ impl Dedup {
                 }
             }
         }
-        if self.log_may_change {
+        if !matches!(self.ends, Ends::Untold) {
             let duplicates = answers.iter().enumerate().filter(|(_, a)| matches!(a, Claimed::DuplicateOf(_)));
             let in_the_way: Vec<InTheWay<'_>> = duplicates
                 .filter_map(|(index, _)| {

@@ -12,7 +12,9 @@ use tracklayer_ids::{
 };
 use tracklayer_journal::ReceivedBlock;
 use tracklayer_proto::event::v1::{ConnectionDecision, Event, ResolvedEvent};
+use uuid::Uuid;
 
+use crate::lease::Lease;
 use crate::resolve::ERASED;
 use crate::store::StoreError;
 use crate::store::resolved::ResolvedStore;
@@ -180,9 +182,10 @@ fn placed<T>(
     (0..).zip(events).map(|(step, event)| Arc::new(entry(at(step), event))).collect()
 }
 
-type CacheKey = (WorkspaceId, Position);
+/// Begins with the history of the database: in another one something else may have been resolved at the same position.
+type CacheKey = (Uuid, WorkspaceId, Position);
 /// Where the cached blocks of a partition begin and end: a lane may stand in the middle of one.
-type Extents = HashMap<(WorkspaceId, Partition, Generation), BTreeMap<u64, u64>>;
+type Extents = HashMap<(Uuid, WorkspaceId, Partition, Generation), BTreeMap<u64, u64>>;
 
 /// Most blocks of a partition whose extents are remembered; older ones are found in the database again.
 const MAX_EXTENTS: usize = 256;
@@ -221,57 +224,58 @@ impl EntryReader {
         &self.store
     }
 
-    /// Puts a block into the cache, right after its commit.
-    pub fn remember(&self, workspace: WorkspaceId, block: EntryBlock) {
-        self.keep(workspace, Arc::new(block));
+    /// Puts a block into the cache, right after its commit under that lease.
+    pub fn remember(&self, lease: &Lease, block: EntryBlock) {
+        self.keep(lease, Arc::new(block));
     }
 
-    fn keep(&self, workspace: WorkspaceId, block: Arc<EntryBlock>) {
-        let first = block.first;
+    fn keep(&self, lease: &Lease, block: Arc<EntryBlock>) {
+        let (history, workspace, first) = (lease.history, lease.duty.workspace, block.first);
         let mut extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = extents.entry((workspace, first.partition, first.generation)).or_default();
+        let mine = extents.entry((history, workspace, first.partition, first.generation)).or_default();
         mine.insert(first.offset.0, block.end());
         while mine.len() > MAX_EXTENTS {
             mine.pop_first();
         }
         drop(extents);
-        self.cache.insert((workspace, first), block);
+        self.cache.insert((history, workspace, first), block);
     }
 
     /// The cached block that holds a position.
-    fn cached(&self, workspace: WorkspaceId, at: Position) -> Option<Arc<EntryBlock>> {
+    fn cached(&self, lease: &Lease, at: Position) -> Option<Arc<EntryBlock>> {
+        let (history, workspace) = (lease.history, lease.duty.workspace);
         let extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = extents.get(&(workspace, at.partition, at.generation))?;
+        let mine = extents.get(&(history, workspace, at.partition, at.generation))?;
         let (first, end) = mine.range(..=at.offset.0).next_back()?;
         if at.offset.0 >= *end {
             return None;
         }
-        let key = (workspace, Position { offset: Offset(*first), ..at });
+        let key = (history, workspace, Position { offset: Offset(*first), ..at });
         drop(extents);
         self.cache.get(&key)
     }
 
-    /// The entries from a position on: at most `limit`, at least one block's rest if there is any.
+    /// The entries from a position on, for the holder of a lease: at most `limit`, at least one block's rest if there is any.
     ///
     /// # Errors
     /// The database or corrupt bytes.
     pub async fn from(
         &self,
-        workspace: WorkspaceId,
+        lease: &Lease,
         from: Position,
         limit: usize,
     ) -> Result<Vec<Arc<Entry>>, StoreError> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut next = from;
         while entries.len() < limit {
-            let block = match self.cached(workspace, next) {
+            let block = match self.cached(lease, next) {
                 Some(block) => block,
-                None => match self.store.read(workspace, next, 1).await?.first() {
+                None => match self.store.read(lease.duty.workspace, next, 1).await?.first() {
                     None => break,
                     Some(read) => {
                         metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
                         let block = Arc::new(EntryBlock::decode(read)?);
-                        self.keep(workspace, Arc::clone(&block));
+                        self.keep(lease, Arc::clone(&block));
                         block
                     }
                 },

@@ -62,6 +62,8 @@ pub struct Lease {
     pub duty: Duty,
     /// Of this holder; every commit names it.
     pub epoch: i64,
+    /// The history of the database that it was taken in; every commit names it, too.
+    pub history: Uuid,
     origin: Instant,
     valid_until_ms: Arc<AtomicU64>,
     lost: CancellationToken,
@@ -100,10 +102,11 @@ impl Lease {
         self.lost.cancel();
     }
 
-    fn taken(duty: Duty, epoch: i64, before: Instant, ttl: Duration) -> Self {
+    fn taken(duty: Duty, epoch: i64, history: Uuid, before: Instant, ttl: Duration) -> Self {
         Self {
             duty,
             epoch,
+            history,
             origin: before,
             valid_until_ms: Arc::new(AtomicU64::new(millis(ttl))),
             lost: CancellationToken::new(),
@@ -147,6 +150,8 @@ pub struct LeaseKeeper {
     avoided: BTreeMap<Duty, Instant>,
     members: usize,
     fleet: FleetLevel,
+    /// The history of the database in the last round; none: there was none.
+    history: Option<Uuid>,
 }
 
 /// What one round of the keeper changed.
@@ -154,6 +159,9 @@ pub struct LeaseKeeper {
 pub struct LeaseChanges {
     /// New ones: start the task.
     pub taken: Vec<Lease>,
+    /// The database has another history than in the round before: all tasks are told to end, and none is begun before what is only
+    /// known of that one is forgotten.
+    pub anew: bool,
 }
 
 impl LeaseKeeper {
@@ -170,6 +178,7 @@ impl LeaseKeeper {
             avoided: BTreeMap::new(),
             members: 1,
             fleet: FleetLevel::default(),
+            history: None,
         }
     }
 
@@ -196,6 +205,17 @@ impl LeaseKeeper {
     /// # Errors
     /// The database. Leases then run out by themselves: `surely_held_for` turns false in time.
     pub async fn round(&mut self, wanted: &BTreeSet<Duty>) -> Result<LeaseChanges, StoreError> {
+        let history = self.store.history().await?;
+        if self.history.replace(history).is_some_and(|known| known != history) {
+            metrics::counter!("tracklayer_journal_generations_opened_total").increment(1);
+            tracing::error!(
+                %history,
+                "the database has another history (a standby was promoted, or a backup restored): acknowledged events may be \
+                 lost, and what was sent in the last moments may be sent again under the same ids; new generations begin"
+            );
+            self.part_with_all();
+            return Ok(LeaseChanges { taken: Vec::new(), anew: true });
+        }
         let members = self.store.announce(self.process, OUR_LEVEL, self.ttl).await?;
         self.members = members.count;
         self.fleet.set(members.level);
@@ -219,7 +239,7 @@ impl LeaseKeeper {
         if room > 0 && !missing.is_empty() {
             let before = Instant::now();
             for (duty, epoch) in self.store.take_free(self.process, self.ttl, &missing, room).await? {
-                let lease = Lease::taken(duty, epoch, before, self.ttl);
+                let lease = Lease::taken(duty, epoch, history, before, self.ttl);
                 self.held.insert(duty, lease.clone());
                 changes.taken.push(lease);
             }
@@ -272,7 +292,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Tells all tasks to end, at shutdown.
+    /// Tells all tasks to end: at shutdown, or because the database has another history.
     pub fn part_with_all(&mut self) {
         let all: Vec<Duty> = self.held.keys().copied().collect();
         self.part_with(&all);

@@ -141,6 +141,12 @@ impl Progress {
         self.widths.lock().unwrap_or_else(PoisonError::into_inner).get(&workspace).copied().unwrap_or(0)
     }
 
+    /// Forgets all ends, which may be beyond those of another history of the database. Who has asked for a partition before keeps
+    /// what it has, and ends.
+    pub fn forget(&self) {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn widen(&self, workspace: WorkspaceId, partitions: u32) {
         let mut widths = self.widths.lock().unwrap_or_else(PoisonError::into_inner);
         let width = widths.entry(workspace).or_default();
@@ -290,6 +296,19 @@ mod tests {
         assert_eq!(waited(&progress, at(3_000 + REACH)).await, 0, "out of reach");
         progress.lane_stands(TIKTOK, at(4_500));
         assert_eq!(waited(&progress, at(5_000)).await, 0, "near enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_of_another_history_of_the_database_is_forgotten() {
+        let (progress, workspace) = (Progress::default(), WorkspaceId(1));
+        let before = progress.partition(workspace, Partition(0));
+        Progress::raise(&before.resolved, at(5_000));
+        Progress::raise(&progress.partition(workspace, Partition(0)).resolved, at(4_900));
+        assert_eq!(*before.resolved.borrow(), at(5_000), "an end is never lowered");
+        progress.forget();
+        let after = progress.partition(workspace, Partition(0));
+        Progress::raise(&after.resolved, at(4_900));
+        assert_eq!(*after.resolved.borrow(), at(4_900));
     }
 
     #[tokio::test(start_paused = true)]

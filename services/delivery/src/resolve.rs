@@ -298,7 +298,7 @@ impl Resolver {
             let events = received.into_iter().map(|received| received.event.ok());
             let made = resolved.events.into_iter().zip(events).zip(encoded).take(taken);
             let made = made.map(|((resolved, event), raw)| (resolved, event, raw));
-            self.entries.remember(workspace, EntryBlock::of(first, made));
+            self.entries.remember(lease, EntryBlock::of(first, made));
         }
         Progress::raise(&progress.resolved, next.at);
         metrics::counter!("tracklayer_resolve_events_total").increment(taken as u64);

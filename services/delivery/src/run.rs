@@ -136,7 +136,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let limits = Limits::new(LEASE_CONNECTIONS).named("tracklayer-leases");
     let lease_pool = tracklayer_postgres::connect_with(&config.database_url, limits).await?;
     let ttl = Duration::from_millis(config.lease_ms);
-    let keeper = LeaseKeeper::new(LeaseStore::new(lease_pool.clone()), ttl);
+    let keeper = LeaseKeeper::new(LeaseStore::beside(lease_pool.clone(), journal.kind()), ttl);
     let index = Index::beside(pool.clone(), keeper.fleet());
     let resolved = ResolvedStore::over(index.clone(), journal.resolved());
     let cursors = CursorStore::beside(pool.clone(), journal.kind());
@@ -153,10 +153,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let sender = Sender::new(config.allow_private_addresses)?;
 
     let dedup = Dedup::new(redis.clone(), DedupGenerationStore::new(pool.clone()), resolved.clone());
-    let dedup = match journal.kind() {
-        Kind::Postgres => dedup,
-        Kind::Kafka => dedup.beside_a_log_that_may_change(),
-    };
+    let dedup = dedup.beside(Arc::clone(&journal));
     if let Err(error) = dedup.keeps_all_keys().await {
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
@@ -371,5 +368,9 @@ impl Tasks for Loops {
 
     fn shared_among(&self, processes: usize) {
         self.quota.share_among(processes);
+    }
+
+    fn forget(&self) {
+        self.resolver.progress.forget();
     }
 }

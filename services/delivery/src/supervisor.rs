@@ -27,6 +27,8 @@ pub trait Tasks: Send {
     fn task(&self, lease: Lease, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + 'static;
     /// Told each round how many processes share the work.
     fn shared_among(&self, processes: usize);
+    /// Told when the database has another history: what is only known of the one before is to be forgotten.
+    fn forget(&self) {}
 }
 
 /// Keeps leases and tasks in step.
@@ -110,7 +112,13 @@ impl<T: Tasks> Supervisor<T> {
             self.cursors.begin_lanes(&new).await?;
             self.begun.extend(new);
         }
-        for lease in self.keeper.round(&wanted).await?.taken {
+        let changes = self.keeper.round(&wanted).await?;
+        if changes.anew {
+            // The history that is left may lack cursors that were begun.
+            self.begun.clear();
+            self.work.forget();
+        }
+        for lease in changes.taken {
             let duty = lease.duty;
             let task = self.running.spawn(self.work.task(lease, shutdown.clone()));
             self.duties.insert(task.id(), duty);

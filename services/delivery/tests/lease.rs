@@ -5,13 +5,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
+use tracklayer_delivery::entry::{EntryBlock, EntryReader};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper, OUR_LEVEL};
+use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::BlockBuilder;
+use tracklayer_proto::event::v1::ResolvedEvent;
 use tracklayer_testkit::{TestDatabase, eventually};
 
 const TTL: Duration = Duration::from_secs(20);
@@ -170,6 +174,55 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     lock.rollback().await.unwrap();
     commit.await.unwrap().unwrap();
     assert_eq!(successor.round(&duties(1)).await.unwrap().taken.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_of_the_history_before_commits_anything_and_its_holder_begins_anew() {
+    let database = database().await;
+    let store = LeaseStore::new(database.pool.clone());
+    let mut keeper = LeaseKeeper::new(store.clone(), TTL);
+    let lease = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
+    CursorStore::new(database.pool.clone()).resolve(WorkspaceId(1), Partition(0)).await.unwrap();
+    sqlx::query(
+        "insert into delivery.dedup_generation (generation, run_id, evicted_keys, sentinel, rebuilt) values (1, '', 0, '', true)",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let resolved = ResolvedStore::new(Index::new(database.pool.clone()));
+    let commit = async |lease: &Lease| {
+        let mut builder = BlockBuilder::default();
+        builder.push(SourceId(1), 1, b"event");
+        let block = builder.finish().unwrap();
+        let first = Position::new(1, 0, 0);
+        let commit = ResolvedCommit { first, block: &block, message_hashes: vec![1], dedup_generation: 1 };
+        resolved.commit(lease, &commit).await
+    };
+    let entries = EntryReader::new(resolved.clone(), 1 << 20);
+    let first = Position::new(1, 0, 0);
+    let lost = ResolvedEvent { message_id: "lost".to_owned(), ..ResolvedEvent::default() };
+    entries.remember(&lease, EntryBlock::of(first, [(lost, None, Bytes::new())]));
+    assert_eq!(entries.from(&lease, first, 1).await.unwrap()[0].message_id, "lost");
+
+    // A promoted standby: what is written down is of the timeline before.
+    sqlx::query("update journal.history set timeline = 'of the one before'")
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    assert!(matches!(commit(&lease).await, Err(StoreError::Fenced)), "before anybody has begun it");
+    store.history().await.unwrap();
+    assert!(matches!(commit(&lease).await, Err(StoreError::Fenced)), "another process has begun it");
+
+    let changes = keeper.round(&duties(1)).await.unwrap();
+    assert!(changes.anew && changes.taken.is_empty());
+    assert!(lease.lost().is_cancelled());
+    let changes = keeper.round(&duties(1)).await.unwrap();
+    assert!(!changes.anew && changes.taken.is_empty(), "its task has not ended");
+    keeper.ended(&[lease.duty]).await.unwrap();
+    let next = keeper.round(&duties(1)).await.unwrap().taken.remove(0);
+    let stale = entries.from(&next, first, 1).await.unwrap();
+    assert!(stale.is_empty(), "nothing is resolved there: {stale:?}");
+    commit(&next).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

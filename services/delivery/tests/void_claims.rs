@@ -13,7 +13,7 @@ use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::Claim;
-use tracklayer_journal::{BlockBuilder, Kind, Record};
+use tracklayer_journal::{Block, BlockBuilder, Kind, LayoutStore, PostgresJournal, Record};
 use tracklayer_proto::event::v1::{Event, EventType};
 use tracklayer_testkit::{TestDatabase, TestRedis};
 
@@ -98,6 +98,12 @@ impl Rig {
     }
 }
 
+fn block(events: usize) -> Block {
+    let mut builder = BlockBuilder::default();
+    (0..events).for_each(|_| builder.push(SourceId(1), 1, b"received"));
+    builder.finish().unwrap()
+}
+
 fn at(generation: u32, partition: u32, offset: u64) -> Position {
     Position::new(generation, partition, offset)
 }
@@ -124,6 +130,38 @@ async fn a_claim_beyond_the_end_of_a_lost_history_is_taken_over_by_one_event_onl
     );
     assert_eq!(rig.claim(&[("lost", at(1, 1, 8))]).await, [Claimed::DuplicateOf(at(2, 0, 1))]);
     assert_eq!(rig.claim(&[("lost", at(2, 0, 1))]).await, [Claimed::Winner], "it finds its own");
+
+    // Ingest, which knows no cursor, is told.
+    let told = LayoutStore::new(rig.database.pool.clone());
+    let told = told.not_lost(WORKSPACE, &[at(1, 0, 0), at(2, 0, 0), at(1, 1, 7)]).await.unwrap();
+    assert_eq!(told, [false, true, true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_postgres_a_claim_beyond_the_end_that_a_failover_has_left_is_taken_over() {
+    let mut rig = Rig::new().await;
+    let journal = PostgresJournal::new(rig.database.pool.clone());
+    rig.dedup = rig.dedup.clone().beside(journal.clone().into());
+    let append = async |partition| {
+        let appended = tracklayer_testkit::append(&journal, WORKSPACE, Partition(partition), &block(2)).await;
+        appended.unwrap()
+    };
+    append(0).await;
+    // The third of partition 0 was claimed and is lost; what is left of it is not, whether it was resolved or not.
+    let (kept, lost) = (at(1, 0, 1), at(1, 0, 2));
+    assert_eq!(rig.claim(&[("kept", kept), ("lost", lost)]).await, [Claimed::Winner, Claimed::Winner]);
+    sqlx::query("update journal.history set timeline = 'of the one before'")
+        .execute(&rig.database.pool)
+        .await
+        .unwrap();
+    append(0).await;
+    append(1).await;
+    let again = rig.claim(&[("kept", at(3, 0, 0)), ("lost", at(3, 0, 1)), ("lost", at(3, 1, 0))]).await;
+    assert_eq!(
+        again,
+        [Claimed::DuplicateOf(kept), Claimed::Winner, Claimed::DuplicateOf(at(3, 0, 1))]
+    );
+    assert_eq!(rig.claim(&[("lost", at(3, 1, 1))]).await, [Claimed::DuplicateOf(at(3, 0, 1))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

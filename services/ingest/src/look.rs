@@ -1,23 +1,30 @@
 //! A read-only look at the dedup claims: the cheap answer to a client that repeats itself.
 //!
 //! Only a repeat from the same source and channel, of the same event, with the same signals is a duplicate here; everything
-//! else is stored and decided by delivery. Whatever goes wrong (Redis away, slow, foreign bytes) means "not known".
+//! else is stored and decided by delivery. So is one whose first sending the journal may have lost since it was claimed: it may be
+//! the only one that is left. Whatever goes wrong (Redis away, slow, foreign bytes) means "not known".
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tracklayer_event::commerce::commerce_key;
-use tracklayer_ids::{Secret, WorkspaceId};
+use tracklayer_ids::{Position, Secret, WorkspaceId};
+use tracklayer_journal::Journal;
 use tracklayer_journal::claim::{Claim, claim_key, commerce_hash};
 use tracklayer_proto::event::v1::Event;
 
 use crate::metrics;
+
+/// Longest look at the journal. Only for what is a repeat by its claim, and storing it again would take longer.
+const JOURNAL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Looks at claims. Cheap to clone.
 #[derive(Clone)]
 pub struct Look {
     redis: ConnectionManager,
     timeout: Duration,
+    journal: Arc<dyn Journal>,
 }
 
 impl std::fmt::Debug for Look {
@@ -27,21 +34,46 @@ impl std::fmt::Debug for Look {
 }
 
 impl Look {
-    /// Over a Redis that is connected to when it is first needed.
+    /// Over a Redis that is connected to when it is first needed, and the journal that the claims are of.
     ///
     /// # Errors
     /// The address is none.
-    pub fn new(url: &Secret<String>, timeout: Duration) -> Result<Self, redis::RedisError> {
+    pub fn new(
+        url: &Secret<String>,
+        timeout: Duration,
+        journal: Arc<dyn Journal>,
+    ) -> Result<Self, redis::RedisError> {
         let client = redis::Client::open(url.expose().as_str())?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(1)
             .set_connection_timeout(Some(Duration::from_secs(1)))
             .set_response_timeout(Some(Duration::from_secs(1)));
-        Ok(Self { redis: ConnectionManager::new_lazy_with_config(client, config)?, timeout })
+        Ok(Self { redis: ConnectionManager::new_lazy_with_config(client, config)?, timeout, journal })
     }
 
-    /// For each event whether it was accepted before and brings nothing new.
+    /// For each event whether it was accepted before, is there, and brings nothing new.
     pub async fn known_repeats(&self, workspace: WorkspaceId, events: &[&Event]) -> Vec<bool> {
+        let mut repeats = vec![false; events.len()];
+        let (indexes, firsts): (Vec<usize>, Vec<Position>) = self
+            .first_sendings(workspace, events)
+            .await
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, first)| Some((index, first?)))
+            .unzip();
+        if firsts.is_empty() {
+            return repeats;
+        }
+        let asked = self.journal.holds(workspace, &firsts);
+        match tokio::time::timeout(JOURNAL_TIMEOUT, asked).await {
+            Ok(Ok(held)) => indexes.into_iter().zip(held).for_each(|(index, held)| repeats[index] = held),
+            Ok(Err(_)) | Err(_) => metrics::look_failed(),
+        }
+        repeats
+    }
+
+    /// Where the first sending of each stands, if it is the very same event.
+    async fn first_sendings(&self, workspace: WorkspaceId, events: &[&Event]) -> Vec<Option<Position>> {
         let mut pipeline = redis::pipe();
         for event in events {
             pipeline.get(claim_key(workspace, &event.message_id));
@@ -51,31 +83,36 @@ impl Look {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(Ok(claims)) if claims.len() == events.len() => {
                 let asked = events.iter().zip(claims);
-                asked.map(|(event, claim)| is_repeat(workspace, event, claim.as_deref())).collect()
+                asked.map(|(event, claim)| first_sending(workspace, event, claim.as_deref())).collect()
             }
             Ok(_) | Err(_) => {
                 metrics::look_failed();
-                vec![false; events.len()]
+                vec![None; events.len()]
             }
         }
     }
 }
 
-/// Whether the claim is that of an earlier sending of the very same event. One that names an order is not, for another order.
-fn is_repeat(workspace: WorkspaceId, event: &Event, claim: Option<&[u8]>) -> bool {
-    let Some(claim) = claim.and_then(Claim::decode) else { return false };
+/// Where an earlier sending of the very same event stands, if the claim is that of one. A claim that names an order is not, for
+/// another order.
+fn first_sending(workspace: WorkspaceId, event: &Event, claim: Option<&[u8]>) -> Option<Position> {
+    let claim = claim.and_then(Claim::decode)?;
     let of_the_order = claim.commerce.is_none_or(|commerce| {
         commerce_key(event).is_some_and(|key| commerce_hash(workspace, &key) == commerce.hash)
     });
-    Claim { commerce: None, ..claim } == Claim::of(event, claim.position) && of_the_order
+    let is_the_same = Claim { commerce: None, ..claim } == Claim::of(event, claim.position) && of_the_order;
+    is_the_same.then_some(claim.position)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracklayer_ids::Position;
     use tracklayer_journal::claim::CommerceClaim;
     use tracklayer_proto::event::v1::ConsentSignals;
+
+    fn is_repeat(workspace: WorkspaceId, event: &Event, claim: Option<&[u8]>) -> bool {
+        first_sending(workspace, event, claim).is_some()
+    }
 
     #[test]
     fn only_the_very_same_event_is_a_repeat() {

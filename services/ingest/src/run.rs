@@ -113,7 +113,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
             Duration::from_millis(config.consent_timeout_ms),
             Duration::from_secs(config.narrowing_cache_seconds),
         ),
-        look: look(&config)?,
+        look: look(&config, &journal)?,
         appender: appender.clone(),
         rejected: rejected.clone(),
         orders: orders.clone(),
@@ -180,9 +180,10 @@ fn appender_settings(config: &Config) -> AppenderSettings {
     }
 }
 
-fn look(config: &Config) -> Result<Option<Look>, RunError> {
+fn look(config: &Config, journal: &Arc<dyn Journal>) -> Result<Option<Look>, RunError> {
     let timeout = Duration::from_millis(config.look_timeout_ms);
-    config.redis_url.as_ref().map(|url| Look::new(url, timeout)).transpose().map_err(RunError::Redis)
+    let look = |url| Look::new(url, timeout, Arc::clone(journal));
+    config.redis_url.as_ref().map(look).transpose().map_err(RunError::Redis)
 }
 
 /// Ready from the first configuration on; it goes on with the last one when control is away.

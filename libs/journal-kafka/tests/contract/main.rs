@@ -7,6 +7,7 @@
 mod kafka_only;
 mod killed;
 mod postgres_only;
+mod promoted;
 mod reading;
 mod stage;
 mod trim;

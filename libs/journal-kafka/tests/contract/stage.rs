@@ -68,6 +68,44 @@ impl PostgresStage {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+
+    /// Makes a standby that has everything up to now and hears of nothing more.
+    pub fn make_standby(&self) {
+        let server = self.server.as_ref().expect("a server of its own");
+        let (standby, data) = (self.standby(), self.standby().join("data"));
+        std::fs::create_dir(&standby).unwrap();
+        // Beside the server's own program.
+        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", server.pid())).unwrap();
+        let program = std::path::Path::new(command.split('\0').next().unwrap());
+        let copied = std::process::Command::new(program.with_file_name("pg_basebackup"))
+            .args(["-d", server.tcp_url(), "-X", "stream", "-c", "fast", "--no-sync", "-D"])
+            .arg(&data)
+            .status()
+            .unwrap();
+        assert!(copied.success(), "{copied}");
+        std::fs::write(data.join("standby.signal"), "").unwrap();
+        // Its roles have the passwords that they had.
+        std::fs::copy(self.folder.join("password"), standby.join("password")).unwrap();
+        let owner = format!("--reference={}", self.folder.join("data").display());
+        let given = std::process::Command::new("chown").args(["-R", &owner]).arg(&data).status().unwrap();
+        assert!(given.success(), "{given}");
+    }
+
+    /// Ends the server at once and promotes the standby in its place, under its address.
+    pub async fn promote(&mut self) {
+        self.kill().await;
+        let standby = self.standby();
+        std::fs::remove_dir_all(std::mem::replace(&mut self.folder, standby)).unwrap();
+        self.start_again().await;
+        let server = self.server.as_ref().expect("it was started");
+        self.pool = tracklayer_postgres::connect(&Secret::new(server.tcp_url().to_owned()), 8).await.unwrap();
+        let promoted: bool = sqlx::query_scalar("select pg_promote()").fetch_one(&self.pool).await.unwrap();
+        assert!(promoted);
+    }
+
+    fn standby(&self) -> std::path::PathBuf {
+        self.folder.with_extension("standby")
+    }
 }
 
 async fn migrated() -> TestDatabase {

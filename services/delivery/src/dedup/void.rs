@@ -1,14 +1,15 @@
 //! Claims that nobody can ever make good.
 //!
 //! A claim names a position before that position is committed. If the log then loses its history, its generation ends where
-//! the cursor stands, and a claim beyond that end stands for an event that is nowhere. Whoever finds one takes it over, or the
-//! event would be the duplicate of nothing. Only a journal whose history can change has such claims.
+//! the cursor stands, and a claim beyond that end stands for an event that is nowhere. In PostgreSQL the event stands there before
+//! it is claimed, and is nowhere after a failover that lost it, when its partition ends before it. Whoever finds such a claim takes
+//! it over, or the event would be the duplicate of nothing.
 
 use redis::Script;
 use tracklayer_ids::{Position, WorkspaceId};
 use tracklayer_journal::claim::Claim;
 
-use super::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted};
+use super::{Claimed, Dedup, DedupError, Ends, Memory, Reuse, Wanted};
 use crate::resolve::message_hash;
 
 /// Puts a claim in the place of another, if that is still there; else answers what is. Two partitions that find the same void
@@ -42,7 +43,7 @@ impl Dedup {
     ) -> Result<Vec<(usize, Claimed)>, DedupError> {
         let mut changed = Vec::new();
         let asked: Vec<_> = in_the_way.iter().map(|it| holder_of(it.want, &it.holder)).collect();
-        let void = self.resolved.void(workspace, &asked).await?;
+        let void = self.void(workspace, &asked).await?;
         for (mut it, _) in in_the_way.into_iter().zip(void).filter(|(_, void)| *void) {
             let mut settled = false;
             for _ in 0..TRIES {
@@ -53,7 +54,7 @@ impl Dedup {
                     settled = true;
                     break;
                 }
-                if self.resolved.void(workspace, &[holder_of(it.want, &found)]).await? == [false] {
+                if self.void(workspace, &[holder_of(it.want, &found)]).await? == [false] {
                     changed.push((it.index, Claimed::DuplicateOf(found.position)));
                     settled = true;
                     break;
@@ -65,6 +66,23 @@ impl Dedup {
             }
         }
         Ok(changed)
+    }
+
+    /// Which of these (message_id's hash, position) stand for an event that is nowhere.
+    async fn void(
+        &self,
+        workspace: WorkspaceId,
+        claimed: &[(i64, Position)],
+    ) -> Result<Vec<bool>, DedupError> {
+        match &self.ends {
+            Ends::Untold => Ok(vec![false; claimed.len()]),
+            Ends::Cursors => Ok(self.resolved.void(workspace, claimed).await?),
+            Ends::Journal(journal) => {
+                let positions: Vec<Position> = claimed.iter().map(|(_, at)| *at).collect();
+                let held = journal.holds(workspace, &positions).await?;
+                Ok(held.into_iter().map(|held| !held).collect())
+            }
+        }
     }
 
     async fn take_over(

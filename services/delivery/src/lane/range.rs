@@ -38,7 +38,7 @@ impl Lane {
             let begun = self.writes.end_from(cursor);
             let mut entries = match destination.files() {
                 Some(files) => self.gather(cursor, begun, files).await?,
-                None => self.context.entries.from(workspace, cursor, limit).await?,
+                None => self.context.entries.from(&self.lease, cursor, limit).await?,
             };
             let bytes = entries.iter().map(|entry| entry.raw.len()).sum();
             self.context.headroom.did(workspace, entries.len(), bytes);

@@ -177,6 +177,14 @@ impl CursorStore {
         .execute(&mut *tx)
         .await
         .map_err(&what)?;
+        // Ingest, which knows no cursor, takes no claim up to here for granted any more.
+        sqlx::query("select journal.tell_lost($1, $2, $3)")
+            .bind(lease.duty.workspace.0)
+            .bind(lease.duty.partition.0.cast_signed())
+            .bind(ended.generation.0.cast_signed())
+            .execute(&mut *tx)
+            .await
+            .map_err(&what)?;
         tx.commit().await.map_err(&what)?;
         let at = Position::new(ended.generation.0 + 1, ended.partition.0, 0);
         Ok(Place { at, record: Some(begins) })

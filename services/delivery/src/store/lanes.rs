@@ -103,7 +103,7 @@ impl LaneStore {
     }
 
     /// Drops intents whose request surely was not taken (refused, or never written). One that a later holder of the lease has taken
-    /// over under the same id stays.
+    /// over under the same id stays, and one in another history of the database, where epochs may come again.
     ///
     /// # Errors
     /// The database.
@@ -115,13 +115,14 @@ impl LaneStore {
         sqlx::query(
             "delete from delivery.intent
              where workspace_id = $1 and connection_id = $2 and partition = $3 and intent_id = any($4)
-               and epoch <= $5",
+               and epoch <= $5 and exists (select from journal.history where id = $6)",
         )
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
         .bind(duty.partition.0.cast_signed())
         .bind(intents)
         .bind(lease.epoch)
+        .bind(lease.history)
         .execute(&self.pool)
         .await
         .map_err(attempting("withdraw intents"))?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
+use tracklayer_journal::Kind;
 use uuid::Uuid;
 
 use super::{StoreError, attempting};
@@ -13,6 +14,7 @@ use crate::lease::Duty;
 #[derive(Debug, Clone)]
 pub struct LeaseStore {
     pool: PgPool,
+    journal: Kind,
 }
 
 /// Who takes part.
@@ -45,10 +47,29 @@ fn duty(row: (i64, i64, i32)) -> Duty {
 }
 
 impl LeaseStore {
-    /// Over the service's pool.
+    /// Over the service's pool, beside the journal in PostgreSQL.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self::beside(pool, Kind::Postgres)
+    }
+
+    /// Over the service's pool, beside that journal.
+    #[must_use]
+    pub fn beside(pool: PgPool, journal: Kind) -> Self {
+        Self { pool, journal }
+    }
+
+    /// The history of the database that is written to; begins it, if nobody has.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn history(&self) -> Result<Uuid, StoreError> {
+        // Over Kafka no position is given out by the database: what was resolved and lost is read again, and numbered as before.
+        sqlx::query_scalar("select journal.renew($1)")
+            .bind(self.journal == Kind::Postgres)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempting("look which history the database has"))
     }
 
     /// Says that the process lives and what it can read, forgets those that do not live, and counts the members.

@@ -33,7 +33,8 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// Another process holds the lease by now: nothing was committed, and nothing more may be done under this epoch.
+    /// Another process holds the lease by now, or the database has another history: nothing was committed, and nothing more may
+    /// be done under this epoch.
     #[error("the lease was lost: nothing was committed")]
     Fenced,
     /// The dedup store changed its history since the claims were made: they must be made again.
@@ -83,18 +84,24 @@ pub(crate) fn attempting(what: &'static str) -> impl Fn(sqlx::Error) -> StoreErr
 
 /// Locks the lease's row against a new holder until the transaction ends, or fails if there is one already. The weakest
 /// lock that a taker's `for update` conflicts with: a renewal, which changes no key, does not wait for it.
+///
+/// Fails, too, in another history of the database than the lease was taken in, where epochs and cursors may have gone back: also
+/// before anybody has begun it, and no transaction that writes outlives a promotion.
 pub(crate) async fn fence(
     transaction: &mut sqlx::PgConnection,
     lease: &crate::lease::Lease,
 ) -> Result<(), StoreError> {
     let held = sqlx::query(
-        "select 1 from delivery.lease
-         where workspace_id = $1 and connection_id = $2 and partition = $3 and epoch = $4 for key share",
+        "select 1 from delivery.lease l
+         join journal.history h on h.id = $5 and h.timeline = journal.timeline()
+         where l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3 and l.epoch = $4
+         for key share of l",
     )
     .bind(lease.duty.workspace.0)
     .bind(lease.duty.connection.0)
     .bind(lease.duty.partition.0.cast_signed())
     .bind(lease.epoch)
+    .bind(lease.history)
     .fetch_optional(transaction)
     .await
     .map_err(attempting("fence the commit"))?;

@@ -1,7 +1,7 @@
 //! What an answer promises: durable, narrowing recorded first, and a repeat told only where nothing new came.
 
 use serde_json::json;
-use tracklayer_ids::Position;
+use tracklayer_ids::{Offset, Position};
 use tracklayer_journal::claim::{Claim, claim_key};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_testkit::eventually;
@@ -132,9 +132,13 @@ async fn unreadable_consent_narrows_and_is_stored_as_unreadable() {
     assert!(bench.journal().await[0].consent.as_ref().unwrap().unreadable);
 }
 
-/// Puts the claim of a stored event into Redis, as delivery does when it resolves it.
+/// Puts the claim of the first stored event into Redis, as delivery does when it resolves it.
 async fn claim(bench: &Bench, event: &Event) {
-    let claim = Claim::of(event, Position::new(1, 0, 0));
+    claim_at(bench, event, bench.first_position().await).await;
+}
+
+async fn claim_at(bench: &Bench, event: &Event, position: Position) {
+    let claim = Claim::of(event, position);
     let client = redis::Client::open(bench.redis.as_ref().unwrap().url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let set: () = redis::cmd("SET")
@@ -165,6 +169,31 @@ async fn a_repeat_is_answered_without_being_stored_and_news_are_stored() {
     let twin = post("/v1/batch", twin).without("authorization").body_is_done();
     assert_eq!(bench.send(twin).await.rejected(), []);
     assert_eq!(bench.journal().await.len(), 3, "the server's twin is stored");
+}
+
+#[tokio::test]
+async fn a_repeat_of_what_the_journal_has_lost_is_stored() {
+    let bench = Bench::with(Choices { redis: true, ..Choices::default() }).await;
+    let body = batch_of(&[track("m")]);
+    assert_eq!(bench.post("/v1/batch", body.clone()).await.rejected(), []);
+    let (stored, first) = (bench.journal().await[0].clone(), bench.first_position().await);
+    // As after a failover that lost the tail: the claim stands, and the partition ends before it.
+    claim_at(&bench, &stored, Position { offset: Offset(1), ..first }).await;
+    assert_eq!(bench.post("/v1/batch", body.clone()).await.rejected(), []);
+    assert_eq!(bench.journal().await.len(), 2, "nothing stood there when it was asked");
+
+    // What stands before the end of a generation that has ended is there.
+    sqlx::query("update journal.history set timeline = 'of the one before'")
+        .execute(&bench.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("n")])).await.rejected(), []);
+    assert_eq!(bench.journal().await.len(), 3);
+    for (position, then) in [(first, 3), (Position { offset: Offset(2), ..first }, 4)] {
+        claim_at(&bench, &stored, position).await;
+        assert_eq!(bench.post("/v1/batch", body.clone()).await.rejected(), []);
+        assert_eq!(bench.journal().await.len(), then, "claimed at {position}");
+    }
 }
 
 #[tokio::test]

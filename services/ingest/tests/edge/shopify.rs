@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tracklayer_event::commerce::commerce_key;
-use tracklayer_ids::{MasterKey, Position};
+use tracklayer_ids::MasterKey;
 use tracklayer_journal::claim::{Claim, claim_key};
 use tracklayer_proto::control::v1::{SourceConfig, WatchConfigResponse};
 
@@ -186,7 +186,7 @@ async fn a_delivery_that_comes_again_is_the_same_event_and_is_not_stored_twice()
     // As delivery does when it has resolved the first.
     let client = redis::Client::open(bench.redis.as_ref().unwrap().url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let claim = Claim::of(&stored[0], Position::new(1, 0, 0)).encode();
+    let claim = Claim::of(&stored[0], bench.first_position().await).encode();
     let key = claim_key(WORKSPACE, &stored[0].message_id);
     redis::cmd("SET").arg(key).arg(claim).exec_async(&mut connection).await.unwrap();
     assert_eq!(send(&bench, "orders/create", ORDER).await.rejected(), []);

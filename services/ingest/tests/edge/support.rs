@@ -17,7 +17,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracklayer_config::ByteSize;
-use tracklayer_ids::{MasterKey, Secret, SourceId, WorkspaceId};
+use tracklayer_ids::{MasterKey, Offset, Position, Secret, SourceId, WorkspaceId};
 use tracklayer_ingest::admission::Admission;
 use tracklayer_ingest::budget::Budget;
 use tracklayer_ingest::http::{EdgeSettings, router};
@@ -199,9 +199,10 @@ impl Bench {
             config.send(configuration());
         }
         let stop = CancellationToken::new();
-        let look = redis
-            .as_ref()
-            .map(|redis| Look::new(&Secret::new(redis.url.clone()), Duration::from_millis(500)).unwrap());
+        let look = redis.as_ref().map(|redis| {
+            let journal = PostgresJournal::new(database.pool.clone());
+            Look::new(&Secret::new(redis.url.clone()), Duration::from_millis(500), journal.into()).unwrap()
+        });
         let ingest = Arc::new(Ingest {
             watch,
             admission: Admission::new(choices.in_flight_requests, choices.in_flight_bytes),
@@ -263,6 +264,14 @@ impl Bench {
             }
         }
         events
+    }
+
+    /// Where the first event of [`Self::journal`] stands.
+    pub async fn first_position(&self) -> Position {
+        let heads = PostgresJournal::new(self.database.pool.clone()).heads().await.unwrap();
+        let written = heads.into_iter().filter(|head| head.next.0 > 0);
+        let first = written.min_by_key(|head| head.partition).unwrap();
+        Position { generation: first.generation, partition: first.partition, offset: Offset(0) }
     }
 
     /// Ids of the events in the journal, sorted.

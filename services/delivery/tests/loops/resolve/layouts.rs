@@ -50,6 +50,20 @@ async fn no_partition_goes_into_the_next_layout_before_all_have_read_the_one_bef
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_failover_what_is_left_is_resolved_before_what_comes_in_a_generation_further_on() {
+    let rig = Rig::new().await;
+    rig.append(PARTITION, "left", 1, 4).await;
+    rig.services.run("update journal.history set timeline = 'of the one before'").await;
+    rig.append(PARTITION, "since", 1, 3).await;
+    let running = rig.start(PARTITION).await;
+    rig.wait_until_resolved(Position::new(3, 0, 3)).await;
+    assert_eq!(rig.ids_from(Position::new(1, 0, 0)).await, ids("left", 4));
+    assert_eq!(rig.ids_from(Position::new(3, 0, 0)).await, ids("since", 3));
+    rig.services.shutdown.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_was_added_is_read_when_the_others_are_done() {
     let rig = Rig::new().await;
     rig.append(PARTITION, "one", 1, 10).await;

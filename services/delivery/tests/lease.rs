@@ -134,9 +134,12 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     .await
     .unwrap();
 
-    // The commit takes its fence and then waits for this lock.
+    // The commit takes its fence, and waits for this row with what it counts at the end.
     let mut lock = database.pool.begin().await.unwrap();
-    sqlx::query("lock table delivery.resolved in access exclusive mode").execute(&mut *lock).await.unwrap();
+    sqlx::query("insert into delivery.rollup values (1, 0, 0, 1, 1, 0, '', 1)")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
     let (resolved, committing) = (ResolvedStore::new(Index::new(database.pool.clone())), lease.clone());
     let commit = tokio::spawn(async move {
         let mut builder = BlockBuilder::default();
@@ -148,7 +151,7 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
     });
     eventually("the commit to wait under its fence", async || {
         let waiting: (i64,) =
-            sqlx::query_as("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into delivery.resolved%' and datname = current_database()")
+            sqlx::query_as("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%with held as%' and datname = current_database()")
                 .fetch_one(&database.pool)
                 .await
                 .unwrap();

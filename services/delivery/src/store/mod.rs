@@ -19,6 +19,7 @@ pub mod resolved;
 pub mod retention;
 pub mod retries;
 pub mod stats;
+mod sums;
 
 /// A statement that did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,11 @@ pub(crate) fn attempting(what: &'static str) -> impl Fn(sqlx::Error) -> StoreErr
 
 /// Locks the lease's row against a new holder until the transaction ends, or fails if there is one already. The weakest
 /// lock that a taker's `for update` conflicts with: a renewal, which changes no key, does not wait for it.
+///
+/// Where all of a commit is one statement, the same select is a part of it. The row may change between that statement's snapshot and
+/// the lock, so that it is the taker's `for update`, too, by which it is found out: what a taker leaves behind is locked as if its key
+/// had changed, and a select that comes upon it with this lock waits for its end and then looks at the newest row. Of an update alone it
+/// would take no notice.
 pub(crate) async fn fence(
     transaction: &mut sqlx::PgConnection,
     lease: &crate::lease::Lease,

@@ -69,8 +69,8 @@ impl Lane {
             .is_none_or(|gathering| gathering.at != cursor || gathering.age != target.age)
         {
             self.gathering = None;
-            let first =
-                self.context.entries.from(self.lease.duty.workspace, cursor, 1).await?.into_iter().next();
+            let workspace = self.lease.duty.workspace;
+            let first = self.context.entries.from(workspace, cursor, 1, None).await?.into_iter().next();
             let Some(first) = first else { return Ok(true) };
             let received = Timestamp::from_millisecond(first.received_ms).unwrap_or_default();
             self.gathering = Some(Gathering { at: cursor, received, seen: Instant::now(), age: target.age });
@@ -95,7 +95,7 @@ impl Lane {
         let room = self.room_bytes();
         'gathering: loop {
             let next = Position { offset: Offset(cursor.offset.0 + gathered.len() as u64), ..cursor };
-            let entries = self.context.entries.from(self.lease.duty.workspace, next, STRIDE).await?;
+            let entries = self.context.entries.from(self.lease.duty.workspace, next, STRIDE, None).await?;
             if entries.is_empty() {
                 break;
             }

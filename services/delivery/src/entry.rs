@@ -255,7 +255,8 @@ impl EntryReader {
         self.cache.get(&key)
     }
 
-    /// The entries from a position on, for the holder of a lease: at most `limit`, at least one block's rest if there is any.
+    /// The entries from a position on, for the holder of a lease: at most `limit`, at least one block's rest if there is any. Behind
+    /// `end` more is looked for only where there was nothing before it.
     ///
     /// # Errors
     /// The database or corrupt bytes.
@@ -264,12 +265,14 @@ impl EntryReader {
         lease: &Lease,
         from: Position,
         limit: usize,
+        end: Option<Position>,
     ) -> Result<Vec<Arc<Entry>>, StoreError> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut next = from;
         while entries.len() < limit {
             let block = match self.cached(lease, next) {
                 Some(block) => block,
+                None if end == Some(next) && !entries.is_empty() => break,
                 None => match self.store.read(lease.duty.workspace, next, 1).await?.first() {
                     None => break,
                     Some(read) => {

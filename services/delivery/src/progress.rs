@@ -38,6 +38,8 @@ pub struct PartitionProgress {
     pub received: watch::Sender<Position>,
     /// Of `resolved`.
     pub resolved: watch::Sender<Position>,
+    /// Up to where this process itself has resolved; none: it has not.
+    here: Mutex<Option<Position>>,
     /// Where this process' lanes stand that are on and not held.
     lanes: watch::Sender<HashMap<ConnectionId, Position>>,
     patience: Mutex<Patience>,
@@ -48,9 +50,24 @@ impl PartitionProgress {
         Self {
             received: watch::Sender::new(begin),
             resolved: watch::Sender::new(begin),
+            here: Mutex::default(),
             lanes: watch::Sender::default(),
             patience: Mutex::new(Patience { saved: Duration::ZERO, since: Instant::now() }),
         }
+    }
+
+    /// This process has resolved that far.
+    pub fn resolved_here(&self, end: Position) {
+        *self.here.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        Progress::raise(&self.resolved, end);
+    }
+
+    /// Where `resolved` ends, if it was this process that came there and nobody is known to have come further: to look for more is in
+    /// vain, unless another process has taken resolve over a moment ago. None: only the database knows.
+    #[must_use]
+    pub fn end_here(&self) -> Option<Position> {
+        let here = *self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        here.filter(|here| *here == *self.resolved.borrow())
     }
 
     /// A lane has come that far and goes on.
@@ -296,6 +313,18 @@ mod tests {
         assert_eq!(waited(&progress, at(3_000 + REACH)).await, 0, "out of reach");
         progress.lane_stands(TIKTOK, at(4_500));
         assert_eq!(waited(&progress, at(5_000)).await, 0, "near enough");
+    }
+
+    #[test]
+    fn the_end_is_known_where_this_process_came_there_and_nobody_went_further() {
+        let progress = PartitionProgress::new(at(0));
+        assert_eq!(progress.end_here(), None, "it has resolved nothing yet");
+        progress.resolved_here(at(3));
+        assert_eq!((progress.end_here(), *progress.resolved.borrow()), (Some(at(3)), at(3)));
+        Progress::raise(&progress.resolved, at(5));
+        assert_eq!(progress.end_here(), None, "another process has it by now");
+        progress.resolved_here(at(8));
+        assert_eq!(progress.end_here(), Some(at(8)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -300,7 +300,7 @@ impl Resolver {
             let made = made.map(|((resolved, event), raw)| (resolved, event, raw));
             self.entries.remember(lease, EntryBlock::of(first, made));
         }
-        Progress::raise(&progress.resolved, next.at);
+        progress.resolved_here(next.at);
         metrics::counter!("tracklayer_resolve_events_total").increment(taken as u64);
         metrics::histogram!("tracklayer_resolve_round_seconds")
             .record(started.elapsed().unwrap_or_default().as_secs_f64());

@@ -69,7 +69,7 @@ impl Lane {
             .is_none_or(|gathering| gathering.at != cursor || gathering.age != target.age)
         {
             self.gathering = None;
-            let first = self.context.entries.from(&self.lease, cursor, 1).await?.into_iter().next();
+            let first = self.context.entries.from(&self.lease, cursor, 1, None).await?.into_iter().next();
             let Some(first) = first else { return Ok(true) };
             let received = Timestamp::from_millisecond(first.received_ms).unwrap_or_default();
             self.gathering = Some(Gathering { at: cursor, received, seen: Instant::now(), age: target.age });
@@ -94,7 +94,7 @@ impl Lane {
         let room = self.room_bytes();
         'gathering: loop {
             let next = Position { offset: Offset(cursor.offset.0 + gathered.len() as u64), ..cursor };
-            let entries = self.context.entries.from(&self.lease, next, STRIDE).await?;
+            let entries = self.context.entries.from(&self.lease, next, STRIDE, None).await?;
             if entries.is_empty() {
                 break;
             }

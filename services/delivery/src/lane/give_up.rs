@@ -25,7 +25,7 @@ impl Lane {
         // Looked at before the read, as for any range.
         let resolved = *self.context.progress.partition(duty.workspace, duty.partition).resolved.borrow();
         if self.range.is_empty() {
-            let entries = self.context.entries.from(&self.lease, cursor, AT_ONCE).await?;
+            let entries = self.context.entries.from(&self.lease, cursor, AT_ONCE, None).await?;
             let passed = entries.into_iter().take_while(|entry| is_before(entry.position, until));
             self.range = passed.map(|entry| self.slot_of(entry)).collect();
         }

@@ -241,6 +241,8 @@ pub struct Lane {
     waits_for_others: bool,
     /// Whether the last round was one of retries.
     retried_last: bool,
+    /// Whether there was something to do in the last round.
+    worked_last: bool,
     /// Obeyed from an earlier holder: what the platform said holds for every process.
     hold_until: Option<(Timestamp, &'static str)>,
     holds: u32,
@@ -296,6 +298,7 @@ impl Lane {
             entered: None,
             waits_for_others: false,
             retried_last: false,
+            worked_last: false,
             hold_until: None,
             holds: 0,
             circuit,
@@ -330,6 +333,7 @@ impl Lane {
         while !shutdown.is_cancelled() && !self.lease.lost().is_cancelled() {
             resolved.borrow_and_update();
             let round = self.round().await;
+            self.worked_last = matches!(round, Ok(Round::Worked));
             self.let_go(round.is_err());
             match self.cursor.filter(|_| round.is_ok() && !self.waits_for_others && self.keeps_up()) {
                 Some(cursor) => progress.lane_stands(duty.connection, cursor),

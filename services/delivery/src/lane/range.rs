@@ -26,10 +26,18 @@ impl Lane {
         if !self.range.is_empty() && self.planned_for == Some(connection.revision) {
             return Ok(true);
         }
+        let duty = self.lease.duty;
+        let end = self.context.progress.partition(duty.workspace, duty.partition).end_here();
+        let fresh = self.range.is_empty();
+        // Only after what was there to do: whoever has waited looks, whatever is known here. What is released has to be looked for, too:
+        // that there is nothing left says that the lane has caught up.
+        let may_pass = self.worked_last && !self.releasing && destination.files().is_none();
+        if fresh && may_pass && end == Some(cursor) {
+            return Ok(false);
+        }
         let mut range = std::mem::take(&mut self.range);
-        let fresh = range.is_empty();
         if fresh {
-            let workspace = self.lease.duty.workspace;
+            let workspace = duty.workspace;
             // Two requests for each commit, where they are as large.
             let limit = match destination.files() {
                 Some(files) => files.rows_per_file,
@@ -38,7 +46,7 @@ impl Lane {
             let begun = self.writes.end_from(cursor);
             let mut entries = match destination.files() {
                 Some(files) => self.gather(cursor, begun, files).await?,
-                None => self.context.entries.from(&self.lease, cursor, limit).await?,
+                None => self.context.entries.from(&self.lease, cursor, limit, end).await?,
             };
             let bytes = entries.iter().map(|entry| entry.raw.len()).sum();
             self.context.headroom.did(workspace, entries.len(), bytes);

@@ -45,6 +45,29 @@ pub struct Found<R> {
     pub record: R,
 }
 
+/// A run that is to be added by the statement of a commit, as [`Index::add`] would: of level 0, in one segment, with the next number.
+#[derive(Debug)]
+pub(super) struct NewRun {
+    pub(super) first_hash: i64,
+    pub(super) last_hash: i64,
+    pub(super) records: i32,
+    pub(super) body: Vec<u8>,
+}
+
+impl NewRun {
+    /// None: there are no records.
+    pub(super) fn of<R: Record>(records: Vec<R>) -> Option<Self> {
+        let body = body(records);
+        let last = body.len().checked_sub(R::WIDTH)?;
+        Some(Self {
+            first_hash: hash_of(&body),
+            last_hash: hash_of(&body[last..]),
+            records: i32::try_from(body.len() / R::WIDTH).unwrap_or(i32::MAX),
+            body,
+        })
+    }
+}
+
 /// A segment that a hash may be in.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
 struct Segment {
@@ -102,7 +125,7 @@ impl Index {
         self.fleet.get() >= INDEX_LEVEL
     }
 
-    /// Adds a run, in the transaction of a commit. Tell [`Self::grew`] once that is through.
+    /// Adds a run, in the transaction of a commit. Tell [`Self::grew`] once that is through. [`NewRun`] is for a commit of one statement.
     ///
     /// # Errors
     /// The database.

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use tracklayer_ids::{Generation, WorkspaceId};
 use uuid::Uuid;
 
-use super::{StoreError, attempting, fence};
+use super::{StoreError, attempting, held_lease};
 use crate::lease::{Duty, Lease};
 
 /// Statements on intents and holds.
@@ -48,19 +48,20 @@ impl LaneStore {
         offsets: &[u64],
         files: &str,
     ) -> Result<(), StoreError> {
-        let what = attempting("commit an intent");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
-        fence(&mut tx, lease).await?;
         let duty = lease.duty;
-        sqlx::query(
-            "insert into delivery.intent
+        // By itself a transaction: where the lease is not held, which is looked at as in `fence`, nothing is written.
+        let written = sqlx::query(concat!(
+            "with held as materialized (",
+            held_lease!("$5", "$9"),
+            ")
+             insert into delivery.intent
                  (workspace_id, connection_id, partition, intent_id, epoch, generation, event_offsets, files)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)
+             select $1, $2, $3, $4, $5, $6, $7, $8 from held
              on conflict on constraint intent_pkey do update
              set epoch = excluded.epoch, generation = excluded.generation,
                  event_offsets = excluded.event_offsets, started_at = excluded.started_at,
-                 files = excluded.files",
-        )
+                 files = excluded.files"
+        ))
         .bind(duty.workspace.0)
         .bind(duty.connection.0)
         .bind(duty.partition.0.cast_signed())
@@ -69,10 +70,11 @@ impl LaneStore {
         .bind(generation.0.cast_signed())
         .bind(offsets.iter().map(|o| o.cast_signed()).collect::<Vec<_>>())
         .bind(files)
-        .execute(&mut *tx)
+        .bind(lease.history)
+        .execute(&self.pool)
         .await
-        .map_err(&what)?;
-        tx.commit().await.map_err(&what)
+        .map_err(attempting("commit an intent"))?;
+        if written.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
     /// Intents of a lane without an outcome, oldest first.

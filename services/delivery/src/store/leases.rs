@@ -143,7 +143,8 @@ impl LeaseStore {
         Ok(rows.into_iter().map(duty).collect())
     }
 
-    /// Takes up to `room` of those that nobody holds or whose holder let them run out; each gets the next epoch.
+    /// Takes up to `room` of those that nobody holds or whose holder let them run out; each gets the next epoch. Locked `for update`
+    /// before: commits of an earlier holder would take no notice of an epoch that was only updated (`super::fence`).
     ///
     /// # Errors
     /// The database.

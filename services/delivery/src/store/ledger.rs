@@ -1,17 +1,19 @@
-//! The fenced commits of a lane: a range settled, or retries settled. Each is one transaction.
+//! The fenced commits of a lane: a range settled, or retries settled. Each is one transaction; a range of which nothing gets a row of its
+//! own is one statement.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message as _;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 use tracklayer_ids::{ConnectionId, Position, SourceId, WorkspaceId};
 use uuid::Uuid;
 
 use super::index::Index;
 use super::replay_events::Ended;
-use super::{StoreError, attempting, fence};
+use super::sums::{Sums, rollup_key, with_sums};
+use super::{StoreError, attempting, fence, held_lease};
 use crate::lease::{Duty, Lease};
-use crate::ledger::{LedgerEntries, State, Verdict, latency_bucket};
+use crate::ledger::{LedgerEntries, State, Verdict};
 
 /// Statements on the ledger.
 #[derive(Debug, Clone)]
@@ -108,6 +110,30 @@ pub struct LaneCommit {
     pub quality: Vec<super::match_quality::QualityRow>,
 }
 
+impl LaneCommit {
+    /// Whether it writes rows that are no sums, late ones apart.
+    fn has_rows(&self) -> bool {
+        // All of them are named: what is new here has to say on which side it is.
+        let Self {
+            id: _,
+            settled: _,
+            retries,
+            dead,
+            intents: _,
+            requests: _,
+            orders,
+            there_before,
+            match_keys,
+            replayed: _,
+            taken,
+            quality: _,
+        } = self;
+        let has_letters = !retries.is_empty() || !dead.is_empty();
+        let has_orders = !orders.is_empty() || !there_before.is_empty();
+        has_letters || has_orders || !match_keys.is_empty() || !taken.is_empty()
+    }
+}
+
 impl LedgerStore {
     /// Over the index' pool.
     #[must_use]
@@ -126,54 +152,19 @@ impl LedgerStore {
         commit: &LaneCommit,
     ) -> Result<(), StoreError> {
         let what = attempting("commit a lane's range");
+        // In a range only what waits gets a row of its own; a retry always has one.
+        let late: Vec<&Settled> = commit.settled.iter().filter(|s| s.verdict.state == State::Held).collect();
+        if late.is_empty() && !commit.has_rows() {
+            // A statement by itself is a transaction: nothing has to begin and to end it.
+            let mut connection = self.index.pool().acquire().await.map_err(&what)?;
+            return settle_range(&mut connection, lease, first, commit).await;
+        }
         let mut tx = self.index.pool().begin().await.map_err(&what)?;
-        fence(&mut tx, lease).await?;
-        let duty = lease.duty;
-        let count = i64::try_from(commit.settled.len()).unwrap_or(i64::MAX);
-        let base = first.offset.0.cast_signed();
-        let generation = first.generation.0.cast_signed();
-        let moved = sqlx::query(
-            "update delivery.lane_cursor set generation = $4, next_offset = $5 + $6
-             where workspace_id = $1 and connection_id = $2 and partition = $3
-               and ((generation = $4 and next_offset = $5) or (generation < $4 and $5 = 0))",
-        )
-        .bind(duty.workspace.0)
-        .bind(duty.connection.0)
-        .bind(duty.partition.0.cast_signed())
-        .bind(generation)
-        .bind(base)
-        .bind(count)
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
-        if moved.rows_affected() != 1 {
-            return Err(StoreError::CursorMoved);
-        }
-        let entries = LedgerEntries::pack(commit.settled.iter().map(|s| &s.verdict)).encode_to_vec();
-        sqlx::query(
-            "insert into delivery.ledger_block
-                 (workspace_id, connection_id, partition, generation, base_offset, event_count, epoch, entries)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(duty.workspace.0)
-        .bind(duty.connection.0)
-        .bind(duty.partition.0.cast_signed())
-        .bind(generation)
-        .bind(base)
-        .bind(i32::try_from(count).unwrap_or(i32::MAX))
-        .bind(lease.epoch)
-        .bind(entries)
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
-        let mut deltas = BTreeMap::new();
-        for settled in &commit.settled {
-            *deltas.entry(rollup_key(settled)).or_insert(0i64) += 1;
-        }
-        let grows = write_common(&mut tx, &self.index, lease, commit, deltas, true).await?;
+        settle_range(&mut tx, lease, first, commit).await?;
+        let grows = write_rows(&mut tx, &self.index, lease, commit, &late).await?;
         tx.commit().await.map_err(&what)?;
         if grows {
-            self.index.grew(duty);
+            self.index.grew(lease.duty);
         }
         Ok(())
     }
@@ -255,7 +246,9 @@ impl LedgerStore {
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
         super::replay_events::end(&mut tx, duty, &commit.replayed).await?;
-        let grows = write_common(&mut tx, &self.index, lease, commit, deltas, false).await?;
+        let late: Vec<&Settled> = commit.settled.iter().collect();
+        let grows = write_rows(&mut tx, &self.index, lease, commit, &late).await?;
+        Sums::of(commit, deltas).add(&mut tx, duty).await?;
         tx.commit().await.map_err(&what)?;
         if grows {
             self.index.grew(duty);
@@ -418,34 +411,77 @@ pub(super) async fn verdicts_at(
     Ok(verdicts)
 }
 
-pub(super) type RollupKey = (i64, i64, i16, String);
+/// The fence, the cursor, the block and the sums of a range in one statement; without one of the first two nothing is written.
+///
+/// Its parts see the same snapshot and run in no order of their own, but each takes its rows from the one before: `moved` has none
+/// without `held`, and what is written has none without `moved`. So the lease is locked first and the cursor next, as in any commit.
+/// A row that was changed after the snapshot is looked at again as it stands once its lock is there: a lease that was taken over in
+/// between is not `held`, and a cursor that another try of this commit has moved does not move again.
+const SETTLE_RANGE: &str = with_sums!(
+    [
+        "with held as materialized (",
+        held_lease!("$22", "$27"),
+        "), moved as (
+         update delivery.lane_cursor c set generation = $23, next_offset = $24 + $25
+         from held
+         where c.workspace_id = $1 and c.connection_id = $2 and c.partition = $3
+           and ((c.generation = $23 and c.next_offset = $24) or (c.generation < $23 and $24 = 0))
+         returning 1
+     ), block as (
+         insert into delivery.ledger_block
+             (workspace_id, connection_id, partition, generation, base_offset, event_count, epoch, entries)
+         select $1, $2, $3, $23, $24, $25::integer, $22, $26 from moved
+     )"
+    ],
+    "select exists (select from held), exists (select from moved)"
+);
 
-pub(super) fn rollup_key(settled: &Settled) -> RollupKey {
-    (settled.minute, settled.source.0, settled.verdict.state.number(), settled.verdict.reason.clone())
+async fn settle_range(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    first: Position,
+    commit: &LaneCommit,
+) -> Result<(), StoreError> {
+    let what = attempting("settle a lane's range");
+    let mut rollups = BTreeMap::new();
+    for settled in &commit.settled {
+        *rollups.entry(rollup_key(settled)).or_insert(0i64) += 1;
+    }
+    let entries = LedgerEntries::pack(commit.settled.iter().map(|s| &s.verdict)).encode_to_vec();
+    let row = Sums::of(commit, rollups)
+        .bind(sqlx::query(SETTLE_RANGE), lease.duty)
+        .bind(lease.epoch)
+        .bind(first.generation.0.cast_signed())
+        .bind(first.offset.0.cast_signed())
+        .bind(i64::try_from(commit.settled.len()).unwrap_or(i64::MAX))
+        .bind(entries)
+        .bind(lease.history)
+        .fetch_one(connection)
+        .await
+        .map_err(&what)?;
+    let held: bool = row.try_get(0).map_err(&what)?;
+    let moved: bool = row.try_get(1).map_err(&what)?;
+    match (held, moved) {
+        (false, _) => Err(StoreError::Fenced),
+        (true, false) => Err(StoreError::CursorMoved),
+        (true, true) => Ok(()),
+    }
 }
 
-/// Answers whether the index has grown.
-async fn write_common(
+/// Writes what is no sum: it has rows of its own. Answers whether the index has grown.
+async fn write_rows(
     tx: &mut PgConnection,
     index: &Index,
     lease: &Lease,
     commit: &LaneCommit,
-    deltas: BTreeMap<RollupKey, i64>,
-    in_range: bool,
+    late: &[&Settled],
 ) -> Result<bool, StoreError> {
-    // In a range only what waits gets a row of its own; a retry always has one.
-    let late: Vec<&Settled> =
-        commit.settled.iter().filter(|s| !in_range || s.verdict.state == State::Held).collect();
-    write_late(tx, lease.duty, &late).await?;
+    write_late(tx, lease.duty, late).await?;
     super::retries::write(tx, lease, &commit.retries).await?;
     super::retries::bury(tx, lease.duty, &commit.dead).await?;
     let grows = super::orders::apply(tx, index, lease, &commit.orders, &commit.there_before).await?;
     super::match_keys::write(tx, lease, &commit.match_keys).await?;
     super::ingest_requests::write(tx, lease, &commit.taken).await?;
-    super::match_quality::write(tx, lease, &commit.quality).await?;
-    write_rollups(tx, lease.duty, deltas).await?;
-    write_latencies(tx, lease, commit).await?;
-    settle_intents(tx, lease, commit).await?;
     Ok(grows)
 }
 
@@ -482,100 +518,5 @@ pub(super) async fn write_late(
     .execute(tx)
     .await
     .map_err(attempting("write late rows"))?;
-    Ok(())
-}
-
-pub(super) async fn write_rollups(
-    tx: &mut PgConnection,
-    duty: Duty,
-    deltas: BTreeMap<RollupKey, i64>,
-) -> Result<(), StoreError> {
-    let deltas: Vec<(RollupKey, i64)> = deltas.into_iter().filter(|(_, delta)| *delta != 0).collect();
-    if deltas.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into delivery.rollup as r
-             (workspace_id, connection_id, partition, minute, source_id, state, reason, events)
-         select $1, $2, $3, u.m, u.src, u.st, u.r, u.n
-         from unnest($4::bigint[], $5::bigint[], $6::smallint[], $7::text[], $8::bigint[]) as u (m, src, st, r, n)
-         on conflict on constraint rollup_pkey do update set events = r.events + excluded.events",
-    )
-    .bind(duty.workspace.0)
-    .bind(duty.connection.0)
-    .bind(duty.partition.0.cast_signed())
-    .bind(deltas.iter().map(|d| d.0.0).collect::<Vec<_>>())
-    .bind(deltas.iter().map(|d| d.0.1).collect::<Vec<_>>())
-    .bind(deltas.iter().map(|d| d.0.2).collect::<Vec<_>>())
-    .bind(deltas.iter().map(|d| d.0.3.as_str()).collect::<Vec<_>>())
-    .bind(deltas.iter().map(|d| d.1).collect::<Vec<_>>())
-    .execute(tx)
-    .await
-    .map_err(attempting("write rollups"))?;
-    Ok(())
-}
-
-async fn write_latencies(
-    tx: &mut PgConnection,
-    lease: &Lease,
-    commit: &LaneCommit,
-) -> Result<(), StoreError> {
-    let duty = lease.duty;
-    let mut buckets: BTreeMap<i32, i64> = BTreeMap::new();
-    // A repetition is no second delivery, and took as long as somebody waited to ask for it.
-    let again = commit.replayed.iter().filter(|ended| ended.was_delivered);
-    let again: HashSet<Position> = again.map(|ended| ended.position).collect();
-    let delivered = commit.settled.iter().filter(|s| s.verdict.state == State::Delivered);
-    for settled in delivered.filter(|s| !again.contains(&s.position)) {
-        *buckets.entry(latency_bucket(settled.verdict.latency_ms)).or_default() += 1;
-    }
-    if !buckets.is_empty() {
-        sqlx::query(
-            "insert into delivery.latency as l (workspace_id, connection_id, partition, bucket, events)
-             select $1, $2, $3, u.b, u.n from unnest($4::integer[], $5::bigint[]) as u (b, n)
-             on conflict on constraint latency_pkey do update set events = l.events + excluded.events",
-        )
-        .bind(duty.workspace.0)
-        .bind(duty.connection.0)
-        .bind(duty.partition.0.cast_signed())
-        .bind(buckets.keys().copied().collect::<Vec<_>>())
-        .bind(buckets.values().copied().collect::<Vec<_>>())
-        .execute(&mut *tx)
-        .await
-        .map_err(attempting("write latencies"))?;
-    }
-    if commit.requests > 0 {
-        sqlx::query(
-            "insert into delivery.request_count as c (workspace_id, connection_id, partition, requests)
-             values ($1, $2, $3, $4)
-             on conflict on constraint request_count_pkey do update set requests = c.requests + excluded.requests",
-        )
-        .bind(duty.workspace.0)
-        .bind(duty.connection.0)
-        .bind(duty.partition.0.cast_signed())
-        .bind(commit.requests.cast_signed())
-        .execute(&mut *tx)
-        .await
-        .map_err(attempting("count requests"))?;
-    }
-    Ok(())
-}
-
-async fn settle_intents(tx: &mut PgConnection, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
-    if commit.intents.is_empty() {
-        return Ok(());
-    }
-    let duty = lease.duty;
-    sqlx::query(
-        "delete from delivery.intent
-         where workspace_id = $1 and connection_id = $2 and partition = $3 and intent_id = any($4)",
-    )
-    .bind(duty.workspace.0)
-    .bind(duty.connection.0)
-    .bind(duty.partition.0.cast_signed())
-    .bind(&commit.intents)
-    .execute(tx)
-    .await
-    .map_err(attempting("settle intents"))?;
     Ok(())
 }

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tracklayer_destination::{EventQuality, Key, KeyCounts};
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 
 use super::{StoreError, attempting};
-use crate::lease::Lease;
 
 /// Rows that one statement forgets, so that none takes long.
 const AT_ONCE: i64 = 10_000;
@@ -60,78 +59,6 @@ pub struct Reading {
 #[derive(Debug, Clone)]
 pub struct MatchQualityStore {
     pool: PgPool,
-}
-
-/// Counts what a commit has settled, in its transaction.
-pub(super) async fn write(
-    tx: &mut PgConnection,
-    lease: &Lease,
-    rows: &[QualityRow],
-) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let duty = lease.duty;
-    let events = |row: &QualityRow| row.counts.events.cast_signed();
-    // An array of arrays would be flattened on its way.
-    let sent = |row: &QualityRow| {
-        let counts: Vec<String> = row.counts.sent.iter().map(u64::to_string).collect();
-        format!("{{{}}}", counts.join(","))
-    };
-    sqlx::query(
-        "insert into delivery.match_quality as q
-             (workspace_id, connection_id, partition, minute, event_name, events, sent)
-         select $1, $2, $3, u.m, u.n, u.e, u.s::bigint[]
-         from unnest($4::bigint[], $5::text[], $6::bigint[], $7::text[]) as u (m, n, e, s)
-         on conflict on constraint match_quality_pkey do update
-         set events = q.events + excluded.events,
-             sent = array(
-                 select coalesce(s.stands, 0) + coalesce(s.comes, 0)
-                 from unnest(q.sent, excluded.sent) with ordinality as s (stands, comes, place)
-                 order by s.place)",
-    )
-    .bind(duty.workspace.0)
-    .bind(duty.connection.0)
-    .bind(duty.partition.0.cast_signed())
-    .bind(rows.iter().map(|row| row.minute).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.event_name.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(events).collect::<Vec<_>>())
-    .bind(rows.iter().map(sent).collect::<Vec<_>>())
-    .execute(&mut *tx)
-    .await
-    .map_err(attempting("count what events were matched by"))?;
-    let left: Vec<(&QualityRow, Key, &str, i64)> = rows
-        .iter()
-        .flat_map(|row| {
-            row.left_out.iter().map(move |((key, reason), events)| (row, *key, *reason, events.cast_signed()))
-        })
-        .collect();
-    if left.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into delivery.match_quality_left_out as l
-             (workspace_id, connection_id, partition, minute, event_name, key, reason, events)
-         select $1, $2, $3, u.m, u.n, u.k, u.r, u.e
-         from unnest($4::bigint[], $5::text[], $6::smallint[], $7::text[], $8::bigint[]) as u (m, n, k, r, e)
-         on conflict on constraint match_quality_left_out_pkey do update set events = l.events + excluded.events",
-    )
-    .bind(duty.workspace.0)
-    .bind(duty.connection.0)
-    .bind(duty.partition.0.cast_signed())
-    .bind(left.iter().map(|(row, ..)| row.minute).collect::<Vec<_>>())
-    .bind(left.iter().map(|(row, ..)| row.event_name.as_str()).collect::<Vec<_>>())
-    .bind(left.iter().map(|(_, key, ..)| stored(*key)).collect::<Vec<_>>())
-    .bind(left.iter().map(|(_, _, reason, _)| *reason).collect::<Vec<_>>())
-    .bind(left.iter().map(|(.., events)| *events).collect::<Vec<_>>())
-    .execute(tx)
-    .await
-    .map_err(attempting("count match keys that were of no use"))?;
-    Ok(())
-}
-
-fn stored(key: Key) -> i16 {
-    i16::try_from(key.number()).unwrap_or(i16::MAX)
 }
 
 impl MatchQualityStore {

@@ -20,6 +20,7 @@ pub mod resolved;
 pub mod retention;
 pub mod retries;
 pub mod stats;
+mod sums;
 
 /// A statement that did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,27 @@ pub(crate) fn attempting(what: &'static str) -> impl Fn(sqlx::Error) -> StoreErr
     move |source| StoreError::Database { what, source }
 }
 
+/// The select of [`fence`], with the numbers under which a statement has the lease's epoch and history; $1 to $3 are what it is for.
+///
+/// Where all of a commit is one statement, it is a part of that. The row may change between that statement's snapshot and the lock, so
+/// that it is the taker's `for update`, too, by which it is found out: what a taker leaves behind is locked as if its key had changed, and
+/// a select that comes upon it with this lock waits for its end and then looks at the newest row. Of an update alone it would take no
+/// notice. The history changes under no statement: none that writes outlives a promotion.
+macro_rules! held_lease {
+    ($epoch:literal, $history:literal) => {
+        concat!(
+            "select 1 from delivery.lease l
+             join journal.history h on h.id = ",
+            $history,
+            " and h.timeline = journal.timeline()
+             where l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3 and l.epoch = ",
+            $epoch,
+            " for key share of l"
+        )
+    };
+}
+pub(crate) use held_lease;
+
 /// Locks the lease's row against a new holder until the transaction ends, or fails if there is one already. The weakest
 /// lock that a taker's `for update` conflicts with: a renewal, which changes no key, does not wait for it.
 ///
@@ -91,19 +113,14 @@ pub(crate) async fn fence(
     transaction: &mut sqlx::PgConnection,
     lease: &crate::lease::Lease,
 ) -> Result<(), StoreError> {
-    let held = sqlx::query(
-        "select 1 from delivery.lease l
-         join journal.history h on h.id = $5 and h.timeline = journal.timeline()
-         where l.workspace_id = $1 and l.connection_id = $2 and l.partition = $3 and l.epoch = $4
-         for key share of l",
-    )
-    .bind(lease.duty.workspace.0)
-    .bind(lease.duty.connection.0)
-    .bind(lease.duty.partition.0.cast_signed())
-    .bind(lease.epoch)
-    .bind(lease.history)
-    .fetch_optional(transaction)
-    .await
-    .map_err(attempting("fence the commit"))?;
+    let held = sqlx::query(held_lease!("$4", "$5"))
+        .bind(lease.duty.workspace.0)
+        .bind(lease.duty.connection.0)
+        .bind(lease.duty.partition.0.cast_signed())
+        .bind(lease.epoch)
+        .bind(lease.history)
+        .fetch_optional(transaction)
+        .await
+        .map_err(attempting("fence the commit"))?;
     held.map(|_| ()).ok_or(StoreError::Fenced)
 }

@@ -15,7 +15,8 @@ use tracklayer_destination::data_manager::{refused_later, request_id};
 use tracklayer_ids::{Position, SourceId};
 
 use super::ingest_requests::{Claimed, IngestRequestStore, RequestedAt, ToldStatus, write_told};
-use super::ledger::{DeadRow, Settled, rollup_key, verdicts_at, write_late, write_rollups};
+use super::ledger::{DeadRow, Settled, verdicts_at, write_late};
+use super::sums::{Sums, rollup_key};
 use super::{StoreError, attempting};
 use crate::ingest_requests::told_in_words;
 use crate::lane::plan::{REJECTED, UNKNOWN};
@@ -152,7 +153,7 @@ impl IngestRequestStore {
         }
         write_late(&mut tx, duty, &settled.iter().collect::<Vec<_>>()).await?;
         super::retries::bury(&mut tx, duty, &dead).await?;
-        write_rollups(&mut tx, duty, deltas).await?;
+        Sums::of_rollups(deltas).add(&mut tx, duty).await?;
         tx.commit().await.map_err(&what)?;
         Ok(Some(moved))
     }

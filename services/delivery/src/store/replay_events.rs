@@ -7,8 +7,9 @@ use prost::Message as _;
 use sqlx::PgConnection;
 use tracklayer_ids::{Position, WorkspaceId};
 
-use super::ledger::{RetryRow, Settled, rollup_key, verdicts_at, write_late, write_rollups};
+use super::ledger::{RetryRow, Settled, verdicts_at, write_late};
 use super::replays::ReplayStore;
+use super::sums::{Sums, rollup_key};
 use super::{StoreError, attempting, fence};
 use crate::lane::early::ORDER_UNKNOWN;
 use crate::lease::{Duty, Lease};
@@ -176,7 +177,7 @@ impl ReplayStore {
             *deltas.entry(was).or_insert(0) -= 1;
             *deltas.entry(rollup_key(settled)).or_insert(0) += 1;
         }
-        write_rollups(&mut tx, duty, deltas).await?;
+        Sums::of_rollups(deltas).add(&mut tx, duty).await?;
         mark(&mut tx, duty, take).await?;
         tx.commit().await.map_err(&what)?;
         Ok(Took::All)
@@ -236,7 +237,7 @@ impl ReplayStore {
                 ((*minute, *source, filtered, BEFORE_START.to_owned()), *events)
             })
             .collect();
-        write_rollups(&mut tx, duty, deltas).await?;
+        Sums::of_rollups(deltas).add(&mut tx, duty).await?;
         tx.commit().await.map_err(&what)?;
         Ok(true)
     }

@@ -13,8 +13,8 @@ use tracklayer_ids::{ConnectionId, Generation, Offset, Partition, Position, Work
 use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
 use tracklayer_journal::{Block, BlockError, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
 
-use super::index::{Found, Index};
-use super::{StoreError, attempting, fence};
+use super::index::{Found, Index, NewRun};
+use super::{StoreError, attempting, held_lease};
 use crate::lease::{Duty, Lease};
 use crate::runs::MessageAt;
 
@@ -88,7 +88,6 @@ impl ResolvedStore {
         commit: &ResolvedCommit<'_>,
         span: Option<Span>,
     ) -> Result<(), StoreError> {
-        let what = attempting("commit a resolved range");
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let record = match &self.log {
             None => None,
@@ -96,98 +95,25 @@ impl ResolvedStore {
                 StoreError::Log { what: "append a resolved block", source: Box::new(error) }
             })?),
         };
-        let mut tx = self.pool.begin().await.map_err(&what)?;
-        fence(&mut tx, lease).await?;
-        let same = sqlx::query(
-            "select 1 from delivery.dedup_generation where generation = $1 and rebuilt for share",
-        )
-        .bind(commit.dedup_generation)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(&what)?;
-        if same.is_none() {
-            return Err(StoreError::DedupGenerationBumped);
-        }
-        let workspace = lease.duty.workspace.0;
-        let partition = lease.duty.partition.0.cast_signed();
-        let generation = commit.first.generation.0.cast_signed();
-        let base = commit.first.offset.0.cast_signed();
-        let count = commit.block.header.event_count.cast_signed();
-        let moved = sqlx::query(
-            "update delivery.resolve_cursor set generation = $3, next_offset = $4 + $5,
-                    record_offset = $6, record_step = $7, record_mark = $8
-             where workspace_id = $1 and partition = $2
-               and ((generation = $3 and next_offset = $4) or (generation < $3 and $4 = 0))",
-        )
-        .bind(workspace)
-        .bind(partition)
-        .bind(generation)
-        .bind(base)
-        .bind(i64::from(count))
-        .bind(span.map(|span| span.to.offset.cast_signed()))
-        .bind(span.map(|span| span.to.step.cast_signed()))
-        .bind(span.and_then(|span| span.to.mark))
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
-        if moved.rows_affected() != 1 {
-            return Err(StoreError::CursorMoved);
-        }
-        sqlx::query(
-            "insert into delivery.resolved
-                 (workspace_id, partition, generation, base_offset, event_count, header, payload, payload_record,
-                  from_offset, from_step, record_offset, record_step, record_mark)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind(workspace)
-        .bind(partition)
-        .bind(generation)
-        .bind(base)
-        .bind(count)
-        .bind(&commit.block.header_bytes)
-        .bind(record.is_none().then_some(&commit.block.payload))
-        .bind(record.map(u64::cast_signed))
-        .bind(span.map(|span| span.from.offset.cast_signed()))
-        .bind(span.map(|span| span.from.step.cast_signed()))
-        .bind(span.map(|span| span.to.offset.cast_signed()))
-        .bind(span.map(|span| span.to.step.cast_signed()))
-        .bind(span.and_then(|span| span.to.mark))
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
-        let in_index = self.index.is_read_by_all();
-        if in_index {
+        let what = attempting("commit a resolved range");
+        if self.index.is_read_by_all() {
             let offsets = commit.first.offset.0..;
             let messages = commit.message_hashes.iter().zip(offsets).map(|(hash, offset)| MessageAt {
                 hash: *hash,
                 generation: commit.first.generation,
                 offset: Offset(offset),
             });
-            self.index.add(&mut tx, lease.duty, messages.collect()).await?;
-        } else {
-            add_rows(&mut tx, lease.duty, commit).await?;
-        }
-        // What was accepted per source and minute, from the header: connection 0, state 0.
-        let counts = &commit.block.header.counts;
-        sqlx::query(
-            "insert into delivery.rollup as r
-                 (workspace_id, connection_id, partition, minute, source_id, state, reason, events)
-             select $1, 0, $2, u.m, u.s, 0, '', u.n from unnest($3::bigint[], $4::bigint[], $5::bigint[]) as u (m, s, n)
-             on conflict on constraint rollup_pkey do update set events = r.events + excluded.events",
-        )
-        .bind(workspace)
-        .bind(partition)
-        .bind(counts.iter().map(|c| c.minute).collect::<Vec<_>>())
-        .bind(counts.iter().map(|c| c.source_id).collect::<Vec<_>>())
-        .bind(counts.iter().map(|c| i64::from(c.count)).collect::<Vec<_>>())
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
-        tx.commit().await.map_err(&what)?;
-        if in_index {
+            let run = NewRun::of(messages.collect());
+            // A statement by itself is a transaction: nothing has to begin and to end it.
+            let mut connection = self.pool.acquire().await.map_err(&what)?;
+            settle(&mut connection, lease, commit, span, record, run).await?;
             self.index.grew(lease.duty);
+            return Ok(());
         }
-        Ok(())
+        let mut tx = self.pool.begin().await.map_err(&what)?;
+        settle(&mut tx, lease, commit, span, record, None).await?;
+        add_rows(&mut tx, lease.duty, commit).await?;
+        tx.commit().await.map_err(&what)
     }
 
     /// Reads whole resolved blocks from the one that holds `from`.
@@ -576,6 +502,97 @@ impl ResolvedStore {
         let in_runs = self.index.find(&mut connection, of, hashes, |found| wanted(&place(found))).await?;
         found.extend(in_runs.iter().map(place));
         Ok(found)
+    }
+}
+
+/// A resolved range in one statement: the fence, the dedup generation, the cursor, the block, the run of the index, and what was
+/// accepted. Without one of the first three nothing is written.
+///
+/// Its parts see the same snapshot and run in no order of their own, but each of the first three takes its rows from the one before, and
+/// what is written takes them from `moved`: locks are taken in this order. What was changed after the snapshot is looked at again as it
+/// stands once its lock is there, so that neither a lease that was taken over in between is held, nor a generation that was bumped
+/// the same.
+const SETTLE: &str = concat!(
+    "with held as materialized (",
+    held_lease!("$4", "$24"),
+    "), same as materialized (
+        select 1 from held, delivery.dedup_generation d where d.generation = $5 and d.rebuilt for share of d
+    ), moved as (
+        update delivery.resolve_cursor c
+        set generation = $6, next_offset = $7 + $8, record_offset = $9, record_step = $10, record_mark = $11
+        from same
+        where c.workspace_id = $1 and c.partition = $3
+          and ((c.generation = $6 and c.next_offset = $7) or (c.generation < $6 and $7 = 0))
+        returning 1
+    ), block as (
+        insert into delivery.resolved
+            (workspace_id, partition, generation, base_offset, event_count, header, payload, payload_record,
+             from_offset, from_step, record_offset, record_step, record_mark)
+        select $1, $3, $6, $7, $8, $12, $13, $14, $15, $16, $9, $10, $11 from moved
+    ), run as (
+        -- Its number is drawn under the lock of the cursor: the newer of two runs has the higher one.
+        insert into delivery.index_run
+            (workspace_id, connection_id, partition, level, run, segment, first_hash, last_hash, records, body)
+        select $1, $2, $3, 0, nextval('delivery.index_run_number'), 0, $17, $18, $19, $20
+        from moved where $20 is not null
+    ), accepted as (
+        -- Per source and minute, from the header: connection 0, state 0.
+        insert into delivery.rollup as r
+            (workspace_id, connection_id, partition, minute, source_id, state, reason, events)
+        select $1, 0, $3, u.m, u.s, 0, '', u.n
+        from moved, unnest($21::bigint[], $22::bigint[], $23::bigint[]) as u (m, s, n)
+        on conflict on constraint rollup_pkey do update set events = r.events + excluded.events
+    )
+    select exists (select from held), exists (select from same), exists (select from moved)"
+);
+
+async fn settle(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    commit: &ResolvedCommit<'_>,
+    span: Option<Span>,
+    record: Option<u64>,
+    run: Option<NewRun>,
+) -> Result<(), StoreError> {
+    let what = attempting("settle a resolved range");
+    let counts = &commit.block.header.counts;
+    let (from, to) = (span.map(|span| span.from), span.map(|span| span.to));
+    let row = sqlx::query(SETTLE)
+        .bind(lease.duty.workspace.0)
+        .bind(lease.duty.connection.0)
+        .bind(lease.duty.partition.0.cast_signed())
+        .bind(lease.epoch)
+        .bind(commit.dedup_generation)
+        .bind(commit.first.generation.0.cast_signed())
+        .bind(commit.first.offset.0.cast_signed())
+        .bind(commit.block.header.event_count.cast_signed())
+        .bind(to.map(|to| to.offset.cast_signed()))
+        .bind(to.map(|to| to.step.cast_signed()))
+        .bind(to.and_then(|to| to.mark))
+        .bind(&commit.block.header_bytes)
+        .bind(record.is_none().then_some(&commit.block.payload))
+        .bind(record.map(u64::cast_signed))
+        .bind(from.map(|from| from.offset.cast_signed()))
+        .bind(from.map(|from| from.step.cast_signed()))
+        .bind(run.as_ref().map(|run| run.first_hash))
+        .bind(run.as_ref().map(|run| run.last_hash))
+        .bind(run.as_ref().map(|run| run.records))
+        .bind(run.as_ref().map(|run| run.body.as_slice()))
+        .bind(counts.iter().map(|c| c.minute).collect::<Vec<_>>())
+        .bind(counts.iter().map(|c| c.source_id).collect::<Vec<_>>())
+        .bind(counts.iter().map(|c| i64::from(c.count)).collect::<Vec<_>>())
+        .bind(lease.history)
+        .fetch_one(connection)
+        .await
+        .map_err(&what)?;
+    let held: bool = row.try_get(0).map_err(&what)?;
+    let same: bool = row.try_get(1).map_err(&what)?;
+    let moved: bool = row.try_get(2).map_err(&what)?;
+    match (held, same, moved) {
+        (false, _, _) => Err(StoreError::Fenced),
+        (true, false, _) => Err(StoreError::DedupGenerationBumped),
+        (true, true, false) => Err(StoreError::CursorMoved),
+        (true, true, true) => Ok(()),
     }
 }
 

@@ -49,6 +49,40 @@ async fn a_commit_whose_answer_is_lost_counts_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_an_order_whose_commit_is_lost_counts_once_as_well() {
+    let mut rig = Rig::new("ga4_mp").await;
+    let wire =
+        Wire::that_loses_the_commit_of(&rig.services.database.url, "insert into delivery.ledger_block").await;
+    let pool = wire.pool().await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.start_over(pool).await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.ends_as(1, State::Delivered).await;
+    assert!(wire.has_played());
+    assert_eq!(rig.sandbox.totals()[&Platform::Ga4].requests, 2);
+    assert_eq!(rig.number("select sum(events)::bigint from delivery.rollup where state = 6").await, 2);
+    assert_eq!(rig.number("select count(*) from delivery.index_run where connection_id = 7").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_which_nothing_is_special_costs_a_lane_three_statements() {
+    let mut rig = Rig::new("meta_capi").await;
+    rig.resolves_here = true;
+    let wire = Wire::that_counts(&rig.services.database.url).await;
+    rig.start_over(wire.pool().await).await;
+    rig.resolved(&[order("m-0", "ann")]).await;
+    rig.ends_as(0, State::Delivered).await;
+    wire.take_statements();
+    // What an event costs after its commit is counted with the next one.
+    for n in 1..=5 {
+        rig.resolved(&[order(&format!("m-{n}"), "ann")]).await;
+        rig.ends_as(n, State::Delivered).await;
+    }
+    assert_eq!(wire.take_statements(), 5 * 3, "what is resolved; the intent; the commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_of_retries_whose_answer_is_lost_is_not_applied_twice() {
     let mut rig = Rig::new("google_ads").await;
     let wire =

@@ -77,6 +77,8 @@ pub struct Rig {
     pub headroom: Arc<Headroom>,
     /// What the lane may have in memory for files.
     pub file_memory: FileMemory,
+    /// Whether it is the lane's process that resolves.
+    pub resolves_here: bool,
     config: ConfigWatch,
     control: ConfigSender,
     said: WorkspaceConfig,
@@ -212,6 +214,7 @@ impl Rig {
             files: Rules { root: None, allow_private: true },
             headroom: Arc::default(),
             file_memory: FileMemory::new(400_000_000),
+            resolves_here: false,
             config,
             control,
             said,
@@ -391,7 +394,12 @@ impl Rig {
         let resolved = ResolvedStore::new(Index::new(self.services.database.pool.clone()));
         resolved.commit(&self.resolve, &commit).await.unwrap();
         let end = Position { offset: Offset(base + events.len() as u64), ..first };
-        Progress::raise(&self.progress.partition(WORKSPACE, PARTITION).resolved, end);
+        let progress = self.progress.partition(WORKSPACE, PARTITION);
+        if self.resolves_here {
+            progress.resolved_here(end);
+        } else {
+            Progress::raise(&progress.resolved, end);
+        }
         first
     }
 

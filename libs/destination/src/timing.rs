@@ -36,6 +36,12 @@ pub fn checked(
     Ok(time)
 }
 
+/// Until when an event can be sent that a platform takes up to this age.
+#[must_use]
+pub fn sendable_until(event: &Deliverable, max_age: Duration) -> Timestamp {
+    event.time().checked_add(signed(max_age)).unwrap_or(Timestamp::MAX)
+}
+
 fn signed(duration: Duration) -> jiff::SignedDuration {
     jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
 }

@@ -32,6 +32,9 @@ pub(super) struct LastTrouble {
     answered: u64,
 }
 
+/// Shortest part of the time that is left to an event in which it is worth another try.
+const SHORTEST_SHARE: Duration = Duration::from_secs(30);
+
 /// How often a change of an order is reckoned anew and tried again where another one stands at the platform.
 const BEHIND_ANOTHER: u32 = 5;
 
@@ -148,10 +151,7 @@ impl Lane {
                 ItemOutcome::Retry { attempts, code, detail, .. }
                     if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) =>
                 {
-                    slot.evidence = Some(evidence(slot, request, answer));
-                    let detail = format!("the platform kept refusing it: {code}: {detail}");
-                    slot.settle(State::Dead, "retries_exhausted", &detail, now);
-                    plan::settle_as_unknown(slot, now);
+                    give_up_trying(slot, &code, &detail, request, answer, now);
                 }
                 ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => {
                     slot.tries += 1;
@@ -162,9 +162,14 @@ impl Lane {
                     // One wait for all that one answer puts off: they go out together again, not one by one.
                     let own = || *waits.entry(slot.tries).or_insert_with(|| wait_before(slot.tries));
                     let wait = after.unwrap_or_else(own);
-                    slot.retry_at = Some(now + wait);
-                    slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
-                    self.waiting.announce(slot.key, now + wait);
+                    match wait_in_time(wait, plan::left_to_send(slot, destination, now)) {
+                        Some(wait) => {
+                            slot.retry_at = Some(now + wait);
+                            slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
+                            self.waiting.announce(slot.key, now + wait);
+                        }
+                        None => give_up_trying(slot, &code, &detail, request, answer, now),
+                    }
                 }
                 ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, request, answer, now),
                 ItemOutcome::Isolate { code, detail } if members.len() == 1 => {
@@ -281,6 +286,17 @@ fn wait_before(try_number: u32) -> Duration {
     crate::backoff::full_jitter(try_number, Duration::from_secs(1), LONGEST_RETRY)
 }
 
+/// The wait before another try, so that the event is not too old by then: half of what is left to it where that is less, and none
+/// where too little is left. Who waited past it would be held in vain, and dead for its age rather than for what the platform said.
+fn wait_in_time(wait: Duration, left: Option<SignedDuration>) -> Option<Duration> {
+    let Some(left) = left else { return Some(wait) };
+    let left = Duration::try_from(left).unwrap_or_default();
+    if wait < left {
+        return Some(wait);
+    }
+    Some(left / 2).filter(|half| *half >= SHORTEST_SHARE)
+}
+
 fn count_attempt(slots: &mut [Slot], members: &[usize]) {
     for index in members {
         slots[*index].attempts += 1;
@@ -297,6 +313,21 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
     } else {
         slot.settle(State::Dead, "rejected_by_platform", &format!("{code}: {detail}"), now);
     }
+    plan::settle_as_unknown(slot, now);
+}
+
+/// Kills an event that the platform asked for later, once that is in vain: under the platform's own code, with the evidence.
+fn give_up_trying(
+    slot: &mut Slot,
+    code: &str,
+    detail: &str,
+    request: &HttpRequest,
+    answer: &Answer,
+    now: Timestamp,
+) {
+    slot.evidence = Some(evidence(slot, request, answer));
+    let detail = format!("the platform kept refusing it: {code}: {detail}");
+    slot.settle(State::Dead, "retries_exhausted", &detail, now);
     plan::settle_as_unknown(slot, now);
 }
 
@@ -336,6 +367,18 @@ mod tests {
         assert!(matches!(of_slot(another(), &slot), ItemOutcome::Retry { .. }));
         slot.unknown_since = Some(Timestamp::UNIX_EPOCH);
         assert!(matches!(of_slot(another(), &slot), ItemOutcome::DeliveredBefore { .. }), "our own repeat");
+    }
+
+    #[test]
+    fn no_event_waits_past_the_time_in_which_it_can_be_sent() {
+        let (hour, minutes) = (Duration::from_secs(3_600), SignedDuration::from_mins);
+        assert_eq!(wait_in_time(hour, None), Some(hour), "it is never too old");
+        assert_eq!(wait_in_time(hour, Some(minutes(61))), Some(hour));
+        assert_eq!(wait_in_time(hour, Some(minutes(60))), Some(hour / 2));
+        assert_eq!(wait_in_time(hour, Some(minutes(1))), Some(Duration::from_secs(30)));
+        for left in [SignedDuration::from_secs(59), SignedDuration::ZERO, minutes(-5)] {
+            assert_eq!(wait_in_time(hour, Some(left)), None, "{left:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracklayer_expression::Budget;
 use tracklayer_ids::Secret;
 
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, Usage};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, Pauses, Usage};
 use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
@@ -73,6 +73,10 @@ impl Destination for Mapped {
 
     fn limits(&self) -> &Limits {
         self.inner.limits()
+    }
+
+    fn pauses(&self) -> Pauses {
+        self.inner.pauses()
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {

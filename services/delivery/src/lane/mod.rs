@@ -458,6 +458,7 @@ impl Lane {
             Ok(destination) => destination.as_ref(),
             Err(why) => return Err(LaneError::Broken(why.clone())),
         };
+        self.circuit.pauses_as(destination.pauses());
         self.commit_finished().await?;
         let cursor = match self.cursor {
             Some(cursor) => cursor,

@@ -275,11 +275,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
-    let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let narrowed = tokio::spawn(match_keys.follower.run(Clock::default(), shutdown.clone()));
     let judged = tokio::spawn(verdicts.run(Clock::default(), shutdown.clone()));
     let golden =
         Golden::new(GoldenStore::new(pool.clone()), clients, watch.clone(), config.master_key.clone());
-    let golden = tokio::spawn(golden.run(Clock::default(), shutdown.clone()));
+    let golden = tokio::spawn(golden.follower().run(Clock::default(), shutdown.clone()));
     let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));

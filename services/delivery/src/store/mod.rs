@@ -3,6 +3,7 @@
 pub mod cursors;
 pub mod dedup_generation;
 pub mod examine;
+pub mod filed;
 pub mod give_ups;
 pub mod golden;
 pub mod index;

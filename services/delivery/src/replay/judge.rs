@@ -28,7 +28,7 @@ use crate::store::orders::{OrderStore, wait_key};
 use crate::subjects::{self, Asked, ServiceUnavailable};
 
 /// Consent's reason for who was erased.
-const ERASED: &str = "erased";
+pub const ERASED: &str = "erased";
 
 /// Why nothing was judged.
 #[derive(Debug, thiserror::Error)]

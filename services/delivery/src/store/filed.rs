@@ -99,6 +99,9 @@ pub(super) static MATCH_KEYS: Statements = statements!("order_match_key", "match
 /// Golden events.
 pub(super) static GOLDEN_EVENTS: Statements = statements!("golden_event", "golden_narrowing");
 
+/// Dead letters.
+pub(super) static DEAD_LETTERS: Statements = statements!("dead_letter", "dead_letter_narrowing");
+
 /// One table.
 #[derive(Debug, Clone)]
 pub struct Filed {
@@ -116,20 +119,10 @@ pub(super) async fn reach(
     oldest: i64,
 ) -> Result<i64, StoreError> {
     let what = attempting("see how far narrowings were applied");
-    sqlx::query(statements.begin)
-        .bind(workspace.0)
-        .bind(oldest)
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
+    sqlx::query(statements.begin).bind(workspace.0).bind(oldest).execute(&mut *tx).await.map_err(&what)?;
     // The lane of another partition may have decided on less and write first, which happens at a workspace's first rows as a rule. Who
     // decided on no less locks nothing here.
-    sqlx::query(statements.take_back)
-        .bind(workspace.0)
-        .bind(oldest)
-        .execute(&mut *tx)
-        .await
-        .map_err(&what)?;
+    sqlx::query(statements.take_back).bind(workspace.0).bind(oldest).execute(&mut *tx).await.map_err(&what)?;
     // Shared: lanes do not wait for each other, and what is applied waits for them all. Only what was applied for good between these
     // two statements is newer than a decision now.
     sqlx::query_scalar(statements.share).bind(workspace.0).fetch_one(tx).await.map_err(&what)

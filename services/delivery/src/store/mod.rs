@@ -1,6 +1,7 @@
 //! All SQL of the service. One file per thing that is kept.
 
 pub mod cursors;
+pub mod dead_letters;
 pub mod dedup_generation;
 pub mod examine;
 pub mod filed;

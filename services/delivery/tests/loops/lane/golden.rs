@@ -59,7 +59,7 @@ async fn compared(rig: &Rig) -> Vec<Compared> {
 }
 
 /// Tells consent's log of a merge or an erasure of visitors.
-async fn names(rig: &Rig, cause: &str, visitors: &[&str]) {
+pub async fn names(rig: &Rig, cause: &str, visitors: &[&str]) {
     let key = rig.services.master_key.workspace(WORKSPACE);
     let keys = visitors.iter().map(|visitor| key.subject("anonymous_id", visitor).0.to_vec());
     let request = NarrowRequest {

@@ -12,3 +12,17 @@ create table delivery.dead_letter_narrowing (
     seen_seq bigint not null,
     constraint dead_letter_narrowing_pkey primary key (workspace_id)
 );
+
+-- Which dead letters operators have closed, by whom: what was selected, and how many there were. The letters are gone.
+create table delivery.dead_letter_close (
+    workspace_id bigint not null,
+    close_id uuid not null,
+    connection_id bigint not null,
+    codes text[] not null,
+    message_ids text[] not null,
+    died_before timestamptz not null,
+    letters bigint not null default 0,
+    asked_by text not null,
+    asked_at timestamptz not null default now(),
+    constraint dead_letter_close_pkey primary key (workspace_id, close_id)
+);

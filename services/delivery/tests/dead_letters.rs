@@ -9,7 +9,7 @@ use prost::Message as _;
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
 use tracklayer_delivery::store::cursors::CursorStore;
-use tracklayer_delivery::store::dead_letters::{DeadLetterStore, Whose};
+use tracklayer_delivery::store::dead_letters::{DeadLetterStore, Selected, Whose};
 use tracklayer_delivery::store::filed::Change;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
@@ -171,6 +171,42 @@ async fn letters_go_by_age() {
         .unwrap();
     assert!(!world.letters.forget(Timestamp::from_second(1).unwrap()).await.unwrap());
     assert_eq!(world.left().await, ["m-1"]);
+}
+
+fn selected(codes: &[&str], message_ids: &[&str]) -> Selected {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Selected { connection: LANE.connection, codes: words(codes), message_ids: words(message_ids) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_closed_is_counted_before_and_written_down() {
+    let mut world = World::new().await;
+    world.commit((0..4).map(|_| (Some(of(&[1], 9)), vec![1])).collect()).await;
+    sqlx::query("update delivery.dead_letter set code = 'missing_currency' where event_offset = 3")
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+    let (count, by_then) = world.letters.count(WORKSPACE, &selected(&[], &[]), None).await.unwrap();
+    assert_eq!(count, 4);
+    // It dies after that.
+    world.commit(vec![(Some(of(&[1], 9)), vec![1])]).await;
+    let another = Selected { connection: ConnectionId(8), ..selected(&[], &[]) };
+    assert_eq!(world.letters.close(WORKSPACE, &another, by_then, "ann").await.unwrap(), 0);
+    let of_id = selected(&["missing_value"], &["m-0", "m-3"]);
+    assert_eq!(world.letters.close(WORKSPACE, &of_id, by_then, "ann").await.unwrap(), 1);
+    assert_eq!(world.left().await, ["m-1", "m-2", "m-3", "m-4"]);
+    let of_code = selected(&["missing_value"], &[]);
+    assert_eq!(world.letters.count(WORKSPACE, &of_code, Some(by_then)).await.unwrap(), (2, by_then));
+    assert_eq!(world.letters.close(WORKSPACE, &of_code, by_then, "bob").await.unwrap(), 2);
+    assert_eq!(world.left().await, ["m-3", "m-4"]);
+    let written: Vec<(String, i64)> =
+        sqlx::query_as("select asked_by, letters from delivery.dead_letter_close order by asked_at")
+            .fetch_all(&world.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(written, [("ann".to_owned(), 0), ("ann".to_owned(), 1), ("bob".to_owned(), 2)]);
+    let (verdict, _) = world.ledger.verdict(WORKSPACE, 7, Position::new(1, 0, 0)).await.unwrap().unwrap();
+    assert_eq!(verdict.state, State::Dead);
 }
 
 #[tokio::test(flavor = "multi_thread")]

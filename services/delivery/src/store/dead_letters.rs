@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use tracklayer_ids::{ConnectionId, Position, SubjectKey, WorkspaceId};
+use uuid::Uuid;
 
 use super::filed::{DEAD_LETTERS, Filed, bytes, reach};
 use super::ledger::DeadRow;
@@ -24,6 +25,17 @@ pub struct Whose {
     pub subject_keys: Vec<SubjectKey>,
     /// Newest narrowing that the decision saw.
     pub decided_at: i64,
+}
+
+/// Dead letters of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// With one of these codes; none: with any.
+    pub codes: Vec<String>,
+    /// With one of these ids; none: with any.
+    pub message_ids: Vec<String>,
 }
 
 impl Whose {
@@ -188,5 +200,100 @@ impl DeadLetterStore {
         .await
         .map_err(attempting("forget dead letters"))?;
         Ok(forgotten.rows_affected() >= AT_ONCE.cast_unsigned())
+    }
+
+    /// How many letters are selected of those that died before a time, or by now; and that time.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn count(
+        &self,
+        workspace: WorkspaceId,
+        selected: &Selected,
+        died_before: Option<Timestamp>,
+    ) -> Result<(u64, Timestamp), StoreError> {
+        let (letters, died_before): (i64, jiff_sqlx::Timestamp) = sqlx::query_as(
+            "select count(*), coalesce($5, now()) from delivery.dead_letter
+             where workspace_id = $1 and connection_id = $2 and died_at < coalesce($5, now())
+               and (cardinality($3::text[]) = 0 or code = any($3))
+               and (cardinality($4::text[]) = 0 or message_id = any($4))",
+        )
+        .bind(workspace.0)
+        .bind(selected.connection.0)
+        .bind(&selected.codes)
+        .bind(&selected.message_ids)
+        .bind(died_before.map(jiff_sqlx::Timestamp::from))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempting("count dead letters"))?;
+        Ok((letters.cast_unsigned(), died_before.to_jiff()))
+    }
+
+    /// Takes away those that are selected, some thousands at a time, and writes down who asked for it; answers how many. What a replay
+    /// takes meanwhile is left to it.
+    ///
+    /// # Errors
+    /// The database; what was taken away until then is, and is written down.
+    pub async fn close(
+        &self,
+        workspace: WorkspaceId,
+        selected: &Selected,
+        died_before: Timestamp,
+        asked_by: &str,
+    ) -> Result<u64, StoreError> {
+        let what = attempting("close dead letters");
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "insert into delivery.dead_letter_close
+                 (workspace_id, close_id, connection_id, codes, message_ids, died_before, asked_by)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(workspace.0)
+        .bind(id)
+        .bind(selected.connection.0)
+        .bind(&selected.codes)
+        .bind(&selected.message_ids)
+        .bind(jiff_sqlx::Timestamp::from(died_before))
+        .bind(asked_by)
+        .execute(&self.pool)
+        .await
+        .map_err(&what)?;
+        let mut closed = 0;
+        loop {
+            let mut tx = self.pool.begin().await.map_err(&what)?;
+            let gone = sqlx::query(
+                "delete from delivery.dead_letter where ctid = any(array(
+                     select ctid from delivery.dead_letter
+                     where workspace_id = $1 and connection_id = $2 and died_at < $3
+                       and (cardinality($4::text[]) = 0 or code = any($4))
+                       and (cardinality($5::text[]) = 0 or message_id = any($5))
+                     limit $6 for update skip locked))",
+            )
+            .bind(workspace.0)
+            .bind(selected.connection.0)
+            .bind(jiff_sqlx::Timestamp::from(died_before))
+            .bind(&selected.codes)
+            .bind(&selected.message_ids)
+            .bind(AT_ONCE)
+            .execute(&mut *tx)
+            .await
+            .map_err(&what)?
+            .rows_affected();
+            sqlx::query(
+                "update delivery.dead_letter_close set letters = letters + $3
+                 where workspace_id = $1 and close_id = $2",
+            )
+            .bind(workspace.0)
+            .bind(id)
+            .bind(gone.cast_signed())
+            .execute(&mut *tx)
+            .await
+            .map_err(&what)?;
+            tx.commit().await.map_err(&what)?;
+            closed += gone;
+            if gone < AT_ONCE.cast_unsigned() {
+                return Ok(closed);
+            }
+        }
     }
 }

@@ -32,6 +32,20 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// How long nothing is sent where a platform says that there is too much and names no time: at first, then twice as long each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first.
+    pub first: Duration,
+    /// None is longer.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// Those of platforms that publish none. Ours.
+    pub const USUAL: Self = Self { first: Duration::from_secs(1), longest: Duration::from_secs(300) };
+}
+
 /// How much of its limit on requests a platform says is used, beside an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
@@ -97,6 +111,11 @@ pub trait Destination: Send + Sync {
 
     /// The platform's limits.
     fn limits(&self) -> &Limits;
+
+    /// How long nothing is sent where the platform says that there is too much and names no time.
+    fn pauses(&self) -> Pauses {
+        Pauses::USUAL
+    }
 
     /// The oldest this event may be, from its time to our request; none: no limit. An older one fails its whole request at
     /// some platforms, so it is told apart before batching.

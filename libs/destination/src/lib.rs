@@ -57,7 +57,7 @@ pub mod webhook;
 
 pub use body::ItemBody;
 pub use deliverable::{Consent, Deliverable, OrderState};
-pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Usage};
+pub use destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Pauses, Usage};
 pub use document::{ConsentCap, Document, Kind, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 pub use json::Json;
 pub use match_key::MatchKey;

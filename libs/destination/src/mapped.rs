@@ -11,7 +11,7 @@ use tracklayer_expression::Budget;
 use tracklayer_ids::Secret;
 
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Usage};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Pauses, Usage};
 use crate::document::{Kind, Mode};
 use crate::maps::Maps;
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, RefusalCode, Skip};
@@ -93,8 +93,18 @@ impl Destination for Mapped {
         self.inner.limits()
     }
 
+    fn pauses(&self) -> Pauses {
+        self.inner.pauses()
+    }
+
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
-        self.inner.max_event_age(event)
+        // Fields may say where an event happened, and so how old it may be.
+        let Ok(filled) = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok) else {
+            return self.inner.max_event_age(event);
+        };
+        let age = self.inner.max_event_age(&event.with_shared_overlay(&filled.overlay));
+        event.keep(filled);
+        age
     }
 
     fn consent_query(&self) -> ConsentQuery {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::deliverable::{Consent, Deliverable};
 use crate::destination::{Destination, Limits, OrderNeed};
 use crate::outcome::{Item, OrderEffect, Refusal, Skip};
+use crate::timing;
 
 /// Room for what stands around the items of a request.
 const ENVELOPE_BYTES: usize = 512;
@@ -49,10 +50,19 @@ pub fn plan(destination: &dyn Destination, event: &Deliverable, now: Timestamp) 
     if let Consent::Deny { reason } = &event.decision {
         return Plan::Denied { reason: reason.clone() };
     }
-    match unless_it_crashes(|| destination.build(event, now)) {
+    match unless_it_crashes(|| build(destination, event, now)) {
         None => Plan::Crashed { what: "its builder crashed" },
         Some(Ok(item)) => Plan::Send(Box::new(item)),
         Some(Err(refusal)) => Plan::Refused(refusal),
+    }
+}
+
+/// Builds an event that has its way to the platform before it: what a builder takes to the last second may be too old there.
+fn build(destination: &dyn Destination, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
+    let item = destination.build(event, now)?;
+    match timing::check_arrival(destination, event, now) {
+        Ok(()) => Ok(item),
+        Err(refusal) => Err(refusal.with_notes(item.notes)),
     }
 }
 

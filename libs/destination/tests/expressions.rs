@@ -257,6 +257,7 @@ fn a_filter_that_takes_everything_changes_nothing() {
         assert_eq!(plain.kind(), mapped.kind(), "{name}");
         assert_eq!(plain.mode(), mapped.mode(), "{name}");
         assert_eq!(plain.limits(), mapped.limits(), "{name}");
+        assert_eq!(plain.pauses(), mapped.pauses(), "{name}");
         assert_eq!(plain.consent_query(), mapped.consent_query(), "{name}");
         assert_eq!(plain.oauth().map(|o| &o.token_url), mapped.oauth().map(|o| &o.token_url), "{name}");
         for (file, mut event) in events() {

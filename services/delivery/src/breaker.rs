@@ -24,14 +24,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracklayer_destination::HoldKind;
+use tracklayer_destination::{HoldKind, Pauses};
 use tracklayer_ids::{ConnectionId, Partition};
 
 use self::circuit::{Asked, Circuit};
 use crate::clock::{Clock, Due};
-
-/// The longest wait that a platform may ask for. Meta blocks for an hour (code 368).
-pub const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 
 /// The circuits of all connections in this process. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -138,6 +135,11 @@ impl Breakers {
 }
 
 impl Joined {
+    /// How long the circuit is open where the platform says that there is too much and names no time.
+    pub fn pauses_as(&self, pauses: Pauses) {
+        self.with(|circuit, _| circuit.pauses_as(pauses));
+    }
+
     /// Asks for leave to send.
     ///
     /// # Errors

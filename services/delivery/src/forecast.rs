@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use tracklayer_destination::{Destination, RefusalCode};
+use tracklayer_destination::{Destination, RefusalCode, timing};
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, WorkspaceId};
 use tracklayer_proto::consent::v1::Outcome;
 
@@ -110,7 +110,7 @@ pub struct Expiring {
     pub event_time: Timestamp,
     /// What the ledger will say.
     pub code: &'static str,
-    /// Until when the platform takes it.
+    /// Until when it can be sent.
     pub expires_at: Timestamp,
     /// When it goes out.
     pub sent_at: Timestamp,
@@ -306,13 +306,13 @@ impl Walk<'_> {
         self.page.examined += 1;
         self.page.last_at = self.page.last_at.max(Some(sent_at));
         let limit = guard::unless_it_crashes(|| self.destination.max_event_age(deliverable)).flatten();
+        let too_old = limit.map(|limit| timing::sendable_until(deliverable, limit));
         let limit = limit.and_then(|limit| SignedDuration::try_from(limit).ok());
         self.page.shortest_age_limit = match (self.page.shortest_age_limit, limit) {
             (Some(known), Some(limit)) => Some(known.min(limit)),
             (known, limit) => known.or(limit),
         };
         let event_time = deliverable.time();
-        let too_old = limit.and_then(|limit| event_time.checked_add(limit).ok());
         // A file is written again under its name, whenever that is.
         let unknown_since = unknown_since.filter(|_| self.destination.files().is_none());
         let forgotten =

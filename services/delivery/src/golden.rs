@@ -10,12 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use tracklayer_destination::Destination;
 use tracklayer_destination::preview::line::{Given, Subject};
 use tracklayer_destination::preview::{ConsentChoice, Run, Terms, within_steps};
@@ -24,16 +22,14 @@ use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::ConfigWatch;
 
 use crate::clients::Clients;
-use crate::clock::Clock;
 use crate::difference::{Difference, differences};
-use crate::match_keys::{FollowError, change_of, is_old};
+use crate::follower::{FollowError, Follower, KeptOfPeople};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::preview::MOST_STEPS;
-use crate::resolve::error_chain;
 use crate::sealer::Sealer;
 use crate::store::StoreError;
+use crate::store::filed::{Filed, MOST_SUBJECTS};
 use crate::store::golden::{GoldenRow, GoldenStore};
-use crate::store::match_keys::{Change, MOST_SUBJECTS};
 use crate::subjects::{self, Asked, ServiceUnavailable};
 
 /// Most golden events of a connection.
@@ -46,8 +42,6 @@ pub const MOST_LINE_BYTES: usize = 128 * 1024;
 const SAMPLE_EVENTS: usize = 20;
 /// Of them with one name.
 const SAMPLE_OF_A_NAME: usize = 3;
-/// How often narrowings are applied.
-const EVERY: Duration = Duration::from_secs(60);
 /// Why an event is refused that is nobody's.
 const NOBODYS: &str = "has no identifier by which it could be found again for whoever wants to be forgotten: give it an anonymousId or a userId";
 /// This release.
@@ -178,6 +172,12 @@ impl Golden {
         Self { store, clients, narrowing, config, master_key }
     }
 
+    /// Takes away those of somebody who was erased.
+    #[must_use]
+    pub fn follower(&self) -> Follower<GoldenStore> {
+        Follower::new(self.store.clone(), self.narrowing.clone())
+    }
+
     /// Freezes events in the place of all that a connection had.
     ///
     /// # Errors
@@ -302,7 +302,7 @@ impl Golden {
         connection: ConnectionId,
         destination: &dyn Destination,
     ) -> Result<Vec<Answered>, GoldenError> {
-        self.follow(workspace, Timestamp::now()).await?;
+        self.follower().follow(workspace, Timestamp::now()).await?;
         let sealer = Sealer::of_golden_events(&self.master_key, workspace);
         let mut steps = MOST_STEPS;
         let mut answered = Vec::new();
@@ -359,57 +359,18 @@ impl Golden {
         }
         Ok((reached, owners))
     }
+}
 
-    /// Applies the merges and erasures of a workspace that were not applied for good yet.
-    ///
-    /// # Errors
-    /// See [`FollowError`].
-    pub async fn follow(&self, workspace: WorkspaceId, now: Timestamp) -> Result<(), FollowError> {
-        loop {
-            let Some(seen) = self.store.seen(workspace).await? else { return Ok(()) };
-            let entries = self.narrowing.entries_since(workspace, seen).await?;
-            let old = entries.iter().take_while(|entry| is_old(entry, now)).last();
-            let now_seen = old.map_or(seen, |entry| entry.seq);
-            let changes: Vec<Change> = entries.iter().filter_map(change_of).collect();
-            if changes.is_empty() && now_seen == seen {
-                return Ok(());
-            }
-            if self.store.narrow(workspace, seen, now_seen, &changes).await? {
-                return Ok(());
-            }
-        }
+impl KeptOfPeople for GoldenStore {
+    const WHAT: &'static str = "golden events";
+
+    fn table(&self) -> Filed {
+        self.filed()
     }
 
-    /// Applies narrowings until `shutdown`.
-    pub async fn run(self, clock: Clock, shutdown: CancellationToken) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = shutdown.cancelled() => return,
-            }
-            if let Err(error) = self.round(clock.now()).await {
-                tracing::warn!(error = %error_chain(&error), "golden events were not narrowed");
-            }
-        }
-    }
-
-    /// One round of [`Self::run`].
-    ///
-    /// # Errors
-    /// The first of them; the other workspaces are followed all the same. What was not done is by the next one.
-    pub async fn round(&self, now: Timestamp) -> Result<(), FollowError> {
-        let mut first = Ok(());
-        for workspace in self.store.workspaces().await? {
-            let followed = self.follow(workspace, now).await;
-            if let Err(error) = &followed {
-                let why = error_chain(error);
-                tracing::warn!(workspace = workspace.0, error = %why, "golden events of a workspace were not narrowed");
-            }
-            first = first.and(followed);
-        }
-        first
+    async fn tidy(&self, _: Timestamp) -> Result<(), StoreError> {
+        // They stay until they are forgotten by a command, or with their people.
+        Ok(())
     }
 }
 

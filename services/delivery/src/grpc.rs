@@ -1,6 +1,7 @@
 //! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify`,
-//! `ingest_requests`, `match_quality` and `golden`.
+//! `ingest_requests`, `match_quality`, `golden` and `dead_letters`.
 
+mod dead_letters;
 mod forecast;
 mod golden;
 mod ingest_requests;
@@ -41,6 +42,7 @@ use crate::replay::planner::{Planner, ReplayError};
 use crate::replay::walk::Walker;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
+use crate::store::dead_letters::DeadLetterStore;
 use crate::store::give_ups::GiveUpStore;
 use crate::store::golden::GoldenStore;
 use crate::store::index::Index;
@@ -63,6 +65,7 @@ pub struct DeliveryGrpc {
     stats: StatsStore,
     books: Books,
     retries: RetryStore,
+    letters: DeadLetterStore,
     lanes: LaneStore,
     stories: Stories,
     inspection: Inspection,
@@ -266,6 +269,7 @@ impl DeliveryGrpc {
             stats: StatsStore::new(pool.clone()),
             books: Books::new(StatsStore::new(pool.clone()), Arc::clone(&journal)),
             retries: RetryStore::new(pool.clone()),
+            letters: DeadLetterStore::new(pool.clone()),
             lanes: LaneStore::new(pool.clone()),
             keeping: Keeping {
                 inspection: inspection.clone(),
@@ -580,6 +584,16 @@ impl DeliveryService for DeliveryGrpc {
             })
             .collect();
         Ok(Response::new(pb::ListDeadLettersResponse { letters }))
+    }
+
+    async fn close_dead_letters(
+        &self,
+        request: Request<pb::CloseDeadLettersRequest>,
+    ) -> Result<Response<pb::CloseDeadLettersResponse>, Status> {
+        let (workspace, asked_by) =
+            self.authorise_whom(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        let closed = self.close_letters(workspace, request.into_inner(), &asked_by).await;
+        closed.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn inspect_journal(

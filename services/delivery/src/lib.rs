@@ -4,7 +4,7 @@
 //! [`dedup`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
 //! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`], [`match_quality`] and [`sealer`]; [`replay`] (what is sent again); [`ingest_requests`] (what a platform says later); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
-//! [`golden`] and [`difference`] (what gives another request by now); [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
+//! [`follower`] (what is kept of people goes with an erasure) and [`dead_letters`]; [`golden`] and [`difference`] (what gives another request by now); [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend) and [`verify`] (whether a connection works at its platform); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
 //! index is made of).
 //!
@@ -20,11 +20,13 @@ pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod connections;
+pub mod dead_letters;
 pub mod dedup;
 pub mod difference;
 pub mod entry;
 pub mod examine;
 pub mod file_memory;
+pub mod follower;
 pub mod forecast;
 pub mod give_ups;
 pub mod golden;

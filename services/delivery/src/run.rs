@@ -21,10 +21,12 @@ use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::dead_letters::DeadLetters;
 use crate::dedup::Dedup;
 use crate::entry::EntryReader;
 use crate::examine::Examiner;
 use crate::file_memory::FileMemory;
+use crate::follower::Follower;
 use crate::give_ups::GiveUps;
 use crate::golden::Golden;
 use crate::grpc::DeliveryGrpc;
@@ -46,6 +48,7 @@ use crate::resolve::{Resolver, error_chain, read_event};
 use crate::retention::DayKeeper;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
+use crate::store::dead_letters::DeadLetterStore;
 use crate::store::dedup_generation::DedupGenerationStore;
 use crate::store::examine::ExamineStore;
 use crate::store::give_ups::GiveUpStore;
@@ -273,11 +276,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     days.make_days().await;
     let days = tokio::spawn(days.run(shutdown.clone()));
     let merges = tokio::spawn(index.keep_merged(shutdown.clone()));
-    let narrowed = tokio::spawn(match_keys.run(Clock::default(), shutdown.clone()));
+    let narrowed = tokio::spawn(match_keys.follower.run(Clock::default(), shutdown.clone()));
+    let letters =
+        DeadLetters { store: DeadLetterStore::new(pool.clone()), kept_days: config.dead_letter_days };
+    let letters = Follower::new(letters, NarrowingTail::new(clients.consent.clone()));
+    let letters = tokio::spawn(letters.run(Clock::default(), shutdown.clone()));
     let judged = tokio::spawn(verdicts.run(Clock::default(), shutdown.clone()));
     let golden =
         Golden::new(GoldenStore::new(pool.clone()), clients, watch.clone(), config.master_key.clone());
-    let golden = tokio::spawn(golden.run(Clock::default(), shutdown.clone()));
+    let golden = tokio::spawn(golden.follower().run(Clock::default(), shutdown.clone()));
     let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
@@ -300,7 +307,19 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Loops { quota, connections, watch, resolver, lanes, backlog },
     );
     supervisor.run(shutdown).await;
-    let _ = tokio::join!(poll, days, merges, narrowed, judged, golden, quality, given_up, replayed, backlogs);
+    let _ = tokio::join!(
+        poll,
+        days,
+        merges,
+        narrowed,
+        letters,
+        judged,
+        golden,
+        quality,
+        given_up,
+        replayed,
+        backlogs,
+    );
     flatten(serving.await)?;
     flatten(ops.await)
 }

@@ -155,6 +155,12 @@ async fn every_rpc(
         pb::PreviewRequest { connection_json: webhook.to_string(), ..pb::PreviewRequest::default() };
     let event = pb::ShowEventRequest { workspace_id, message_id: "m-1".to_owned() };
     let letters = pb::ListDeadLettersRequest { workspace_id, ..pb::ListDeadLettersRequest::default() };
+    let close = pb::CloseDeadLettersRequest {
+        workspace_id,
+        connection_id: 999,
+        confirmed: true,
+        ..pb::CloseDeadLettersRequest::default()
+    };
     let from = Some(pb::Position { generation: 1, partition: 0, offset: 0 });
     let verify = pb::VerifyJournalRequest { workspace_id, from };
     let read = pb::ReadJournalRequest { workspace_id, from, ..pb::ReadJournalRequest::default() };
@@ -245,6 +251,7 @@ async fn every_rpc(
             delivery.get_stats(with(key, pb::GetStatsRequest { workspace_id })).await.map(|_| ()),
         ),
         ("ListDeadLetters", AWorkspaces, delivery.list_dead_letters(with(key, letters)).await.map(|_| ())),
+        ("CloseDeadLetters", AWorkspaces, delivery.close_dead_letters(with(key, close)).await.map(|_| ())),
         (
             "InspectJournal",
             AWorkspaces,
@@ -389,6 +396,9 @@ async fn what_is_kept_of_a_connection_is_told_to_its_workspace_alone() {
         "insert into delivery.golden_event
              (workspace_id, connection_id, number, clock, version, revision, sealed, subject_keys)
          values ($1, 999, 1, now(), '1', 1, 'sealed', '{}')",
+        "insert into delivery.dead_letter
+             (workspace_id, connection_id, partition, generation, event_offset, message_id, code, died_at, resolved)
+         values ($1, 999, 0, 1, 0, 'm-1', 'missing_value', now() - interval '1 day', '')",
     ] {
         sqlx::query(row).bind(ours).execute(&installation.database.pool).await.unwrap();
     }
@@ -407,6 +417,14 @@ async fn what_is_kept_of_a_connection_is_told_to_its_workspace_alone() {
         let forget = pb::ForgetGoldenRequest { workspace_id, connection_id: 999 };
         let gone = delivery.forget_golden(with(key, forget)).await.unwrap().into_inner();
         assert_eq!(gone.forgotten, kept as u64);
+        let close = pb::CloseDeadLettersRequest {
+            workspace_id,
+            connection_id: 999,
+            confirmed: true,
+            ..pb::CloseDeadLettersRequest::default()
+        };
+        let closed = delivery.close_dead_letters(with(key, close)).await.unwrap().into_inner();
+        assert_eq!(closed.letters, kept as u64);
     }
 }
 

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
 use tracklayer_delivery::store::cursors::CursorStore;
+use tracklayer_delivery::store::filed::{Change, MOST_SUBJECTS};
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, Settled};
-use tracklayer_delivery::store::match_keys::{Change, MOST_SUBJECTS, MatchKeyStore, SealedKey};
+use tracklayer_delivery::store::match_keys::{MatchKeyStore, SealedKey};
 use tracklayer_delivery::store::orders::order_hash;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId, SubjectKey, WorkspaceId};
 use tracklayer_testkit::TestDatabase;
@@ -89,7 +90,7 @@ impl World {
     }
 
     async fn narrow(&self, seen: i64, now_seen: i64, changes: &[Change]) -> bool {
-        self.keys.narrow(WORKSPACE, seen, now_seen, changes).await.unwrap()
+        self.keys.filed().narrow(WORKSPACE, seen, now_seen, changes).await.unwrap()
     }
 }
 
@@ -126,8 +127,8 @@ async fn a_key_goes_with_whoever_it_is_of_also_by_the_name_of_whom_that_was_merg
             key("o-3", 5, "cats", &[4], 9),
         ])
         .await;
-    assert_eq!(world.keys.seen(WORKSPACE).await.unwrap(), Some(9));
-    assert_eq!(world.keys.workspaces().await.unwrap(), [WORKSPACE]);
+    assert_eq!(world.keys.filed().seen(WORKSPACE).await.unwrap(), Some(9));
+    assert_eq!(world.keys.filed().workspaces().await.unwrap(), [WORKSPACE]);
     assert!(world.narrow(9, 9, &[erased(&[2])]).await);
     assert_eq!(world.known(lane(0)).await, ["o-2 bobs", "o-3 cats"]);
     // From merge to merge, and once more over.
@@ -149,7 +150,8 @@ async fn of_two_lanes_the_one_that_decided_first_may_write_last() {
     world.commit(vec![key("o-1", 5, "decided on more", &[1], 9)]).await;
     world.commit(vec![key("o-2", 5, "decided on less", &[2], 7)]).await;
     assert_eq!(world.known(lane(0)).await, ["o-1 decided on more", "o-2 decided on less"]);
-    assert_eq!(world.keys.seen(WORKSPACE).await.unwrap(), Some(7), "what came after is to be applied to it");
+    let seen = world.keys.filed().seen(WORKSPACE).await.unwrap();
+    assert_eq!(seen, Some(7), "what came after is to be applied to it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +160,7 @@ async fn what_was_applied_for_good_is_applied_again_to_a_key_whose_decision_is_o
     world.commit(vec![key("o-1", 5, "first", &[1], 9)]).await;
     assert!(world.narrow(9, 20, &[erased(&[2])]).await);
     world.commit(vec![key("o-2", 5, "early", &[2], 19), key("o-3", 5, "just in time", &[3], 20)]).await;
-    assert_eq!(world.keys.seen(WORKSPACE).await.unwrap(), Some(19));
+    assert_eq!(world.keys.filed().seen(WORKSPACE).await.unwrap(), Some(19));
     assert!(!world.narrow(20, 21, &[]).await, "who has applied up to 20 has to look again");
     assert!(world.narrow(19, 20, &[erased(&[2])]).await);
     assert_eq!(world.known(lane(0)).await, ["o-1 first", "o-3 just in time"]);
@@ -174,7 +176,7 @@ async fn what_is_applied_waits_for_a_lane_that_brings_keys() {
         .execute(&mut *lane_commits)
         .await
         .unwrap();
-    let keys = world.keys.clone();
+    let keys = world.keys.filed();
     let applied = tokio::spawn(async move { keys.narrow(WORKSPACE, 9, 20, &[erased(&[2])]).await.unwrap() });
     tracklayer_testkit::eventually("what is applied to wait", async || {
         let (waiting,): (i64,) = sqlx::query_as(
@@ -225,8 +227,8 @@ async fn nobody_is_looked_for_row_by_row() {
     assert!(forgotten.contains("order_match_key_by_time"), "{forgotten}");
     assert!(!forgotten.contains("Seq Scan"), "{forgotten}");
     let named = plan(
-        "explain delete from delivery.order_match_key
-         where workspace_id = 1 and subject_keys && array[decode(lpad(to_hex(7), 32, '0'), 'hex')]",
+        "explain select ctid::text, subject_keys from delivery.order_match_key
+         where workspace_id = 1 and subject_keys && array[decode(lpad(to_hex(7), 32, '0'), 'hex')] for update",
     )
     .await;
     assert!(named.contains("order_match_key_by_subject"), "{named}");

@@ -49,6 +49,7 @@ async fn lane() -> (TestDatabase, Lease, ReplayStore, LedgerStore) {
         request: String::new(),
         answer: String::new(),
         resolved: vec![1],
+        whose: None,
     };
     let commit = LaneCommit {
         settled: vec![

@@ -26,6 +26,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(75);
 const LONG_WAIT: Duration = Duration::from_secs(15);
 /// Events of each sort whose whole story is read, beside those that look wrong.
 const STORIES: usize = 40;
+/// Of what a platform's age limit is, so much is left for an event's way there.
+const ON_ITS_WAY: Duration = Duration::from_secs(120);
 /// Of one kind of finding, so many are told.
 const TOLD: usize = 5;
 
@@ -264,7 +266,8 @@ impl Rules {
     }
 
     fn is_too_old(&self, at: SystemTime, now: SystemTime) -> bool {
-        self.max_age.is_some_and(|most| now.duration_since(at).is_ok_and(|age| age > most))
+        let most = self.max_age.map(|most| most - ON_ITS_WAY);
+        most.is_some_and(|most| now.duration_since(at).is_ok_and(|age| age > most))
     }
 
     fn forgets_within(&self, hours: u64) -> bool {

@@ -22,11 +22,11 @@ use crate::body::ItemBody;
 use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, OrderNeed, Pauses};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsErrors, WorkspaceDefaults};
 use crate::google::oauth::DATA_MANAGER;
 use crate::google::order::Act;
-use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, PAUSES, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::quality::KeySet;
 use crate::request::HttpRequest;
@@ -143,6 +143,10 @@ impl Destination for DataManager {
 
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    fn pauses(&self) -> Pauses {
+        PAUSES
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {

@@ -131,7 +131,7 @@ pub fn class_of(family: &str, code: &str) -> Class {
             return Class::After(Duration::from_secs(6 * HOURS), None);
         }
         "TOO_RECENT_CONVERSION" => return Class::After(Duration::from_secs(24 * HOURS), None),
-        // A tag's hit may come late: once more, then it is not there.
+        // A tag's hit may come late: once more, then it is not there. An enhancement has not the time, see `google_ads`.
         "CONVERSION_NOT_FOUND" => return Class::After(Duration::from_secs(24 * HOURS), Some(2)),
         "NO_CONVERSION_ACTION_FOUND"
         | "INVALID_CONVERSION_ACTION_TYPE"

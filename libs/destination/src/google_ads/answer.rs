@@ -4,9 +4,11 @@
 //! Sources: developers.google.com/google-ads/api/docs/best-practices/partial-failures; recorded answers in
 //! segmentio/action-destinations#4016, googleads/google-ads-dotnet#473; 2026-11.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::payload::key_of;
+use super::payload::{ENHANCEMENT, key_of};
 use crate::body::ItemBody;
 use crate::google::error::{AdsError, Class, Envelope, ads_errors, outcome_of};
 use crate::outcome::{Answer, HoldKind, Item, ItemOutcome, told};
@@ -14,6 +16,12 @@ use crate::quality::KeySet;
 
 /// How often an item is tried whose failure has no cause.
 const FEW: u32 = 5;
+/// The code of an adjustment whose conversion is not there.
+const NOT_FOUND: &str = "CONVERSION_NOT_FOUND";
+/// How long an enhancement waits for its tag's hit, and how often it is sent in all: it is taken for a day from its event on, so that
+/// a wait of a day, as other adjustments have, would always end too late. Ours: Google says no more than that a hit may come late.
+const TAGS_HIT: Duration = Duration::from_secs(3 * 3600);
+const ENHANCEMENT_ATTEMPTS: u32 = 3;
 
 /// One outcome per sent item.
 #[must_use]
@@ -80,7 +88,19 @@ fn of_item(error: &AdsError, item: &Item) -> ItemOutcome {
     {
         return ItemOutcome::ResendReduced { code: error.code.clone(), body, keys };
     }
-    outcome_of(error.class(), &error.code, &advice(error), error.retry_delay)
+    outcome_of(class_for(error, item), &error.code, &advice(error), error.retry_delay)
+}
+
+/// What an error means for an item: an enhancement has not the time that other adjustments have.
+fn class_for(error: &AdsError, item: &Item) -> Class {
+    if error.code == NOT_FOUND && is_enhancement(item) {
+        return Class::After(TAGS_HIT, Some(ENHANCEMENT_ATTEMPTS));
+    }
+    error.class()
+}
+
+fn is_enhancement(item: &Item) -> bool {
+    item.body.to_value().get("adjustmentType").and_then(Value::as_str) == Some(ENHANCEMENT)
 }
 
 /// What an operator reads: Google's words, or better ones where they do not say what to do.
@@ -118,7 +138,7 @@ fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
     let envelope = Envelope::of(answer);
     let all = |outcome: ItemOutcome| vec![outcome; sent.len()];
     if let Some(error) = telling(&envelope.ads.iter().collect::<Vec<_>>()) {
-        return refused_for(error, answer.status, envelope.wait, sent.len());
+        return refused_for(error, answer.status, envelope.wait, sent);
     }
     if let Some(outcome) = envelope.for_all(answer.status) {
         return all(outcome);
@@ -143,9 +163,10 @@ fn refused(answer: &Answer, sent: &[&Item]) -> Vec<ItemOutcome> {
 fn refused_for(
     error: &AdsError,
     status: u16,
-    envelope_wait: Option<std::time::Duration>,
-    count: usize,
+    envelope_wait: Option<Duration>,
+    sent: &[&Item],
 ) -> Vec<ItemOutcome> {
+    let count = sent.len();
     let wait = error.retry_delay.max(envelope_wait);
     let (code, detail) = (error.code.clone(), advice(error));
     let is_size = code.starts_with("TOO_MANY_") && code.ends_with("_IN_REQUEST");
@@ -160,7 +181,9 @@ fn refused_for(
         (
             Class::Event | Class::Before | Class::BeforeIfOurs | Class::AtOnce | Class::After(..),
             Some(index),
-        ) if !is_size => one_apart(index, count, &outcome_of(error.class(), &code, &detail, wait)),
+        ) if !is_size => {
+            one_apart(index, count, &outcome_of(class_for(error, sent[index]), &code, &detail, wait))
+        }
         (Class::Event | Class::Before | Class::BeforeIfOurs | Class::AtOnce | Class::After(..), _) => {
             vec![ItemOutcome::Isolate { code, detail }; count]
         }

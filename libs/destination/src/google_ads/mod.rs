@@ -18,11 +18,11 @@ use crate::body::ItemBody;
 use crate::commerce::order_id;
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
-use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings};
+use crate::destination::{ConsentQuery, Destination, Limits, OAuthSettings, Pauses};
 use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsErrors, WorkspaceDefaults};
 use crate::google::oauth::ADWORDS;
 use crate::google::order::Act;
-use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, action, error};
+use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE, PAUSES, action, error};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::quality::KeySet;
 use crate::request::HttpRequest;
@@ -149,6 +149,10 @@ impl Destination for GoogleAds {
 
     fn limits(&self) -> &Limits {
         &LIMITS
+    }
+
+    fn pauses(&self) -> Pauses {
+        PAUSES
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {

@@ -32,6 +32,8 @@ use crate::unsent::{self, UnsentOrders};
 
 /// Most identifiers of one item.
 const MAX_IDENTIFIERS: usize = 5;
+/// The type of an adjustment that adds identifiers to what a tag reported.
+pub(super) const ENHANCEMENT: &str = "ENHANCEMENT";
 
 /// Builds the event's item.
 pub fn build(
@@ -409,7 +411,7 @@ fn enhancement(
     }
     let mut body = Fields::default()
         .with("conversionAction", resource)
-        .with("adjustmentType", "ENHANCEMENT")
+        .with("adjustmentType", ENHANCEMENT)
         .with("orderId", order_id);
     if let Some(agent) = person::user_agent(connection, event) {
         body.insert("userAgent", agent);

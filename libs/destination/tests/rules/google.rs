@@ -1,5 +1,7 @@
 //! Google's two upload APIs: clicks, adjustments, cart, variables, and requests that only validate.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tracklayer_destination::{
     Answer, Consent, Finding, HoldKind, Item, ItemOutcome, OrderState, RefusalCode, Trial, WorkspaceDefaults,
@@ -106,6 +108,43 @@ fn an_original_that_comes_after_its_refund_is_none() {
     let event = deliverable(event, Consent::Allow, None);
     let item = opened(&document("google_ads")).build(&event, now()).unwrap();
     assert_eq!(item.body.to_value()["adjustmentDateTime"], "2026-11-23 11:00:00+00:00");
+}
+
+/// Two adjustments of which the first has no conversion; of a partial failure, or of a request that was refused as a whole.
+fn without_conversion(status: u16) -> Answer {
+    let error = json!({
+        "errorCode": { "conversionAdjustmentUploadError": "CONVERSION_NOT_FOUND" }, "message": "Not found.",
+        "location": { "fieldPathElements": [{ "fieldName": "conversion_adjustments", "index": 0 }] },
+    });
+    let details =
+        json!([{ "@type": "x/google.ads.googleads.v26.errors.GoogleAdsFailure", "errors": [error] }]);
+    let body = match status {
+        200 => json!({
+            "partialFailureError": { "code": 3, "message": "?", "details": details },
+            "results": [{}, { "orderId": "o-1002" }],
+        }),
+        _ => json!({ "error": { "code": status, "status": "INVALID_ARGUMENT", "details": details } }),
+    };
+    Answer::new(status, body.to_string())
+}
+
+#[test]
+fn an_enhancement_waits_for_its_tag_for_hours_and_other_changes_for_their_conversion_for_a_day() {
+    let enhancing = with(document("google_ads"), "/settings/mode", json!("enhancement"));
+    let enhancement = build(&enhancing, purchase(), Consent::Allow).unwrap();
+    let restated = changed("google_ads", refund("2026-11-23T11:00:00Z"), "2026-11-20T14:03:21Z").unwrap();
+    for status in [200, 400] {
+        let wait = |item: &Item| {
+            let outcomes = opened(&enhancing).classify(&without_conversion(status), &[item, item]);
+            match &outcomes[0] {
+                ItemOutcome::Retry { after, attempts, .. } => (*after, *attempts),
+                other => panic!("{status}: {other:?}"),
+            }
+        };
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
+        assert_eq!(wait(&enhancement), (hours(3), Some(3)), "{status}: it is taken for a day");
+        assert_eq!(wait(&restated), (hours(24), Some(2)), "{status}");
+    }
 }
 
 #[test]

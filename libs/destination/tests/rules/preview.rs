@@ -1,10 +1,12 @@
 //! Preview: one answer a line, with the exact requests.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tracklayer_destination::preview::{ConsentChoice, preview};
 use tracklayer_destination::{Consent, WorkspaceDefaults};
 
-use crate::{document, now, purchase, with};
+use crate::{deliverable, document, now, opened, purchase, with};
 
 fn told(document: &Value, lines: &[Value], consent: &str) -> Vec<Value> {
     let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
@@ -60,6 +62,38 @@ fn an_event_of_1970_is_refused_by_every_ad_platform() {
         let answer = &told(&document(kind), std::slice::from_ref(&old), "allow")[0];
         assert_eq!(answer["refused"][0]["code"], "event_too_old", "{kind}: {answer}");
     }
+}
+
+#[test]
+fn what_would_be_too_old_when_it_arrives_is_refused_two_minutes_before() {
+    for kind in ["meta_capi", "tiktok_events", "google_data_manager", "google_ads", "ga4_mp"] {
+        let destination = opened(&document(kind));
+        let limit =
+            destination.max_event_age(&deliverable(purchase(), Consent::Allow, None)).expect("a limit");
+        assert!(limit > Duration::from_secs(3_600 + 120), "{kind}: of a young event it is not asked for");
+        for (seconds_left, refused) in [(119, true), (121, false)] {
+            let at = now() - limit + Duration::from_secs(seconds_left);
+            let event = with(purchase(), "/timestamp", json!(at.to_string()));
+            let built = destination.build(&deliverable(event.clone(), Consent::Allow, None), now());
+            assert!(built.is_ok(), "{kind}: a builder goes by the limit itself");
+            let answer = &told(&document(kind), &[event], "allow")[0];
+            assert_eq!(answer["refused"][0]["code"] == "event_too_old", refused, "{kind}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn how_old_an_event_may_be_is_asked_with_what_expressions_say_of_it() {
+    let mut stores = document("meta_capi");
+    let event = with(purchase(), "/timestamp", json!("2026-11-01T12:00:00Z"));
+    let code = |document: &Value| {
+        let answers = told(document, std::slice::from_ref(&event), "allow");
+        answers[0]["refused"][0]["code"].clone()
+    };
+    assert_eq!(code(&stores), "event_too_old");
+    // Meta takes what happened in a shop for 62 days.
+    stores["fields"] = json!({ "action_source": "\"physical_store\"" });
+    assert_eq!(code(&stores), Value::Null);
 }
 
 #[test]

@@ -61,6 +61,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn close_dead_letters(
+        &self,
+        _: Request<pb::CloseDeadLettersRequest>,
+    ) -> Result<Response<pb::CloseDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn inspect_journal(
         &self,
         _: Request<pb::InspectJournalRequest>,

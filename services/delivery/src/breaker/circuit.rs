@@ -4,21 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tracklayer_destination::HoldKind;
+use tracklayer_destination::outcome::LONGEST_WAIT;
+use tracklayer_destination::{HoldKind, Pauses};
 use tracklayer_ids::{ConnectionId, Partition};
 
-use super::{Blocked, LONGEST_ASKED, Trouble};
+use super::{Blocked, Trouble};
 use crate::clock::{Clock, Due};
 
 /// Requests in a row that fail as a whole until the circuit opens: one more than a single connection that broke explains.
 const FAILURES: u32 = 3;
 /// So many lanes have to fail, where there are so many: one alone may have an event that the platform always fails over.
 const WITNESSES: usize = 2;
-/// The shortest and the longest time that a circuit is open where the platform names none.
+/// The shortest and the longest time that a circuit is open where the platform names none; where it says that there is too much,
+/// that is the platform's: see [`Pauses`].
 const FIRST: Duration = Duration::from_secs(1);
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
-/// The longest where the platform says that there is too much and names no time. Ours: no platform publishes one.
-const LONGEST_THROTTLED: Duration = Duration::from_secs(300);
 /// Until the next look while somebody else's event is tried.
 const LOOK: Duration = Duration::from_secs(1);
 /// So much later may the lane try again that tried in vain, while others wait: longer than they take to wake up and plan.
@@ -27,6 +27,8 @@ const LATER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Circuit {
     revision: u64,
+    /// How long it is open where the platform says that there is too much and names no time.
+    pauses: Pauses,
     state: State,
     /// How often it opened since a request that was no try succeeded.
     opened: u32,
@@ -84,6 +86,7 @@ impl Default for Circuit {
     fn default() -> Self {
         Self {
             revision: 0,
+            pauses: Pauses::USUAL,
             state: State::Closed { failures: 0 },
             opened: 0,
             kind: HoldKind::Transient,
@@ -116,6 +119,10 @@ impl Circuit {
             }
         }
         self.lanes.is_empty()
+    }
+
+    pub(super) fn pauses_as(&mut self, pauses: Pauses) {
+        self.pauses = pauses;
     }
 
     /// Begins anew for a new revision, since its address or its credential may be another. Whether that revision is the newest.
@@ -220,7 +227,7 @@ impl Circuit {
         clock: &Clock,
     ) {
         if let Some(after) = trouble.after {
-            self.asked = Some(self.not_before(clock.due_in(after.min(LONGEST_ASKED)), clock));
+            self.asked = Some(self.not_before(clock.due_in(after.min(LONGEST_WAIT)), clock));
         }
         self.waiting.insert(lane);
         match self.state {
@@ -270,8 +277,9 @@ impl Circuit {
         self.kind = trouble.kind;
         self.detail.clone_from(&trouble.detail);
         let wait = match trouble.after {
-            Some(after) => after.min(LONGEST_ASKED),
-            None => open_for(self.opened, trouble.kind),
+            Some(after) => after.min(LONGEST_WAIT),
+            None if trouble.kind == HoldKind::Throttled => open_for(self.opened, self.pauses),
+            None => open_for(self.opened, Pauses { first: FIRST, longest: LONGEST }),
         };
         let due = self.not_before(clock.due_in(wait), clock);
         self.state = State::Open { due };
@@ -295,8 +303,7 @@ impl Circuit {
 
 /// How long a circuit is open that has opened so often: twice as long each time, and up to half of it less by chance, so that
 /// processes do not try in step.
-fn open_for(opened: u32, kind: HoldKind) -> Duration {
-    let longest = if kind == HoldKind::Throttled { LONGEST_THROTTLED } else { LONGEST };
-    let ceiling = FIRST.saturating_mul(1 << opened.saturating_sub(1).min(20)).min(longest);
+fn open_for(opened: u32, pauses: Pauses) -> Duration {
+    let ceiling = pauses.first.saturating_mul(1 << opened.saturating_sub(1).min(20)).min(pauses.longest);
     ceiling.mul_f64(0.5 + 0.5 * fastrand::f64())
 }

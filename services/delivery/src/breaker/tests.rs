@@ -149,7 +149,27 @@ fn a_wait_that_the_platform_asks_for_is_kept_to_the_second() {
     near(300);
     let tried = lane.tries();
     lane.joined.failed(REVISION, &tried, &trouble(HoldKind::Throttled, Some(100_000)));
-    near(3_600);
+    near(86_400);
+}
+
+#[test]
+fn where_no_time_is_named_the_platforms_pauses_count() {
+    let google = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(900) };
+    for pauses in [Pauses::USUAL, google] {
+        let lane = Lane::new();
+        lane.joined.pauses_as(pauses);
+        lane.joined.failed(REVISION, &Leave::Free, &trouble(HoldKind::Throttled, None));
+        let mut waits = vec![lane.left().unwrap()];
+        for _ in 0..11 {
+            let tried = lane.tries();
+            lane.joined.failed(REVISION, &tried, &trouble(HoldKind::Throttled, None));
+            waits.push(lane.left().unwrap());
+        }
+        for (step, wait) in waits.iter().enumerate() {
+            let ceiling = (pauses.first * (1_u32 << step)).min(pauses.longest);
+            assert!(*wait <= ceiling && *wait >= ceiling.mul_f64(0.49), "{pauses:?} {step}: {wait:?}");
+        }
+    }
 }
 
 #[test]

@@ -13,9 +13,9 @@ use crate::story::proto_position;
 use crate::subjects::proto_time;
 
 /// Most codes, and most names, of a selection.
-const MAX_WORDS: usize = 100;
+pub(super) const MAX_WORDS: usize = 100;
 /// Most ids of a selection.
-const MAX_IDS: usize = 1_000;
+pub(super) const MAX_IDS: usize = 1_000;
 /// Most replays of a list: each is counted.
 const MAX_LISTED: i64 = 100;
 /// Most bytes of a word of a selection.
@@ -202,14 +202,7 @@ fn selection_of(selection: Option<pb::ReplaySelection>) -> Result<Selection, Api
         ("selection.message_ids", &selection.message_ids, MAX_IDS),
     ];
     for (field, words, most) in lists {
-        if words.len() > most {
-            return Err(invalid(field, &format!("has {} entries, allowed are {most}", words.len())));
-        }
-        let is_usable =
-            |word: &String| !word.is_empty() && word.len() <= MAX_WORD_BYTES && !word.contains('\0');
-        if !words.iter().all(is_usable) {
-            return Err(invalid(field, "has an entry that is empty, too long or holds a NUL"));
-        }
+        check_words(field, words, most)?;
     }
     if origin == Origin::Journal && !selection.codes.is_empty() {
         return Err(invalid("selection.codes", "are of dead letters: the journal has none"));
@@ -235,7 +228,22 @@ fn selection_of(selection: Option<pb::ReplaySelection>) -> Result<Selection, Api
     })
 }
 
-fn time_of(field: &'static str, time: Option<prost_types::Timestamp>) -> Result<Option<Timestamp>, ApiError> {
+/// Words of a selection, as a statement can take them.
+pub(super) fn check_words(field: &'static str, words: &[String], most: usize) -> Result<(), ApiError> {
+    if words.len() > most {
+        return Err(invalid(field, &format!("has {} entries, allowed are {most}", words.len())));
+    }
+    let is_usable = |word: &String| !word.is_empty() && word.len() <= MAX_WORD_BYTES && !word.contains('\0');
+    if !words.iter().all(is_usable) {
+        return Err(invalid(field, "has an entry that is empty, too long or holds a NUL"));
+    }
+    Ok(())
+}
+
+pub(super) fn time_of(
+    field: &'static str,
+    time: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, ApiError> {
     time.map(|at| Timestamp::new(at.seconds, at.nanos).map_err(|_| invalid(field, "is out of range")))
         .transpose()
 }

@@ -33,6 +33,9 @@ pub(super) struct LastTrouble {
     answered: u64,
 }
 
+/// Shortest part of the time that is left to an event in which it is worth another try.
+const SHORTEST_SHARE: Duration = Duration::from_secs(30);
+
 /// How often a change of an order is reckoned anew and tried again where another one stands at the platform.
 const BEHIND_ANOTHER: u32 = 5;
 
@@ -131,6 +134,7 @@ impl Lane {
         let outcomes = plan::give_up_holding(outcomes, held + u32::from(counts));
         let hold = plan::hold_of(&outcomes).cloned();
         let refused_token = plan::refused_token(&outcomes);
+        let exchange = Exchange { request, answer, events: members.len() };
         let mut waits: HashMap<u32, Duration> = HashMap::new();
         let mut rest: Vec<usize> = Vec::new();
         let mut halved = false;
@@ -150,10 +154,7 @@ impl Lane {
                 ItemOutcome::Retry { attempts, code, detail, .. }
                     if slot.tries + 1 >= attempts.unwrap_or(MAX_RETRIES) =>
                 {
-                    slot.evidence = Some(evidence(slot, request, answer));
-                    let detail = format!("the platform kept refusing it: {code}: {detail}");
-                    slot.settle(State::Dead, "retries_exhausted", &detail, now);
-                    plan::settle_as_unknown(slot, now);
+                    give_up_trying(slot, &code, &detail, &exchange, now);
                 }
                 ItemOutcome::Retry { after: Some(Duration::ZERO), .. } => {
                     slot.tries += 1;
@@ -164,13 +165,18 @@ impl Lane {
                     // One wait for all that one answer puts off: they go out together again, not one by one.
                     let own = || *waits.entry(slot.tries).or_insert_with(|| wait_before(slot.tries));
                     let wait = after.unwrap_or_else(own);
-                    slot.retry_at = Some(now + wait);
-                    slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
-                    self.waiting.announce(slot.key, now + wait);
+                    match wait_in_time(wait, plan::left_to_send(slot, destination, now)) {
+                        Some(wait) => {
+                            slot.retry_at = Some(now + wait);
+                            slot.settle(State::Held, "retry", &format!("{code}: {detail}"), now);
+                            self.waiting.announce(slot.key, now + wait);
+                        }
+                        None => give_up_trying(slot, &code, &detail, &exchange, now),
+                    }
                 }
-                ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, request, answer, now),
+                ItemOutcome::Dead { code, detail } => bury(slot, &code, &detail, &exchange, now),
                 ItemOutcome::Isolate { code, detail } if members.len() == 1 => {
-                    bury(slot, &code, &detail, request, answer, now);
+                    bury(slot, &code, &detail, &exchange, now);
                 }
                 ItemOutcome::Isolate { .. } => {
                     halved = true;
@@ -283,6 +289,17 @@ fn wait_before(try_number: u32) -> Duration {
     crate::backoff::full_jitter(try_number, Duration::from_secs(1), LONGEST_RETRY)
 }
 
+/// The wait before another try, so that the event is not too old by then: half of what is left to it where that is less, and none
+/// where too little is left. Who waited past it would be held in vain, and dead for its age rather than for what the platform said.
+fn wait_in_time(wait: Duration, left: Option<SignedDuration>) -> Option<Duration> {
+    let Some(left) = left else { return Some(wait) };
+    let left = Duration::try_from(left).unwrap_or_default();
+    if wait < left {
+        return Some(wait);
+    }
+    Some(left / 2).filter(|half| *half >= SHORTEST_SHARE)
+}
+
 fn count_attempt(slots: &mut [Slot], members: &[usize]) {
     for index in members {
         slots[*index].attempts += 1;
@@ -291,8 +308,8 @@ fn count_attempt(slots: &mut [Slot], members: &[usize]) {
 
 /// Kills an event that the platform refused, with the evidence. One that an earlier request may have brought is told as such: what it
 /// refuses may be the repetition alone.
-fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer: &Answer, now: Timestamp) {
-    slot.evidence = Some(evidence(slot, request, answer));
+fn bury(slot: &mut Slot, code: &str, detail: &str, exchange: &Exchange<'_>, now: Timestamp) {
+    slot.evidence = Some(evidence(slot, code, detail, exchange));
     let ours = code == plan::UNKNOWN || RefusalCode::ALL.iter().any(|known| known.as_str() == code);
     if ours {
         slot.settle(State::Dead, code, detail, now);
@@ -302,12 +319,33 @@ fn bury(slot: &mut Slot, code: &str, detail: &str, request: &HttpRequest, answer
     plan::settle_as_unknown(slot, now);
 }
 
-/// The event's own part of the request, and the answer.
-fn evidence(slot: &Slot, request: &HttpRequest, answer: &Answer) -> Evidence {
+/// Kills an event that the platform asked for later, once that is in vain: under the platform's own code, with the evidence.
+fn give_up_trying(slot: &mut Slot, code: &str, detail: &str, exchange: &Exchange<'_>, now: Timestamp) {
+    slot.evidence = Some(evidence(slot, code, detail, exchange));
+    let detail = format!("the platform kept refusing it: {code}: {detail}");
+    slot.settle(State::Dead, "retries_exhausted", &detail, now);
+    plan::settle_as_unknown(slot, now);
+}
+
+/// A request and its answer.
+struct Exchange<'e> {
+    request: &'e HttpRequest,
+    answer: &'e Answer,
+    /// How many events it carried.
+    events: usize,
+}
+
+/// The event's own part of the request, and what the answer says of it. An answer about several may name others, by their click ids for
+/// one, with whom the letter would not go: of such a one it keeps no more than what was read of it for this event.
+fn evidence(slot: &Slot, code: &str, detail: &str, exchange: &Exchange<'_>) -> Evidence {
+    let Exchange { request, answer, events } = *exchange;
     let body = slot.item.as_ref().map(|item| item.body.as_str()).unwrap_or_default();
     let cut = |text: &str| storable(text, MAX_EVIDENCE_CHARS);
     // Masked before it is cut, by which a token could become too short to be known as one.
-    let said: String = String::from_utf8_lossy(&answer.body).chars().take(2 * MAX_EVIDENCE_CHARS).collect();
+    let said: String = match events {
+        0 | 1 => String::from_utf8_lossy(&answer.body).chars().take(2 * MAX_EVIDENCE_CHARS).collect(),
+        _ => format!("(an answer about {events} events, of which it said of this one) {code}: {detail}"),
+    };
     Evidence {
         request: cut(&format!("{} {}\n{body}", request.method, request.url)),
         answer: cut(&format!("{} {}", answer.status, without_tokens(&said))),
@@ -343,13 +381,26 @@ mod tests {
     }
 
     #[test]
+    fn no_event_waits_past_the_time_in_which_it_can_be_sent() {
+        let (hour, minutes) = (Duration::from_secs(3_600), SignedDuration::from_mins);
+        assert_eq!(wait_in_time(hour, None), Some(hour), "it is never too old");
+        assert_eq!(wait_in_time(hour, Some(minutes(61))), Some(hour));
+        assert_eq!(wait_in_time(hour, Some(minutes(60))), Some(hour / 2));
+        assert_eq!(wait_in_time(hour, Some(minutes(1))), Some(Duration::from_secs(30)));
+        for left in [SignedDuration::from_secs(59), SignedDuration::ZERO, minutes(-5)] {
+            assert_eq!(wait_in_time(hour, Some(left)), None, "{left:?}");
+        }
+    }
+
+    #[test]
     fn who_is_dead_because_nobody_knows_was_not_rejected() {
         let request = HttpRequest::get("https://shop.example.com/".to_owned());
         let answer = Answer { status: 200, headers: Default::default(), body: b"what is this".to_vec() };
         for (code, reason) in [(plan::UNKNOWN, plan::UNKNOWN), ("40000", "rejected_by_platform")] {
             let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
             let mut slot = Slot::new(Arc::new(entry));
-            bury(&mut slot, code, "reading the answer crashed", &request, &answer, Timestamp::UNIX_EPOCH);
+            let exchange = Exchange { request: &request, answer: &answer, events: 1 };
+            bury(&mut slot, code, "reading the answer crashed", &exchange, Timestamp::UNIX_EPOCH);
             assert_eq!(slot.verdict.as_ref().unwrap().reason, reason);
             assert!(slot.dead_row().unwrap().answer.contains("what is this"));
         }
@@ -363,7 +414,8 @@ mod tests {
             let said = format!("{} Malformed access token {token}", " ".repeat(filler));
             let answer = Answer { status: 400, headers: Default::default(), body: said.into_bytes() };
             let mut slot = Slot::new(Arc::new(Entry::decode(Position::new(1, 0, 0), vec![].into())));
-            bury(&mut slot, "190", "refused", &request, &answer, Timestamp::UNIX_EPOCH);
+            let exchange = Exchange { request: &request, answer: &answer, events: 1 };
+            bury(&mut slot, "190", "refused", &exchange, Timestamp::UNIX_EPOCH);
             let kept = slot.dead_row().unwrap().answer;
             assert!(!kept.contains("EAAB"), "{kept}");
         }
@@ -376,10 +428,29 @@ mod tests {
         let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
         let mut slot = Slot::new(Arc::new(entry));
         slot.unknown_since = Some(Timestamp::UNIX_EPOCH);
-        bury(&mut slot, "40000", "no such field", &request, &answer, Timestamp::UNIX_EPOCH);
+        let exchange = Exchange { request: &request, answer: &answer, events: 1 };
+        bury(&mut slot, "40000", "no such field", &exchange, Timestamp::UNIX_EPOCH);
         let verdict = slot.verdict.as_ref().unwrap();
         assert_eq!((verdict.state, verdict.reason.as_str()), (State::Dead, plan::UNKNOWN));
         assert!(verdict.detail.contains("dead rejected_by_platform: 40000: no such field"), "{verdict:?}");
         assert!(slot.dead_row().unwrap().answer.contains("no such field"), "the evidence stays");
+    }
+
+    #[test]
+    fn a_letter_keeps_of_an_answer_about_several_what_is_about_its_event() {
+        let request = HttpRequest::get("https://shop.example.com/".to_owned());
+        let answer = Answer::new(200, "bad time at 0; gclid Cj0other is taken");
+        let kept_of = |events: usize| {
+            let entry = Entry::decode(Position::new(1, 0, 0), vec![].into());
+            let mut slot = Slot::new(Arc::new(entry));
+            let exchange = Exchange { request: &request, answer: &answer, events };
+            bury(&mut slot, "BAD_TIME", "not a time", &exchange, Timestamp::UNIX_EPOCH);
+            slot.dead_row().unwrap().answer
+        };
+        assert_eq!(kept_of(1), "200 bad time at 0; gclid Cj0other is taken");
+        let of_several = kept_of(2);
+        assert!(of_several.starts_with("200 "), "{of_several}");
+        assert!(of_several.contains("BAD_TIME: not a time"), "{of_several}");
+        assert!(!of_several.contains("Cj0other"), "{of_several}");
     }
 }

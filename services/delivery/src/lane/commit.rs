@@ -14,9 +14,10 @@ use super::slot::Slot;
 use super::{Lane, quality};
 use crate::ledger::State;
 use crate::match_keys::Kept;
+use crate::store::filed::MOST_SUBJECTS;
 use crate::store::ingest_requests::{RequestedAt, TakenRequest};
 use crate::store::ledger::LaneCommit;
-use crate::store::match_keys::{MOST_SUBJECTS, SealedKey};
+use crate::store::match_keys::SealedKey;
 use crate::store::orders::order_hash;
 use crate::subjects::Asked;
 

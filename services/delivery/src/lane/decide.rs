@@ -15,7 +15,7 @@ use super::send::moves;
 use super::slot::{Borrowed, Slot};
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
-use crate::store::match_keys::MOST_SUBJECTS;
+use crate::store::filed::MOST_SUBJECTS;
 use crate::store::orders::wait_key;
 use crate::subjects::{self, Asked};
 

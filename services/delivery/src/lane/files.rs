@@ -32,7 +32,8 @@ use crate::resolve::error_chain;
 
 /// Why an event is dead that may be in a file.
 const NOT_WRITTEN_AGAIN: &str = "a file with this event was begun and cannot be written again (the connection leads elsewhere by now, or a part \
-                                 of the file was given up): look for the event in the files, then replay or close it";
+                                 of the file was given up): look for the event in the files, load it beside them if it is missing, \
+                                 and close it (`tracklayer dead-letters close`)";
 
 /// The status of a file that is there.
 const WRITTEN: u16 = 200;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracklayer_destination::outcome::LONGEST_WAIT;
 
 use super::slot;
 use super::{LONGEST_HOLD, Lane, LaneError, MAX_HOLD_CHARS};
-use crate::breaker::LONGEST_ASKED;
 use crate::clock::Due;
 use crate::resolve::error_chain;
 
@@ -59,7 +59,7 @@ impl Lane {
             }
         };
         let backoff = || crate::backoff::full_jitter(self.holds, Duration::from_millis(100), longest);
-        (kind, after.unwrap_or_else(backoff).min(LONGEST_ASKED))
+        (kind, after.unwrap_or_else(backoff).min(LONGEST_WAIT))
     }
 
     async fn tell_of_hold(&self, error: &LaneError, kind: &'static str, due: Due) {

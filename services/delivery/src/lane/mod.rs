@@ -51,11 +51,12 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::entry::EntryReader;
 use crate::file_memory::{FileMemory, Room};
+use crate::follower::FollowError;
 use crate::give_ups::GiveUps;
 use crate::holds::{Hold, Holds, RELEASING};
 use crate::http::Sender;
 use crate::lease::Lease;
-use crate::match_keys::{FollowError, MatchKeys};
+use crate::match_keys::MatchKeys;
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::oauth::Tokens;
 use crate::pace::{Pace, Share};
@@ -462,6 +463,7 @@ impl Lane {
             Ok(destination) => destination.as_ref(),
             Err(why) => return Err(LaneError::Broken(why.clone())),
         };
+        self.circuit.pauses_as(destination.pauses());
         self.commit_finished().await?;
         let cursor = match self.cursor {
             Some(cursor) => cursor,

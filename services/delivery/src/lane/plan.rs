@@ -7,6 +7,7 @@ use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::plan::OrdersAhead;
 use tracklayer_destination::quality::left_out;
+use tracklayer_destination::timing;
 use tracklayer_destination::{
     Answer, Destination, Fate, HoldKind, HttpRequest, Item, ItemOutcome, Mode, Open, Plan, RefusalCode,
 };
@@ -157,6 +158,14 @@ pub(super) fn settle_as_unknown(slot: &mut Slot, now: Timestamp) {
         );
         slot.settle(State::Dead, UNKNOWN, &detail, now);
     }
+}
+
+/// How long an event can still be sent, so far as its age decides; none: at any time.
+#[must_use]
+pub fn left_to_send(slot: &Slot, destination: &dyn Destination, now: Timestamp) -> Option<SignedDuration> {
+    let deliverable = slot.deliverable.as_ref()?;
+    let limit = guard::unless_it_crashes(|| destination.max_event_age(deliverable)).flatten()?;
+    Some(timing::sendable_until(deliverable, limit).duration_since(now))
 }
 
 /// Whether an open event has to be built anew: a range may take minutes to send, and a signature carries the time of the build.

@@ -10,6 +10,8 @@ use super::plan::RETENTION;
 use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
 use crate::match_keys::Kept;
+use crate::replay::judge::ERASED;
+use crate::store::dead_letters::Whose;
 use crate::store::ledger::{DeadRow, RetryRow, Settled};
 use crate::store::replay_events::{Ended, Mark};
 
@@ -258,10 +260,12 @@ impl Slot {
         })
     }
 
-    /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much.
+    /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much. Nor is there one
+    /// of somebody who was erased, of whom nothing is kept.
     #[must_use]
     pub fn dead_row(&self) -> Option<DeadRow> {
-        let is_letter = |v: &&Verdict| v.state == State::Dead && v.reason != RETENTION;
+        let is_letter =
+            |v: &&Verdict| v.state == State::Dead && v.reason != RETENTION && !self.is_of_somebody_erased();
         let verdict = self.verdict.as_ref().filter(is_letter)?;
         let evidence = self.evidence.clone().unwrap_or_default();
         Some(DeadRow {
@@ -273,7 +277,13 @@ impl Slot {
             request: evidence.request,
             answer: evidence.answer,
             resolved: self.entry.raw.to_vec(),
+            whose: Some(Whose { subject_keys: self.subject_keys.to_vec(), decided_at: self.decided_at }),
         })
+    }
+
+    fn is_of_somebody_erased(&self) -> bool {
+        let decision = self.deliverable.as_ref().map(|deliverable| &deliverable.decision);
+        matches!(decision, Some(Consent::Deny { reason }) if reason == ERASED)
     }
 }
 
@@ -311,6 +321,19 @@ mod tests {
         assert!(slot.decision_is_stale(3, after(11)), "links may have changed");
         assert!(slot.decision_is_stale(4, after(0)), "the connection may want less by now");
         assert!(!slot.decision_is_stale(3, after(-60)), "a clock that runs ahead is no age");
+    }
+
+    #[test]
+    fn of_somebody_who_was_erased_no_letter_is_kept() {
+        let letter_of = |reason: &str| {
+            let mut slot = slot(1, 0);
+            let deliverable = slot.deliverable.as_mut().unwrap();
+            deliverable.decision = Consent::Deny { reason: reason.to_owned() };
+            slot.settle(State::Dead, "outcome_unknown", "", Timestamp::UNIX_EPOCH);
+            slot.dead_row()
+        };
+        assert!(letter_of("erased").is_none());
+        assert!(letter_of("withdrawn").is_some());
     }
 
     #[test]

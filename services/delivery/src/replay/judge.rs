@@ -30,7 +30,7 @@ use crate::store::orders::{OrderStore, wait_key};
 use crate::subjects::{self, Asked, ServiceUnavailable};
 
 /// Consent's reason for who was erased.
-const ERASED: &str = "erased";
+pub const ERASED: &str = "erased";
 /// The reason of what would put its order wrong at the platform.
 const ORDER_ADJUSTED: &str = "order_adjusted";
 
@@ -267,7 +267,11 @@ fn by_plan(judged: &mut Judged, slot: &Slot, selection: &Selection) {
     judged.what = match (verdict.state, verdict.reason.as_str()) {
         // Told again, the sale would undo what its order was changed by.
         (_, reason) if reason == RefusalCode::OrderAdjusted.as_str() => {
-            if was_delivered { What::AlreadyDelivered } else { What::Refused }
+            if was_delivered {
+                What::AlreadyDelivered
+            } else {
+                What::Refused
+            }
         }
         // Its order may be of the same replay: it is taken, and waits as any change that comes before its order.
         (State::Held, ORDER_UNKNOWN) => What::Eligible,

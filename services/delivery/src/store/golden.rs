@@ -1,13 +1,11 @@
 //! Tables `delivery.golden_event` (events with the requests that they gave, sealed) and `delivery.golden_narrowing` (how far merges and
-//! erasures have been applied to them, as with match keys).
-
-use std::collections::BTreeSet;
+//! erasures have been applied to them: see [`super::filed`]).
 
 use jiff::Timestamp;
 use sqlx::PgPool;
 use tracklayer_ids::{ConnectionId, SubjectKey, WorkspaceId};
 
-use super::match_keys::{Change, MOST_SUBJECTS};
+use super::filed::{Filed, GOLDEN_EVENTS, bytes};
 use super::{StoreError, attempting};
 
 /// One golden event.
@@ -33,10 +31,6 @@ pub struct GoldenRow {
 #[derive(Debug, Clone)]
 pub struct GoldenStore {
     pool: PgPool,
-}
-
-fn bytes<'k>(keys: impl IntoIterator<Item = &'k SubjectKey>) -> Vec<Vec<u8>> {
-    keys.into_iter().map(|key| key.0.to_vec()).collect()
 }
 
 /// Keys of many rows, as columns: the row's number and one of its keys.
@@ -202,144 +196,9 @@ impl GoldenStore {
         Ok(gone.rows_affected())
     }
 
-    /// The workspaces of which some are or were kept.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn workspaces(&self) -> Result<Vec<WorkspaceId>, StoreError> {
-        let ids: Vec<i64> = sqlx::query_scalar("select workspace_id from delivery.golden_narrowing")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(attempting("read whose golden events are kept"))?;
-        Ok(ids.into_iter().map(WorkspaceId).collect())
-    }
-
-    /// Up to which number of the narrowing log everything is applied for good; none: none was ever kept.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn seen(&self, workspace: WorkspaceId) -> Result<Option<i64>, StoreError> {
-        sqlx::query_scalar("select seen_seq from delivery.golden_narrowing where workspace_id = $1")
-            .bind(workspace.0)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(attempting("read how far narrowings were applied to golden events"))
-    }
-
-    /// Applies changes that came after `seen`, in their order, and remembers `now_seen`. `false`: somebody else was faster, and `seen` is
-    /// another number by now. Applying a change again changes nothing.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn narrow(
-        &self,
-        workspace: WorkspaceId,
-        seen: i64,
-        now_seen: i64,
-        changes: &[Change],
-    ) -> Result<bool, StoreError> {
-        let what = attempting("apply narrowings to golden events");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
-        let stands: Option<i64> = sqlx::query_scalar(
-            "select seen_seq from delivery.golden_narrowing where workspace_id = $1 for update",
-        )
-        .bind(workspace.0)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(&what)?;
-        if stands != Some(seen) {
-            return Ok(false);
-        }
-        // A workspace has a bounded number of them, and whom one merge names another may name: all are looked at.
-        let rows: Vec<(i64, i32, Vec<Vec<u8>>)> = sqlx::query_as(
-            "select connection_id, number, subject_keys from delivery.golden_event where workspace_id = $1
-             order by connection_id, number for update",
-        )
-        .bind(workspace.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&what)?;
-        for (connection, number, keys) in rows {
-            let before: BTreeSet<SubjectKey> =
-                keys.iter().filter_map(|key| SubjectKey::from_slice(key)).collect();
-            let after = narrowed(before.clone(), changes);
-            if after.as_ref() == Some(&before) {
-                continue;
-            }
-            match after {
-                Some(after) => {
-                    sqlx::query(
-                        "update delivery.golden_event set subject_keys = $4
-                         where workspace_id = $1 and connection_id = $2 and number = $3",
-                    )
-                    .bind(workspace.0)
-                    .bind(connection)
-                    .bind(number)
-                    .bind(bytes(&after))
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(&what)?;
-                }
-                None => {
-                    sqlx::query(
-                        "delete from delivery.golden_event
-                         where workspace_id = $1 and connection_id = $2 and number = $3",
-                    )
-                    .bind(workspace.0)
-                    .bind(connection)
-                    .bind(number)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(&what)?;
-                }
-            }
-        }
-        sqlx::query("update delivery.golden_narrowing set seen_seq = $2 where workspace_id = $1")
-            .bind(workspace.0)
-            .bind(now_seen)
-            .execute(&mut *tx)
-            .await
-            .map_err(&what)?;
-        tx.commit().await.map_err(&what)?;
-        Ok(true)
-    }
-}
-
-/// Whose an event is after changes; none: it goes. Merges first, as with match keys: more is taken away rather than less. One that would
-/// be of more than identity ever tells of is given up.
-fn narrowed(keys: BTreeSet<SubjectKey>, changes: &[Change]) -> Option<BTreeSet<SubjectKey>> {
-    let merged = changes.iter().fold(keys, |mut keys, change| {
-        if let Change::Merged(together) = change
-            && !keys.is_disjoint(together)
-        {
-            keys.extend(together.iter().copied());
-        }
-        keys
-    });
-    let is_erased = changes.iter().any(|change| match change {
-        Change::Erased(erased) => !merged.is_disjoint(erased),
-        Change::Merged(_) => false,
-    });
-    (!is_erased && merged.len() <= MOST_SUBJECTS).then_some(merged)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(of: &[u8]) -> BTreeSet<SubjectKey> {
-        of.iter().map(|number| SubjectKey([*number; 16])).collect()
-    }
-
-    #[test]
-    fn an_event_goes_with_whoever_its_person_was_merged_with() {
-        let merged = |of: &[u8]| Change::Merged(keys(of));
-        let erased = |of: &[u8]| Change::Erased(keys(of));
-        assert_eq!(narrowed(keys(&[1]), &[]), Some(keys(&[1])));
-        assert_eq!(narrowed(keys(&[1]), &[merged(&[2, 3])]), Some(keys(&[1])), "others'");
-        assert_eq!(narrowed(keys(&[1]), &[merged(&[1, 2]), merged(&[2, 3])]), Some(keys(&[1, 2, 3])));
-        assert_eq!(narrowed(keys(&[1]), &[erased(&[2])]), Some(keys(&[1])));
-        assert_eq!(narrowed(keys(&[1]), &[merged(&[1, 2]), erased(&[2])]), None);
-        assert_eq!(narrowed(keys(&[1, 2]), &[erased(&[2])]), None);
+    /// Whose they are, and how far narrowings were applied to them.
+    #[must_use]
+    pub fn filed(&self) -> Filed {
+        Filed::new(self.pool.clone(), &GOLDEN_EVENTS)
     }
 }

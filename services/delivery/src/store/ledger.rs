@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row as _};
 use tracklayer_ids::{ConnectionId, Position, SourceId, WorkspaceId};
 use uuid::Uuid;
 
+use super::dead_letters::Whose;
 use super::index::Index;
 use super::replay_events::Ended;
 use super::sums::{Sums, rollup_key, with_sums};
@@ -79,6 +80,8 @@ pub struct DeadRow {
     pub answer: String,
     /// Its copy.
     pub resolved: Vec<u8>,
+    /// Whose it is; none: nobody has said so, and its copy has to.
+    pub whose: Option<Whose>,
 }
 
 /// What one commit of a lane writes.

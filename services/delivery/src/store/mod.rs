@@ -1,8 +1,10 @@
 //! All SQL of the service. One file per thing that is kept.
 
 pub mod cursors;
+pub mod dead_letters;
 pub mod dedup_generation;
 pub mod examine;
+pub mod filed;
 pub mod give_ups;
 pub mod golden;
 pub mod index;

@@ -148,6 +148,8 @@ impl IngestRequestStore {
                 request: String::new(),
                 answer: answer.clone(),
                 resolved: event.resolved,
+                // Its copy says so, and whatever came after its decision is applied to it.
+                whose: None,
             });
             moved.dead += 1;
         }

@@ -81,13 +81,20 @@ pub(super) async fn bury(tx: &mut PgConnection, duty: Duty, rows: &[DeadRow]) ->
     if rows.is_empty() {
         return Ok(());
     }
+    let whose = super::dead_letters::columns(tx, duty.workspace, rows).await?;
     sqlx::query(
         "insert into delivery.dead_letter
              (workspace_id, connection_id, partition, generation, event_offset, message_id, code, field, detail,
-              request, answer, resolved)
-         select $1, $2, $3, u.g, u.o, u.m, u.c, u.f, u.d, u.q, u.a, u.e
+              request, answer, resolved, subject_keys)
+         select $1, $2, $3, u.g, u.o, u.m, u.c, u.f, u.d, u.q, u.a, u.e,
+                case when u.w then coalesce(subject.keys, '{}') end
          from unnest($4::integer[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-                     $11::text[], $12::bytea[]) as u (g, o, m, c, f, d, q, a, e)
+                     $11::text[], $12::bytea[], $13::boolean[])
+              with ordinality as u (g, o, m, c, f, d, q, a, e, w, place)
+         left join (
+             select s.place, array_agg(s.key) as keys from unnest($14::bigint[], $15::bytea[]) as s (place, key)
+             group by s.place
+         ) subject using (place)
          on conflict on constraint dead_letter_pkey do nothing",
     )
     .bind(duty.workspace.0)
@@ -102,6 +109,9 @@ pub(super) async fn bury(tx: &mut PgConnection, duty: Duty, rows: &[DeadRow]) ->
     .bind(rows.iter().map(|r| r.request.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.answer.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|r| r.resolved.as_slice()).collect::<Vec<_>>())
+    .bind(whose.filed)
+    .bind(whose.places)
+    .bind(whose.keys)
     .execute(tx)
     .await
     .map_err(attempting("write dead letters"))?;
@@ -322,6 +332,7 @@ impl RetryStore {
                     request: row.try_get(8).map_err(&what)?,
                     answer: row.try_get(9).map_err(&what)?,
                     resolved: Vec::new(),
+                    whose: None,
                 };
                 let died_at: jiff_sqlx::Timestamp = row.try_get(10).map_err(&what)?;
                 Ok(ListedLetter {

@@ -1,9 +1,66 @@
 //! Answers that say different things about different events of one request.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tracklayer_delivery::ledger::State;
-use tracklayer_sandbox::{Fault, How, Platform};
+use tracklayer_sandbox::{Fault, How, Platform, options};
 
 use super::rig::{Rig, order};
+
+const HOUR: u64 = 3_600;
+
+/// A lane that adds to what a tag reports, at a Google that does not find that so often.
+async fn enhancing(not_found: How) -> Rig {
+    let mut rig = Rig::new("google_ads").await;
+    rig.control_says(|connection, _| {
+        let mut document: Value = serde_json::from_str(&connection.document_json).unwrap();
+        document["settings"]["mode"] = json!("enhancement");
+        document["settings"]["conversion_action_id"] = json!(options::GOOGLE_WEBPAGE_ACTION);
+        connection.document_json = document.to_string();
+    });
+    let code = Some("conversionAdjustmentUploadError.CONVERSION_NOT_FOUND".to_owned());
+    rig.sandbox.inject(Platform::GoogleAds, Fault::PartialFailure { indexes: vec![0], code }, not_found);
+    rig
+}
+
+/// An order of so many hours ago of somebody who is known by an e-mail address.
+fn known(hours: u64) -> Value {
+    let mut event = order("m-1", "ann");
+    event["timestamp"] = json!((Timestamp::now() - Duration::from_secs(hours * HOUR)).to_string());
+    event["context"]["traits"] = json!({ "email": "ann@example.com" });
+    event
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enhancement_that_comes_before_its_tags_hit_is_sent_again_while_google_takes_it() {
+    let mut rig = enhancing(How::Times(1)).await;
+    rig.resolved(&[known(1)]).await;
+    rig.start().await;
+    let held = rig.ends_as(0, State::Held).await;
+    assert_eq!(held.reason, "retry");
+    assert!(held.detail.contains("CONVERSION_NOT_FOUND"), "{}", held.detail);
+    rig.clock.advance(Duration::from_secs(3 * HOUR + 1));
+    assert_eq!(rig.ends_as(0, State::Delivered).await.attempts, 2);
+    assert_eq!(rig.sandbox.counted(Platform::GoogleAds).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enhancement_without_a_tags_hit_is_dead_for_that_and_not_for_its_age() {
+    let mut rig = enhancing(How::Always).await;
+    // An hour is left to it, which is less than it waits as a rule: half of that, and then half of the rest.
+    rig.resolved(&[known(23)]).await;
+    rig.start().await;
+    rig.reaches("select count(*) from delivery.retry where tries = 1", 1).await;
+    rig.clock.advance(Duration::from_secs(HOUR / 2 + 1));
+    rig.reaches("select count(*) from delivery.retry where tries = 2", 1).await;
+    rig.clock.advance(Duration::from_secs(HOUR / 4 + 1));
+    let dead = rig.ends_as(0, State::Dead).await;
+    assert_eq!((dead.reason.as_str(), dead.attempts), ("retries_exhausted", 3), "{}", dead.detail);
+    assert!(dead.detail.contains("CONVERSION_NOT_FOUND"), "{}", dead.detail);
+    assert_eq!(rig.sandbox.totals()[&Platform::GoogleAds].requests, 3);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_event_of_a_request_is_dead_and_its_neighbours_are_delivered_once() {

@@ -54,6 +54,21 @@ async fn a_wait_that_was_asked_for_ends_when_the_clock_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_google_names_no_time_the_lane_waits_by_googles_own_figures() {
+    let mut rig = Rig::new("google_ads").await;
+    let throttled = Fault::Status { code: 429, body: Some("{}".to_owned()) };
+    rig.sandbox.inject(Platform::GoogleAds, throttled, How::Times(1));
+    rig.resolved(&orders(1)).await;
+    rig.start().await;
+    // Five seconds, up to half of it less by chance; elsewhere it is one.
+    let waits = "select count(*) from delivery.lane_hold
+                 where kind = 'throttled' and next_at > since + interval '1.2 seconds'";
+    rig.reaches(waits, 1).await;
+    rig.clock.advance(Duration::from_secs(5));
+    rig.ends_as(0, State::Delivered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_became_too_old_while_the_circuit_was_open_is_told_and_not_sent() {
     let mut rig = Rig::new("meta_capi").await;
     rig.sandbox.inject(Platform::Meta, Fault::TooManyRequests { retry_after: Some(3_000) }, How::Times(1));

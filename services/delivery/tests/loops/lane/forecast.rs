@@ -58,7 +58,7 @@ async fn what_a_freeze_makes_too_old_is_named_beforehand_and_nothing_else() {
         unwanted,
     ])
     .await;
-    rig.resolved(&[aged("too-old-after-it-too", "ann", week - minutes(1)), order("fresh-too", "bob")]).await;
+    rig.resolved(&[aged("too-old-after-it-too", "ann", week - minutes(4)), order("fresh-too", "bob")]).await;
     let before = forecast(&rig, 1_000, None).await.0;
     assert_eq!(told(&before), [], "nothing holds it, and nothing is to come");
 
@@ -91,8 +91,9 @@ async fn what_a_freeze_makes_too_old_is_named_beforehand_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_behind_others_at_the_pace_goes_out_so_much_later() {
     let week = SignedDuration::from_hours(7 * 24);
-    // Twenty go out before the last one, in ten seconds; it is taken for five more, and then for fifteen.
-    for (left, expires) in [(5, true), (15, false)] {
+    // Twenty go out before the last one, in ten seconds; it can be sent for five more, and then for fifteen: what Meta takes it for
+    // is two minutes longer, which are for its way.
+    for (left, expires) in [(125, true), (135, false)] {
         let mut events: Vec<Value> = (0..20).map(|n| order(&format!("m-{left}-{n}"), "ann")).collect();
         events.push(aged(&format!("last-{left}"), "ann", week - SignedDuration::from_secs(left)));
         let mut rig = Rig::new("meta_capi").await;

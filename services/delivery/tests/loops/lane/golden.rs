@@ -59,7 +59,7 @@ async fn compared(rig: &Rig) -> Vec<Compared> {
 }
 
 /// Tells consent's log of a merge or an erasure of visitors.
-async fn names(rig: &Rig, cause: &str, visitors: &[&str]) {
+pub async fn names(rig: &Rig, cause: &str, visitors: &[&str]) {
     let key = rig.services.master_key.workspace(WORKSPACE);
     let keys = visitors.iter().map(|visitor| key.subject("anonymous_id", visitor).0.to_vec());
     let request = NarrowRequest {
@@ -135,7 +135,7 @@ async fn an_erasure_takes_the_golden_events_of_its_person() {
     // Cat's profile is known by another name by the time that she is erased, and nobody asks for a report.
     names(&rig, "merge", &["cat", "cats-profile"]).await;
     names(&rig, "erasure", &["cats-profile"]).await;
-    golden(&rig, rig.config().clone()).round(Timestamp::now()).await.unwrap();
+    golden(&rig, rig.config().clone()).follower().round(Timestamp::now()).await.unwrap();
     assert_eq!(rig.number(KEPT).await, 1);
     // What goes on is of the others, and a later freeze begins where the log is.
     names(&rig, "split", &["bob"]).await;
@@ -196,7 +196,7 @@ async fn golden_events_stay_though_a_process_does_not_know_their_connection() {
     let rig = Rig::new("meta_capi").await;
     freeze(&rig, of_visitors(&["ann"])).await.unwrap();
     let without = WatchConfigResponse { version: 2, workspaces: vec![workspace(1, Vec::new())] };
-    golden(&rig, ConfigWatch::fixed(without)).round(Timestamp::now()).await.unwrap();
+    golden(&rig, ConfigWatch::fixed(without)).follower().round(Timestamp::now()).await.unwrap();
     assert_eq!(rig.number(KEPT).await, 1, "it may be behind");
 }
 
@@ -207,6 +207,7 @@ async fn a_workspace_that_cannot_be_followed_keeps_nobody_elses_erasures_back() 
     rig.services.run("insert into delivery.golden_narrowing values (0, 0)").await;
     freeze(&rig, of_visitors(&["ann", "bob"])).await.unwrap();
     names(&rig, "erasure", &["ann"]).await;
-    assert!(golden(&rig, rig.config().clone()).round(Timestamp::now()).await.is_err(), "it is told");
+    let followed = golden(&rig, rig.config().clone()).follower().round(Timestamp::now()).await;
+    assert!(followed.is_err(), "it is told");
     assert_eq!(rig.number(KEPT).await, 1);
 }

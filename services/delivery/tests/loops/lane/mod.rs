@@ -6,6 +6,7 @@ mod circuit;
 mod commits;
 mod consent;
 mod crashes;
+mod dead_letters;
 mod ends;
 mod forecast;
 mod generations;

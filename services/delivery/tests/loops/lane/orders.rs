@@ -272,7 +272,7 @@ async fn what_an_order_was_matched_by_goes_with_its_person() {
     names(&rig, "merge", &["cat", "cats-profile"]).await;
     names(&rig, "erasure", &["cats-profile"]).await;
     // Before anybody asks for it.
-    rig.match_keys(rig.services.database.pool.clone()).round(Timestamp::now()).await.unwrap();
+    rig.match_keys(rig.services.database.pool.clone()).follower.round(Timestamp::now()).await.unwrap();
     assert_eq!(rig.number(KEYS).await, 1);
     // A lane looks before it borrows.
     names(&rig, "erasure", &["bob"]).await;
@@ -290,7 +290,7 @@ async fn what_an_order_was_matched_by_is_forgotten_when_the_order_cannot_be_chan
     rig.resolved(&[mailed_sale("m-1", "ann")]).await;
     rig.start().await;
     rig.ends_as(0, State::Delivered).await;
-    let keys = rig.match_keys(rig.services.database.pool.clone());
+    let keys = rig.match_keys(rig.services.database.pool.clone()).follower;
     let days_on = |days: i64| Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
     keys.round(days_on(54)).await.unwrap();
     assert_eq!(rig.number(KEYS).await, 1, "it can still be refunded");

@@ -157,9 +157,8 @@ impl Headroom {
         let now = Instant::now();
         let lately = self.lock();
         let own: f64 = lately.iter().filter(|done| is_own(done.workspace)).map(|done| done.events(now)).sum();
-        let does_less = |done: &Done| {
-            !is_own(done.workspace) && done.is_there(now) && done.events(now) < own * FAR_LESS
-        };
+        let does_less =
+            |done: &Done| !is_own(done.workspace) && done.is_there(now) && done.events(now) < own * FAR_LESS;
         own >= MUCH && lately.iter().any(does_less)
     }
 

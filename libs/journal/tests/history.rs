@@ -50,10 +50,8 @@ async fn no_position_is_given_twice_and_what_is_beyond_the_end_is_not_held() {
         block: block(3),
     };
     assert_eq!(journal.append(&[late]).await.unwrap(), [Appended::Stale], "before anybody has begun it");
-    let rows: i64 = sqlx::query_scalar("select count(*) from journal.received")
-        .fetch_one(&database.pool)
-        .await
-        .unwrap();
+    let rows: i64 =
+        sqlx::query_scalar("select count(*) from journal.received").fetch_one(&database.pool).await.unwrap();
     assert_eq!(rows, 1);
 
     let after = journal.layout(WORKSPACE, FOUR).await.unwrap();

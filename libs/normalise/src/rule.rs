@@ -2,8 +2,8 @@
 
 use crate::digest::{self, Kind};
 use crate::{
-    Field, Outcome, Platform, Reason, address, click, date, email, fbc, gender, google_time, ids, money, name,
-    phone, place, text,
+    Field, Outcome, Platform, Reason, address, click, date, email, fbc, gender, google_time, ids, money,
+    name, phone, place, text,
 };
 
 /// What is known beside the value. `Default` knows nothing.

@@ -308,17 +308,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     supervisor.run(shutdown).await;
     let _ = tokio::join!(
-        poll,
-        days,
-        merges,
-        narrowed,
-        letters,
-        judged,
-        golden,
-        quality,
-        given_up,
-        replayed,
-        backlogs,
+        poll, days, merges, narrowed, letters, judged, golden, quality, given_up, replayed, backlogs,
     );
     flatten(serving.await)?;
     flatten(ops.await)

@@ -157,10 +157,7 @@ async fn over_postgres_a_claim_beyond_the_end_that_a_failover_has_left_is_taken_
     append(0).await;
     append(1).await;
     let again = rig.claim(&[("kept", at(3, 0, 0)), ("lost", at(3, 0, 1)), ("lost", at(3, 1, 0))]).await;
-    assert_eq!(
-        again,
-        [Claimed::DuplicateOf(kept), Claimed::Winner, Claimed::DuplicateOf(at(3, 0, 1))]
-    );
+    assert_eq!(again, [Claimed::DuplicateOf(kept), Claimed::Winner, Claimed::DuplicateOf(at(3, 0, 1))]);
     assert_eq!(rig.claim(&[("lost", at(3, 1, 1))]).await, [Claimed::DuplicateOf(at(3, 0, 1))]);
 }
 

@@ -30,9 +30,7 @@ async fn what_a_promoted_standby_lacks_is_not_held_and_its_positions_are_not_giv
     let (blocks, _) = read(&journal, beginning(0), 3).await;
     let kept: Vec<String> = events(&blocks).into_iter().map(|(_, event)| event).collect();
     assert_eq!(kept, ["kept-0", "kept-1", "kept-2"], "what was before it stands where it stood");
-    let timeline: String = sqlx::query_scalar("select timeline from journal.history")
-        .fetch_one(stage.pool())
-        .await
-        .unwrap();
+    let timeline: String =
+        sqlx::query_scalar("select timeline from journal.history").fetch_one(stage.pool()).await.unwrap();
     assert!(timeline.starts_with("00000002/"), "{timeline}");
 }

@@ -12,7 +12,9 @@ use tracklayer_ingest::admission::Holder;
 use tracklayer_journal::PostgresJournal;
 use tracklayer_testkit::eventually_seen;
 
-use crate::support::{Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track};
+use crate::support::{
+    Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track,
+};
 
 #[tokio::test]
 async fn without_configuration_it_is_503_and_never_401() {

@@ -71,14 +71,15 @@ fn called(names: &Names, wanted: &str) -> anyhow::Result<i64> {
 impl Close {
     async fn run(self, access: &Access, workspace_id: i64, names: &Names) -> anyhow::Result<()> {
         let connection_id = called(names, &self.connection)?;
-        let request = |died_before: Option<prost_types::Timestamp>, confirmed: bool| CloseDeadLettersRequest {
-            workspace_id,
-            connection_id,
-            codes: self.codes.clone(),
-            message_ids: self.message_ids.clone(),
-            died_before,
-            confirmed,
-        };
+        let request =
+            |died_before: Option<prost_types::Timestamp>, confirmed: bool| CloseDeadLettersRequest {
+                workspace_id,
+                connection_id,
+                codes: self.codes.clone(),
+                message_ids: self.message_ids.clone(),
+                died_before,
+                confirmed,
+            };
         let before = self.before.map(|at| prost_types::Timestamp {
             seconds: at.as_second(),
             nanos: at.subsec_nanosecond().max(0),

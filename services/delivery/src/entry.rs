@@ -232,7 +232,12 @@ impl EntryReader {
     fn keep(&self, lease: &Lease, block: Arc<EntryBlock>) {
         let (history, workspace, first) = (lease.history, lease.duty.workspace, block.first);
         let mut extents = self.extents.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = extents.entry((history, workspace, first.partition, first.generation)).or_default();
+        let key = (history, workspace, first.partition, first.generation);
+        if !extents.contains_key(&key) {
+            // Nobody asks for another history's any more.
+            extents.retain(|(of, ..), _| *of == history);
+        }
+        let mine = extents.entry(key).or_default();
         mine.insert(first.offset.0, block.end());
         while mine.len() > MAX_EXTENTS {
             mine.pop_first();

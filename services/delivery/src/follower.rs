@@ -70,14 +70,19 @@ impl<K: KeptOfPeople> Follower<K> {
         let table = self.kept.table();
         loop {
             let Some(seen) = table.seen(workspace).await? else { return Ok(()) };
-            let entries = self.narrowing.entries_since(workspace, seen).await?;
+            let (mut entries, is_full) = self.narrowing.page_since(workspace, seen).await?;
+            // A long past is applied page by page. What is still to be applied again is, all together.
+            let goes_on = is_full && entries.iter().all(|entry| is_old(entry, now));
+            if is_full && !goes_on {
+                entries = self.narrowing.entries_since(workspace, seen).await?;
+            }
             let old = entries.iter().take_while(|entry| is_old(entry, now)).last();
             let now_seen = old.map_or(seen, |entry| entry.seq);
             let changes: Vec<Change> = entries.iter().filter_map(change_of).collect();
             if changes.is_empty() && now_seen == seen {
                 return Ok(());
             }
-            if table.narrow(workspace, seen, now_seen, &changes).await? {
+            if table.narrow(workspace, seen, now_seen, &changes).await? && !goes_on {
                 return Ok(());
             }
         }
@@ -92,7 +97,9 @@ impl<K: KeptOfPeople> Follower<K> {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            if let Err(error) = self.round(clock.now()).await {
+            // Each of its steps is one statement or one transaction.
+            let Some(round) = shutdown.run_until_cancelled(self.round(clock.now())).await else { return };
+            if let Err(error) = round {
                 let why = error_chain(&error);
                 tracing::warn!(what = K::WHAT, error = %why, "what is kept of people was not narrowed or tidied up");
             }

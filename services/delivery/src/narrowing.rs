@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracklayer_ids::{SubjectKey, WorkspaceId};
 use tracklayer_proto::consent::v1::consent_service_client::ConsentServiceClient;
-use tracklayer_proto::consent::v1::{NarrowingEntry, ReadNarrowingRequest};
+use tracklayer_proto::consent::v1::{NarrowingEntry, ReadNarrowingRequest, ReadNarrowingResponse};
 
 /// Most subject keys kept per workspace; above it the memory starts anew, and events decided before that are decided again.
 const MAX_KEYS: usize = 400_000;
@@ -105,6 +105,20 @@ impl NarrowingTail {
         self.entries_after(workspace, after).await.map(|(entries, _)| entries)
     }
 
+    /// One page of them, and whether it is full.
+    ///
+    /// # Errors
+    /// The log could not be read.
+    pub async fn page_since(
+        &self,
+        workspace: WorkspaceId,
+        after: i64,
+    ) -> Result<(Vec<NarrowingEntry>, bool), TailUnreadable> {
+        let page = self.page_after(workspace, after).await?;
+        let is_full = is_full(&page);
+        Ok((page.entries, is_full))
+    }
+
     /// Whom merges, splits and erasures name that came between `before`, which was reached when identity was asked, and `seen`,
     /// which consent decided by; apart from those that identity's own answer brought.
     ///
@@ -127,6 +141,16 @@ impl NarrowingTail {
         Ok(Overtaken::by(&read, before, seen, own))
     }
 
+    async fn page_after(
+        &self,
+        workspace: WorkspaceId,
+        after: i64,
+    ) -> Result<ReadNarrowingResponse, TailUnreadable> {
+        let request = ReadNarrowingRequest { workspace_id: workspace.0, after_seq: after, limit: PAGE };
+        let answer = self.consent.clone().read_narrowing(request).await;
+        Ok(answer.map_err(|status| TailUnreadable(Box::new(status)))?.into_inner())
+    }
+
     /// The entries after a number, and the newest number.
     async fn entries_after(
         &self,
@@ -135,15 +159,8 @@ impl NarrowingTail {
     ) -> Result<(Vec<NarrowingEntry>, i64), TailUnreadable> {
         let mut read: Vec<NarrowingEntry> = Vec::new();
         loop {
-            let request = ReadNarrowingRequest { workspace_id: workspace.0, after_seq: after, limit: PAGE };
-            let answer = self
-                .consent
-                .clone()
-                .read_narrowing(request)
-                .await
-                .map_err(|status| TailUnreadable(Box::new(status)))?
-                .into_inner();
-            let full = answer.entries.len() >= PAGE as usize;
+            let answer = self.page_after(workspace, after).await?;
+            let full = is_full(&answer);
             after = answer.entries.last().map_or(after, |entry| entry.seq);
             read.extend(answer.entries);
             if !full {
@@ -224,6 +241,10 @@ impl Overtaken {
         let is_news = self.everybody || (!self.keys.is_empty() && keys.any(|key| self.keys.contains(&key)));
         if is_news { self.before } else { self.seen }
     }
+}
+
+fn is_full(page: &ReadNarrowingResponse) -> bool {
+    page.entries.len() >= PAGE as usize
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub enum TokenOutcome {
     },
     /// No token: the lane holds.
     Failed {
-        /// Auth (somebody must act), configuration, or transient.
+        /// Auth (somebody must act), configuration, throttled or transient.
         kind: HoldKind,
         /// Not before.
         after: Option<Duration>,

@@ -77,7 +77,7 @@ macro_rules! statements {
             named: concat!(
                 "select ctid::text, subject_keys from delivery.",
                 $rows,
-                " where workspace_id = $1 and subject_keys && $2::bytea[] for update"
+                " where workspace_id = $1 and subject_keys && $2::bytea[] order by ctid for update"
             ),
             rename: concat!(
                 "with subject as (

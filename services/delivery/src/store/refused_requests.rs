@@ -166,8 +166,8 @@ impl IngestRequestStore {
 async fn lock_lease(tx: &mut PgConnection, duty: Duty) -> Result<(), StoreError> {
     let what = attempting("lock the lane of a request");
     sqlx::query(
-        "select set_config('lock_timeout', '5s', true), set_config('statement_timeout', '10s', true),
-                set_config('idle_in_transaction_session_timeout', '3s', true)",
+        "select set_config('lock_timeout', '2s', true), set_config('statement_timeout', '2s', true),
+                set_config('idle_in_transaction_session_timeout', '1s', true)",
     )
     .execute(&mut *tx)
     .await

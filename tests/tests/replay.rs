@@ -227,6 +227,23 @@ async fn dead_letters_are_mended_planned_and_delivered_once_though_delivery_is_k
     let past = platform.cli(&[&again[..], &["--force", "--force-past-dedup-window"]].concat()).await.unwrap();
     assert!(past.contains("done"), "{past}");
     balances(platform).await;
+
+    // What nobody will send any more is closed, and stays dead in the books.
+    let listing = ["dead-letters", "list", "--connection", "meta", "--limit", "1000"];
+    let listed = platform.cli_json(&listing).await.unwrap().as_array().unwrap().len();
+    assert!(listed > 1, "the expired ones at least");
+    let close = ["dead-letters", "close", "meta", "--code", "missing_value"];
+    let counted_first = platform.cli_json(&close).await.unwrap();
+    assert_eq!(counted_first, json!({ "selected": listed, "closed": 0 }));
+    assert_eq!(platform.cli_json(&listing).await.unwrap().as_array().unwrap().len(), listed, "only counted");
+    let other = ["dead-letters", "close", "meta", "--code", "no_such_code", "--yes"];
+    assert_eq!(platform.cli_json(&other).await.unwrap(), json!({ "selected": 0, "closed": 0 }));
+    let closed = platform.cli_json(&[&close[..], &["--yes"]].concat()).await.unwrap();
+    assert_eq!(closed, json!({ "selected": listed, "closed": listed }));
+    assert_eq!(platform.cli_json(&listing).await.unwrap(), json!([]));
+    let stats = platform.cli_json(&["stats"]).await.unwrap();
+    assert_eq!(in_state(&stats, "meta", "dead"), dead - eligible, "{stats:#}");
+    balances(platform).await;
     println!(
         "{dead} dead letters: {eligible} delivered once (of which {again} copies more were recognised by Meta after the kill), {} \
          expired, 1 withdrawn",

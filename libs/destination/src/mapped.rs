@@ -98,13 +98,7 @@ impl Destination for Mapped {
     }
 
     fn max_event_age(&self, event: &Deliverable) -> Option<Duration> {
-        // Fields may say where an event happened, and so how old it may be.
-        let Ok(filled) = event.kept_of(self.number).map_or_else(|| self.filled(event), Ok) else {
-            return self.inner.max_event_age(event);
-        };
-        let age = self.inner.max_event_age(&event.with_shared_overlay(&filled.overlay));
-        event.keep(filled);
-        age
+        self.inner.max_event_age(event)
     }
 
     fn consent_query(&self) -> ConsentQuery {

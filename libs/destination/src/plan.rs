@@ -59,10 +59,8 @@ pub fn plan(destination: &dyn Destination, event: &Deliverable, now: Timestamp) 
 
 /// Builds an event that has its way to the platform before it: what a builder takes to the last second may be too old there.
 fn build(destination: &dyn Destination, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
-    // Asked first: what expressions give for it, the builder takes over.
-    let arrival = timing::check_arrival(destination, event, now);
     let item = destination.build(event, now)?;
-    match arrival {
+    match timing::check_arrival(destination, event, now) {
         Ok(()) => Ok(item),
         Err(refusal) => Err(refusal.with_notes(item.notes)),
     }

@@ -83,20 +83,6 @@ fn what_would_be_too_old_when_it_arrives_is_refused_two_minutes_before() {
 }
 
 #[test]
-fn how_old_an_event_may_be_is_asked_with_what_expressions_say_of_it() {
-    let mut stores = document("meta_capi");
-    let event = with(purchase(), "/timestamp", json!("2026-11-01T12:00:00Z"));
-    let code = |document: &Value| {
-        let answers = told(document, std::slice::from_ref(&event), "allow");
-        answers[0]["refused"][0]["code"].clone()
-    };
-    assert_eq!(code(&stores), "event_too_old");
-    // Meta takes what happened in a shop for 62 days.
-    stores["fields"] = json!({ "action_source": "\"physical_store\"" });
-    assert_eq!(code(&stores), Value::Null);
-}
-
-#[test]
 fn google_takes_a_conversion_for_as_long_as_the_longest_window_of_an_action() {
     for (kind, timestamp, refused) in [
         ("google_data_manager", "2026-08-25T13:00:00Z", false),

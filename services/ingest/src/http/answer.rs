@@ -29,7 +29,7 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
-    pub(super) field: Option<String>,
+    pub(super) field: Option<Box<str>>,
     pub(super) retry_after: Option<Duration>,
     pub(super) allow: Option<Method>,
     /// Whose request it was, where only the body said so.
@@ -63,7 +63,7 @@ impl Refusal {
             RejectCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         };
-        let field = (!rejection.field.is_empty()).then(|| rejection.field.clone());
+        let field = (!rejection.field.is_empty()).then(|| rejection.field.as_str().into());
         Self { field, ..Self::new(status, rejection.code.as_str(), rejection.reason.clone()) }
     }
 }

@@ -231,7 +231,9 @@ async fn every_request_of_every_lane_is_what_preview_foretold_to_the_byte() {
         foretold.push(foretell(&platform, tried, &files, &["--batched", "--orders", "events"]).await);
         compare_with_the_rpc(&platform, tried, &partitions[0], platform.addresses().workspace_id).await;
     }
-    assert!(recorder.requests().is_empty(), "a preview sends nothing");
+    // Meta's own figure is read once an hour, also while the lane is paused.
+    let sent = recorder.requests().into_iter().find(|request| request.method != "GET");
+    assert!(sent.is_none(), "a preview sends nothing: {sent:?}");
 
     let (mut requests, mut restricted) = (0, 0);
     for (tried, foretold) in all.iter().zip(&foretold) {

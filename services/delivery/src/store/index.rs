@@ -77,6 +77,8 @@ struct Segment {
     segment: i32,
     last_hash: i64,
     records: i32,
+    /// What is looked for.
+    #[sqlx(skip)]
     hash: i64,
     /// How many of its records stand before the part that was read.
     skip: i32,
@@ -247,11 +249,25 @@ async fn find_some<R: Record>(
 ) -> Result<Vec<Found<R>>, StoreError> {
     let what = attempting("look something up in the index");
     let (mut found, mut left) = (Vec::new(), Vec::new());
-    // Hashes are spread evenly, so that a record stands about where its hash is between the first and the last.
+    // Hashes are spread evenly, so that a record stands about where its hash is between the first and the last. Where those
+    // places of all hashes would be as much as the run, it is read once as it is: one that is not full is all of its run.
     let mut rows = sqlx::query(
-        "select r.partition, r.level, r.run, s.segment, s.last_hash, s.records, u.hash, p.skip,
+        "with r as (
+             select r.partition, r.level, r.run,
+                    r.records < $5 and cardinality($3::bigint[]) * (4 * sqrt(r.records) + 16) >= r.records as whole
+             from delivery.index_run r
+             where r.workspace_id = $1 and r.connection_id = $2 and r.segment = 0
+         )
+         select s.partition, s.level, s.run, s.segment, s.last_hash, s.records, null::bigint as hash, 0 as skip,
+                s.body as part
+         from r join delivery.index_run s
+             on s.workspace_id = $1 and s.connection_id = $2 and s.partition = r.partition and s.level = r.level
+                 and s.run = r.run and s.segment = 0
+         where r.whole
+         union all
+         select r.partition, r.level, r.run, s.segment, s.last_hash, s.records, u.hash, p.skip,
                 substr(s.body, p.skip * $4 + 1, (p.stop - p.skip) * $4) as part
-         from delivery.index_run r
+         from r
          cross join unnest($3::bigint[]) as u (hash)
          cross join lateral (
              select s.* from delivery.index_run s
@@ -268,19 +284,25 @@ async fn find_some<R: Record>(
              select greatest(0, floor(m.middle - m.around)::integer) as skip,
                     least(s.records, ceil(m.middle + m.around)::integer) as stop
          ) as p
-         where r.workspace_id = $1 and r.connection_id = $2 and r.segment = 0 and s.first_hash <= u.hash",
+         where not r.whole and s.first_hash <= u.hash",
     )
     .bind(workspace.0)
     .bind(of.0)
     .bind(hashes)
     .bind(i32::try_from(R::WIDTH).unwrap_or(i32::MAX))
+    .bind(i32::try_from(SEGMENT).unwrap_or(i32::MAX))
     .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await.map_err(&what)? {
         let segment = Segment::from_row(&row).map_err(&what)?;
+        let hash: Option<i64> = row.try_get("hash").map_err(&what)?;
         let part: &[u8] = row.try_get("part").map_err(&what)?;
-        match look(&segment, part, &mut found, wanted)? {
-            Look::Done => {}
-            elsewhere => left.push((segment, elsewhere)),
+        let of_run = if hash.is_none() { hashes } else { &[] };
+        for hash in hash.iter().chain(of_run).copied().filter(|hash| *hash <= segment.last_hash) {
+            let segment = Segment { hash, ..segment };
+            match look(&segment, part, &mut found, wanted)? {
+                Look::Done => {}
+                elsewhere => left.push((segment, elsewhere)),
+            }
         }
     }
     drop(rows);

@@ -10,7 +10,7 @@ use crate::error::ControlError;
 use crate::hold::{Freeze, NewFreeze, Pause, Reason};
 use crate::name::{Label, Name};
 use crate::scope::{ADMIN_KEY_PREFIX, KeyHash, KnownKey, Scope};
-use crate::source::{NewSource, Source};
+use crate::source::{DedupChange, NewSource, Source};
 use crate::store::Store;
 use crate::webhook::{WebhookDocument, check_channel};
 use crate::workspace::{NewWorkspace, Workspace};
@@ -154,6 +154,21 @@ impl Admin {
         // The installation's own limit protects it from its workspaces.
         scope.check_installation(SAY_THE_RATE)?;
         self.store.update_source_rate(workspace, source, events_per_second).await
+    }
+
+    /// Says how a source's events are deduplicated. The workspace's own to say, as when it makes a source.
+    ///
+    /// # Errors
+    /// [`ControlError::OtherWorkspace`], [`ControlError::NoSource`], the database.
+    pub async fn set_source_dedup(
+        &self,
+        scope: Scope,
+        workspace: WorkspaceId,
+        source: SourceId,
+        change: DedupChange,
+    ) -> Result<Source, ControlError> {
+        scope.check(workspace)?;
+        self.store.update_source_dedup(workspace, source, change).await
     }
 
     /// Says which webhooks a source takes; none: no more. With `keep_previous` the secret saved until now stays valid.

@@ -17,8 +17,9 @@ use tracklayer_proto::control::v1::{
     ListWorkspacesResponse, PauseConnectionRequest, PauseConnectionResponse, PutConnectionRequest,
     PutConnectionResponse, RemoveFreezeRequest, RemoveFreezeResponse, ResumeConnectionRequest,
     ResumeConnectionResponse, SetPartitionsRequest, SetPartitionsResponse, SetReleasePaceRequest,
-    SetReleasePaceResponse, SetSourceRateRequest, SetSourceRateResponse, SetSourceWebhookRequest,
-    SetSourceWebhookResponse, WatchConfigRequest, WatchConfigResponse,
+    SetReleasePaceResponse, SetSourceDedupRequest, SetSourceDedupResponse, SetSourceRateRequest,
+    SetSourceRateResponse, SetSourceWebhookRequest, SetSourceWebhookResponse, WatchConfigRequest,
+    WatchConfigResponse,
 };
 use tracklayer_rpc::{ServiceToken, require_service_token};
 
@@ -31,7 +32,8 @@ use crate::metrics::Follower;
 use crate::name::{Label, Name};
 use crate::scope::{KnownKey, Scope};
 use crate::source::{
-    Channel, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type, parse_write_key,
+    Channel, DedupChange, NewSource, Source, parse_dedup_ttl, parse_place, parse_rate, parse_user_id_type,
+    parse_write_key,
 };
 use crate::webhook::{WebhookDocument, check_channel, masked};
 use crate::workspace::{NewWorkspace, Workspace, parse_partitions};
@@ -150,6 +152,23 @@ impl ControlService for ControlGrpc {
             .map_err(status)?;
         let source = source_message(source).map_err(status)?;
         Ok(Response::new(SetSourceWebhookResponse { source: Some(source) }))
+    }
+
+    async fn set_source_dedup(
+        &self,
+        request: Request<SetSourceDedupRequest>,
+    ) -> Answer<SetSourceDedupResponse> {
+        let scope = self.scope(&request).await?;
+        let request = request.into_inner();
+        let workspace = workspace_id(request.workspace_id).map_err(status)?;
+        let change = DedupChange {
+            ttl_seconds: request.dedup_ttl_seconds.map(parse_dedup_ttl).transpose().map_err(status)?,
+            by_order_id: request.dedup_by_order_id,
+        };
+        let source = SourceId(request.source_id);
+        let source = self.admin.set_source_dedup(scope, workspace, source, change).await.map_err(status)?;
+        let source = source_message(source).map_err(status)?;
+        Ok(Response::new(SetSourceDedupResponse { source: Some(source) }))
     }
 
     async fn list_sources(&self, request: Request<ListSourcesRequest>) -> Answer<ListSourcesResponse> {

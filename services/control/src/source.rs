@@ -84,6 +84,15 @@ pub struct Source {
     pub sealed_webhook: Option<String>,
 }
 
+/// What changes about how a source's events are deduplicated; none: it stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DedupChange {
+    /// How long a first occurrence is remembered that is claimed from now on.
+    pub ttl_seconds: Option<u32>,
+    /// Commerce events are deduplicated by their order, too.
+    pub by_order_id: Option<bool>,
+}
+
 impl Channel {
     /// The word in proto and SQL.
     #[must_use]

@@ -9,7 +9,7 @@ use super::workspaces::lock_workspace;
 use super::{Store, signed, unsigned};
 use crate::error::ControlError;
 use crate::scope::KeyHash;
-use crate::source::{Channel, NewSource, Source, hint_of};
+use crate::source::{Channel, DedupChange, NewSource, Source, hint_of};
 
 impl Store {
     /// Makes a source with this write key, and its webhooks' settings with their secrets sealed.
@@ -77,6 +77,35 @@ impl Store {
         .bind(workspace.0)
         .bind(source_id.0)
         .bind(signed_rate(events_per_second)?)
+        .fetch_optional(&self.pool)
+        .await?;
+        source_of(&row.ok_or(ControlError::NoSource { workspace, source_id })?)
+    }
+
+    /// Changes how a source's events are deduplicated.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSource`], the database.
+    pub async fn update_source_dedup(
+        &self,
+        workspace: WorkspaceId,
+        source_id: SourceId,
+        change: DedupChange,
+    ) -> Result<Source, ControlError> {
+        let ttl = change.ttl_seconds.map(|seconds| signed("dedup_ttl_seconds", seconds)).transpose()?;
+        let row = sqlx::query(
+            "update control.source
+             set dedup_ttl_seconds = coalesce($3, dedup_ttl_seconds),
+                 dedup_by_order_id = coalesce($4, dedup_by_order_id)
+             where workspace_id = $1 and source_id = $2
+             returning workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
+                       user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,
+                       max_events_per_second, webhook::text as webhook",
+        )
+        .bind(workspace.0)
+        .bind(source_id.0)
+        .bind(ttl)
+        .bind(change.by_order_id)
         .fetch_optional(&self.pool)
         .await?;
         source_of(&row.ok_or(ControlError::NoSource { workspace, source_id })?)

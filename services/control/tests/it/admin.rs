@@ -5,7 +5,8 @@ use tracklayer_control::{Config, ensure_first_admin_key, recover_admin_key};
 use tracklayer_journal::Kind;
 use tracklayer_proto::control::v1::{
     CreateAdminKeyRequest, CreateSourceRequest, CreateWorkspaceRequest, ListSourcesRequest,
-    ListWorkspacesRequest, SetPartitionsRequest, SetSourceRateRequest, SetSourceWebhookRequest,
+    ListWorkspacesRequest, SetPartitionsRequest, SetSourceDedupRequest, SetSourceRateRequest,
+    SetSourceWebhookRequest,
 };
 
 use crate::harness::{Replica, config, migrated, nowhere, refusal, source, start};
@@ -66,6 +67,53 @@ async fn a_source_says_how_its_events_are_deduplicated() {
     let told: Vec<_> =
         listed.iter().map(|s| (s.name.as_str(), s.dedup_ttl_seconds, s.dedup_by_order_id)).collect();
     assert_eq!(told, [("web", 604_800, false), ("shop", 60, true)]);
+}
+
+#[tokio::test]
+async fn what_is_said_later_of_a_sources_dedup_changes_that_alone() {
+    let control = start().await;
+    let (workspace, key) = control.workspace("northline").await;
+    let mut ids = Vec::new();
+    for request in [source(workspace, "web"), source(workspace, "shop")] {
+        ids.push(
+            control.admin().create_source(request).await.unwrap().into_inner().source.unwrap().source_id,
+        );
+    }
+    let told = async || {
+        let request = ListSourcesRequest { workspace_id: workspace };
+        let listed = control.admin().list_sources(request).await.unwrap().into_inner().sources;
+        listed.into_iter().map(|s| (s.dedup_ttl_seconds, s.dedup_by_order_id)).collect::<Vec<_>>()
+    };
+    let set = async |workspace_id, source_id, dedup_ttl_seconds, dedup_by_order_id| {
+        let request = SetSourceDedupRequest { workspace_id, source_id, dedup_ttl_seconds, dedup_by_order_id };
+        let answer = control.replica.client(&key).set_source_dedup(request).await;
+        answer.map(|answer| answer.into_inner().source.unwrap())
+    };
+    let made = set(workspace, ids[1], None, Some(true)).await.unwrap();
+    assert_eq!((made.dedup_ttl_seconds, made.dedup_by_order_id), (604_800, true));
+    assert_eq!(told().await, [(604_800, false), (604_800, true)]);
+    set(workspace, ids[1], Some(60), None).await.unwrap();
+    assert_eq!(told().await, [(604_800, false), (60, true)]);
+    set(workspace, ids[1], Some(7_776_000), Some(false)).await.unwrap();
+    assert_eq!(told().await, [(604_800, false), (7_776_000, false)]);
+    set(workspace, ids[1], None, None).await.unwrap();
+    assert_eq!(told().await[1], (7_776_000, false), "nothing was said");
+    set(workspace, ids[1], Some(0), None).await.unwrap();
+    assert_eq!(told().await[1], (604_800, false), "as when it is made");
+
+    for wrong in [59, 7_776_001] {
+        let refused = set(workspace, ids[0], Some(wrong), Some(true)).await.unwrap_err();
+        assert_eq!(
+            refusal(&refused),
+            (Code::InvalidArgument, "INVALID_FIELD".into(), "dedup_ttl_seconds".into())
+        );
+    }
+    assert_eq!(told().await[0], (604_800, false), "of what is refused nothing is done");
+    let unknown = set(workspace, ids[1] + 1, Some(60), None).await.unwrap_err();
+    assert_eq!(refusal(&unknown).1, "NO_SUCH_SOURCE");
+    let (other, _) = control.workspace("other").await;
+    assert_eq!(refusal(&set(other, ids[0], Some(60), None).await.unwrap_err()).1, "OTHER_WORKSPACE");
+    assert_eq!(told().await[0], (604_800, false));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tracklayer_proto::control::v1::{
     AddFreezeRequest, CreateAdminKeyRequest, CreateWorkspaceRequest, FreezeWindow, ListConnectionsRequest,
     ListFreezesRequest, ListPausesRequest, ListSourcesRequest, ListWorkspacesRequest, PauseConnectionRequest,
     RemoveFreezeRequest, ResumeConnectionRequest, SetPartitionsRequest, SetReleasePaceRequest,
-    SetSourceRateRequest, SetSourceWebhookRequest, WatchConfigRequest,
+    SetSourceDedupRequest, SetSourceRateRequest, SetSourceWebhookRequest, WatchConfigRequest,
 };
 
 use crate::console::{Browser, location};
@@ -82,6 +82,19 @@ async fn every_rpc(client: &mut Client, workspace: i64) -> Tried {
                     workspace_id: workspace,
                     source_id: 1,
                     ..SetSourceWebhookRequest::default()
+                })
+                .await
+                .map(|a| text(&a.into_inner())),
+        ),
+        (
+            "SetSourceDedup",
+            BeRefused,
+            client
+                .set_source_dedup(SetSourceDedupRequest {
+                    workspace_id: workspace,
+                    source_id: 1,
+                    dedup_ttl_seconds: Some(60),
+                    dedup_by_order_id: Some(true),
                 })
                 .await
                 .map(|a| text(&a.into_inner())),

@@ -16,6 +16,10 @@ const OF_TABLES: f64 = 61.0;
 /// From this share of its memory on Redis is nearly full.
 const NEARLY_FULL: f64 = 0.8;
 
+/// How claims come to take less: what was claimed before keeps its time.
+const REMEMBER_LESS: &str = "remember sources for less long (`tracklayer sources set-dedup NAME --dedup-ttl-seconds N`; memory is freed as \
+     what was claimed before runs out)";
+
 /// What was looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
@@ -155,7 +159,7 @@ fn room(facts: &Facts) -> Finding {
     let of = if facts.is_limited { "maxmemory" } else { "its machine's memory, no maxmemory is set" };
     let found = format!("takes {used} of {most} ({of})");
     let share = facts.used_bytes as f64 / facts.most_bytes.max(1) as f64;
-    let advice = "give it more memory, or remember sources for less long: resolve waits when it is full";
+    let advice = format!("give it more memory, or {REMEMBER_LESS}: resolve waits when it is full");
     if facts.most_bytes == 0 {
         Finding::warning(CHECK, format!("takes {used}, and does not say of how much"), "look at its machine")
     } else if share >= 0.95 {
@@ -183,7 +187,7 @@ pub fn memory(facts: &Facts, expected: &Expected) -> Finding {
         size(needed),
         size(facts.most_bytes as f64)
     );
-    let advice = "before it is there, give Redis more memory or remember sources for less long";
+    let advice = format!("before it is there, give Redis more memory, or {REMEMBER_LESS}");
     let share = needed / facts.most_bytes.max(1) as f64;
     if facts.most_bytes > 0 && share >= 1.0 {
         Finding::problem(CHECK, found, advice)

@@ -74,6 +74,12 @@ impl ControlService for Control {
     ) -> Answer<control::SetSourceWebhookResponse> {
         never()
     }
+    async fn set_source_dedup(
+        &self,
+        _: tonic::Request<control::SetSourceDedupRequest>,
+    ) -> Answer<control::SetSourceDedupResponse> {
+        never()
+    }
     async fn list_sources(
         &self,
         _: tonic::Request<control::ListSourcesRequest>,

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 use tracklayer_proto::control::v1::{
-    CreateSourceRequest, ListSourcesRequest, SetSourceRateRequest, SetSourceWebhookRequest, Source,
+    CreateSourceRequest, ListSourcesRequest, SetSourceDedupRequest, SetSourceRateRequest,
+    SetSourceWebhookRequest, Source,
 };
 
 use super::Access;
@@ -64,6 +65,19 @@ pub enum Sources {
         #[arg(long, requires = "settings", conflicts_with = "none")]
         keep_previous_secret: bool,
     },
+    /// Say how a source's events are deduplicated from now on; what was claimed before keeps its time.
+    #[command(group(clap::ArgGroup::new("dedup").required(true).multiple(true)))]
+    SetDedup {
+        /// The source, by name or number.
+        source: String,
+        /// How long a first occurrence is remembered, seconds: 60 to 7776000; 0: 7 days.
+        #[arg(long, group = "dedup")]
+        dedup_ttl_seconds: Option<u32>,
+        /// Count each order, cancellation and refund once, whatever its message_ids; `=false`: go by the message_id alone. All
+        /// sources that report the same orders have to say the same.
+        #[arg(long, group = "dedup", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+        dedup_by_order_id: Option<bool>,
+    },
     /// Say how much a source may send; what is above is told to come back.
     #[command(group(clap::ArgGroup::new("rate").required(true)))]
     SetRate {
@@ -113,7 +127,7 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
                         s.name,
                         s.channel,
                         s.default_place,
-                        if s.dedup_by_order_id { "message_id, order" } else { "message_id" }.to_owned(),
+                        keys_of(s.dedup_by_order_id).to_owned(),
                         rate,
                         format!("{}…", s.write_key_hint),
                     ]
@@ -169,6 +183,31 @@ pub async fn run(access: &Access, command: Sources) -> anyhow::Result<()> {
             let row = vec![source.source_id.to_string(), source.name, takes];
             print_rows(access.output, &document, &["id", "name", "webhooks"], &[row]);
         }
+        Sources::SetDedup { source, dedup_ttl_seconds, dedup_by_order_id } => {
+            let names = Names::read(access, workspace_id).await?;
+            let source_id =
+                names.source_called(&source).with_context(|| format!("there is no source `{source}`"))?;
+            let request =
+                SetSourceDedupRequest { workspace_id, source_id, dedup_ttl_seconds, dedup_by_order_id };
+            let source =
+                access.control()?.set_source_dedup(request).await?.into_inner().source.unwrap_or_default();
+            let document = json!({
+                "source_id": source.source_id, "name": source.name,
+                "dedup_ttl_seconds": source.dedup_ttl_seconds, "dedup_by_order_id": source.dedup_by_order_id,
+            });
+            let row = vec![
+                source.source_id.to_string(),
+                source.name,
+                keys_of(source.dedup_by_order_id).to_owned(),
+                format!("{} s", source.dedup_ttl_seconds),
+            ];
+            print_rows(
+                access.output,
+                &document,
+                &["id", "name", "counted once by", "remembered for"],
+                &[row],
+            );
+        }
         Sources::SetRate { source, max_events_per_second, as_installation: _ } => {
             let names = Names::read(access, workspace_id).await?;
             let source_id =
@@ -205,6 +244,11 @@ fn user_id_type_of(said: String, webhook_json: &str) -> String {
     }
 }
 
+/// By what a source's events are counted once.
+fn keys_of(dedup_by_order_id: bool) -> &'static str {
+    if dedup_by_order_id { "message_id, order" } else { "message_id" }
+}
+
 fn rate_of(source: &Source) -> String {
     match source.max_events_per_second {
         None => "the installation's".to_owned(),
@@ -238,6 +282,24 @@ mod tests {
         };
         assert_eq!(settings_of(&["--none"]), (false, true));
         assert_eq!(settings_of(&["--settings", "shopify.json", "--keep-previous-secret"]), (true, false));
+    }
+
+    #[test]
+    fn what_is_not_said_of_dedup_stays_and_nothing_said_is_refused() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["sources", "set-dedup"], words].concat());
+        let said = |words: &[&str]| match parse(words).map(|line| line.sources) {
+            Ok(Sources::SetDedup { source, dedup_ttl_seconds, dedup_by_order_id }) => {
+                assert_eq!(source, "shop", "{words:?}");
+                (dedup_ttl_seconds, dedup_by_order_id)
+            }
+            _ => panic!("{words:?}"),
+        };
+        assert_eq!(said(&["shop", "--dedup-ttl-seconds", "3600"]), (Some(3_600), None));
+        assert_eq!(said(&["--dedup-by-order-id", "shop"]), (None, Some(true)), "the name is no value of it");
+        assert_eq!(said(&["shop", "--dedup-by-order-id=false"]), (None, Some(false)));
+        assert_eq!(said(&["shop", "--dedup-by-order-id", "--dedup-ttl-seconds=60"]), (Some(60), Some(true)));
+        assert!(parse(&["shop"]).is_err());
+        assert!(parse(&["shop", "--dedup-by-order-id=maybe"]).is_err());
     }
 
     #[test]

@@ -92,15 +92,24 @@ pub enum Claimed {
     Winner,
     /// Another position is.
     DuplicateOf(Position),
-    /// The id is used for another event too; claimed per source, and this position is the first of it.
-    WinnerOfReusedId,
+    /// The id is used for something else too; claimed per source, and this position is the first of it.
+    WinnerOfReusedId(Reuse),
 }
 
 impl Claimed {
-    const fn won(reuse: Reuse) -> Self {
+    const fn won(reuse: Option<Reuse>) -> Self {
         match reuse {
-            Reuse::No => Self::Winner,
-            Reuse::OtherEvent | Reuse::OtherOrder => Self::WinnerOfReusedId,
+            None => Self::Winner,
+            Some(reuse) => Self::WinnerOfReusedId(reuse),
+        }
+    }
+
+    /// For what else the id is used, if this position is the first of its own.
+    #[must_use]
+    pub const fn reuse(self) -> Option<Reuse> {
+        match self {
+            Self::WinnerOfReusedId(reuse) => Some(reuse),
+            Self::Winner | Self::DuplicateOf(_) => None,
         }
     }
 }
@@ -111,15 +120,42 @@ struct Found {
     /// The claim that stands there; none: it was free.
     holder: Option<Claim>,
     /// Told by [`commerce`] alone, which has looked under the key per source by then.
-    reuse: Reuse,
+    reuse: Option<Reuse>,
 }
 
-/// Whether a message_id is used for more than one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reuse {
-    No,
+/// For what else a message_id was used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reuse {
+    /// An event of another type or name.
     OtherEvent,
+    /// One that is about another order. Only where both claim by two keys.
     OtherOrder,
+}
+
+impl Reuse {
+    /// As logs have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherEvent => "another event",
+            Self::OtherOrder => "another order",
+        }
+    }
+
+    /// As `delivery.reused_id` has it.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::OtherEvent => 1,
+            Self::OtherOrder => 2,
+        }
+    }
+
+    /// What [`Reuse::number`] made a number of.
+    #[must_use]
+    pub fn of_number(number: i16) -> Option<Self> {
+        [Self::OtherEvent, Self::OtherOrder].into_iter().find(|reuse| reuse.number() == number)
+    }
 }
 
 /// How the sources of all workspaces are remembered.
@@ -267,7 +303,6 @@ impl Dedup {
         };
         let mut keys: Vec<Vec<u8>> = wanted.iter().map(|w| claim_key(workspace, w.message_id)).collect();
         let found = self.set_all(workspace, &generation, memory, wanted.iter().zip(&keys)).await?;
-        commerce::alarm(workspace, wanted, &found);
 
         // Two events of one batch may carry one id: the first in order claims, Redis answers the second with the first.
         let mut answers: Vec<Claimed> = Vec::with_capacity(wanted.len());
@@ -280,14 +315,12 @@ impl Dedup {
                 Some(first) if first.position == want.claim.position => Claimed::won(found.reuse),
                 Some(first) if !by_two_keys && first.fingerprint != want.claim.fingerprint => {
                     reused.push(index);
-                    Claimed::WinnerOfReusedId
+                    Claimed::WinnerOfReusedId(Reuse::OtherEvent)
                 }
                 Some(first) => Claimed::DuplicateOf(first.position),
             };
             answers.push(answer);
         }
-        let all_reused = reused.len() + found.iter().filter(|found| found.reuse != Reuse::No).count();
-        metrics::counter!("tracklayer_dedup_id_reused_total").increment(all_reused as u64);
         if !reused.is_empty() {
             let again: Vec<&Wanted<'_>> = reused.iter().map(|i| &wanted[*i]).collect();
             let per_source: Vec<Vec<u8>> = again
@@ -315,7 +348,8 @@ impl Dedup {
             if !in_the_way.is_empty() {
                 for (index, answer) in self.take_void_claims_over(workspace, in_the_way).await? {
                     let reused = reused.contains(&index) && answer == Claimed::Winner;
-                    answers[index] = if reused { Claimed::WinnerOfReusedId } else { answer };
+                    answers[index] =
+                        if reused { Claimed::WinnerOfReusedId(Reuse::OtherEvent) } else { answer };
                 }
             }
         }
@@ -374,7 +408,7 @@ impl Dedup {
                         Claim::decode(&bytes).ok_or(DedupError::Answer("a claim of an unknown format"))
                     })
                     .transpose()?;
-                Ok(Found { holder, reuse: Reuse::No })
+                Ok(Found { holder, reuse: None })
             })
             .collect()
     }
@@ -452,7 +486,7 @@ pub fn tally(answers: &[Claimed]) -> HashMap<&'static str, u64> {
         let name = match answer {
             Claimed::Winner => "winner",
             Claimed::DuplicateOf(_) => "duplicate",
-            Claimed::WinnerOfReusedId => "id_reused",
+            Claimed::WinnerOfReusedId(_) => "id_reused",
         };
         *counts.entry(name).or_default() += 1;
     }

@@ -21,12 +21,13 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
 use crate::clients::Clients;
 use crate::connections::Connections;
-use crate::dedup::{Claimed, Dedup, DedupError, Memory, Wanted, tally};
+use crate::dedup::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
 use crate::lease::{FleetLevel, Lease};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
 use crate::progress::Progress;
 use crate::retention::{self, Trim};
+use crate::reused_ids::{self, Alarms};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::{ResolvedCommit, ResolvedStore, Span};
@@ -113,6 +114,8 @@ pub struct Stand {
     ahead: Vec<ReceivedBlock>,
     /// The layout was changed there, and another partition has not come as far.
     waits_for_others: bool,
+    /// What was told of reused message_ids, so that it is told now and then.
+    alarms: Alarms,
 }
 
 struct Received {
@@ -165,7 +168,7 @@ impl Resolver {
                     return;
                 }
                 Err(error) => {
-                    stand = Stand::default();
+                    stand = Stand { alarms: std::mem::take(&mut stand.alarms), ..Stand::default() };
                     failures += 1;
                     metrics::counter!("tracklayer_resolve_failures_total").increment(1);
                     let mends = matches!(
@@ -283,13 +286,20 @@ impl Resolver {
             block: &block,
             message_hashes: committed.iter().map(|resolved| message_hash(&resolved.message_id)).collect(),
             dedup_generation: resolved.dedup_generation,
+            reused: reused_ids::count(committed, &resolved.reuses),
         };
         let all = taken == received.len();
         let (next, ahead) =
             if all { (next, ahead) } else { (place.after(&blocks, taken as u64), Vec::new()) };
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         not_aside(self.resolved.commit_span(lease, &commit, span)).await?;
-        *stand = Stand { at: Some(next), ahead, waits_for_others: false };
+        *stand = Stand {
+            at: Some(next),
+            ahead,
+            waits_for_others: false,
+            alarms: std::mem::take(&mut stand.alarms),
+        };
+        stand.alarms.tell(workspace, first, committed, &resolved.reuses);
         self.headroom.did(workspace, taken, encoded[..taken].iter().map(Bytes::len).sum());
 
         trace_events(&received, &resolved.events[..taken], started);
@@ -456,6 +466,7 @@ impl Resolver {
         let overtaken = self.narrowing.overtaken(workspace, before, seen, own).await?;
 
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
+        let mut reuses = vec![None; received.len()];
         let claimed = claimed.into_iter().zip(commerce_keys);
         let parts = good.iter().zip(claimed).zip(identities.of_events).zip(decided.decisions);
         for ((((index, event, _), (claimed, commerce_key)), identity), mut decision) in parts {
@@ -469,9 +480,10 @@ impl Resolver {
                     partition: first.partition.0,
                     offset: first.offset.0,
                 }),
-                Claimed::Winner | Claimed::WinnerOfReusedId => None,
+                Claimed::Winner | Claimed::WinnerOfReusedId(_) => None,
             };
             let winner = duplicate.is_none();
+            reuses[*index] = claimed.reuse();
             let narrowing_seq = overtaken.decided_at(identity.subject_keys.iter().map(Vec::as_slice));
             resolved[*index] = ResolvedEvent {
                 event: if winner { received[*index].bytes.clone() } else { Bytes::new() },
@@ -486,17 +498,19 @@ impl Resolver {
                 source_id: event.source_id,
                 channel: event.channel,
                 received_at: event.received_at,
-                reused_id: claimed == Claimed::WinnerOfReusedId,
+                reused_id: claimed.reuse().is_some(),
                 commerce_key,
             };
         }
-        Ok(Resolved { dedup_generation, events: resolved })
+        Ok(Resolved { dedup_generation, events: resolved, reuses })
     }
 }
 
 struct Resolved {
     dedup_generation: i64,
     events: Vec<ResolvedEvent>,
+    /// Of each event, for what else its message_id is used, if it counts all the same.
+    reuses: Vec<Option<Reuse>>,
 }
 
 /// What stands at a position whose event cannot be read: its bytes as they came, dead for every connection.

@@ -69,6 +69,7 @@ fn outcome(resolved: &ResolvedEvent, unmasked: bool) -> Value {
     json!({
         "message_id": resolved.message_id,
         "duplicate_of": first.map(|d| format!("{}/{}/{}", d.generation, d.partition, d.offset)),
+        "id_reused": resolved.reused_id.then_some(true),
         "poisoned": Some(&resolved.poisoned).filter(|why| !why.is_empty()),
         "commerce_key": Some(&resolved.commerce_key).filter(|key| unmasked && !key.is_empty()),
         "canonical_key": hex::encode(&resolved.canonical_key),
@@ -129,5 +130,12 @@ mod tests {
         let unmasked = on_the_wire(at, stored.clone(), true);
         assert!(unmasked.event_json.contains("customer-9") && unmasked.outcome_json.contains("IwAR"));
         assert_eq!(unmasked.resolved, stored, "byte for byte");
+    }
+
+    #[test]
+    fn an_id_that_was_used_before_is_told_of() {
+        let told = |reused_id| outcome(&ResolvedEvent { reused_id, ..ResolvedEvent::default() }, false);
+        assert_eq!(told(true)["id_reused"], json!(true));
+        assert_eq!(told(false)["id_reused"], Value::Null);
     }
 }

@@ -46,6 +46,7 @@ use crate::quota::Quota;
 use crate::replay::replays::Replays;
 use crate::resolve::{Resolver, error_chain, read_event};
 use crate::retention::DayKeeper;
+use crate::reused_ids;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dead_letters::DeadLetterStore;
@@ -160,6 +161,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     if let Err(error) = dedup.keeps_all_keys().await {
         tracing::warn!(error = %error_chain(&error), "Redis could not be asked whether it evicts keys");
     }
+    reused_ids::describe();
     let narrowing = NarrowingTail::new(clients.consent.clone());
     let orders = OrderStore::new(index.clone());
     let match_keys = MatchKeys::new(orders.match_keys(), narrowing.clone(), config.master_key.clone());

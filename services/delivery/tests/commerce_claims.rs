@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use redis::aio::ConnectionManager;
-use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Memory, Wanted};
+use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::resolve::message_hash;
 use tracklayer_delivery::store::cursors::CursorStore;
@@ -30,6 +30,7 @@ const SHOP: i64 = 1;
 const BROWSER: i64 = 2;
 /// Goes by the message_id.
 const PORTAL: i64 = 3;
+const OF_ANOTHER_ORDER: Claimed = Claimed::WinnerOfReusedId(Reuse::OtherOrder);
 
 fn memory() -> Memory {
     Memory::default()
@@ -134,7 +135,7 @@ impl Bench {
                     partition: first.partition.0,
                     offset: first.offset.0,
                 }),
-                Claimed::Winner | Claimed::WinnerOfReusedId => None,
+                Claimed::Winner | Claimed::WinnerOfReusedId(_) => None,
             };
             let winner = duplicate.is_none();
             let resolved = ResolvedEvent {
@@ -142,7 +143,7 @@ impl Bench {
                 duplicate,
                 message_id: event.message_id.clone(),
                 source_id: event.source_id,
-                reused_id: *answer == Claimed::WinnerOfReusedId,
+                reused_id: answer.reuse().is_some(),
                 commerce_key: Wanted::by(&memory, WORKSPACE, event, *position).1,
                 ..ResolvedEvent::default()
             };
@@ -158,6 +159,7 @@ impl Bench {
             block: &block,
             message_hashes: events.iter().map(|event| message_hash(&event.message_id)).collect(),
             dedup_generation: generation,
+            reused: Vec::new(),
         };
         ResolvedStore::new(Index::new(self.database.pool.clone()))
             .commit(&self.lease, &commit)
@@ -198,7 +200,7 @@ async fn a_twin_that_brings_the_order_teaches_it_to_one_that_had_none() {
     let claims: Vec<(&Event, Position)> = copies.iter().zip((0..).map(at)).collect();
     assert_eq!(bench.claim(&claims).await, [Claimed::Winner, of(0), of(0)]);
     assert_eq!(bench.claim_one(&copies[0], 0).await, Claimed::Winner);
-    assert_eq!(bench.claim_one(&order(SHOP, "m-1", "B"), 3).await, Claimed::WinnerOfReusedId);
+    assert_eq!(bench.claim_one(&order(SHOP, "m-1", "B"), 3).await, OF_ANOTHER_ORDER);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,12 +229,12 @@ async fn an_id_of_two_orders_is_reused_and_not_a_duplicate() {
         refund("1", "A", "R-1"),
     ];
     let claims: Vec<(&Event, Position)> = events.iter().zip((0..).map(at)).collect();
-    let reused = Claimed::WinnerOfReusedId;
-    let expected = [Claimed::Winner, reused, reused, of(1), of(1), of(0), reused];
+    let (reused, of_another_event) = (OF_ANOTHER_ORDER, Claimed::WinnerOfReusedId(Reuse::OtherEvent));
+    let expected = [Claimed::Winner, reused, reused, of(1), of(1), of(0), of_another_event];
     assert_eq!(bench.claim(&claims).await, expected);
     // As after a crash.
     let mine = [0, 1, 2, 6].map(|n| claims[n]);
-    assert_eq!(bench.claim(&mine).await, [Claimed::Winner, reused, reused, reused]);
+    assert_eq!(bench.claim(&mine).await, [Claimed::Winner, reused, reused, of_another_event]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,6 +254,54 @@ async fn an_event_that_was_claimed_before_its_source_went_by_orders_is_its_own_w
     assert_eq!(bench.claim_by(&before, &[(&event, at(0))]).await, [Claimed::Winner]);
     assert_eq!(bench.claim_one(&event, 0).await, Claimed::Winner);
     assert_eq!(bench.claim_one(&webhook, 1).await, of(0), "it has claimed the order by now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_by_orders_stays_so_when_its_source_goes_by_the_message_id_again() {
+    let bench = Bench::new().await;
+    let (event, webhook) = (order(SHOP, "m-1", "A"), order(SHOP, "shop-1", "A"));
+    assert_eq!(bench.claim(&[(&event, at(0)), (&webhook, at(1))]).await, [Claimed::Winner, of(0)]);
+    let since = Memory::default().with(WORKSPACE, SourceId(SHOP), HOUR);
+    let again = [(&event, at(0)), (&webhook, at(1))];
+    assert_eq!(bench.claim_by(&since, &again).await, [Claimed::Winner, of(0)], "as after a crash");
+    let later = [order(SHOP, "m-1", "A"), order(SHOP, "shop-1", ""), order(SHOP, "shop-2", "A")];
+    let claims: Vec<(&Event, Position)> = later.iter().zip((2..).map(at)).collect();
+    assert_eq!(bench.claim_by(&since, &claims).await, [of(0), of(0), Claimed::Winner]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_memory_is_that_of_claims_from_then_on() {
+    let bench = Bench::new().await;
+    let remembered = |ttl: Duration| {
+        let memory = Memory::default().with(WORKSPACE, SourceId(SHOP), ttl);
+        memory.with(WORKSPACE, SourceId(PORTAL), ttl).with_orders(WORKSPACE, SourceId(SHOP))
+    };
+    // Raised, and lowered.
+    for (base, before, after) in [(0, HOUR, 24 * HOUR), (10, 24 * HOUR, HOUR)] {
+        let pair = |name: &str| {
+            let by_order = order(SHOP, &format!("s-{name}-{base}"), &format!("{name}-{base}"));
+            [by_order, order(PORTAL, &format!("p-{name}-{base}"), "")]
+        };
+        let (old, new) = (pair("old"), pair("new"));
+        let won = [Claimed::Winner; 2];
+        let places = |from: u64| [at(base + from), at(base + from + 1)];
+        let [first, second] = places(0);
+        assert_eq!(bench.claim_by(&remembered(before), &[(&old[0], first), (&old[1], second)]).await, won);
+        let [third, fourth] = places(2);
+        let again = bench.claim_by(&remembered(after), &[(&old[0], third), (&old[1], fourth)]).await;
+        assert_eq!(again, [of(base), of(base + 1)]);
+        let [fifth, sixth] = places(4);
+        assert_eq!(bench.claim_by(&remembered(after), &[(&new[0], fifth), (&new[1], sixth)]).await, won);
+        for (name, ttl) in [("old", before), ("new", after)] {
+            let (shops, portals) = (format!("s-{name}-{base}"), format!("p-{name}-{base}"));
+            let of_order = format!("order_completed:{name}-{base}");
+            let second = CommerceClaim::of(WORKSPACE, &of_order, &shops).key();
+            for key in [claim_key(WORKSPACE, &shops), second, claim_key(WORKSPACE, &portals)] {
+                let left: u64 = bench.ask("TTL", &[&key]).await;
+                assert!((ttl.as_secs() - 600..=ttl.as_secs()).contains(&left), "{name}-{base}: {left} s");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,7 +361,7 @@ async fn a_rebuild_gives_both_keys_back_and_what_duplicates_taught() {
         order(SHOP, "m-1", "C"),
         refund("m-3", "A", "R-1"),
     ];
-    let (won, reused) = (Claimed::Winner, Claimed::WinnerOfReusedId);
+    let (won, reused) = (Claimed::Winner, OF_ANOTHER_ORDER);
     assert_eq!(bench.resolve(&events).await, [won, of(0), won, of(2), of(2), reused, won]);
     let _: () = bench.ask("FLUSHALL", &[]).await;
 

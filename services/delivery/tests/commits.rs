@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tracklayer_delivery::dedup::Reuse;
 use tracklayer_delivery::lease::{Duty, FleetLevel, INDEX_LEVEL, Lease, LeaseKeeper};
 use tracklayer_delivery::ledger::{State, Verdict};
+use tracklayer_delivery::reused_ids::ReusedIds;
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
@@ -42,13 +44,14 @@ const OF_THE_LANE: &str = "select concat_ws(' ',
     (select coalesce(sum(events), 0) from delivery.match_quality_left_out),
     (select count(*) from delivery.intent))";
 
-/// The same of a commit of resolve: rows, runs, rows of the index, what was accepted.
+/// The same of a commit of resolve: rows, runs, rows of the index, what was accepted, whose ids were used before.
 const OF_RESOLVE: &str = "select concat_ws(' ',
     (select generation || '/' || next_offset from delivery.resolve_cursor),
     (select count(*) from delivery.resolved),
     (select count(*) from delivery.index_run),
     (select count(*) from delivery.message_index),
-    (select coalesce(sum(events), 0) from delivery.rollup))";
+    (select coalesce(sum(events), 0) from delivery.rollup),
+    (select coalesce(sum(events), 0) from delivery.reused_id))";
 
 struct World {
     database: TestDatabase,
@@ -112,11 +115,13 @@ impl World {
             let mut builder = BlockBuilder::default();
             builder.push(SourceId(1), 1, b"event");
             let block = builder.finish().unwrap();
+            let reused = ReusedIds { hour: 1, source: SourceId(1), reuse: Reuse::OtherOrder, events: 1 };
             let commit = ResolvedCommit {
                 first: Position::new(1, 0, offset),
                 block: &block,
                 message_hashes: vec![1],
                 dedup_generation: 1,
+                reused: vec![reused],
             };
             resolved.commit(&lease, &commit).await
         }
@@ -175,17 +180,17 @@ async fn a_range_is_written_with_all_that_is_counted_of_it_and_only_once() {
 async fn a_resolved_range_is_written_with_all_that_belongs_to_it_and_only_once() {
     let world = World::new().await;
     world.resolve(0).await.unwrap();
-    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 1");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 1 1");
     let again = world.resolve(0).await;
     assert!(matches!(again, Err(StoreError::CursorMoved)), "{again:?}");
     // Beside a process that does not read runs.
     world.fleet.set(INDEX_LEVEL - 1);
     world.resolve(1).await.unwrap();
-    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2");
     world.run("update delivery.dedup_generation set rebuilt = false").await;
     let bumped = world.resolve(2).await;
     assert!(matches!(bumped, Err(StoreError::DedupGenerationBumped)), "{bumped:?}");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +206,7 @@ async fn under_a_lease_that_was_lost_nothing_is_written() {
         assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +221,7 @@ async fn in_another_history_of_the_database_nothing_is_written() {
         }
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +242,7 @@ async fn a_lease_that_is_taken_over_after_a_commit_has_begun_and_before_its_lock
         assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +255,7 @@ async fn a_generation_that_is_bumped_while_a_commit_waits_for_it_is_another() {
     bump.commit().await.unwrap();
     let refused = commit.await.unwrap();
     assert!(matches!(refused, Err(StoreError::DedupGenerationBumped)), "{refused:?}");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,5 +282,5 @@ async fn of_two_tries_of_a_commit_at_the_same_time_one_is_written() {
     }
     assert_eq!(refused, 2);
     assert_eq!(world.told(OF_THE_LANE).await, "1/1 1 2 1 1 1 1 1 0", "the rollup of resolve counts as well");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 2");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 2 1");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use redis::aio::ConnectionManager;
-use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Memory, Wanted};
+use tracklayer_delivery::dedup::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted};
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
@@ -140,6 +140,7 @@ impl Bench {
             block: &block,
             message_hashes: events.iter().map(|_| 1).collect(),
             dedup_generation: generation,
+            reused: Vec::new(),
         };
         self.resolved.commit(lease, &commit).await
     }
@@ -170,7 +171,7 @@ async fn an_id_under_another_name_is_no_duplicate_but_its_own_repeat_is() {
     let (shop, portal) = (event("1", "Order Completed", 1), event("1", "Quote Requested", 2));
     bench.claim(&[(&shop, Position::new(1, 0, 0))]).await;
     let reused = bench.claim(&[(&portal, Position::new(1, 1, 7))]).await.1;
-    assert_eq!(reused, vec![Claimed::WinnerOfReusedId]);
+    assert_eq!(reused, vec![Claimed::WinnerOfReusedId(Reuse::OtherEvent)]);
     let repeat = bench.claim(&[(&portal, Position::new(1, 1, 8))]).await.1;
     assert_eq!(repeat, vec![Claimed::DuplicateOf(Position::new(1, 1, 7))]);
 }

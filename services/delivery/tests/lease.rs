@@ -150,7 +150,13 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
         builder.push(SourceId(1), 1, b"event");
         let block = builder.finish().unwrap();
         let first = Position::new(1, 0, 0);
-        let commit = ResolvedCommit { first, block: &block, message_hashes: vec![1], dedup_generation: 1 };
+        let commit = ResolvedCommit {
+            first,
+            block: &block,
+            message_hashes: vec![1],
+            dedup_generation: 1,
+            reused: Vec::new(),
+        };
         resolved.commit(&committing, &commit).await
     });
     eventually("the commit to wait under its fence", async || {
@@ -198,7 +204,13 @@ async fn no_lease_of_the_history_before_commits_anything_and_its_holder_begins_a
         builder.push(SourceId(1), 1, b"event");
         let block = builder.finish().unwrap();
         let first = Position::new(1, 0, 0);
-        let commit = ResolvedCommit { first, block: &block, message_hashes: vec![1], dedup_generation: 1 };
+        let commit = ResolvedCommit {
+            first,
+            block: &block,
+            message_hashes: vec![1],
+            dedup_generation: 1,
+            reused: Vec::new(),
+        };
         resolved.commit(lease, &commit).await
     };
     let entries = EntryReader::new(resolved.clone(), 1 << 20);

@@ -90,6 +90,7 @@ impl Rig {
             block: &block,
             message_hashes: vec![message_hash(message_id)],
             dedup_generation: 1,
+            reused: Vec::new(),
         };
         ResolvedStore::new(Index::new(self.database.pool.clone()))
             .commit(&self.lease, &commit)

@@ -12,8 +12,8 @@
 //!   since, by a rebuild, and the event is a duplicate of the order's.
 //!
 //! A message_id that is held by an event of another type or name, or by one of another order, is used for two events: as with
-//! every reused id, its source, type and name (and here the order) take its place. The latter is an alarm, since the sender's
-//! numbering is broken in a way that plain dedup would have lost an order by.
+//! every reused id, its source, type and name (and here the order) take its place. The latter is an alarm ([`crate::reused_ids`]), since
+//! the sender's numbering is broken in a way that plain dedup would have lost an order by.
 //!
 //! Both keys last as long as the longest of the event's source and of all sources of the workspace that claim so: a twin may
 //! come by any of them.
@@ -114,26 +114,11 @@ pub(super) fn found(value: Value) -> Result<Found, DedupError> {
         .map_err(|_| DedupError::Answer("a claim of two keys has another form"))?;
     let holder = Claim::decode(&holder).ok_or(DedupError::Answer("a claim of an unknown format"))?;
     let reuse = match reused {
-        0 => Reuse::No,
-        1 => Reuse::OtherEvent,
-        _ => Reuse::OtherOrder,
+        0 => None,
+        1 => Some(Reuse::OtherEvent),
+        _ => Some(Reuse::OtherOrder),
     };
     Ok(Found { holder: Some(holder), reuse })
-}
-
-/// Says that a message_id was used for two orders.
-pub(super) fn alarm(workspace: WorkspaceId, wanted: &[Wanted<'_>], found: &[Found]) {
-    let mut of_two_orders = wanted.iter().zip(found).filter(|(_, found)| found.reuse == Reuse::OtherOrder);
-    let Some((want, _)) = of_two_orders.next() else { return };
-    let count = 1 + of_two_orders.count();
-    metrics::counter!("tracklayer_dedup_ids_of_two_orders_total").increment(count as u64);
-    tracing::warn!(
-        workspace = workspace.0,
-        source = want.claim.source.0,
-        position = %want.claim.position,
-        events = count,
-        "one message_id is used by two orders: both count, but the sender must give each its own"
-    );
 }
 
 impl Dedup {

@@ -89,7 +89,7 @@ impl Dedup {
         &self,
         workspace: WorkspaceId,
         it: &InTheWay<'_>,
-    ) -> Result<(Claim, Reuse), DedupError> {
+    ) -> Result<(Claim, Option<Reuse>), DedupError> {
         if let Some(second) = it.want.claim.commerce {
             let found = self.claim_both_past(workspace, it.want, second, &it.holder).await?;
             return Ok((found.holder.unwrap_or(it.want.claim), found.reuse));
@@ -103,7 +103,7 @@ impl Dedup {
             .invoke_async(&mut redis)
             .await?;
         let found = Claim::decode(&found).ok_or(DedupError::Answer("a claim of an unknown format"))?;
-        Ok((found, Reuse::No))
+        Ok((found, None))
     }
 }
 

@@ -16,6 +16,7 @@ use tracklayer_journal::{Block, BlockError, BlockHeader, Place, ReceivedBlock, R
 use super::index::{Found, Index, NewRun};
 use super::{StoreError, attempting, held_lease};
 use crate::lease::{Duty, Lease};
+use crate::reused_ids::ReusedIds;
 use crate::runs::MessageAt;
 
 /// Statements on `delivery.resolved`, its cursor and the message index.
@@ -48,6 +49,8 @@ pub struct ResolvedCommit<'a> {
     pub message_hashes: Vec<i64>,
     /// The dedup generation that the claims were made in.
     pub dedup_generation: i64,
+    /// How many of its events count though their message_id was used before.
+    pub reused: Vec<ReusedIds>,
 }
 
 impl ResolvedStore {
@@ -505,8 +508,8 @@ impl ResolvedStore {
     }
 }
 
-/// A resolved range in one statement: the fence, the dedup generation, the cursor, the block, the run of the index, and what was
-/// accepted. Without one of the first three nothing is written.
+/// A resolved range in one statement: the fence, the dedup generation, the cursor, the block, the run of the index, what was
+/// accepted, and whose message_ids were used before. Without one of the first three nothing is written.
 ///
 /// Its parts see the same snapshot and run in no order of their own, but each of the first three takes its rows from the one before, and
 /// what is written takes them from `moved`: locks are taken in this order. What was changed after the snapshot is looked at again as it
@@ -542,6 +545,11 @@ const SETTLE: &str = concat!(
         select $1, 0, $3, u.m, u.s, 0, '', u.n
         from moved, unnest($21::bigint[], $22::bigint[], $23::bigint[]) as u (m, s, n)
         on conflict on constraint rollup_pkey do update set events = r.events + excluded.events
+    ), reused as (
+        insert into delivery.reused_id as r (workspace_id, hour, partition, source_id, cause, events)
+        select $1, u.h, $3, u.s, u.c, u.n
+        from moved, unnest($25::bigint[], $26::bigint[], $27::smallint[], $28::bigint[]) as u (h, s, c, n)
+        on conflict on constraint reused_id_pkey do update set events = r.events + excluded.events
     )
     select exists (select from held), exists (select from same), exists (select from moved)"
 );
@@ -582,6 +590,10 @@ async fn settle(
         .bind(counts.iter().map(|c| c.source_id).collect::<Vec<_>>())
         .bind(counts.iter().map(|c| i64::from(c.count)).collect::<Vec<_>>())
         .bind(lease.history)
+        .bind(commit.reused.iter().map(|r| r.hour).collect::<Vec<_>>())
+        .bind(commit.reused.iter().map(|r| r.source.0).collect::<Vec<_>>())
+        .bind(commit.reused.iter().map(|r| r.reuse.number()).collect::<Vec<_>>())
+        .bind(commit.reused.iter().map(|r| r.events.cast_signed()).collect::<Vec<_>>())
         .fetch_one(connection)
         .await
         .map_err(&what)?;

@@ -390,6 +390,7 @@ impl Rig {
             block: &block,
             message_hashes: (0..events.len() as i64).map(|n| base.cast_signed() + n).collect(),
             dedup_generation: 1,
+            reused: Vec::new(),
         };
         let resolved = ResolvedStore::new(Index::new(self.services.database.pool.clone()));
         resolved.commit(&self.resolve, &commit).await.unwrap();

@@ -210,6 +210,7 @@ async fn what_somebody_without_the_lease_appends_is_never_read() {
         block: &block,
         message_hashes: vec![message_hash("late"); 10],
         dedup_generation: 1,
+        reused: Vec::new(),
     };
     let place = |offset| Record { offset, step: 0, mark: None };
     let span = Span { from: place(1), to: place(2) };

@@ -381,6 +381,44 @@ async fn of_all_that_tell_of_an_order_one_counts_and_nothing_that_they_brought_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_whose_message_id_was_used_before_count_and_are_counted_by_source_and_cause() {
+    let config = config();
+    let rig = Rig::configured(config.clone()).await;
+    let mut bench = Bench { redis: rig.redis().await, rig, config, ends: [0, 0] };
+    bench.rig.resolver.fleet.set(COMMERCE_LEVEL);
+    let event = |source_id, name: &str, order: &str| Event {
+        message_id: "1".to_owned(),
+        r#type: EventType::Track.into(),
+        name: name.to_owned(),
+        source_id,
+        user_id: "u".to_owned(),
+        properties_json: serde_json::json!({ "order_id": order }).to_string().into(),
+        received_at: Some(subjects::proto_time(jiff::Timestamp::now())),
+        ..Event::default()
+    };
+    let events = [
+        event(6, "Order Completed", "A"),
+        event(6, "Order Completed", "B"),
+        // A repetition of that is one.
+        event(6, "Order Completed", "B"),
+        // Of a source that goes by the message_id alone.
+        event(1, "Quote Requested", ""),
+    ];
+    bench.round([events.to_vec(), Vec::new()], Crash::Never).await;
+    let resolved = bench.rig.resolved_from(Position::new(1, PARTITION.0, 0)).await;
+    let told: Vec<(bool, bool)> =
+        resolved.iter().map(|event| (event.reused_id, event.duplicate.is_some())).collect();
+    assert_eq!(told, [(false, false), (true, false), (false, true), (true, false)]);
+    let counted: Vec<(i64, i64, i16, i64)> = sqlx::query_as(
+        "select workspace_id, source_id, cause, events from delivery.reused_id order by source_id, cause",
+    )
+    .fetch_all(&bench.rig.services.database.pool)
+    .await
+    .unwrap();
+    assert_eq!(counted, [(WORKSPACE.0, 1, 1, 1), (WORKSPACE.0, 6, 2, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_order_is_claimed_while_a_process_lives_that_could_not_read_so() {
     let config = config();
     let rig = Rig::configured(config.clone()).await;

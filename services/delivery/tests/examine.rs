@@ -145,6 +145,32 @@ async fn leases_holds_backlogs_and_silent_sources_are_told_of_the_workspace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_message_ids_were_used_before_is_told_for_a_day() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.found("message-ids").await.level, Level::Ok);
+    let hour = Timestamp::now().as_second() / 3_600;
+    // Of each partition its own row; what is older than a day or another workspace's is not told.
+    bench
+        .run(format!(
+            "insert into delivery.reused_id values
+                 (1, {}, 0, 1, 2, 2), (1, {}, 1, 1, 2, 1), (1, {}, 0, 1, 1, 4), (1, {}, 0, 2, 2, 7), (2, {}, 0, 2, 2, 9);",
+            hour - 2,
+            hour - 2,
+            hour - 20,
+            hour - 26,
+            hour,
+        ))
+        .await;
+    let mut findings = bench.examiner.examine(WORKSPACE).await;
+    findings.retain(|finding| finding.check == "message-ids");
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.level, finding.workspace), (Level::Problem, Some(WORKSPACE)));
+    assert!(finding.found.starts_with("shop: 7 events within a day"), "{finding:?}");
+    assert!(finding.found.contains(" 4 of them ") && finding.found.contains(" 3 for another order"));
+    assert!(!finding.advice.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_may_evict_is_found_and_a_claim_is_measured() {
     let bench = Bench::new().await;
     let facts = look(bench.connection.clone()).await.unwrap();

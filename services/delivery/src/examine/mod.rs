@@ -1,10 +1,12 @@
 //! What an operator should know of an installation, as far as delivery sees it: each check says what was found and what to do.
 //!
-//! Modules: `redis` (the dedup store and what its memory costs), `lanes` (leases, who is behind, who holds, silent sources). What is
-//! looked at and the rule over it are apart: rules are functions on values.
+//! Modules: `redis` (the dedup store and what its memory costs), `lanes` (leases, who is behind, who holds, silent sources),
+//! `senders` (sources that use one message_id for several events). What is looked at and the rule over it are apart: rules are functions on
+//! values.
 
 pub mod lanes;
 pub mod redis;
+pub mod senders;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +140,7 @@ impl Examiner {
         findings.extend(self.dedup_store(&snapshot).await);
         findings.extend(self.late_day(workspace, &snapshot).await);
         findings.extend(self.lanes(workspace, &snapshot).await);
+        findings.extend(self.senders(workspace, &snapshot).await);
         findings
     }
 

@@ -4,6 +4,7 @@ use sqlx::PgPool;
 use tracklayer_ids::{ConnectionId, SourceId, WorkspaceId};
 
 use super::{StoreError, attempting};
+use crate::dedup::Reuse;
 use crate::lease::Duty;
 
 /// Statements of an examination.
@@ -32,6 +33,17 @@ pub struct SourceEvents {
     pub workspace: WorkspaceId,
     /// The source.
     pub source: SourceId,
+    /// How many.
+    pub events: u64,
+}
+
+/// Events of a source that count though their message_id was used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reused {
+    /// The source.
+    pub source: SourceId,
+    /// For what the ids were used before.
+    pub reuse: Reuse,
     /// How many.
     pub events: u64,
 }
@@ -141,5 +153,29 @@ impl ExamineStore {
                 events: events.cast_unsigned(),
             })
             .collect())
+    }
+
+    /// Events of a workspace whose message_id was used before, from an hour since the Unix epoch on, ascending by source.
+    ///
+    /// # Errors
+    /// The database, or a cause that this version does not know.
+    pub async fn reused_ids(&self, workspace: WorkspaceId, since: i64) -> Result<Vec<Reused>, StoreError> {
+        let rows: Vec<(i64, i16, i64)> = sqlx::query_as(
+            "select source_id, cause, sum(events)::bigint from delivery.reused_id
+             where workspace_id = $1 and hour >= $2
+             group by source_id, cause order by source_id, cause",
+        )
+        .bind(workspace.0)
+        .bind(since)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("count reused message_ids"))?;
+        rows.into_iter()
+            .map(|(source, cause, events)| {
+                let reuse =
+                    Reuse::of_number(cause).ok_or(StoreError::Corrupt { what: "a count of reused ids" })?;
+                Ok(Reused { source: SourceId(source), reuse, events: events.cast_unsigned() })
+            })
+            .collect()
     }
 }

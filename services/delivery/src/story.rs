@@ -230,6 +230,7 @@ impl Stories {
                 offset: d.offset,
             }),
             canonical_key: resolved.as_ref().map(|r| hex::encode(&r.canonical_key)).unwrap_or_default(),
+            reused_id: resolved.as_ref().is_some_and(|r| r.reused_id),
             resolved: resolved.is_some(),
             deliveries,
         })

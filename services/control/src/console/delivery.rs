@@ -81,6 +81,8 @@ pub struct Occurrence {
     pub received_at: Option<Timestamp>,
     /// The occurrence that counts, if this is not it.
     pub duplicate_of: Option<Position>,
+    /// It counts though its message_id was used before for something else.
+    pub reused_id: bool,
     /// The profile's key; empty before it is resolved.
     pub canonical_key: String,
     /// Whether resolve has seen it.
@@ -205,6 +207,7 @@ fn occurrence_of(story: pb::EventStory) -> Occurrence {
         source: SourceId(story.source_id),
         received_at: story.received_at.and_then(time_of),
         duplicate_of: story.duplicate_of.map(position_of),
+        reused_id: story.reused_id,
         canonical_key: story.canonical_key,
         resolved: story.resolved,
         deliveries: story.deliveries.into_iter().map(delivered_of).collect(),

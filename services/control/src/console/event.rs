@@ -58,6 +58,8 @@ pub struct OccurrenceView {
     pub position: String,
     /// Where the one stands that counts, if this is not it.
     pub duplicate_of: String,
+    /// Whether it counts though its message_id was used before for something else.
+    pub reused_id: bool,
     /// The profile's key; empty where there is none.
     pub profile: String,
     /// Whether resolve has seen it.
@@ -145,6 +147,7 @@ impl OccurrenceView {
             what: what(&occurrence.event),
             position: occurrence.position.map(|p| p.to_string()).unwrap_or_default(),
             duplicate_of: occurrence.duplicate_of.map(|p| p.to_string()).unwrap_or_default(),
+            reused_id: occurrence.reused_id,
             profile: occurrence.canonical_key.clone(),
             resolved: occurrence.resolved,
             deliveries: occurrence.deliveries.iter().map(|d| DeliveryView::of(d, connections)).collect(),
@@ -258,6 +261,7 @@ mod tests {
             source: SourceId(source),
             received_at: received_at.parse().ok(),
             duplicate_of: duplicate_of.map(|offset| Position::new(1, 0, offset)),
+            reused_id: false,
             canonical_key: "ab12".to_owned(),
             resolved: true,
             deliveries: Vec::new(),

@@ -381,6 +381,7 @@ fn story(seeded: &Seeded) -> ShowEventResponse {
                 source_id: seeded.sources[0].source_id.0,
                 received_at: at(0, 0),
                 duplicate_of: None,
+                reused_id: true,
                 canonical_key: "0af1".repeat(8),
                 resolved: true,
                 deliveries: vec![
@@ -394,6 +395,7 @@ fn story(seeded: &Seeded) -> ShowEventResponse {
                 source_id: seeded.sources[2].source_id.0,
                 received_at: at(1, 250_000_000),
                 duplicate_of: position(17),
+                reused_id: false,
                 canonical_key: String::new(),
                 resolved: true,
                 deliveries: vec![delivery(0, "duplicate", "", "", 0, "of 1/2/17")],
@@ -423,6 +425,7 @@ async fn the_story_names_both_twins_the_decision_and_every_outcome() {
     ] {
         assert!(page.contains(expected), "no `{expected}` in {page}");
     }
+    assert_eq!(page.matches("message id used before").count(), 1, "of the one of which it is so: {page}");
 }
 
 #[tokio::test]

@@ -110,6 +110,9 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
             (Some(first), _) => {
                 println!("  dedup      duplicate of {} (its twin or a repeat)", position(Some(first)))
             }
+            (None, true) if story.reused_id => {
+                println!("  dedup      counts by itself: its message_id was used before for something else")
+            }
             (None, true) => println!("  dedup      first occurrence"),
             (None, false) => println!("  dedup      not yet resolved"),
         }
@@ -162,7 +165,7 @@ fn document(story: &EventStory, names: &Names) -> Value {
         "source_id": story.source_id, "source": names.source(story.source_id),
         "received_at": time(story.received_at.as_ref()),
         "event": serde_json::from_str::<Value>(&story.event_json).unwrap_or(Value::Null),
-        "duplicate_of": story.duplicate_of.as_ref().map(|p| position(Some(p))),
+        "duplicate_of": story.duplicate_of.as_ref().map(|p| position(Some(p))), "id_reused": story.reused_id,
         "canonical_key": story.canonical_key, "resolved": story.resolved, "deliveries": deliveries,
     })
 }

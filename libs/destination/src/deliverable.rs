@@ -114,6 +114,8 @@ pub struct OrderState {
     pub restated: bool,
     /// The newest time that a change of it was stated with: the next one has to be later.
     pub adjusted_at: Option<Timestamp>,
+    /// When the newest change of it happened, by its own account: `adjusted_at` may have been put behind the change before it.
+    pub changed_at: Option<Timestamp>,
     /// What its purchase was matched by, where that is kept and may be used.
     pub match_key: Option<MatchKey>,
 }

@@ -29,7 +29,7 @@ impl OrderState {
                 match_key: match_key.clone().or(self.match_key),
                 ..self
             },
-            OrderEffect::Restated { value, total, currency, at, .. } => Self {
+            OrderEffect::Restated { value, total, currency, at, changed_at, .. } => Self {
                 value: *value,
                 total: *total,
                 currency: currency.clone().or(self.currency),
@@ -37,19 +37,22 @@ impl OrderState {
                 all_back: value.is_some_and(|value| value.is_zero()),
                 restated: true,
                 adjusted_at: self.adjusted_at.max(known(at)),
+                changed_at: self.changed_at.max(known(changed_at)),
                 ..self
             },
-            OrderEffect::Refunded { amount: Some(amount), at, .. } => Self {
+            OrderEffect::Refunded { amount: Some(amount), at, changed_at, .. } => Self {
                 refunded: self.refunded.saturating_add(*amount),
                 adjusted_at: self.adjusted_at.max(known(at)),
+                changed_at: self.changed_at.max(known(changed_at)),
                 ..self
             },
-            OrderEffect::Refunded { amount: None, at, .. } => {
+            OrderEffect::Refunded { amount: None, at, changed_at, .. } => {
                 let whole = self.whole().unwrap_or_default();
                 Self {
                     refunded: self.refunded.max(whole),
                     all_back: true,
                     adjusted_at: self.adjusted_at.max(known(at)),
+                    changed_at: self.changed_at.max(known(changed_at)),
                     ..self
                 }
             }
@@ -145,11 +148,12 @@ fn add(effects: &mut Vec<OrderEffect>, effect: &OrderEffect) {
     match (effects.last_mut(), effect) {
         (Some(last @ OrderEffect::Sold { .. }), OrderEffect::Sold { .. }) => *last = effect.clone(),
         (
-            Some(OrderEffect::Refunded { amount: Some(sum), at: newest, .. }),
-            OrderEffect::Refunded { amount: Some(amount), at, .. },
+            Some(OrderEffect::Refunded { amount: Some(sum), at: newest, changed_at: newest_own, .. }),
+            OrderEffect::Refunded { amount: Some(amount), at, changed_at, .. },
         ) => {
             *sum = sum.saturating_add(*amount);
             *newest = (*newest).max(*at);
+            *newest_own = (*newest_own).max(*changed_at);
         }
         _ => effects.push(effect.clone()),
     }
@@ -172,7 +176,8 @@ mod tests {
 
     fn refunded(amount: Option<&str>) -> OrderEffect {
         let amount = amount.map(|amount| amount.parse().unwrap());
-        OrderEffect::Refunded { order_id: "o-1".to_owned(), amount, at: Timestamp::UNIX_EPOCH }
+        let at = Timestamp::UNIX_EPOCH;
+        OrderEffect::Refunded { order_id: "o-1".to_owned(), amount, at, changed_at: at }
     }
 
     fn decimal(text: &str) -> Decimal {
@@ -194,6 +199,7 @@ mod tests {
             total: None,
             currency: None,
             at: Timestamp::UNIX_EPOCH,
+            changed_at: Timestamp::UNIX_EPOCH,
         };
         book.apply(&restated);
         let state = book.state("o-1").unwrap();

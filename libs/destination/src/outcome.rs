@@ -48,11 +48,19 @@ pub enum RefusalCode {
     NothingLeft,
     /// A sale of an order that was changed since it was sold: the platform would forget the change.
     OrderAdjusted,
+    /// A new value of an order from before the newest change of it that is known: it says nothing of that one.
+    OrderChangedSince,
+    /// A new value of an order that is the one that the platform has.
+    OrderUnchanged,
+    /// An update of an order that says no amount: it is worth what it was.
+    NoNewValue,
+    /// A new value of an order that the platform has not, or does not change any more.
+    NothingToUpdate,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::EventTooOld,
         Self::EventInFuture,
         Self::EventNotMapped,
@@ -69,6 +77,10 @@ impl RefusalCode {
         Self::OrderNotSent,
         Self::NothingLeft,
         Self::OrderAdjusted,
+        Self::OrderChangedSince,
+        Self::OrderUnchanged,
+        Self::NoNewValue,
+        Self::NothingToUpdate,
     ];
 
     /// The code as it stands in ledger, preview and metrics.
@@ -91,6 +103,10 @@ impl RefusalCode {
             Self::OrderNotSent => "order_not_sent",
             Self::NothingLeft => "nothing_left",
             Self::OrderAdjusted => "order_adjusted",
+            Self::OrderChangedSince => "order_changed_since",
+            Self::OrderUnchanged => "order_unchanged",
+            Self::NoNewValue => "no_new_value",
+            Self::NothingToUpdate => "nothing_to_update",
         }
     }
 }
@@ -123,9 +139,14 @@ impl RefusalCode {
     #[must_use]
     pub const fn fate(self) -> Fate {
         match self {
-            Self::EventNotMapped | Self::EventNotSupported | Self::NothingLeft | Self::OrderAdjusted => {
-                Fate::Filtered
-            }
+            Self::EventNotMapped
+            | Self::EventNotSupported
+            | Self::NothingLeft
+            | Self::OrderAdjusted
+            | Self::OrderChangedSince
+            | Self::OrderUnchanged
+            | Self::NoNewValue
+            | Self::NothingToUpdate => Fate::Filtered,
             Self::RestrictionNotExpressible => Fate::Blocked,
             Self::EventTooOld
             | Self::EventInFuture
@@ -265,6 +286,8 @@ pub enum OrderEffect {
         currency: Option<String>,
         /// The time that the change was stated with.
         at: Timestamp,
+        /// The time of the change itself; `at` may have been put behind the change before it.
+        changed_at: Timestamp,
     },
     /// A refund.
     Refunded {
@@ -274,6 +297,8 @@ pub enum OrderEffect {
         amount: Option<Decimal>,
         /// The time that the change was stated with.
         at: Timestamp,
+        /// The time of the change itself; `at` may have been put behind the change before it.
+        changed_at: Timestamp,
     },
 }
 

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use crate::money::{Side, sum};
 use crate::products::{self, Products};
 use crate::read::Node;
-use crate::settings::{Amounts, OrderIdFrom, Settings};
+use crate::settings::{Amounts, CompletedOn, OrderIdFrom, Settings};
 use crate::topic::Topic;
 use crate::visitor::Visitor;
 use crate::webhook::{Headers, KnownOrder, Parts, Total, Unusable, plain};
@@ -37,6 +37,11 @@ pub(crate) fn parts(
     let is_change = is_now || topic == Topic::OrdersCancelled;
     let left_to_refunds = is_change && order.at("refunds").items().next().is_some();
 
+    // When the order was sold, where that is when it was placed: an update of one that nobody was told of need not wait for it.
+    let is_sold_when_placed = is_now && settings.completed_on == CompletedOn::Created;
+    let placed = ["processed_at", "created_at"].iter().find_map(|key| order.at(key).text());
+    let sold_at = placed.filter(|_| is_sold_when_placed);
+
     let mut properties = Object::default();
     properties
         .text("order_id", Some(&order_id))
@@ -45,6 +50,7 @@ pub(crate) fn parts(
         .text("checkout_id", token.or_else(|| order.at("checkout_id").id().map(Into::into)))
         .text("cart_id", order.at("cart_token").text())
         .text("affiliation", plain(headers.shop_domain, 253))
+        .text("original_timestamp", sold_at.as_deref())
         .text("currency", side.currency(order));
     if !left_to_refunds {
         Worth::of(order, &side, is_now).write(&mut properties);
@@ -74,6 +80,7 @@ pub(crate) fn parts(
         shopify_order_id: id.to_owned(),
         order_id,
         updated_at: order.at("updated_at").text().map(String::from),
+        refunded_at: None,
         anonymous_id: visitor.anonymous_id.clone(),
         anonymous_id_is_made: visitor.anonymous_id_is_made,
         user_id: visitor.user_id.clone(),

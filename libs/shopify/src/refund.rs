@@ -104,7 +104,16 @@ pub(crate) fn parts(
     let timestamp =
         ["processed_at", "created_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
     let warnings = if told.is_pending { vec![PENDING] } else { Vec::new() };
-    let order = known.zip(kept).map(|(known, told)| known.clone().with_refund(told));
+    // The order's state that has the refund comes by a webhook of its own, and until then an older one may come again.
+    let made_at =
+        ["created_at", "processed_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
+    let order = known.map(|known| {
+        let known = known.clone().refunded_by(made_at);
+        match kept {
+            Some(told) => known.with_refund(told),
+            None => known,
+        }
+    });
     Ok(Parts { properties, visitor, timestamp, order, order_unknown: known.is_none(), warnings })
 }
 

@@ -88,6 +88,10 @@ pub struct KnownOrder {
     /// `updated_at`, as Shopify wrote it: which of two states is the later.
     #[serde(default)]
     pub updated_at: Option<String>,
+    /// `created_at` of its newest refund that came, as Shopify wrote it: a refund is a webhook of its own, so that it is known of before
+    /// the order's state that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refunded_at: Option<String>,
     /// `anonymousId` of its event; empty: none.
     #[serde(default)]
     pub anonymous_id: String,
@@ -146,7 +150,15 @@ impl KnownOrder {
         for refund in other.refunds {
             known = known.with_refund(refund);
         }
-        known
+        known.refunded_by(other.refunded_at)
+    }
+
+    /// Knows of a refund of that time, too.
+    pub(crate) fn refunded_by(mut self, at: Option<String>) -> Self {
+        if self.refunded_at.is_none() || is_before(self.refunded_at.as_deref(), at.as_deref()) {
+            self.refunded_at = at.or(self.refunded_at);
+        }
+        self
     }
 
     /// Knows a refund, too, unless it does already.
@@ -287,11 +299,18 @@ impl Webhook {
         matches!(self.topic, Topic::RefundsCreate | Topic::OrdersUpdated).then_some(self.about.as_str())
     }
 
-    /// Whether it tells of an order's state from before the one that is known: Shopify promises no order of its webhooks.
+    /// Whether it tells of an order's state from before the one that is known, or from before a refund that is: Shopify promises no
+    /// order of its webhooks, and repeats one that failed for hours. A state without any refund is from before each, whatever its time:
+    /// times are told in whole seconds.
     #[must_use]
     pub fn is_outdated(&self, known: &KnownOrder) -> bool {
         let updated_at = Node::of(&self.body).at("updated_at").text();
-        self.topic == Topic::OrdersUpdated && is_before(updated_at.as_deref(), known.updated_at.as_deref())
+        let is_from_before = |at: &Option<String>| is_before(updated_at.as_deref(), at.as_deref());
+        let has_no_refund = self.body.get("refunds").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        self.topic == Topic::OrdersUpdated
+            && (is_from_before(&known.updated_at)
+                || is_from_before(&known.refunded_at)
+                || (has_no_refund && known.refunded_at.is_some()))
     }
 
     /// The event.

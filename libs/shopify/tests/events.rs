@@ -460,6 +460,68 @@ fn an_update_from_before_what_is_known_is_outdated() {
 }
 
 #[test]
+fn an_update_from_before_a_refund_that_came_is_outdated() {
+    let settings = settings(json!({}));
+    let (_, known) = order(&settings);
+    let is_outdated_with = |known: &KnownOrder, updated_at: &str, refunds: Value| {
+        let mut order = json_of(ORDER);
+        order["updated_at"] = json!(updated_at);
+        order["refunds"] = refunds;
+        match read(&headers("orders/updated"), order.to_string().as_bytes(), &settings).unwrap() {
+            Reading::Webhook(webhook) => webhook.is_outdated(known),
+            Reading::Ignored(ignored) => panic!("{ignored:?}"),
+        }
+    };
+    let is_outdated =
+        |known: &KnownOrder, updated_at: &str| is_outdated_with(known, updated_at, json!([json_of(REFUND)]));
+    // In the order's currency, and in its other one: of that more has to be known.
+    for currency in ["USD", "CAD"] {
+        let mut refund = json_of(REFUND);
+        refund["transactions"][0]["currency"] = json!(currency);
+        let after = |refund: &Value, known: KnownOrder| {
+            translate("refunds/create", refund, &settings, Some(&known)).order.unwrap().after(known)
+        };
+        let refunded = after(&refund, known.clone());
+        assert!(is_outdated(&refunded, "2025-11-24T21:02:10Z"), "{currency}: it was made at 21:02:11");
+        assert!(
+            !is_outdated(&refunded, "2025-11-24T21:02:11Z"),
+            "{currency}: the update that it makes itself"
+        );
+        let none = || json!([]);
+        assert!(is_outdated_with(&refunded, "2025-11-24T21:02:11Z", none()), "{currency}: it has no refund");
+        assert!(!is_outdated_with(&refunded, "2025-11-24T21:02:11Z", json!(null)), "{currency}: nor says so");
+        assert!(!is_outdated_with(&known, "2025-11-24T21:02:11Z", none()), "{currency}: none came");
+        assert_eq!(refunded.updated_at, known.updated_at, "{currency}: its state is that of before");
+        // Neither an older refund that comes late nor the order's own next state takes that back.
+        let mut older = refund.clone();
+        older["id"] = json!(890_088_186_047_892_300_u64);
+        older["created_at"] = json!("2025-11-22T12:00:00Z");
+        let twice = after(&older, refunded);
+        assert!(is_outdated(&twice, "2025-11-24T21:02:10Z"), "{currency}");
+        let mut next = json_of(ORDER);
+        next["updated_at"] = json!("2025-11-23T12:00:00Z");
+        let next = translate("orders/updated", &next, &settings, Some(&twice)).order.unwrap().after(twice);
+        assert_eq!(next.updated_at.as_deref(), Some("2025-11-23T12:00:00Z"), "{currency}");
+        assert!(is_outdated(&next, "2025-11-24T21:02:10Z"), "{currency}");
+    }
+}
+
+#[test]
+fn an_updated_order_says_when_it_was_placed_where_that_is_when_it_was_sold() {
+    let placed = |topic: &str, more: Value| {
+        let mut order = json_of(ORDER);
+        order["cancelled_at"] = json!("2025-11-21T10:00:00-05:00");
+        let told = properties(&parsed(&translate(topic, &order, &settings(more), None)));
+        told.get("original_timestamp").cloned()
+    };
+    let at_first = Some(json!("2025-11-20T09:15:01-05:00"));
+    assert_eq!(placed("orders/updated", json!({})), at_first);
+    assert_eq!(placed("orders/updated", json!({"completed_on": "paid"})), None, "it may be paid weeks later");
+    assert_eq!(placed("orders/create", json!({})), None);
+    assert_eq!(placed("orders/cancelled", json!({})), None);
+}
+
+#[test]
 fn what_is_kept_of_an_order_loses_no_id_and_is_its_later_state() {
     let settings = settings(json!({}));
     let (_, known) = order(&settings);

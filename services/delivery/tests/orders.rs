@@ -57,7 +57,8 @@ fn sold(order: &str, value: i64, total: Option<i64>) -> OrderEffect {
 
 /// `None`: everything that is left.
 fn refunded(order: &str, amount: Option<Decimal>) -> OrderEffect {
-    OrderEffect::Refunded { order_id: order.to_owned(), amount, at: jiff::Timestamp::UNIX_EPOCH }
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    OrderEffect::Refunded { order_id: order.to_owned(), amount, at, changed_at: at }
 }
 
 /// A commit of a refund of 5 for each order, in that order.
@@ -168,6 +169,7 @@ fn restated(order: &str, value: i64) -> OrderEffect {
         total: None,
         currency: None,
         at: jiff::Timestamp::UNIX_EPOCH,
+        changed_at: jiff::Timestamp::UNIX_EPOCH,
     }
 }
 
@@ -229,7 +231,8 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
         let adjusted_at = is_changed.then_some(jiff::Timestamp::UNIX_EPOCH);
         let all_back = matches!(effects.last(), Some(OrderEffect::Refunded { amount: None, .. }));
         let restated = effects.iter().any(|effect| matches!(effect, OrderEffect::Restated { .. }));
-        let expected = OrderState { adjusted_at, all_back, restated, ..expected };
+        let changed_at = adjusted_at;
+        let expected = OrderState { adjusted_at, changed_at, all_back, restated, ..expected };
         let runs = effects.iter().filter(|effect| matches!(effect, OrderEffect::Sold { .. })).count() as i64;
         let beside = |level| effects.iter().cloned().map(move |effect| (level, effect));
         assert_eq!(state_after(beside(INDEX_LEVEL)).await, (expected.clone(), rows, runs), "{told}");
@@ -247,7 +250,8 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
     // What is sold again after everything came back is worth what it was sold for.
     let again = [sold("o-1", 50, None), refunded("o-1", None), sold("o-1", 70, None)];
     let adjusted_at = Some(jiff::Timestamp::UNIX_EPOCH);
-    assert_eq!(state_after_one_commit(&again).await, OrderState { adjusted_at, ..state(70, None, 50) });
+    let expected = OrderState { adjusted_at, changed_at: adjusted_at, ..state(70, None, 50) };
+    assert_eq!(state_after_one_commit(&again).await, expected);
 }
 
 async fn state_after_one_commit(effects: &[OrderEffect]) -> OrderState {
@@ -337,15 +341,22 @@ async fn of_an_order_that_two_partitions_sold_the_later_sale_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_order_they_came() {
     let at = |second: i64| jiff::Timestamp::from_second(second).unwrap();
-    let part =
-        |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: Some(5.into()), at: at(second) };
-    let whole = |second| OrderEffect::Refunded { order_id: "o-1".to_owned(), amount: None, at: at(second) };
+    // Each is told a second after it happened.
+    let back = |amount, second| OrderEffect::Refunded {
+        order_id: "o-1".to_owned(),
+        amount,
+        at: at(second),
+        changed_at: at(second - 1),
+    };
+    let part = |second| back(Some(5.into()), second);
+    let whole = |second| back(None, second);
     let anew = |second| OrderEffect::Restated {
         order_id: "o-1".to_owned(),
         value: Some(30.into()),
         total: None,
         currency: None,
         at: at(second),
+        changed_at: at(second - 1),
     };
     for effects in [
         [part(3), part(9)],
@@ -358,8 +369,33 @@ async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_ord
         let told = format!("{effects:?}");
         let effects = [sold("o-1", 50, Some(60))].into_iter().chain(effects);
         let (state, ..) = state_after(effects.map(|effect| (INDEX_LEVEL, effect))).await;
-        assert_eq!(state.adjusted_at, Some(at(9)), "{told}");
+        assert_eq!((state.adjusted_at, state.changed_at), (Some(at(9)), Some(at(8))), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_an_earlier_version_told_happened_when_it_was_told() {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let (ledger, orders) = (LedgerStore::new(index.clone()), OrderStore::new(index));
+    // As that version writes it: it does not know the column.
+    sqlx::query(
+        "insert into delivery.order_sent (workspace_id, connection_id, order_hash, value, refunded, adjusted_at)
+         values (1, 7, $1, 50, 5, 'epoch'::timestamptz + interval '9 seconds')",
+    )
+    .bind(order_hash("o-1"))
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let known = async || orders.states(lease.duty, &["o-1".to_owned()]).await.unwrap()["o-1"].clone();
+    let ninth = jiff::Timestamp::from_second(9).ok();
+    assert_eq!(known().await.changed_at, ninth);
+    // An older change that comes after it does not take that away.
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    let older = commit_of(&lease, [refunded("o-1", Some(5.into()))]);
+    ledger.commit_range(&lease, first, &older).await.unwrap();
+    assert_eq!((known().await.changed_at, known().await.refunded), (ninth, 10.into()));
 }
 
 fn restated_in(currency: &str, value: i64) -> OrderEffect {

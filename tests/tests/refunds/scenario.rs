@@ -3,6 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+/// The order is worth something else, or something else of it has changed.
+pub const UPDATED: &str = "Order Updated";
+
 /// When the sale comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sale {
@@ -29,8 +32,12 @@ pub enum Teller {
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
     pub event: &'static str,
-    /// What is paid back; none: everything that is left.
+    /// What is paid back; none: everything that is left. Of an update what the order is worth now; none: it does not say.
     pub total: Option<&'static str>,
+    /// Of an update, what of that is revenue.
+    pub revenue: Option<&'static str>,
+    /// How long before it the order was placed, as it says itself, hours.
+    pub placed_hours_ago: Option<i64>,
     /// Where it is not the order's.
     pub currency: Option<&'static str>,
     /// After the first change.
@@ -54,11 +61,24 @@ pub struct Scenario {
 }
 
 fn refund(total: &'static str) -> Change {
-    Change { event: "Order Refunded", total: Some(total), currency: None, after_ms: 0, by: Teller::Server }
+    Change { total: Some(total), ..whole("Order Refunded") }
 }
 
 fn whole(event: &'static str) -> Change {
-    Change { event, total: None, currency: None, after_ms: 0, by: Teller::Server }
+    Change {
+        event,
+        total: None,
+        revenue: None,
+        placed_hours_ago: None,
+        currency: None,
+        after_ms: 0,
+        by: Teller::Server,
+    }
+}
+
+fn updated(amounts: Option<(&'static str, &'static str)>) -> Change {
+    let (revenue, total) = amounts.unzip();
+    Change { revenue, total, ..whole(UPDATED) }
 }
 
 fn later(change: Change, after_ms: i64) -> Change {
@@ -85,6 +105,7 @@ fn euros(
 /// All of them. Of 119 EUR paid, 100 are revenue: 30 back leave 89 / 119 of 100, which is 74.79.
 pub fn all() -> Vec<Scenario> {
     let (refunded, cancelled) = ("Order Refunded", "Order Cancelled");
+    let same = || Some(("100", "119"));
     vec![
         euros("full", [whole(refunded)], ("0", "0")),
         euros("full, by its amount", [refund("119")], ("0", "0")),
@@ -118,6 +139,29 @@ pub fn all() -> Vec<Scenario> {
             ..euros(
                 "refunded in part, then cancelled",
                 [refund("30"), later(whole(cancelled), 60_000)],
+                ("0", "0"),
+            )
+        },
+        Scenario {
+            left_at_ga4: ("100", "119"),
+            ..euros("another value", [updated(Some(("80", "95.20")))], ("80", "95.20"))
+        },
+        euros(
+            "an update from before a refund",
+            [refund("30"), later(updated(same()), -60_000)],
+            ("74.79", "89"),
+        ),
+        euros("an update that changes nothing", [updated(same())], ("100", "119")),
+        euros("an update without amounts", [refund("30"), later(updated(None), 60_000)], ("74.79", "89")),
+        Scenario {
+            sale: Sale::KeptBack,
+            ..euros("an update without amounts, of an order that was not sent", [updated(None)], ("0", "0"))
+        },
+        Scenario {
+            sale: Sale::KeptBack,
+            ..euros(
+                "an update of an old order that was not sent",
+                [Change { placed_hours_ago: Some(48), ..updated(Some(("80", "95.20"))) }],
                 ("0", "0"),
             )
         },
@@ -203,6 +247,13 @@ impl Case {
         let mut event = self.event(self.change_id(number), change.event, at, change.by);
         if let Some(total) = change.total {
             event["properties"]["total"] = json!(total);
+        }
+        if let Some(revenue) = change.revenue {
+            event["properties"]["revenue"] = json!(revenue);
+        }
+        if let Some(hours) = change.placed_hours_ago {
+            event["properties"]["original_timestamp"] =
+                json!((at - SignedDuration::from_hours(hours)).to_string());
         }
         if let Some(currency) = change.currency {
             event["properties"]["currency"] = json!(currency);

@@ -19,7 +19,8 @@ use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
 use crate::google::order::{
-    Act, Adjusted, ReportedBy, adjusted, check_adjustable, currency_left, money, state_of,
+    Act, Adjusted, ReportedBy, adjusted, check_adjustable, check_news, check_says_worth, check_sent,
+    currency_left, money, state_of,
 };
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
@@ -55,6 +56,7 @@ fn item(
 ) -> Result<Item, Refusal> {
     let act = Act::of(event);
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
+    check_says_worth(connection, event, act)?;
     let max_age = if act.is_adjustment() { MAX_ADJUSTMENT_AGE } else { MAX_CONVERSION_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
     let order_id = order_id(connection, event);
@@ -191,9 +193,10 @@ fn restated(
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
     }
-    unsent::check_sent(event, settings.unsent_orders)?;
+    check_sent(event, act, settings.unsent_orders)?;
+    check_news(connection, event, act, ReportedBy::Us, time)?;
     let state = state_of(event, ReportedBy::Us);
-    check_adjustable(&state, now)?;
+    check_adjustable(act, &state, now)?;
     let left = match adjusted(connection, event, act, &state)? {
         Adjusted::Void => Decimal::ZERO,
         Adjusted::Worth(value) => value,
@@ -406,16 +409,20 @@ fn effect(
             let facts = OrderFacts::of(connection, event);
             facts.sold(value, worth.map(|(_, code)| code.as_str()), at, match_key)
         }
-        Act::Refund => {
-            Some(OrderEffect::Refunded { order_id: order_id?, amount: refund_amount(connection, event), at })
-        }
-        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at }),
+        Act::Refund => Some(OrderEffect::Refunded {
+            order_id: order_id?,
+            amount: refund_amount(connection, event),
+            at,
+            changed_at: at,
+        }),
+        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at, changed_at: at }),
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
             value,
             total: OrderFacts::of(connection, event).total,
             currency: worth.map(|(_, code)| code.clone()),
             at,
+            changed_at: at,
         }),
     }
 }

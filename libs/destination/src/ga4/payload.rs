@@ -177,7 +177,7 @@ fn order_effect(
             // What is left open, or is in another currency, says nothing about what is left.
             let counts = !matches!(remark, Some(Remark::AmountOpen | Remark::OtherCurrency));
             let order_id = order_id(connection, event).filter(|_| counts);
-            (order_id.map(|order_id| OrderEffect::Refunded { order_id, amount, at }), remark)
+            (order_id.map(|order_id| OrderEffect::Refunded { order_id, amount, at, changed_at: at }), remark)
         }
         Act::Conversion | Act::Update => (None, None),
     }

@@ -4,12 +4,15 @@ use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
-use crate::commerce::{Currency, Remainder, refund_amount, refund_is_unpriced, remainder};
+use crate::commerce::{
+    Currency, OrderFacts, Remainder, decimal_of, has_product_list, refund_amount, refund_is_unpriced,
+    remainder,
+};
 use crate::connection::Connection;
-use crate::deliverable::{Deliverable, OrderState};
+use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::google::MAX_ADJUSTMENT_AGE;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
-use crate::unsent;
+use crate::unsent::{self, UnsentOrders};
 
 /// The order is worth something else by now, as names are compared.
 pub const ORDER_UPDATED: &str = "order updated";
@@ -82,20 +85,134 @@ pub enum ReportedBy {
     Tag,
 }
 
-/// Refuses a change of a conversion that is too old for one, where its time is known.
+/// Refuses a change of a conversion that is too old for one, where its time is known. What it was worth cannot be told any more; of
+/// an update, which comes of each label and each note of an order as well, nobody has to be told that.
 ///
 /// # Errors
 /// It is.
-pub fn check_adjustable(state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
+pub fn check_adjustable(act: Act, state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
     let age = state.at.map(|at| now.duration_since(at));
     if age
         .is_some_and(|age| age > SignedDuration::try_from(MAX_ADJUSTMENT_AGE).unwrap_or(SignedDuration::MAX))
     {
-        return Err(Refusal::new(RefusalCode::EventTooOld, "the conversion is older than 54 days")
+        let code = match act {
+            Act::Update => RefusalCode::NothingToUpdate,
+            Act::Refund | Act::Cancel | Act::Purchase | Act::Conversion => RefusalCode::EventTooOld,
+        };
+        return Err(Refusal::new(code, "the conversion is older than 54 days")
             .at("timestamp")
             .as_platform("CONVERSION_EXPIRED"));
     }
     Ok(())
+}
+
+/// Where an order says what it is worth.
+const AMOUNTS: [&str; 5] = ["total", "revenue", "subtotal", "value", "amount"];
+
+/// Refuses an update that says nothing of what its order is worth (a label, a tracking number, an order whose amounts are left to its
+/// refunds), whatever is known of the order. Where it names an amount that the connection does not read, somebody can mend that.
+///
+/// # Errors
+/// It says nothing.
+pub fn check_says_worth(connection: &Connection, event: &Deliverable, act: Act) -> Result<(), Refusal> {
+    let names_an_amount = || {
+        has_product_list(event)
+            || AMOUNTS.iter().any(|name| event.property(name).and_then(decimal_of).is_some())
+    };
+    if act != Act::Update || connection.worth.stated(event).is_some() || names_an_amount() {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::NoNewValue, "an updated order without an amount is worth what it was")
+        .at("properties.total"))
+}
+
+/// How long after an order its sale may still come. Whoever reports it later reports its updates in the same order, since both are of
+/// one person. As long as a change waits for its order.
+const SALE_COMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// Refuses a change of an order that was looked for and was not sent. An update of an order that says of itself that it is older than a
+/// sale can be late waits for none: it is of one from before this connection, or of one that was kept back, and the platform has
+/// nothing that is wrong.
+///
+/// # Errors
+/// It was not, and the connection does not send such.
+pub fn check_sent(event: &Deliverable, act: Act, policy: UnsentOrders) -> Result<(), Refusal> {
+    let Err(refusal) = unsent::check_sent(event, policy) else { return Ok(()) };
+    let is_old = || {
+        let sold_at = unsent::original_time(event);
+        sold_at.is_some_and(|at| event.time().duration_since(at) > SALE_COMES_WITHIN)
+    };
+    if act == Act::Update && is_old() {
+        return Err(Refusal::new(
+            RefusalCode::NothingToUpdate,
+            "this connection has not sent the order, which is older than a day: there is nothing to change; if the order is sent after \
+             all, send this after it",
+        )
+        .at("properties.order_id"));
+    }
+    Err(refusal)
+}
+
+/// Refuses a new value that is none: of an order that was changed after it, or that is worth just that at the platform. `time` is the
+/// event's. An update that says `restate` is told though nothing seems to have changed.
+///
+/// # Errors
+/// It is none.
+pub fn check_news(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    reported_by: ReportedBy,
+    time: Timestamp,
+) -> Result<(), Refusal> {
+    let (Act::Update, Some(state)) = (act, &event.order_state) else { return Ok(()) };
+    if state.changed_at.is_some_and(|at| time < at) {
+        return Err(Refusal::new(
+            RefusalCode::OrderChangedSince,
+            "a refund, a cancellation or a new value of the order that happened after this was told before it: this would undo it",
+        )
+        .at("timestamp"));
+    }
+    let is_asked_for = || event.property("restate").and_then(text_of).is_some_and(|text| text == "true");
+    if is_told(connection, event, reported_by, state) && !is_asked_for() {
+        return Err(Refusal::new(
+            RefusalCode::OrderUnchanged,
+            "the order is worth what the platform was told before",
+        )
+        .at("properties.total"));
+    }
+    Ok(())
+}
+
+/// Whether an updated order is worth what was told of it before: the same value in the same currency, and no other total, which refunds
+/// are measured against. What a tag reported is not known until something was told from here.
+fn is_told(
+    connection: &Connection,
+    event: &Deliverable,
+    reported_by: ReportedBy,
+    state: &OrderState,
+) -> bool {
+    let knows = match reported_by {
+        ReportedBy::Us => state.value.is_some(),
+        ReportedBy::Tag => state.restated,
+    };
+    let left = match remainder(Some(state), Some(Decimal::ZERO)) {
+        _ if state.is_all_back() => Some(Decimal::ZERO),
+        Remainder::Nothing => Some(Decimal::ZERO).filter(|_| knows),
+        Remainder::Left(left) => Some(left).filter(|_| knows),
+        Remainder::Unknown => None,
+    };
+    if left.is_none() || connection.worth.stated(event) != left {
+        return false;
+    }
+    let is_same_currency = match (Currency::of(connection, event).code(), state.currency.as_deref()) {
+        (Some(stated), Some(told)) => stated.eq_ignore_ascii_case(told),
+        (None, _) => true,
+        (Some(_), None) => false,
+    };
+    let whole_left = state.whole().and_then(|whole| whole.checked_sub(state.refunded));
+    let total = OrderFacts::of(connection, event).total.filter(|total| *total > Decimal::ZERO);
+    is_same_currency && total.is_none_or(|total| state.is_all_back() || whole_left == Some(total))
 }
 
 /// What is left after this event of an order in that state.

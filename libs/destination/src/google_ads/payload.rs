@@ -18,7 +18,8 @@ use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
 use crate::google::order::{
-    Act, Adjusted, ReportedBy, adjusted, check_adjustable, currency_left, money, state_of,
+    Act, Adjusted, ReportedBy, adjusted, check_adjustable, check_news, check_says_worth, check_sent,
+    currency_left, money, state_of,
 };
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
@@ -58,6 +59,7 @@ fn item(
     let action = action::of(connection, settings.conversion_action_id.as_deref(), event, act)?;
     let customer = super::digits(&settings.customer_id);
     let resource = format!("customers/{customer}/conversionActions/{action}");
+    check_says_worth(connection, event, act)?;
     check_expressible(&event.decision)?;
     let order_id = order_id(connection, event);
     if let Some(id) = &order_id {
@@ -66,21 +68,22 @@ fn item(
     let is_sale = act == Act::Purchase
         || (act == Act::Conversion
             && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
-    let (body, time, group) = if act.is_adjustment() {
+    let (body, time, at, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
-        let state = known_state(settings, event)?;
-        check_adjustable(&state, now)?;
+        let state = known_state(connection, settings, event, act, time)?;
+        check_adjustable(act, &state, now)?;
         let at = time.max(earliest_change(&state));
         let body =
             change(connection, settings, event, act, &state, resource, order_id.as_deref(), at, notes)?;
-        (body, at, ADJUSTMENTS)
+        (body, time, at, ADJUSTMENTS)
     } else if settings.mode == UploadMode::Enhancement {
         let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
-        (enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?, time, ADJUSTMENTS)
+        let body = enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?;
+        (body, time, time, ADJUSTMENTS)
     } else {
         let time = timing::checked(event, now, Some(MAX_CONVERSION_AGE), MAX_SKEW)?.min(now);
         let body = conversion(connection, settings, event, act, resource, order_id.as_deref(), time, notes)?;
-        (body, time, CONVERSIONS)
+        (body, time, time, CONVERSIONS)
     };
     let exclusive = order_id
         .clone()
@@ -92,7 +95,7 @@ fn item(
     let keys = keys_in(&body);
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
-        order: order_effect(connection, event, act, is_sale, settings.mode, &body, order_id, time),
+        order: order_effect(connection, event, act, is_sale, settings.mode, &body, order_id, (time, at)),
         remark: unsent::remark(event).filter(|_| act.is_adjustment()),
         notes: std::mem::take(notes),
         group: group.to_owned(),
@@ -358,13 +361,20 @@ fn change(
 }
 
 /// What is known of the order that an event changes.
-fn known_state(settings: &Settings, event: &Deliverable) -> Result<OrderState, Refusal> {
+fn known_state(
+    connection: &Connection,
+    settings: &Settings,
+    event: &Deliverable,
+    act: Act,
+    time: Timestamp,
+) -> Result<OrderState, Refusal> {
     // Of an order that the tag reports nothing has to be sent from here.
     let (by, policy) = match settings.mode {
         UploadMode::Conversion => (ReportedBy::Us, settings.unsent_orders),
         UploadMode::Enhancement => (ReportedBy::Tag, UnsentOrders::Send),
     };
-    unsent::check_sent(event, policy)?;
+    check_sent(event, act, policy)?;
+    check_news(connection, event, act, by, time)?;
     Ok(state_of(event, by))
 }
 
@@ -429,7 +439,7 @@ fn order_effect(
     mode: UploadMode,
     body: &Fields,
     order_id: Option<String>,
-    time: Timestamp,
+    (time, at): (Timestamp, Timestamp),
 ) -> Option<OrderEffect> {
     let restated = |name: &str| body.get("restatementValue")?.get(name)?.as_value();
     match act {
@@ -448,15 +458,19 @@ fn order_effect(
         Act::Refund => Some(OrderEffect::Refunded {
             order_id: order_id?,
             amount: refund_amount(connection, event),
-            at: time,
+            at,
+            changed_at: time,
         }),
-        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at: time }),
+        Act::Cancel => {
+            Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at, changed_at: time })
+        }
         Act::Update => Some(OrderEffect::Restated {
             order_id: order_id?,
             value: restated("adjustedValue").and_then(decimal_of).or(Some(Decimal::ZERO)),
             total: OrderFacts::of(connection, event).total,
             currency: restated("currencyCode").and_then(Json::as_str).map(str::to_owned),
-            at: time,
+            at,
+            changed_at: time,
         }),
     }
 }

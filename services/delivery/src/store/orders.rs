@@ -80,7 +80,8 @@ impl Write {
     ///
     /// Each takes value, total, currency and time of the sale: its own, or what the index has. A change makes a row of that; where
     /// there is one, the later sale counts: the index has one that the row has not where another partition sold the order while
-    /// the row was made. A new value brings the currency that it is in.
+    /// the row was made. A new value brings the currency that it is in. Of a change that a process of an earlier version told there is
+    /// no time of its own: the one that it was told with stands for it.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
@@ -102,27 +103,29 @@ impl Write {
             }
             Self::Restated => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, currency, sold_at, adjusted_at, value, total, restated,
-                      all_back)
-                 select $1, $2, u.h, coalesce(u.rc, u.c), u.at, u.adj, u.rv::numeric, u.rt::numeric, true,
+                     (workspace_id, connection_id, order_hash, currency, sold_at, adjusted_at, changed_at, value, total,
+                      restated, all_back)
+                 select $1, $2, u.h, coalesce(u.rc, u.c), u.at, u.adj, u.own, u.rv::numeric, u.rt::numeric, true,
                         coalesce(u.rv::numeric = 0, false)
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-                             $9::text[], $10::text[], $11::text[])
-                     as u (h, v, t, c, at, adj, rv, rt, rc)
+                             $9::timestamptz[], $10::text[], $11::text[], $12::text[])
+                     as u (h, v, t, c, at, adj, own, rv, rt, rc)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, refunded = 0,
                      restated = true, all_back = excluded.all_back,
                      adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
+                     changed_at = greatest(coalesce(o.changed_at, o.adjusted_at), excluded.changed_at),
                      currency = coalesce(excluded.currency, o.currency),
                      sold_at = greatest(o.sold_at, excluded.sold_at)"
             }
             Self::Refunded => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, refunded)
-                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj, u.r::numeric
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, changed_at,
+                      refunded)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj, u.own, u.r::numeric
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
-                             $9::text[])
-                     as u (h, v, t, c, at, adj, r)
+                             $9::timestamptz[], $10::text[])
+                     as u (h, v, t, c, at, adj, own, r)
                  on conflict on constraint order_sent_pkey do update
                  set (value, total, currency) = (
                          select s.value, s.total, s.currency
@@ -131,16 +134,18 @@ impl Write {
                          where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
                      sold_at = greatest(o.sold_at, excluded.sold_at),
                      adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
+                     changed_at = greatest(coalesce(o.changed_at, o.adjusted_at), excluded.changed_at),
                      refunded = o.refunded + excluded.refunded"
             }
             Self::RefundedWhole => {
                 "insert into delivery.order_sent as o
-                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, refunded,
-                      all_back)
-                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj,
+                     (workspace_id, connection_id, order_hash, value, total, currency, sold_at, adjusted_at, changed_at,
+                      refunded, all_back)
+                 select $1, $2, u.h, u.v::numeric, u.t::numeric, u.c, u.at, u.adj, u.own,
                         greatest(0, case when u.t::numeric > 0 then u.t::numeric else u.v::numeric end), true
-                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[])
-                     as u (h, v, t, c, at, adj)
+                 from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
+                             $9::timestamptz[])
+                     as u (h, v, t, c, at, adj, own)
                  on conflict on constraint order_sent_pkey do update
                  set (value, total, currency, refunded) = (
                          select s.value, s.total, s.currency,
@@ -150,6 +155,7 @@ impl Write {
                          where s.of_index = delivery.is_later(excluded.sold_at, o.sold_at)),
                      sold_at = greatest(o.sold_at, excluded.sold_at),
                      adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
+                     changed_at = greatest(coalesce(o.changed_at, o.adjusted_at), excluded.changed_at),
                      all_back = true"
             }
         }
@@ -306,8 +312,8 @@ async fn write(
     let hashes: Vec<i64> = run.iter().map(|filed| filed.hash).collect();
     let (mut values, mut totals, mut currencies, mut times) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut adjusted, mut new_values, mut new_totals, mut new_currencies) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut adjusted, mut changed) = (Vec::new(), Vec::new());
+    let (mut new_values, mut new_totals, mut new_currencies) = (Vec::new(), Vec::new(), Vec::new());
     for filed in &run {
         let sale = match filed.change {
             OrderEffect::Sold { value, total, currency, at, .. } => {
@@ -328,14 +334,16 @@ async fn write(
         currencies.push(currency);
         times.push(at.map(jiff_sqlx::Timestamp::from));
         match filed.change {
-            OrderEffect::Restated { value, total, currency, at, .. } => {
+            OrderEffect::Restated { value, total, currency, at, changed_at, .. } => {
                 adjusted.push(jiff_sqlx::Timestamp::from(*at));
+                changed.push(jiff_sqlx::Timestamp::from(*changed_at));
                 new_values.push(text(*value));
                 new_totals.push(text(*total));
                 new_currencies.push(currency.clone());
             }
-            OrderEffect::Refunded { amount, at, .. } => {
+            OrderEffect::Refunded { amount, at, changed_at, .. } => {
                 adjusted.push(jiff_sqlx::Timestamp::from(*at));
+                changed.push(jiff_sqlx::Timestamp::from(*changed_at));
                 new_values.push(text(*amount));
             }
             OrderEffect::Sold { .. } => {}
@@ -352,9 +360,11 @@ async fn write(
         .bind(times);
     let query = match kind {
         Write::Sold | Write::SoldAsRow => query,
-        Write::RefundedWhole => query.bind(adjusted),
-        Write::Restated => query.bind(adjusted).bind(new_values).bind(new_totals).bind(new_currencies),
-        Write::Refunded => query.bind(adjusted).bind(new_values),
+        Write::RefundedWhole => query.bind(adjusted).bind(changed),
+        Write::Restated => {
+            query.bind(adjusted).bind(changed).bind(new_values).bind(new_totals).bind(new_currencies)
+        }
+        Write::Refunded => query.bind(adjusted).bind(changed).bind(new_values),
     };
     query.execute(tx).await.map_err(attempting("remember what was sent for orders"))?;
     Ok(())
@@ -398,7 +408,8 @@ impl OrderStore {
         needs: &[OrderNeed],
     ) -> Result<HashMap<String, OrderState>, StoreError> {
         type Time = Option<jiff_sqlx::Timestamp>;
-        type Row = (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, bool, bool);
+        type Row =
+            (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, Time, bool, bool);
         let what = attempting("read what was sent for orders");
         let mut by_hash: HashMap<i64, &str> = HashMap::new();
         let mut changing: HashSet<i64> = HashSet::new();
@@ -414,7 +425,7 @@ impl OrderStore {
         // Rows first: a change that comes in between takes the sale along.
         let rows: Vec<Row> = sqlx::query_as(
             "select order_hash, value::text, total::text, currency, sold_at, refunded::text, adjusted_at,
-                    all_back, restated
+                    coalesce(changed_at, adjusted_at), all_back, restated
              from delivery.order_sent
              where workspace_id = $1 and connection_id = $2 and order_hash = any($3)
                  -- Asked once: where nothing is ever refunded there is no row.
@@ -428,7 +439,8 @@ impl OrderStore {
         .map_err(&what)?;
         let decimal = |text: Option<String>| text.and_then(|t| t.parse::<Decimal>().ok());
         let mut states: HashMap<i64, OrderState> = HashMap::new();
-        for (hash, value, total, currency, at, refunded, adjusted_at, all_back, restated) in rows {
+        for (hash, value, total, currency, at, refunded, adjusted_at, changed_at, all_back, restated) in rows
+        {
             let state = OrderState {
                 value: decimal(value),
                 total: decimal(total),
@@ -437,6 +449,7 @@ impl OrderStore {
                 // A sum that is no amount any more is beyond all of them: nothing is left of the order.
                 refunded: decimal(Some(refunded)).unwrap_or(Decimal::MAX),
                 adjusted_at: adjusted_at.map(jiff_sqlx::Timestamp::to_jiff),
+                changed_at: changed_at.map(jiff_sqlx::Timestamp::to_jiff),
                 all_back,
                 restated,
                 match_key: None,

@@ -393,6 +393,10 @@ async fn a_late_update_is_ignored_and_what_is_kept_loses_no_id() {
     order["note_attributes"] = json!([]);
     assert_eq!(send(&bench, "orders/updated", &order.to_string()).await.rejected(), []);
     assert_eq!(send(&bench, "refunds/create", REFUND).await.rejected(), []);
+    // From the second before the refund, and later than all that is kept of the order itself.
+    order["updated_at"] = json!("2025-11-24T16:02:10-05:00");
+    let late = send(&bench, "orders/updated", &order.to_string()).await;
+    assert_eq!(late.json()["ignored"], "outdated", "it would undo the refund");
     let stored = bench.journal().await;
     assert_eq!(stored.len(), 3);
     let refund = stored.iter().find(|event| event.name == "Order Refunded").unwrap();

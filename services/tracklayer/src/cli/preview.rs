@@ -231,6 +231,11 @@ fn parsed(state: &pb::OrderState) -> anyhow::Result<OrderState> {
         all_back: state.all_back,
         restated: state.restated,
         adjusted_at: state.adjusted_at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
+        // An older delivery tells no such time.
+        changed_at: state
+            .changed_at
+            .or(state.adjusted_at)
+            .and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         match_key: serde_json::from_str(&state.match_key_json).ok(),
     })
 }

@@ -96,6 +96,12 @@ fn happenings() -> Vec<(&'static str, &'static str, Value)> {
     let coupon = json!({ "order_id": "50314b8e", "cart_id": "cart-1", "coupon_id": "may_deals_2016", "discount": 23.32 });
     let list = json!({ "list_id": "hot_deals_1", "category": "Deals", "products": products });
     let review = json!({ "product_id": "p-1", "review_id": "r-1", "review_body": "good", "rating": "5" });
+    // One of its products was taken out of it: of what has not changed nothing is told.
+    let mut updated = order.clone();
+    for (name, amount) in [("total", 44.48), ("revenue", 37.98), ("value", 37.98)] {
+        updated[name] = json!(amount);
+    }
+    updated["products"] = json!([products[0]]);
     let mut started = order.clone();
     started["affiliation"] = json!("Web shop");
     let track = |name: &'static str, properties: &Value| ("track", name, properties.clone());
@@ -117,7 +123,7 @@ fn happenings() -> Vec<(&'static str, &'static str, Value)> {
             "Payment Info Entered",
             &json!({ "checkout_id": "c-9", "order_id": "50314b8e", "payment_method": "Visa" }),
         ),
-        track("Order Updated", &order),
+        track("Order Updated", &updated),
         track("Order Completed", &order),
         track(
             "Order Refunded",

@@ -481,3 +481,21 @@ async fn a_refund_in_the_currency_that_an_order_had_before_its_new_value_is_refu
         assert_eq!(known.currency.as_deref(), Some("EUR"), "{kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_value_from_before_a_refund_that_was_told_leaves_the_order_as_it_is() {
+    for kind in ["google_ads", "google_data_manager"] {
+        let mut rig = Rig::new(kind).await;
+        let mut late = refund("u-1", "ann", "order-m-1", 90);
+        late["event"] = json!("Order Updated");
+        late["timestamp"] = json!((jiff::Timestamp::now() - Duration::from_secs(7 * 3_600)).to_string());
+        rig.resolved(&[order("m-1", "ann"), refund("r-1", "ann", "order-m-1", 30), late]).await;
+        rig.start().await;
+        for offset in [0, 1] {
+            rig.ends_as(offset, State::Delivered).await;
+        }
+        assert_eq!(rig.ends_as(2, State::Filtered).await.reason, "order_changed_since", "{kind}");
+        let left = "select (value - refunded)::bigint from delivery.order_sent where not restated";
+        assert_eq!(rig.number(left).await, 70, "{kind}");
+    }
+}

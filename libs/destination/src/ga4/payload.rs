@@ -19,6 +19,7 @@ use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::google::order::{Act, ReportedBy, state_of};
 use crate::google::user::address;
+use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Remark, Rule};
 use crate::person::{self, Keys, Person};
 use crate::quality::{Key, KeySet};
@@ -59,10 +60,10 @@ fn item(
     check_refund(connection, settings, event, act)?;
     let mut body = Map::new();
     let (key, client) = client_id(connection, settings, event)?;
-    body.insert(key.to_owned(), json!(client));
+    body.insert(key.to_owned(), Value::String(client));
     match event.event.user_id.trim() {
         "" => {}
-        id if looks_personal(&json!(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
+        id if looks_personal(Json::Text(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
         id => {
             body.insert("user_id".to_owned(), json!(id));
         }
@@ -81,11 +82,15 @@ fn item(
         && !event.decision.denies_user_data()
         && let Some(ip) = person::address(connection, event, "ip_override", notes)
     {
-        body.insert("ip_override".to_owned(), json!(ip));
+        body.insert("ip_override".to_owned(), Value::from(ip));
     }
     let params = params(connection, settings, event, (name.as_str(), act), notes)?;
     let (order, remark) = order_effect(connection, event, act, &params, time);
-    body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
+    // Moved in: `json!` would copy all of it.
+    let mut told = Map::new();
+    told.insert("name".to_owned(), json!(name));
+    told.insert("params".to_owned(), Value::Object(params));
+    body.insert("events".to_owned(), Value::Array(vec![Value::Object(told)]));
     Ok(Item {
         keys: Some(keys_in(&body)),
         body: ItemBody::of(&body),
@@ -250,7 +255,7 @@ fn client_id(
         ("client_id", found)
     };
     // A client id that is a person's address is none, and Google forbids it.
-    found.filter(|id| !looks_personal(&json!(id))).map(|id| (key, id)).ok_or_else(|| {
+    found.filter(|id| !looks_personal(Json::Text(id))).map(|id| (key, id)).ok_or_else(|| {
         Refusal::new(RefusalCode::NoClientId, format!("no {key}: the event cannot be joined to a visitor"))
             .at(format!("integrations.{INTEGRATION}.clientId"))
             .as_platform("NO_CLIENT_ID")
@@ -285,7 +290,7 @@ fn user_data(
     for (key, field, inputs) in lists {
         let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
         if !hashes.is_empty() {
-            user.insert(key.to_owned(), json!(hashes));
+            user.insert(key.to_owned(), Value::from(hashes));
         }
     }
     if let Some(address) = address(&mut keys, &person) {
@@ -298,9 +303,11 @@ fn user_data(
             ("postal_code", Some(address.postal_code)),
             ("country", Some(address.country)),
         ];
-        let parts: Map<String, Value> =
-            parts.into_iter().filter_map(|(key, part)| Some((key.to_owned(), json!(part?)))).collect();
-        user.insert("address".to_owned(), json!([parts]));
+        let parts: Map<String, Value> = parts
+            .into_iter()
+            .filter_map(|(key, part)| Some((key.to_owned(), Value::String(part?))))
+            .collect();
+        user.insert("address".to_owned(), Value::Array(vec![Value::Object(parts)]));
     }
     user
 }
@@ -407,7 +414,7 @@ fn insert_money(
             let why = format!("GA4 takes order ids of at most {MAX_TEXT} characters");
             return Err(Refusal::new(RefusalCode::InvalidPayload, why).at("properties.order_id"));
         }
-        params.insert("transaction_id".to_owned(), json!(id));
+        params.insert("transaction_id".to_owned(), Value::String(id));
     }
     let currency = Currency::of(connection, event);
     let mut code = currency.code();
@@ -437,8 +444,7 @@ fn insert_money(
     }
     if is_order {
         for key in ["tax", "shipping"] {
-            if let Some(amount) =
-                connection.find(event, key, &[&format!("properties.{key}")]).and_then(decimal_of)
+            if let Some(amount) = connection.find_or(event, key, || event.property(key)).and_then(decimal_of)
             {
                 params.insert(key.to_owned(), number(amount));
             }
@@ -482,15 +488,25 @@ fn insert_page(params: &mut Map<String, Value>, connection: &Connection, event: 
 
 fn insert_text(params: &mut Map<String, Value>, key: &str, text: Option<String>, most: usize) {
     if let Some(text) = text {
-        params.insert(key.to_owned(), json!(text.chars().take(most).collect::<String>()));
+        params.insert(key.to_owned(), Value::String(at_most(text, most)));
     }
 }
 
 fn cut(value: Value) -> Value {
     match value {
-        Value::String(text) => json!(text.chars().take(MAX_TEXT).collect::<String>()),
+        Value::String(text) => Value::String(at_most(text, MAX_TEXT)),
         other => other,
     }
+}
+
+/// The first so many characters.
+fn at_most(mut text: String, most: usize) -> String {
+    // Where there are no more bytes there are no more characters.
+    let end = if text.len() > most { text.char_indices().nth(most) } else { None };
+    if let Some((end, _)) = end {
+        text.truncate(end);
+    }
+    text
 }
 
 fn ga4_item(product: &Product) -> Option<Value> {
@@ -525,6 +541,14 @@ fn ga4_item(product: &Product) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, most, cut) in [("Größe", 5, "Größe"), ("Größe", 3, "Grö"), ("Größe", 0, ""), ("", 3, "")]
+        {
+            assert_eq!(at_most(text.to_owned(), most), cut);
+        }
+    }
 
     #[test]
     fn an_item_without_id_and_name_is_no_item() {

@@ -191,7 +191,8 @@ async fn read(connection: &mut TcpStream) -> Option<(String, Bytes)> {
     Some((name, Bytes::copy_from_slice(&read[head..end])))
 }
 
-fn message_ids(file: Bytes) -> Vec<String> {
+/// message_ids of a file's rows.
+pub fn message_ids(file: Bytes) -> Vec<String> {
     let reader = SerializedFileReader::new(file).unwrap();
     let rows = reader.get_row_iter(None).unwrap();
     rows.map(|row| row.unwrap().get_string(0).unwrap().clone()).collect()

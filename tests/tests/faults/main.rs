@@ -10,6 +10,7 @@
 mod bench;
 mod bucket;
 mod cells;
+mod folder;
 mod outage;
 mod table;
 mod warehouse;

@@ -1,7 +1,5 @@
 //! The table of a warehouse, whose requests are files, and ten minutes in which its bucket is away. One lane has two files to write at a
 //! time, so that it shows which of them are written again.
-//!
-//! What a full disk does to a folder is in `tests/tests/warehouse.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,20 +11,21 @@ use tracklayer_tests::{Clock, Options, Platform, Running, eventually, eventually
 
 use crate::bench::{Bench, Count, states_of};
 use crate::bucket::{Bucket, Put, Reply};
+use crate::folder;
 use crate::outage::{LANES, OUTAGE, RECOVERS, TRIES, UNDER_WAY};
 use crate::table::{ledger, markdown, runs};
 use crate::{Hurry, keep_table, order};
 
 /// Events of a row, half of each name.
-const FEW: u64 = 20;
+pub const FEW: u64 = 20;
 /// Each is a file.
-const NAMES: [&str; 2] = ["Order Completed", "Product Viewed"];
+pub const NAMES: [&str; 2] = ["Order Completed", "Product Viewed"];
 /// Rows of a file where none is to be full.
 const ROOM: u64 = 10_000;
 /// Seconds that a server asks to wait.
 const ASKED: u64 = 2;
 /// How long a fault may take to be over: a file has a minute.
-const REST: Duration = Duration::from_secs(240);
+pub const REST: Duration = Duration::from_secs(240);
 /// Orders of the outage, half of them before it is a minute old and half after five.
 const ORDERS: u64 = 400;
 /// Rows of a file in the outage, so that there are many files.
@@ -133,7 +132,7 @@ impl Warehouse {
 }
 
 /// An event of one of the names, by turns.
-fn event(message_id: &str, number: u64) -> Value {
+pub fn event(message_id: &str, number: u64) -> Value {
     let mut event = order(message_id, SignedDuration::from_secs(60));
     event["event"] = json!(NAMES[number as usize % NAMES.len()]);
     event
@@ -195,23 +194,28 @@ async fn meet(warehouse: &Warehouse, place: usize, row: Row) -> Seen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_of_a_bucket_costs_a_file_or_two_and_every_event_is_in_one_file() {
+async fn each_fault_of_a_warehouse_is_got_over_and_every_event_is_in_one_file() {
     let options = Options { lease_ms: Some(60_000), ..Options::default() };
     let warehouse = Warehouse::create(Platform::start(options).await.unwrap(), 1, ROOM).await;
     let only = std::env::var("FAULTS_ONLY").unwrap_or_default();
+    let begun = warehouse.count().await.unwrap();
     let mut seen = Vec::new();
     for (place, row) in ROWS.into_iter().enumerate() {
         if row.title.contains(&only) {
             seen.push(meet(&warehouse, place, row).await);
         }
     }
-    keep_table(1, &markdown(seen.iter().map(Seen::line)));
+    let of_folders = folder::lines(&warehouse.bench, 1, &only).await;
+    let rows = (seen.len() + of_folders.len()) as u64;
+    keep_table(1, &markdown(seen.iter().map(Seen::line).chain(of_folders)));
     let faults: Vec<String> = seen.iter().filter_map(Seen::fault).collect();
     assert!(faults.is_empty(), "{} of {} rows:\n{}", faults.len(), seen.len(), faults.join("\n"));
     for asked in seen.iter().filter(|seen| matches!(seen.row.reply, Reply::Wait(_))) {
         let waited = asked.waited().unwrap_or_else(|| panic!("nobody was told to wait: {:?}", asked.puts));
         assert!(waited >= Duration::from_secs(ASKED), "it came back after {waited:?}");
     }
+    // What a folder held kept nobody else: the bucket has it as well.
+    warehouse.rest(&begun, rows * FEW).await;
     warehouse.check_found();
     warehouse.check_balance().await;
 }

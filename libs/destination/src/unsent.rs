@@ -9,14 +9,14 @@
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::commerce::decimal_of;
 use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::outcome::{Refusal, RefusalCode, Remark};
 
 /// What becomes of changes of orders that were not sent from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnsentOrders {
     /// They wait for the order, and are refused when it does not come.

@@ -157,8 +157,21 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Makes it in a running platform, with so many partitions.
+    /// Makes it in a running platform, with so many partitions and a connection of each kind.
     pub async fn create(platform: Running, partitions: u32) -> anyhow::Result<Self> {
+        let mut bench = Self::without_connections(platform, partitions).await?;
+        let sandbox = bench.platform.addresses().sandbox.clone();
+        for kind in KINDS {
+            let id = bench.put(kind, &sandbox).await?;
+            bench.connections.insert(kind, id);
+            bench.at_full_pace(id).await?;
+        }
+        bench.is_known(partitions, KINDS.len()).await?;
+        Ok(bench)
+    }
+
+    /// The same without any connection.
+    pub async fn without_connections(platform: Running, partitions: u32) -> anyhow::Result<Self> {
         let service_token = MasterKey::read(&platform.data_dir().join("master.key"))?.service_token();
         let mut bench = Self {
             platform,
@@ -183,34 +196,39 @@ impl Bench {
             ..CreateSourceRequest::default()
         };
         bench.write_key = control.create_source(request).await?.into_inner().write_key;
-        let sandbox = bench.platform.addresses().sandbox.clone();
-        for kind in KINDS {
-            let id = bench.put(kind, &sandbox).await?;
-            bench.connections.insert(kind, id);
-            let request = SetReleasePaceRequest {
-                workspace_id: bench.workspace_id,
-                connection_id: id,
-                release_events_per_second: Some(0),
-            };
-            control.set_release_pace(request).await?;
-        }
-        bench.is_known(partitions).await?;
         Ok(bench)
+    }
+
+    /// What waits at a connection is sent as fast as it can be.
+    pub async fn at_full_pace(&self, connection_id: i64) -> anyhow::Result<()> {
+        let request = SetReleasePaceRequest {
+            workspace_id: self.workspace_id,
+            connection_id,
+            release_events_per_second: Some(0),
+        };
+        self.control().set_release_pace(request).await?;
+        Ok(())
     }
 
     /// Says where a connection's platform is; answers the connection's number.
     pub async fn put(&self, kind: Kind, at: &str) -> anyhow::Result<i64> {
         let sandbox = &self.platform.addresses().sandbox;
+        self.put_document(&kind.name(), &kind.document(sandbox, at)).await
+    }
+
+    /// Saves a connection's document; answers the connection's number.
+    pub async fn put_document(&self, name: &str, document: &Value) -> anyhow::Result<i64> {
         let request = PutConnectionRequest {
             workspace_id: self.workspace_id,
-            name: kind.name(),
-            document_json: kind.document(sandbox, at).to_string(),
+            name: name.to_owned(),
+            document_json: document.to_string(),
         };
         let made = self.control().put_connection(request).await?.into_inner().connection;
         Ok(made.context("no connection in the answer")?.connection_id)
     }
 
-    async fn is_known(&self, partitions: u32) -> anyhow::Result<()> {
+    /// Waits until the edge takes events and so many connections have a lane for each partition.
+    pub async fn is_known(&self, partitions: u32, connections: usize) -> anyhow::Result<()> {
         let url =
             format!("{}/v1/projects/{}/settings", self.platform.addresses().ingest_http, self.write_key);
         eventually("the edge to know the source", async || {
@@ -219,7 +237,7 @@ impl Bench {
         })
         .await;
         let pool = sqlx::PgPool::connect(&self.platform.addresses().database_url).await?;
-        let wanted = i64::from(partitions) * self.connections.len() as i64;
+        let wanted = i64::from(partitions) * connections as i64;
         eventually("the lanes to begin", async || {
             let (lanes,): (i64,) =
                 sqlx::query_as("select count(*) from delivery.lane_cursor where workspace_id = $1")
@@ -279,9 +297,19 @@ impl Bench {
         Ok(())
     }
 
-    async fn stats(&self) -> anyhow::Result<BTreeMap<Kind, ConnectionStats>> {
+    /// What the ledger says of one connection, whatever its kind; none while nothing is known of it.
+    pub async fn stats_of(&self, connection_id: i64) -> anyhow::Result<Option<ConnectionStats>> {
+        let all = self.all_stats().await?;
+        Ok(all.into_iter().find(|stats| stats.connection_id == connection_id))
+    }
+
+    async fn all_stats(&self) -> anyhow::Result<Vec<ConnectionStats>> {
         let request = GetStatsRequest { workspace_id: self.workspace_id };
-        let stats = self.delivery().get_stats(request).await?.into_inner().connections;
+        Ok(self.delivery().get_stats(request).await?.into_inner().connections)
+    }
+
+    async fn stats(&self) -> anyhow::Result<BTreeMap<Kind, ConnectionStats>> {
+        let stats = self.all_stats().await?;
         let kind_of = |id| self.connections.iter().find(|(_, known)| **known == id).map(|(kind, _)| *kind);
         Ok(stats.into_iter().filter_map(|stats| Some((kind_of(stats.connection_id)?, stats))).collect())
     }
@@ -297,14 +325,11 @@ impl Bench {
         let stats = self.stats().await?;
         let mut counts = BTreeMap::new();
         for kind in KINDS {
-            let mut count = Count {
+            let count = Count {
                 requests: totals.get(&kind.platform()).map_or(0, |totals| totals.requests),
                 counted: self.sandbox().counted(kind.platform()).await?.len() as u64,
-                states: BTreeMap::new(),
+                states: states_of(stats.get(&kind)),
             };
-            for row in stats.get(&kind).into_iter().flat_map(|stats| &stats.counts) {
-                *count.states.entry((row.state.clone(), row.reason.clone())).or_default() += row.count;
-            }
             counts.insert(kind, count);
         }
         Ok(counts)
@@ -335,16 +360,20 @@ impl Bench {
 
     /// What became of an event at each connection; none while it is not resolved.
     pub async fn story(&self, message_id: &str) -> anyhow::Result<Option<BTreeMap<Kind, DeliveryStory>>> {
-        let request = ShowEventRequest { workspace_id: self.workspace_id, message_id: message_id.to_owned() };
-        let shown = self.delivery().show_event(request).await?.into_inner();
-        let Some(story) = shown.occurrences.into_iter().next().filter(|story| story.resolved) else {
-            return Ok(None);
-        };
+        let Some(deliveries) = self.deliveries(message_id).await? else { return Ok(None) };
         let kind_of = |id| self.connections.iter().find(|(_, known)| **known == id).map(|(kind, _)| *kind);
-        let deliveries = story.deliveries.into_iter();
+        let deliveries = deliveries.into_iter();
         Ok(Some(
             deliveries.filter_map(|delivery| Some((kind_of(delivery.connection_id)?, delivery))).collect(),
         ))
+    }
+
+    /// The same for connections of any kind.
+    pub async fn deliveries(&self, message_id: &str) -> anyhow::Result<Option<Vec<DeliveryStory>>> {
+        let request = ShowEventRequest { workspace_id: self.workspace_id, message_id: message_id.to_owned() };
+        let shown = self.delivery().show_event(request).await?.into_inner();
+        let story = shown.occurrences.into_iter().next().filter(|story| story.resolved);
+        Ok(story.map(|story| story.deliveries))
     }
 
     /// Waits until so many events more than `before` have come to an end at every connection.
@@ -364,6 +393,15 @@ impl Bench {
         })
         .await
     }
+}
+
+/// Events in the ledger, by state and reason.
+pub fn states_of(stats: Option<&ConnectionStats>) -> BTreeMap<(String, String), u64> {
+    let mut states = BTreeMap::new();
+    for row in stats.into_iter().flat_map(|stats| &stats.counts) {
+        *states.entry((row.state.clone(), row.reason.clone())).or_default() += row.count;
+    }
+    states
 }
 
 fn channel(address: &str, key: &str) -> Channel {

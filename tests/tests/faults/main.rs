@@ -1,27 +1,45 @@
 //! Each fault of a platform or a network against each connector: what the lane did, how many requests, what the ledger says. An outage
-//! of ten minutes, in which nobody storms. One event that is too old beside many that are not.
+//! of ten minutes, in which nobody storms. One event that is too old beside many that are not. The same for a warehouse, whose requests
+//! are files: in a table of its own.
 //!
 //! Waits go by a clock that is moved, so that minutes pass in seconds; a request that is not answered takes as long as it takes.
-//! The table is printed, and written to `target/faults.md`.
+//! The tables are printed, and written to `target/faults.md`.
 
 #![allow(clippy::unwrap_used, reason = "this whole file is tests")]
 
 mod bench;
+mod bucket;
 mod cells;
+mod folder;
 mod outage;
 mod table;
+mod warehouse;
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
-use tracklayer_tests::Clock;
+use tracklayer_tests::{Clock, target_dir};
 
 /// How much faster time goes by where it is hurried.
 const FASTER: u32 = 10;
 /// In such steps.
 const STEP: Duration = Duration::from_millis(100);
+
+/// The tables so far, by their place in the file: tests run beside each other.
+static TABLES: Mutex<BTreeMap<u8, String>> = Mutex::new(BTreeMap::new());
+
+/// Prints a table, and writes it into the file beside the others.
+fn keep_table(place: u8, table: &str) {
+    println!("{table}");
+    let mut tables = TABLES.lock().unwrap();
+    tables.insert(place, table.to_owned());
+    let all: Vec<&str> = tables.values().map(String::as_str).collect();
+    std::fs::write(target_dir().unwrap().join("faults.md"), all.join("\n")).unwrap();
+}
 
 /// An order that every platform takes.
 fn order(message_id: &str, age: SignedDuration) -> Value {

@@ -11,19 +11,19 @@ use tracklayer_tests::{Clock, Options, Platform, eventually};
 use crate::bench::{Bench, KINDS, Kind};
 use crate::{Hurry, order};
 
-const OUTAGE: Duration = Duration::from_secs(600);
+pub const OUTAGE: Duration = Duration::from_secs(600);
 /// Orders, half of them before the outage is a minute old and half after five.
 const ORDERS: u64 = 400;
 /// Partitions: so many lanes each connection has.
-const LANES: u32 = 4;
+pub const LANES: u32 = 4;
 /// Most requests that a circuit lets through in ten minutes, beside the first wave of each lane: it is open for half of 1, 2, 4, 8, 16, 32
 /// seconds at least, then for half a minute.
-const TRIES: u64 = 6 + (600 - 31) / 30;
+pub const TRIES: u64 = 6 + (600 - 31) / 30;
 /// Requests of all lanes that are under way when the first of them fail: a webhook's lane sends four at once.
-const UNDER_WAY: u64 = 4 * 4;
+pub const UNDER_WAY: u64 = 4 * 4;
 /// How long it may take until everything is delivered: until the open circuit's time has come, a minute at most, and to send what waits,
 /// which takes seconds of the test's that count tenfold.
-const RECOVERS: Duration = Duration::from_secs(240);
+pub const RECOVERS: Duration = Duration::from_secs(240);
 
 fn message_id(number: u64) -> String {
     format!("outage-{number:04}")

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use tracklayer_sandbox::SeenRequest;
-use tracklayer_tests::{Clock, NoHandshake, Options, Platform, eventually, target_dir};
+use tracklayer_tests::{Clock, NoHandshake, Options, Platform, eventually};
 
 use crate::bench::{Bench, Count, KINDS, Kind};
 use crate::cells::{ASKED, Cell, ROWS, Row};
-use crate::{Hurry, order};
+use crate::{Hurry, keep_table, order};
 
 /// Handshakes until the circuit of a connection has surely been open, and how many there may be by then.
 const HANDSHAKES: (u64, u64) = (4, 8);
@@ -42,10 +42,9 @@ struct Seen {
 
 /// How many events each request had and how it was answered, as far as the platform kept them.
 fn in_words(place: usize, kind: Kind, count: &Count, requests: &[SeenRequest]) -> String {
-    let mut runs: Vec<(String, u64)> = Vec::new();
     let of_kind: Vec<&SeenRequest> =
         requests.iter().filter(|seen| seen.platform == kind.platform()).collect();
-    for seen in &of_kind {
+    let steps = of_kind.iter().map(|seen| {
         let mark = mark_of(place);
         let ids =
             seen.body.match_indices(&mark).map(|(at, _)| seen.body.get(at + mark.len()..at + mark.len() + 3));
@@ -55,17 +54,25 @@ fn in_words(place: usize, kind: Kind, count: &Count, requests: &[SeenRequest]) -
             _ => "many".to_owned(),
         };
         let answer = seen.status.map_or("no answer".to_owned(), |status| status.to_string());
-        let step = format!("{events} → {answer}");
+        format!("{events} → {answer}")
+    });
+    let kept = of_kind.len() as u64 == count.requests;
+    let first = (!kept).then(|| "…".to_owned());
+    first.into_iter().chain(runs(steps)).collect::<Vec<_>>().join(", ")
+}
+
+/// Steps that follow each other and are the same, as one.
+pub fn runs(steps: impl Iterator<Item = String>) -> Vec<String> {
+    let mut runs: Vec<(String, u64)> = Vec::new();
+    for step in steps {
         match runs.last_mut() {
             Some((last, times)) if *last == step => *times += 1,
             _ => runs.push((step, 1)),
         }
     }
-    let kept = of_kind.len() as u64 == count.requests;
-    let first = (!kept).then(|| "…".to_owned());
-    let runs =
-        runs.into_iter().map(|(step, times)| if times > 1 { format!("{step} (×{times})") } else { step });
-    first.into_iter().chain(runs).collect::<Vec<_>>().join(", ")
+    runs.into_iter()
+        .map(|(step, times)| if times > 1 { format!("{step} (×{times})") } else { step })
+        .collect()
 }
 
 impl Seen {
@@ -101,15 +108,7 @@ impl Seen {
     }
 
     fn line(&self) -> String {
-        let states: Vec<String> = self
-            .count
-            .states
-            .iter()
-            .map(|((state, reason), count)| match reason.as_str() {
-                "" => format!("{count} {state}"),
-                reason => format!("{count} {state}: {reason}"),
-            })
-            .collect();
+        let states = ledger(&self.count);
         let fault = match (self.row, &self.cell.fault) {
             (Row::Tls, _) | (_, Some(_)) => "",
             (_, None) => "no such fault: ",
@@ -126,10 +125,19 @@ impl Seen {
             self.cell.does,
             self.requests,
             self.count.requests,
-            states.join(", "),
+            states,
             self.count.counted,
         )
     }
+}
+
+/// What the ledger says, in words.
+pub fn ledger(count: &Count) -> String {
+    let states = count.states.iter().map(|((state, reason), count)| match reason.as_str() {
+        "" => format!("{count} {state}"),
+        reason => format!("{count} {state}: {reason}"),
+    });
+    states.collect::<Vec<_>>().join(", ")
 }
 
 async fn put_up(bench: &Bench, row: Row, cells: &BTreeMap<Kind, Cell>) -> BTreeMap<Kind, NoHandshake> {
@@ -223,13 +231,14 @@ async fn waited(bench: &Bench) -> BTreeMap<Kind, Option<Duration>> {
     KINDS.into_iter().map(|kind| (kind, after_the_fault(kind))).collect()
 }
 
-fn markdown(seen: &[Seen]) -> String {
+/// A table of such lines.
+pub fn markdown(lines: impl Iterator<Item = String>) -> String {
     let mut text =
         "| connector | fault | what the lane did: events → answer of each request | requests | ledger | counted by the platform |\n\
                     | --- | --- | --- | ---: | --- | ---: |\n"
             .to_owned();
-    for seen in seen {
-        let _ = writeln!(text, "{}", seen.line());
+    for line in lines {
+        let _ = writeln!(text, "{line}");
     }
     text
 }
@@ -290,9 +299,7 @@ async fn each_fault_costs_what_it_has_to_and_the_ledger_tells_the_truth() {
         }
     }
     seen.sort_by_key(|seen| seen.kind);
-    let table = markdown(&seen);
-    println!("{table}");
-    std::fs::write(target_dir().unwrap().join("faults.md"), &table).unwrap();
+    keep_table(0, &markdown(seen.iter().map(Seen::line)));
     let faults: Vec<String> = seen.iter().flat_map(Seen::faults).collect();
     assert!(faults.is_empty(), "{} of {} cells:\n{}", faults.len(), seen.len(), faults.join("\n"));
     let balance = bench.platform.cli_json(&["ledger", "balance", "--workspace", "faults"]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tracklayer_normalise::{Field, Hints, Platform};
 
 use super::names::{REFUND, name_of, sanitised};
@@ -17,8 +17,10 @@ use crate::commerce::{
 };
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::fields::{Fields, Member};
 use crate::google::order::{Act, ReportedBy, state_of};
 use crate::google::user::address;
+use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Remark, Rule};
 use crate::person::{self, Keys, Person};
 use crate::quality::{Key, KeySet};
@@ -57,35 +59,32 @@ fn item(
     let act = act_of(event, &name);
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
     check_refund(connection, settings, event, act)?;
-    let mut body = Map::new();
+    let mut body = Fields::with_capacity(7);
     let (key, client) = client_id(connection, settings, event)?;
-    body.insert(key.to_owned(), json!(client));
+    body.push(key, client);
     match event.event.user_id.trim() {
         "" => {}
-        id if looks_personal(&json!(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
-        id => {
-            body.insert("user_id".to_owned(), json!(id));
-        }
+        id if looks_personal(Json::Text(id)) => notes.push(Note::rejected("user_id", Rule::LooksPersonal)),
+        id => body.push("user_id", id),
     }
-    body.insert("timestamp_micros".to_owned(), json!(time.as_microsecond()));
-    if let Some(consent) = consent(&event.decision) {
-        body.insert("consent".to_owned(), consent);
-    }
+    body.push("timestamp_micros", time.as_microsecond());
+    body.push_some("consent", consent(&event.decision));
     if settings.send_user_data && !event.decision.denies_user_data() {
         let user = user_data(connection, settings, event, notes);
         if !user.is_empty() {
-            body.insert("user_data".to_owned(), Value::Object(user));
+            body.push("user_data", user);
         }
     }
     if settings.send_ip
         && !event.decision.denies_user_data()
         && let Some(ip) = person::address(connection, event, "ip_override", notes)
     {
-        body.insert("ip_override".to_owned(), json!(ip));
+        body.push("ip_override", ip);
     }
     let params = params(connection, settings, event, (name.as_str(), act), notes)?;
     let (order, remark) = order_effect(connection, event, act, &params, time);
-    body.insert("events".to_owned(), json!([{ "name": name, "params": params }]));
+    let told = Fields::default().with("name", name.as_str()).with("params", params);
+    body.push("events", list_of(told));
     Ok(Item {
         keys: Some(keys_in(&body)),
         body: ItemBody::of(&body),
@@ -119,12 +118,25 @@ pub const TAKEN_KEYS: KeySet = KeySet::of(&[
 ]);
 
 /// What of it a body has.
-fn keys_in(body: &Map<String, Value>) -> KeySet {
-    let names = |part: &Map<String, Value>| KeySet::of_names(part.keys().map(String::as_str), key_of);
-    let user = body.get("user_data").and_then(Value::as_object);
-    let address = user.and_then(|user| user.get("address")).and_then(|list| list.get(0));
-    let parts = [Some(body), user, address.and_then(Value::as_object)];
-    parts.into_iter().flatten().fold(KeySet::NONE, |keys, part| keys.and(names(part)))
+fn keys_in(body: &Fields) -> KeySet {
+    let user = fields_of(body.get("user_data"));
+    let address = fields_of(user.and_then(|user| user.get("address")));
+    let parts = [Some(body), user, address].into_iter().flatten();
+    parts.fold(KeySet::NONE, |keys, part| keys.and(KeySet::of_names(part.names(), key_of)))
+}
+
+/// The object that stands there, or that a list there begins with.
+fn fields_of(member: Option<&Member>) -> Option<&Fields> {
+    match member? {
+        Member::Object(fields) => Some(fields),
+        Member::List(items) => fields_of(items.first()),
+        Member::Text(_) | Member::Number(_) | Member::Bool(_) | Member::Value(_) | Member::Shared(_) => None,
+    }
+}
+
+/// A list of one object.
+fn list_of(fields: Fields) -> Member {
+    std::iter::once(fields).collect()
 }
 
 /// The key that stands under a name.
@@ -162,13 +174,13 @@ fn order_effect(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
-    params: &Map<String, Value>,
+    params: &Fields,
     at: Timestamp,
 ) -> (Option<OrderEffect>, Option<Remark>) {
-    let currency = params.get("currency").and_then(Value::as_str);
+    let currency = params.get("currency").and_then(Member::as_value).and_then(Json::as_str);
     match act {
         Act::Purchase => {
-            let value = params.get("value").and_then(decimal_of);
+            let value = value_in(params);
             (OrderFacts::of(connection, event).sold(value, currency, at, None), None)
         }
         Act::Refund | Act::Cancel => {
@@ -181,6 +193,11 @@ fn order_effect(
         }
         Act::Conversion | Act::Update => (None, None),
     }
+}
+
+/// The value that goes out.
+fn value_in(params: &Fields) -> Option<Decimal> {
+    params.get("value").and_then(Member::as_value).and_then(decimal_of)
 }
 
 fn remark(
@@ -250,7 +267,7 @@ fn client_id(
         ("client_id", found)
     };
     // A client id that is a person's address is none, and Google forbids it.
-    found.filter(|id| !looks_personal(&json!(id))).map(|id| (key, id)).ok_or_else(|| {
+    found.filter(|id| !looks_personal(Json::Text(id))).map(|id| (key, id)).ok_or_else(|| {
         Refusal::new(RefusalCode::NoClientId, format!("no {key}: the event cannot be joined to a visitor"))
             .at(format!("integrations.{INTEGRATION}.clientId"))
             .as_platform("NO_CLIENT_ID")
@@ -258,13 +275,12 @@ fn client_id(
 }
 
 /// Both words, or nothing where nothing is known. The firewall allows GA4 for analytics alone: what else is denied is said here.
-fn consent(decision: &Consent) -> Option<Value> {
+fn consent(decision: &Consent) -> Option<Fields> {
     let word = |denied: bool| if denied { "DENIED" } else { "GRANTED" };
     (*decision != Consent::AllowUnstated).then(|| {
-        json!({
-            "ad_user_data": word(decision.denies_user_data()),
-            "ad_personalization": word(decision.denies_personalization()),
-        })
+        Fields::default()
+            .with("ad_user_data", word(decision.denies_user_data()))
+            .with("ad_personalization", word(decision.denies_personalization()))
     })
 }
 
@@ -273,11 +289,11 @@ fn user_data(
     settings: &Settings,
     event: &Deliverable,
     notes: &mut Vec<Note>,
-) -> Map<String, Value> {
+) -> Fields {
     let person = Person::of(connection, event);
     let country = person.country.as_deref().or(settings.default_country.as_deref());
     let mut keys = Keys::new(Platform::Ga4, Hints { country, ..Hints::default() }, notes);
-    let mut user = Map::new();
+    let mut user = Fields::with_capacity(3);
     let lists = [
         ("sha256_email_address", Field::Email, &person.emails),
         ("sha256_phone_number", Field::Phone, &person.phones),
@@ -285,22 +301,19 @@ fn user_data(
     for (key, field, inputs) in lists {
         let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
         if !hashes.is_empty() {
-            user.insert(key.to_owned(), json!(hashes));
+            user.push(key, hashes.into_iter().collect::<Member>());
         }
     }
     if let Some(address) = address(&mut keys, &person) {
-        let parts = [
-            ("sha256_first_name", Some(address.first_name)),
-            ("sha256_last_name", Some(address.last_name)),
-            ("sha256_street", address.street),
-            ("city", address.city),
-            ("region", address.state),
-            ("postal_code", Some(address.postal_code)),
-            ("country", Some(address.country)),
-        ];
-        let parts: Map<String, Value> =
-            parts.into_iter().filter_map(|(key, part)| Some((key.to_owned(), json!(part?)))).collect();
-        user.insert("address".to_owned(), json!([parts]));
+        let mut parts = Fields::with_capacity(7);
+        parts.push("sha256_first_name", address.first_name);
+        parts.push("sha256_last_name", address.last_name);
+        parts.push_some("sha256_street", address.street);
+        parts.push_some("city", address.city);
+        parts.push_some("region", address.state);
+        parts.push("postal_code", address.postal_code);
+        parts.push("country", address.country);
+        user.push("address", list_of(parts));
     }
     user
 }
@@ -311,33 +324,33 @@ fn params(
     event: &Deliverable,
     (name, act): (&str, Act),
     notes: &mut Vec<Note>,
-) -> Result<Map<String, Value>, Refusal> {
-    let mut params = Map::new();
+) -> Result<Fields, Refusal> {
+    let mut params = Fields::with_capacity(8);
     let all = products(event, &settings.content_id_from);
     insert_money(&mut params, connection, event, act, &all, notes)?;
-    for (param, from) in recommended::params_of(name) {
-        let field = if *param == "search_term" { "query" } else { param };
+    for &(param, from) in recommended::params_of(name) {
+        let field = if param == "search_term" { "query" } else { param };
         let found = connection.text(event, field, from);
         insert_text(&mut params, param, found, MAX_TEXT);
     }
     if name == "page_view" {
         insert_page(&mut params, connection, event);
     }
-    let items: Vec<Value> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
+    let items: Vec<Fields> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
     if !items.is_empty() && !is_all_of_it(event, name, &params) {
-        params.insert("items".to_owned(), Value::Array(items));
+        params.insert("items", items.into_iter().collect::<Member>());
     }
     if recommended::takes_others(name) {
-        for (key, value) in harmless_properties(event, &TAKEN) {
-            if let Some(key) = sanitised(&key).filter(|key| !is_reserved_param(key)) {
-                params.entry(key).or_insert_with(|| cut(value));
-            }
-        }
+        let taken = |(key, value): (String, Value)| {
+            let key = sanitised(&key).filter(|key| !is_reserved_param(key))?;
+            Some((key, cut(value)))
+        };
+        params.insert_new(harmless_properties(event, &TAKEN).into_iter().filter_map(taken));
     }
     let own_name =
         |key: &str| sanitised(key).filter(|name| !is_reserved_param(name) && !BUILT.contains(&name.as_str()));
     for name in connection.owned_custom_fields(event, "params.").filter_map(own_name) {
-        params.shift_remove(&name);
+        params.remove(&name);
     }
     for (key, value) in connection.custom_fields(event, "params.", notes) {
         let name = own_name(&key);
@@ -357,12 +370,14 @@ fn params(
         .or_else(|| connection.text(event, "session_id", &["properties.ga_session_id"]))
         .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
     let room = MAX_PARAMS - 2;
-    if params.len() > room {
+    if params.names().count() > room {
         notes.push(Note::omitted("params", Rule::TooManyParameters));
-        params = params.into_iter().take(room).collect();
+        let mut kept = Fields::with_capacity(MAX_PARAMS);
+        kept.extend(params.into_iter().take(room));
+        params = kept;
     }
     insert_text(&mut params, "session_id", session, MAX_TEXT);
-    params.insert("engagement_time_msec".to_owned(), json!(settings.engagement_time_msec));
+    params.insert("engagement_time_msec", settings.engagement_time_msec);
     Ok(params)
 }
 
@@ -388,7 +403,7 @@ fn is_reserved_param(key: &str) -> bool {
 
 /// Purchases and refunds need their transaction; a value needs its currency.
 fn insert_money(
-    params: &mut Map<String, Value>,
+    params: &mut Fields,
     connection: &Connection,
     event: &Deliverable,
     act: Act,
@@ -407,7 +422,7 @@ fn insert_money(
             let why = format!("GA4 takes order ids of at most {MAX_TEXT} characters");
             return Err(Refusal::new(RefusalCode::InvalidPayload, why).at("properties.order_id"));
         }
-        params.insert("transaction_id".to_owned(), json!(id));
+        params.insert("transaction_id", id);
     }
     let currency = Currency::of(connection, event);
     let mut code = currency.code();
@@ -429,18 +444,17 @@ fn insert_money(
     };
     match (value, code) {
         (Some(value), Some(code)) => {
-            params.insert("value".to_owned(), number(value));
-            params.insert("currency".to_owned(), json!(code));
+            params.insert("value", number(value));
+            params.insert("currency", code);
         }
         (Some(_), None) => notes.push(Note::rejected("params.value", Rule::ValueWithoutCurrency)),
         (None, _) => {}
     }
     if is_order {
         for key in ["tax", "shipping"] {
-            if let Some(amount) =
-                connection.find(event, key, &[&format!("properties.{key}")]).and_then(decimal_of)
+            if let Some(amount) = connection.find_or(event, key, || event.property(key)).and_then(decimal_of)
             {
-                params.insert(key.to_owned(), number(amount));
+                params.insert(key, number(amount));
             }
         }
     }
@@ -467,34 +481,41 @@ fn refund_value(
 }
 
 /// Whether a refund is all of an order that went out: then its items say nothing more.
-fn is_all_of_it(event: &Deliverable, name: &str, params: &Map<String, Value>) -> bool {
+fn is_all_of_it(event: &Deliverable, name: &str, params: &Fields) -> bool {
     let Some(state) = event.order_state.as_ref().filter(|_| name == REFUND) else { return false };
-    state.refunded.is_zero()
-        && state.value.is_some_and(|sold| params.get("value").and_then(decimal_of) == Some(sold))
+    state.refunded.is_zero() && state.value.is_some_and(|sold| value_in(params) == Some(sold))
 }
 
-fn insert_page(params: &mut Map<String, Value>, connection: &Connection, event: &Deliverable) {
+fn insert_page(params: &mut Fields, connection: &Connection, event: &Deliverable) {
     insert_text(params, "page_location", person::page_url(connection, event), 1_000);
     insert_text(params, "page_referrer", person::referrer(connection, event), 420);
     let title = event.property("title").or_else(|| event.context("page.title")).and_then(text_of);
     insert_text(params, "page_title", title, 300);
 }
 
-fn insert_text(params: &mut Map<String, Value>, key: &str, text: Option<String>, most: usize) {
-    if let Some(text) = text {
-        params.insert(key.to_owned(), json!(text.chars().take(most).collect::<String>()));
-    }
+fn insert_text(params: &mut Fields, key: &'static str, text: Option<String>, most: usize) {
+    params.insert_some(key, text.map(|text| at_most(text, most)));
 }
 
 fn cut(value: Value) -> Value {
     match value {
-        Value::String(text) => json!(text.chars().take(MAX_TEXT).collect::<String>()),
+        Value::String(text) => Value::String(at_most(text, MAX_TEXT)),
         other => other,
     }
 }
 
-fn ga4_item(product: &Product) -> Option<Value> {
-    let mut item = Map::new();
+/// The first so many characters.
+fn at_most(mut text: String, most: usize) -> String {
+    // Where there are no more bytes there are no more characters.
+    let end = if text.len() > most { text.char_indices().nth(most) } else { None };
+    if let Some((end, _)) = end {
+        text.truncate(end);
+    }
+    text
+}
+
+fn ga4_item(product: &Product) -> Option<Fields> {
+    let mut item = Fields::with_capacity(6);
     let texts = [("item_id", &product.id), ("item_name", &product.name)];
     for (key, text) in texts {
         insert_text(&mut item, key, text.clone(), MAX_TEXT);
@@ -502,10 +523,8 @@ fn ga4_item(product: &Product) -> Option<Value> {
     if item.is_empty() {
         return None;
     }
-    if let Some(price) = product.price {
-        item.insert("price".to_owned(), number(price));
-    }
-    item.insert("quantity".to_owned(), json!(product.quantity));
+    item.push_some("price", product.price.map(number));
+    item.push("quantity", product.quantity);
     let texts = [
         ("item_brand", &product.brand),
         ("item_category", &product.category),
@@ -516,15 +535,23 @@ fn ga4_item(product: &Product) -> Option<Value> {
     for (key, text) in texts {
         insert_text(&mut item, key, text.clone(), MAX_TEXT);
     }
-    if let Some(position) = product.position {
-        item.insert("index".to_owned(), json!(position));
-    }
-    Some(Value::Object(item))
+    item.push_some("index", product.position);
+    Some(item)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, most, cut) in [("Größe", 5, "Größe"), ("Größe", 3, "Grö"), ("Größe", 0, ""), ("", 3, "")]
+        {
+            assert_eq!(at_most(text.to_owned(), most), cut);
+        }
+    }
 
     #[test]
     fn an_item_without_id_and_name_is_no_item() {

@@ -1,7 +1,7 @@
 //! What an operator says about one Google Ads account and action.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracklayer_ids::Secret;
 
 use crate::commerce::CONTENT_ID_FROM;
@@ -71,7 +71,7 @@ pub struct Settings {
 }
 
 /// What is uploaded for a purchase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadMode {
     /// Click conversions (`uploadClickConversions`).

@@ -134,7 +134,7 @@ impl ActionSource {
 }
 
 /// Limited Data Use beyond what consent decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Ldu {
     /// For every event, with this place (0 and 0: Meta looks where the address is).
@@ -144,7 +144,7 @@ pub enum Ldu {
 }
 
 /// A word instead of a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LduWord {
     /// An explicit empty list.
@@ -152,7 +152,7 @@ pub enum LduWord {
 }
 
 /// Meta's numbers of a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LduPlace {
     /// 1 USA, 0 Meta geolocates.
@@ -164,7 +164,7 @@ pub struct LduPlace {
 }
 
 /// What to do with refunds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refunds {
     /// Refuse them as `event_not_supported`.

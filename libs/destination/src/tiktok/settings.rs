@@ -1,7 +1,7 @@
 //! What an operator says about one TikTok event source.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracklayer_ids::Secret;
 
 use crate::commerce::CONTENT_ID_FROM;
@@ -61,7 +61,7 @@ pub struct Settings {
 }
 
 /// Kind of source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventSource {
     /// A website's pixel.
@@ -89,7 +89,7 @@ impl EventSource {
 }
 
 /// Name of a purchase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum PurchaseEvent {
     /// The name since May 2025.
     #[default]

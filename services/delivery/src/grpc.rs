@@ -1,5 +1,5 @@
 //! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify`,
-//! `ingest_requests`, `match_quality`, `golden` and `dead_letters`.
+//! `ingest_requests`, `match_quality`, `golden` and `dead_letters`; `window` reads of which minutes something is asked.
 
 mod dead_letters;
 mod forecast;
@@ -10,6 +10,7 @@ mod match_quality;
 mod preview;
 mod replays;
 mod verify;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -163,6 +163,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn get_twins(
+        &self,
+        _: Request<pb::GetTwinsRequest>,
+    ) -> Result<Response<pb::GetTwinsResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn forecast_release(
         &self,
         _: Request<pb::ForecastReleaseRequest>,

@@ -23,6 +23,7 @@ pub mod since;
 pub mod sources;
 pub mod stats;
 pub mod tries;
+pub mod twins;
 pub mod verdicts;
 pub mod verify;
 pub mod workspaces;

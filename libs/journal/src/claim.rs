@@ -13,6 +13,7 @@ const COMMERCE_BYTES: usize = 66;
 const FORMAT: u8 = 1;
 const COMMERCE_FORMAT: u8 = 2;
 const KEY_PREFIX: &[u8] = b"tl:c:";
+const TWINS_PREFIX: &[u8] = b"tl:t:";
 
 /// What a claim says about the first occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,19 @@ pub fn claim_key_per_source(
         &fingerprint.to_be_bytes(),
         message_id.as_bytes(),
     ])
+}
+
+/// Redis key under which stands who has brought twins of a winner: a prefix and a 16-byte hash. It is no claim, and nothing but the
+/// twin audit reads it.
+#[must_use]
+pub fn twins_key(workspace: WorkspaceId, winner: Position) -> Vec<u8> {
+    let hash = hash(&[
+        &workspace.0.to_be_bytes(),
+        &winner.generation.0.to_be_bytes(),
+        &winner.partition.0.to_be_bytes(),
+        &winner.offset.0.to_be_bytes(),
+    ]);
+    [TWINS_PREFIX, &hash.to_be_bytes()].concat()
 }
 
 /// Hash of a commerce key: see [`CommerceClaim::hash`].
@@ -291,6 +305,15 @@ mod tests {
         assert_eq!(fingerprint(1, "Order Completed"), fingerprint(1, " order  completed"));
         assert_ne!(fingerprint(1, "Order Completed"), fingerprint(1, "Order Refunded"));
         assert_ne!(fingerprint(1, ""), fingerprint(2, ""));
+    }
+
+    #[test]
+    fn who_brought_twins_stands_under_no_claims_key_and_once_for_each_winner() {
+        let key = |workspace, offset| twins_key(WorkspaceId(workspace), Position::new(1, 0, offset));
+        assert!(!is_claim_key(&key(1, 0)));
+        assert_eq!(key(1, 0).len(), 21);
+        assert_ne!(key(1, 0), key(1, 1));
+        assert_ne!(key(1, 0), key(2, 0));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Config {
     pub file_memory_bytes: u64,
     /// Days for which it is counted by the minute what events could be matched by, 2 to 400.
     pub match_quality_days: u32,
+    /// Days for which it is counted by the minute which sources send twins of each other's events, 2 to 400.
+    pub twin_days: u32,
     /// Days for which dead letters are kept, 1 to 400.
     pub dead_letter_days: u32,
 }
@@ -107,6 +109,9 @@ impl Config {
         }
         if !(2..=400).contains(&self.match_quality_days) {
             problems.push(format!("match_quality_days is {}, allowed are 2 to 400", self.match_quality_days));
+        }
+        if !(2..=400).contains(&self.twin_days) {
+            problems.push(format!("twin_days is {}, allowed are 2 to 400", self.twin_days));
         }
         if !(1..=400).contains(&self.dead_letter_days) {
             problems.push(format!("dead_letter_days is {}, allowed are 1 to 400", self.dead_letter_days));

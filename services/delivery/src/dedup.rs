@@ -6,10 +6,11 @@
 //! bumped, the claims are rebuilt from the winners in `resolved` ([`rebuild`]), and resolve goes on. The commit of a
 //! resolved range names the generation and fails if it was bumped in between. A claim of an event that the log has lost is
 //! taken over ([`void`]). Where a source is so configured, its commerce events claim a second key in the same round trip
-//! ([`commerce`]).
+//! ([`commerce`]). Whose twin a duplicate is, and whether it is the first of its source, is told for the audit ([`twins`]).
 
 mod commerce;
 mod rebuild;
+mod twins;
 mod void;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ use tracklayer_journal::{Journal, JournalError, Kind};
 use tracklayer_proto::event::v1::Event;
 use tracklayer_rpc::follow::Snapshot;
 
+pub use self::twins::{CopyKind, CopyOf, SameBy};
 use self::void::InTheWay;
 use crate::store::StoreError;
 use crate::store::dedup_generation::{DedupGeneration, DedupGenerationStore};
@@ -112,6 +114,17 @@ impl Claimed {
             Self::Winner | Self::DuplicateOf(_) => None,
         }
     }
+}
+
+/// The answers to a batch of claims, in its order.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// The dedup generation that the claims belong to.
+    pub generation: i64,
+    /// What became of each.
+    pub claimed: Vec<Claimed>,
+    /// The claim that stood there before; of a duplicate it is its winner's.
+    holders: Vec<Option<Claim>>,
 }
 
 /// What was found where a claim was to be made.
@@ -283,8 +296,7 @@ impl Dedup {
         }
     }
 
-    /// Claims a batch; answers in order, with the generation that the claims belong to. `memory`: what a rebuild has to
-    /// claim again, should it be needed.
+    /// Claims a batch. `memory`: what a rebuild has to claim again, should it be needed.
     ///
     /// # Errors
     /// Redis or the database away; [`DedupError::HistoryChanged`] after a mend (call again).
@@ -293,7 +305,7 @@ impl Dedup {
         workspace: WorkspaceId,
         wanted: &[Wanted<'_>],
         memory: &Memory,
-    ) -> Result<(i64, Vec<Claimed>), DedupError> {
+    ) -> Result<Answers, DedupError> {
         let generation = match self.generations.current().await? {
             Some(generation) if generation.rebuilt => generation,
             found => {
@@ -346,14 +358,15 @@ impl Dedup {
                 })
                 .collect();
             if !in_the_way.is_empty() {
-                for (index, answer) in self.take_void_claims_over(workspace, in_the_way).await? {
+                for (index, answer, holder) in self.take_void_claims_over(workspace, in_the_way).await? {
                     let reused = reused.contains(&index) && answer == Claimed::Winner;
                     answers[index] =
                         if reused { Claimed::WinnerOfReusedId(Reuse::OtherEvent) } else { answer };
+                    holders[index] = Some(holder);
                 }
             }
         }
-        Ok((generation.number, answers))
+        Ok(Answers { generation: generation.number, claimed: answers, holders })
     }
 
     async fn set_all<'a>(

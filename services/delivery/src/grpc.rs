@@ -1,5 +1,5 @@
 //! `delivery.v1`: parse, ask the domain, answer. Beside it what takes more words: `preview`, `journal`, `forecast`, `replays`, `verify`,
-//! `ingest_requests`, `match_quality`, `golden` and `dead_letters`.
+//! `ingest_requests`, `match_quality`, `twins`, `golden` and `dead_letters`; `window` reads of which minutes something is asked.
 
 mod dead_letters;
 mod forecast;
@@ -9,7 +9,9 @@ mod journal;
 mod match_quality;
 mod preview;
 mod replays;
+mod twins;
 mod verify;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,6 +58,7 @@ use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
 use crate::store::stats::StatsStore;
+use crate::store::twins::TwinStore;
 use crate::story::{Stories, StoryError, proto_position};
 use crate::subjects::proto_time;
 use crate::verify::{Verifier, VerifyError};
@@ -78,6 +81,7 @@ pub struct DeliveryGrpc {
     ingest_requests: IngestRequestStore,
     orders: OrderStore,
     quality: MatchQualityStore,
+    twins: TwinStore,
     golden: Golden,
     holds: Holds,
     config: ConfigWatch,
@@ -239,6 +243,7 @@ impl DeliveryGrpc {
         let pool = index.pool().clone();
         let connections = verifier.connections().clone();
         let quality_pool = pool.clone();
+        let twins = TwinStore::new(pool.clone());
         let golden = Golden::new(
             GoldenStore::new(pool.clone()),
             Clients::new(examiner.identity.clone(), examiner.consent.clone()),
@@ -300,6 +305,7 @@ impl DeliveryGrpc {
             },
             orders: OrderStore::new(index),
             quality: MatchQualityStore::new(quality_pool),
+            twins,
             golden,
             connections,
             verifier,
@@ -793,6 +799,15 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.quality(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn get_twins(
+        &self,
+        request: Request<pb::GetTwinsRequest>,
+    ) -> Result<Response<pb::GetTwinsResponse>, Status> {
+        let workspace =
+            self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
+        self.twins_of(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn examine(

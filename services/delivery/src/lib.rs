@@ -1,7 +1,7 @@
 //! Delivery: resolves what was received, and brings it to each destination exactly as often as it should.
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
-//! [`dedup`], [`reused_ids`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
+//! [`dedup`], [`reused_ids`], [`twins`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
 //! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
 //! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`], [`match_quality`] and [`sealer`]; [`replay`] (what is sent again); [`ingest_requests`] (what a platform says later); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`follower`] (what is kept of people goes with an erasure) and [`dead_letters`]; [`golden`] and [`difference`] (what gives another request by now); [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
@@ -60,6 +60,7 @@ pub mod story;
 pub mod subjects;
 pub mod supervisor;
 pub mod suspects;
+pub mod twins;
 pub mod verify;
 
 pub use config::Config;

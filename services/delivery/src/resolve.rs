@@ -21,7 +21,7 @@ use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
 
 use crate::clients::Clients;
 use crate::connections::Connections;
-use crate::dedup::{Claimed, Dedup, DedupError, Memory, Reuse, Wanted, tally};
+use crate::dedup::{Claimed, CopyOf, Dedup, DedupError, Memory, Reuse, Wanted, tally};
 use crate::entry::{EntryBlock, EntryReader};
 use crate::lease::{FleetLevel, Lease};
 use crate::narrowing::{NarrowingTail, TailUnreadable};
@@ -33,6 +33,7 @@ use crate::store::cursors::CursorStore;
 use crate::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use crate::subjects::{self, Asked, ServiceUnavailable};
 use crate::suspects::{Care, Suspects};
+use crate::twins;
 
 /// Events that one round takes, if that many wait; a block is never cut.
 const ROUND_EVENTS: i64 = 2_000;
@@ -287,6 +288,7 @@ impl Resolver {
             message_hashes: committed.iter().map(|resolved| message_hash(&resolved.message_id)).collect(),
             dedup_generation: resolved.dedup_generation,
             reused: reused_ids::count(committed, &resolved.reuses),
+            twins: twins::counted(committed, &resolved.copies),
         };
         let all = taken == received.len();
         let (next, ahead) =
@@ -448,11 +450,15 @@ impl Resolver {
             good.iter().map(|(_, event, _)| Asked::about(event, workspace, snapshot)).collect();
         let before = self.narrowing.reached(workspace).await?;
         // Independent of each other: duplicates' identifiers are recorded too, and recording them again changes nothing.
-        let claims = async { Ok(self.dedup.claim(workspace, &wanted, &memory).await?) };
+        let claims = async {
+            let answers = self.dedup.claim(workspace, &wanted, &memory).await?;
+            let copies = self.dedup.copies(workspace, &wanted, &answers, &memory).await?;
+            Ok((answers, copies))
+        };
         let identities = async { Ok(subjects::resolve(&self.clients, workspace, &asked).await?) };
-        let ((dedup_generation, claimed), identities) =
+        let ((answers, copies), identities) =
             tokio::try_join!(claims, identities).map_err(|error: ResolveError| error)?;
-        for (answer, count) in tally(&claimed) {
+        for (answer, count) in tally(&answers.claimed) {
             metrics::counter!("tracklayer_dedup_claims_total", "answer" => answer).increment(count);
         }
 
@@ -467,9 +473,10 @@ impl Resolver {
 
         let mut resolved: Vec<ResolvedEvent> = received.iter().map(poisoned).collect();
         let mut reuses = vec![None; received.len()];
-        let claimed = claimed.into_iter().zip(commerce_keys);
+        let mut copies_of_all: Vec<Option<CopyOf>> = vec![None; received.len()];
+        let claimed = answers.claimed.into_iter().zip(copies).zip(commerce_keys);
         let parts = good.iter().zip(claimed).zip(identities.of_events).zip(decided.decisions);
-        for ((((index, event, _), (claimed, commerce_key)), identity), mut decision) in parts {
+        for ((((index, event, _), ((claimed, copy), commerce_key)), identity), mut decision) in parts {
             for decision in &mut decision.destinations {
                 let asked = connections.iter().find(|c| c.id.0 == decision.connection_id);
                 decision.connection_revision = asked.map_or(0, |c| c.revision);
@@ -482,6 +489,7 @@ impl Resolver {
                 }),
                 Claimed::Winner | Claimed::WinnerOfReusedId(_) => None,
             };
+            copies_of_all[*index] = copy;
             let winner = duplicate.is_none();
             reuses[*index] = claimed.reuse();
             let narrowing_seq = overtaken.decided_at(identity.subject_keys.iter().map(Vec::as_slice));
@@ -502,7 +510,7 @@ impl Resolver {
                 commerce_key,
             };
         }
-        Ok(Resolved { dedup_generation, events: resolved, reuses })
+        Ok(Resolved { dedup_generation: answers.generation, events: resolved, reuses, copies: copies_of_all })
     }
 }
 
@@ -511,6 +519,8 @@ struct Resolved {
     events: Vec<ResolvedEvent>,
     /// Of each event, for what else its message_id is used, if it counts all the same.
     reuses: Vec<Option<Reuse>>,
+    /// Of each event: what the twin audit counts it as.
+    copies: Vec<Option<CopyOf>>,
 }
 
 /// What stands at a position whose event cannot be read: its bytes as they came, dead for every connection.

@@ -65,8 +65,10 @@ use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
+use crate::store::twins::TwinStore;
 use crate::supervisor::{Supervisor, Tasks};
 use crate::suspects::Suspects;
+use crate::twins::Twins;
 use crate::verify::Verifier;
 
 /// Connections to PostgreSQL that only leases use.
@@ -288,6 +290,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Golden::new(GoldenStore::new(pool.clone()), clients, watch.clone(), config.master_key.clone());
     let golden = tokio::spawn(golden.follower().run(Clock::default(), shutdown.clone()));
     let quality = tokio::spawn(quality.run(Clock::default(), shutdown.clone()));
+    let twins = Twins { store: TwinStore::new(pool.clone()), kept_days: config.twin_days };
+    let twins = tokio::spawn(twins.run(Clock::default(), shutdown.clone()));
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
@@ -310,7 +314,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     supervisor.run(shutdown).await;
     let _ = tokio::join!(
-        poll, days, merges, narrowed, letters, judged, golden, quality, given_up, replayed, backlogs,
+        poll, days, merges, narrowed, letters, judged, golden, quality, twins, given_up, replayed, backlogs,
     );
     flatten(serving.await)?;
     flatten(ops.await)

@@ -16,6 +16,7 @@ use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::{CommerceClaim, claim_key};
 use tracklayer_journal::{BlockBuilder, Kind, Record};
@@ -107,7 +108,7 @@ impl Bench {
             claims.iter().map(|(event, at)| Wanted::by(memory, WORKSPACE, event, *at).0).collect();
         loop {
             match self.dedup.claim(WORKSPACE, &wanted, memory).await {
-                Ok((_, answers)) => return answers,
+                Ok(answers) => return answers.claimed,
                 Err(DedupError::HistoryChanged) => {}
                 Err(error) => panic!("{error:?}"),
             }
@@ -160,6 +161,7 @@ impl Bench {
             message_hashes: events.iter().map(|event| message_hash(&event.message_id)).collect(),
             dedup_generation: generation,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         ResolvedStore::new(Index::new(self.database.pool.clone()))
             .commit(&self.lease, &commit)

@@ -18,6 +18,7 @@ use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::ledger::{LaneCommit, LedgerStore, Settled};
 use tracklayer_delivery::store::match_quality::QualityRow;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_delivery::store::twins::{TwinCounts, TwinKey};
 use tracklayer_destination::{Key, KeyCounts, KeySet};
 use tracklayer_ids::{ConnectionId, Generation, Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::BlockBuilder;
@@ -44,14 +45,15 @@ const OF_THE_LANE: &str = "select concat_ws(' ',
     (select coalesce(sum(events), 0) from delivery.match_quality_left_out),
     (select count(*) from delivery.intent))";
 
-/// The same of a commit of resolve: rows, runs, rows of the index, what was accepted, whose ids were used before.
+/// The same of a commit of resolve: rows, runs, rows of the index, what was accepted, whose ids were used before, what was a twin.
 const OF_RESOLVE: &str = "select concat_ws(' ',
     (select generation || '/' || next_offset from delivery.resolve_cursor),
     (select count(*) from delivery.resolved),
     (select count(*) from delivery.index_run),
     (select count(*) from delivery.message_index),
     (select coalesce(sum(events), 0) from delivery.rollup),
-    (select coalesce(sum(events), 0) from delivery.reused_id))";
+    (select coalesce(sum(events), 0) from delivery.reused_id),
+    (select coalesce(least(sum(copies), sum(twins), sum(first_twins)), 0) from delivery.twin_count))";
 
 struct World {
     database: TestDatabase,
@@ -116,12 +118,14 @@ impl World {
             builder.push(SourceId(1), 1, b"event");
             let block = builder.finish().unwrap();
             let reused = ReusedIds { hour: 1, source: SourceId(1), reuse: Reuse::OtherOrder, events: 1 };
+            let twin = TwinKey { minute: 1, first: SourceId(2), second: SourceId(1), by_order: false };
             let commit = ResolvedCommit {
                 first: Position::new(1, 0, offset),
                 block: &block,
                 message_hashes: vec![1],
                 dedup_generation: 1,
                 reused: vec![reused],
+                twins: [(twin, TwinCounts { copies: 1, twins: 1, first_twins: 1 })].into(),
             };
             resolved.commit(&lease, &commit).await
         }
@@ -180,17 +184,17 @@ async fn a_range_is_written_with_all_that_is_counted_of_it_and_only_once() {
 async fn a_resolved_range_is_written_with_all_that_belongs_to_it_and_only_once() {
     let world = World::new().await;
     world.resolve(0).await.unwrap();
-    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 1 1");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 1 1 1");
     let again = world.resolve(0).await;
     assert!(matches!(again, Err(StoreError::CursorMoved)), "{again:?}");
     // Beside a process that does not read runs.
     world.fleet.set(INDEX_LEVEL - 1);
     world.resolve(1).await.unwrap();
-    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2 2");
     world.run("update delivery.dedup_generation set rebuilt = false").await;
     let bumped = world.resolve(2).await;
     assert!(matches!(bumped, Err(StoreError::DedupGenerationBumped)), "{bumped:?}");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/2 2 1 1 2 2 2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +210,7 @@ async fn under_a_lease_that_was_lost_nothing_is_written() {
         assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +225,7 @@ async fn in_another_history_of_the_database_nothing_is_written() {
         }
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +246,7 @@ async fn a_lease_that_is_taken_over_after_a_commit_has_begun_and_before_its_lock
         assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
     }
     assert_eq!(world.told(OF_THE_LANE).await, "1/0 0 0 0 0 0 0 0 0");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +259,7 @@ async fn a_generation_that_is_bumped_while_a_commit_waits_for_it_is_another() {
     bump.commit().await.unwrap();
     let refused = commit.await.unwrap();
     assert!(matches!(refused, Err(StoreError::DedupGenerationBumped)), "{refused:?}");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/0 0 0 0 0 0 0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,5 +286,5 @@ async fn of_two_tries_of_a_commit_at_the_same_time_one_is_written() {
     }
     assert_eq!(refused, 2);
     assert_eq!(world.told(OF_THE_LANE).await, "1/1 1 2 1 1 1 1 1 0", "the rollup of resolve counts as well");
-    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 2 1");
+    assert_eq!(world.told(OF_RESOLVE).await, "1/1 1 1 0 2 1 1");
 }

@@ -15,6 +15,7 @@ use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::BlockBuilder;
 use tracklayer_journal::claim::Claim;
@@ -80,7 +81,7 @@ async fn claim_with(dedup: &Dedup, claims: &[(&Event, Position)]) -> (i64, Vec<C
         .collect();
     loop {
         match dedup.claim(WORKSPACE, &wanted, &memory).await {
-            Ok(answer) => return answer,
+            Ok(answers) => return (answers.generation, answers.claimed),
             Err(DedupError::HistoryChanged | DedupError::RebuiltElsewhere) => tokio::task::yield_now().await,
             Err(error) => panic!("{error:?}"),
         }
@@ -141,6 +142,7 @@ impl Bench {
             message_hashes: events.iter().map(|_| 1).collect(),
             dedup_generation: generation,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         self.resolved.commit(lease, &commit).await
     }

@@ -312,6 +312,14 @@ async fn every_rpc(
                 .await
                 .map(|_| ()),
         ),
+        (
+            "GetTwins",
+            AWorkspaces,
+            delivery
+                .get_twins(with(key, pb::GetTwinsRequest { workspace_id, ..pb::GetTwinsRequest::default() }))
+                .await
+                .map(|_| ()),
+        ),
         ("GetMatchQuality", AWorkspaces, delivery.get_match_quality(with(key, quality)).await.map(|_| ())),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
@@ -389,6 +397,8 @@ async fn what_is_kept_of_a_connection_is_told_to_its_workspace_alone() {
     for row in [
         "insert into delivery.match_quality
          values ($1, 999, 0, floor(extract(epoch from now()) / 60)::bigint, 'Purchase', 1, '{1}')",
+        "insert into delivery.twin_count
+         values ($1, 0, floor(extract(epoch from now()) / 60)::bigint, 1, 2, false, 1, 1, 1)",
         "insert into delivery.platform_quality_reading (workspace_id, connection_id, revision, asked_at)
          values ($1, 999, 1, now())",
         "insert into delivery.ingest_request (workspace_id, connection_id, request_id, partition, events, sent_at)
@@ -407,6 +417,9 @@ async fn what_is_kept_of_a_connection_is_told_to_its_workspace_alone() {
         let quality = pb::GetMatchQualityRequest { workspace_id, ..pb::GetMatchQualityRequest::default() };
         let quality = delivery.get_match_quality(with(key, quality)).await.unwrap().into_inner();
         assert_eq!((quality.events.len(), quality.readings.len()), (kept, kept));
+        let twins = pb::GetTwinsRequest { workspace_id, ..pb::GetTwinsRequest::default() };
+        let twins = delivery.get_twins(with(key, twins)).await.unwrap().into_inner();
+        assert_eq!((twins.pairs.len(), twins.sources.len()), (kept, 2 * kept));
         let later = pb::ListIngestRequestsRequest {
             workspace_id,
             connection_id: 999,

@@ -13,6 +13,7 @@ use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::BlockBuilder;
 use tracklayer_proto::event::v1::ResolvedEvent;
@@ -156,6 +157,7 @@ async fn renewal_does_not_wait_for_a_commit_that_holds_a_fence_and_a_successor_d
             message_hashes: vec![1],
             dedup_generation: 1,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         resolved.commit(&committing, &commit).await
     });
@@ -210,6 +212,7 @@ async fn no_lease_of_the_history_before_commits_anything_and_its_holder_begins_a
             message_hashes: vec![1],
             dedup_generation: 1,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         resolved.commit(lease, &commit).await
     };

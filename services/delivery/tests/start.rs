@@ -35,6 +35,7 @@ async fn a_kafka_that_never_answered_is_not_taken_for_the_journal() {
         warehouse_root: String::new(),
         file_memory_bytes: 64_000_000,
         match_quality_days: 30,
+        twin_days: 90,
         dead_letter_days: 30,
     };
     drop(nowhere);

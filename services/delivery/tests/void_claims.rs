@@ -11,6 +11,7 @@ use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_ids::{Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::claim::Claim;
 use tracklayer_journal::{Block, BlockBuilder, Kind, LayoutStore, PostgresJournal, Record};
@@ -73,7 +74,7 @@ impl Rig {
             .collect();
         loop {
             match self.dedup.claim(WORKSPACE, &wanted, &Memory::default()).await {
-                Ok((_, answers)) => return answers,
+                Ok(answers) => return answers.claimed,
                 Err(DedupError::HistoryChanged) => {}
                 Err(error) => panic!("{error:?}"),
             }
@@ -91,6 +92,7 @@ impl Rig {
             message_hashes: vec![message_hash(message_id)],
             dedup_generation: 1,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         ResolvedStore::new(Index::new(self.database.pool.clone()))
             .commit(&self.lease, &commit)

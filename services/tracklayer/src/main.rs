@@ -126,6 +126,8 @@ enum Command {
     /// What events could be matched by at the platforms: e-mail, phone, click ids and the rest, with an estimate of Meta's Event Match
     /// Quality and Meta's own figure.
     Quality(cli::quality::Quality),
+    /// Which sources send twins of each other's events: who comes first, and which events have no twin.
+    Twins(cli::twins::Twins),
     /// Golden events of a connection: frozen with their requests, and which of them give another one by now.
     #[command(subcommand)]
     Drift(cli::drift::Drift),
@@ -314,6 +316,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Stats => cli::stats::run(&Access::new(&cli.access)?).await,
         Command::Drift(command) => cli::drift::run(&Access::new(&cli.access)?, &command).await,
         Command::Quality(command) => cli::quality::run(&Access::new(&cli.access)?, &command).await,
+        Command::Twins(command) => cli::twins::run(&Access::new(&cli.access)?, &command).await,
         Command::Doctor => cli::doctor::run(&Access::new(&cli.access)?).await,
         Command::Preview(preview) => cli::preview::run(&Access::new(&cli.access)?, &preview).await,
         Command::Normalize

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tonic::{Code, Request, Status};
 use tracklayer_ids::{ConnectionId, Position, SourceId, WorkspaceId};
 use tracklayer_proto::delivery::v1::delivery_service_client::DeliveryServiceClient;
-use tracklayer_proto::delivery::v1::{self as pb, GetStatsRequest, ShowEventRequest};
+use tracklayer_proto::delivery::v1::{self as pb, GetStatsRequest, GetTwinsRequest, ShowEventRequest};
 use tracklayer_rpc::Channel;
 
 use super::words::State;
@@ -66,6 +66,15 @@ pub struct StateCount {
     pub reason: String,
     /// Events.
     pub count: u64,
+}
+
+/// Which sources sent the same events within the last day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Twins {
+    /// What each sent, repeats left out.
+    pub events: BTreeMap<SourceId, u64>,
+    /// Whose came first, whose were the twins, and how many.
+    pub pairs: Vec<(SourceId, SourceId, u64)>,
 }
 
 /// One occurrence of an event.
@@ -133,6 +142,22 @@ impl Delivery {
         }
     }
 
+    /// The twin audit of a workspace over the last day.
+    ///
+    /// # Errors
+    /// [`NoAnswer`].
+    pub async fn twins(&self, workspace: WorkspaceId) -> Result<Twins, NoAnswer> {
+        let request = asking(GetTwinsRequest { workspace_id: workspace.0, since: None, until: None });
+        match self.client.clone().get_twins(request).await {
+            Ok(answer) => Ok(twins_of(answer.into_inner())),
+            // A workspace that was made a moment ago, or a delivery that counts none yet.
+            Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => {
+                Ok(Twins::default())
+            }
+            Err(status) => Err(no_answer("get_twins", &status)),
+        }
+    }
+
     /// Every occurrence of a message_id, the one that counts first; none if it was never accepted.
     ///
     /// # Errors
@@ -178,6 +203,17 @@ fn stats_of(answer: pb::GetStatsResponse) -> Stats {
             .into_iter()
             .map(|c| (ConnectionId(c.connection_id), connection_of(c)))
             .collect(),
+    }
+}
+
+fn twins_of(answer: pb::GetTwinsResponse) -> Twins {
+    let pairs = answer.pairs.into_iter().map(|pair| {
+        let twins = pair.by_message_id + pair.by_order;
+        (SourceId(pair.first_source_id), SourceId(pair.second_source_id), twins)
+    });
+    Twins {
+        events: answer.sources.into_iter().map(|s| (SourceId(s.source_id), s.events)).collect(),
+        pairs: pairs.collect(),
     }
 }
 

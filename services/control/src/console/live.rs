@@ -8,8 +8,9 @@ use serde::Serialize;
 use tracklayer_ids::{ConnectionId, SourceId};
 
 use super::counts::{Cell, StateCounts};
-use super::delivery::{ConnectionStats, NoAnswer, Stats};
+use super::delivery::{ConnectionStats, NoAnswer, Stats, Twins};
 use super::format;
+use super::twins::TwinRow;
 use super::words::{self, State};
 use crate::connection::Connection;
 use crate::source::Source;
@@ -28,6 +29,8 @@ pub struct LiveView {
     pub destinations: Vec<DestinationRow>,
     /// In the order of making.
     pub sources: Vec<SourceRow>,
+    /// Sources that sent the same events within the last day.
+    pub twins: Vec<TwinRow>,
 }
 
 /// A destination.
@@ -137,6 +140,7 @@ impl LiveView {
         sources: &[Source],
         connections: &[Connection],
         stats: Result<&Stats, NoAnswer>,
+        twins: &Twins,
         now: Timestamp,
     ) -> Self {
         let numbers = stats.ok();
@@ -146,6 +150,7 @@ impl LiveView {
             problem: stats.err().map(explain),
             destinations: connections.iter().map(|c| DestinationRow::of(workspace, c, numbers)).collect(),
             sources: sources.iter().map(|source| SourceRow::of(source, connections, numbers)).collect(),
+            twins: TwinRow::all(sources, twins),
         }
     }
 

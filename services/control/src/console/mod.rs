@@ -2,7 +2,7 @@
 //! ([`live`], [`event`]) from the configuration and delivery's answers; [`pages`] only asks and renders. Templates escape
 //! everything; the policy sent with each answer lets a browser run and load nothing but our own files.
 //!
-//! Modules in reading order: [`pages`], [`sign_in`], [`session`], [`delivery`], [`live`], [`event`], [`counts`], [`words`],
+//! Modules in reading order: [`pages`], [`sign_in`], [`session`], [`delivery`], [`live`], [`twins`], [`event`], [`counts`], [`words`],
 //! [`format`], [`assets`].
 
 mod assets;
@@ -14,6 +14,7 @@ pub mod live;
 mod pages;
 pub mod session;
 mod sign_in;
+pub mod twins;
 pub mod words;
 
 use std::sync::Arc;

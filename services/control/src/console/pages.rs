@@ -200,9 +200,12 @@ async fn open(
 async fn live_view(console: &Console, who: &SignedIn, workspace: &Workspace) -> Result<LiveView, PageError> {
     let sources = console.admin.list_sources(who.scope, workspace.id).await?;
     let connections = console.admin.list_connections(who.scope, workspace.id).await?;
-    let stats = console.delivery.stats(workspace.id).await;
+    let (stats, twins) =
+        tokio::join!(console.delivery.stats(workspace.id), console.delivery.twins(workspace.id));
     let counted = stats.as_ref().map_err(|no_answer| *no_answer);
-    Ok(LiveView::of(workspace, &sources, &connections, counted, Timestamp::now()))
+    // Why there are no counts is said by the others.
+    let twins = twins.unwrap_or_default();
+    Ok(LiveView::of(workspace, &sources, &connections, counted, &twins, Timestamp::now()))
 }
 
 impl IntoResponse for PageError {

@@ -21,6 +21,7 @@ use crate::harness::{Control, master_key, start, start_with, webhook};
 #[derive(Clone, Default)]
 struct Answers {
     stats: Arc<Mutex<GetStatsResponse>>,
+    twins: Arc<Mutex<Option<pb::GetTwinsResponse>>>,
     event: Arc<Mutex<Option<ShowEventResponse>>>,
 }
 
@@ -163,6 +164,14 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn get_twins(
+        &self,
+        _: Request<pb::GetTwinsRequest>,
+    ) -> Result<Response<pb::GetTwinsResponse>, Status> {
+        let twins = self.twins.lock().unwrap().clone();
+        twins.map(Response::new).ok_or_else(|| Status::unimplemented("it is of an earlier version"))
+    }
+
     async fn forecast_release(
         &self,
         _: Request<pb::ForecastReleaseRequest>,
@@ -303,6 +312,39 @@ async fn the_live_page_shows_every_count_with_its_reason() {
     // A destination that delivery has not heard of yet shows dashes, not zeros.
     let second = page.split("partner-hook").nth(1).unwrap();
     assert!(second.split("</tr>").next().unwrap().contains("–"));
+}
+
+#[tokio::test]
+async fn the_live_page_says_what_only_one_of_two_sources_has_sent() {
+    let mut setup = setup().await;
+    let page = setup.browser.get("/w/northline/live").await.text().await.unwrap();
+    assert!(!page.contains("id=\"twins\""), "where delivery counts none there is no such table: {page}");
+    let (web, server) = (setup.seeded.sources[0].source_id.0, setup.seeded.sources[2].source_id.0);
+    let sent = |source_id, events| pb::SourceTwins { source_id, events, ..pb::SourceTwins::default() };
+    let pair = |first_source_id, second_source_id, by_message_id, by_order| pb::TwinPair {
+        first_source_id,
+        second_source_id,
+        by_message_id,
+        by_order,
+    };
+    *setup.answers.twins.lock().unwrap() = Some(pb::GetTwinsResponse {
+        sources: vec![sent(web, 820), sent(server, 1_000)],
+        pairs: vec![pair(web, server, 750, 10), pair(server, web, 40, 0)],
+        ..pb::GetTwinsResponse::default()
+    });
+    let page = setup.browser.get("/w/northline/live").await.text().await.unwrap();
+    // 800 of both; the seed makes the web's source before the server's.
+    let alone = "web-us 20 (2.4 %), shop-server 200 (20.0 %)";
+    for expected in ["web-us and shop-server", ">800<", "web-us 760, shop-server 40", alone] {
+        assert!(page.contains(expected), "no `{expected}` in {page}");
+    }
+    let json: Value =
+        serde_json::from_slice(&setup.browser.get("/w/northline/live.json").await.bytes().await.unwrap())
+            .unwrap();
+    let twins = serde_json::json!([{
+        "a": "web-us", "b": "shop-server", "a_first": 760, "b_first": 40, "a_without_b": 20, "b_without_a": 200
+    }]);
+    assert_eq!(json["twins"], twins);
 }
 
 #[tokio::test]

@@ -35,12 +35,13 @@ pub(super) struct InTheWay<'a> {
 }
 
 impl Dedup {
-    /// Takes over the void ones among the claims that stand in the way, in the batch's order; the answers that this changes.
+    /// Takes over the void ones among the claims that stand in the way, in the batch's order; the answers that this changes, with the
+    /// claims that stand there now.
     pub(super) async fn take_void_claims_over(
         &self,
         workspace: WorkspaceId,
         in_the_way: Vec<InTheWay<'_>>,
-    ) -> Result<Vec<(usize, Claimed)>, DedupError> {
+    ) -> Result<Vec<(usize, Claimed, Claim)>, DedupError> {
         let mut changed = Vec::new();
         let asked: Vec<_> = in_the_way.iter().map(|it| holder_of(it.want, &it.holder)).collect();
         let void = self.void(workspace, &asked).await?;
@@ -50,12 +51,12 @@ impl Dedup {
                 let (found, reuse) = self.take_over(workspace, &it).await?;
                 if found.position == it.want.claim.position {
                     metrics::counter!("tracklayer_dedup_void_claims_total").increment(1);
-                    changed.push((it.index, Claimed::won(reuse)));
+                    changed.push((it.index, Claimed::won(reuse), found));
                     settled = true;
                     break;
                 }
                 if self.void(workspace, &[holder_of(it.want, &found)]).await? == [false] {
-                    changed.push((it.index, Claimed::DuplicateOf(found.position)));
+                    changed.push((it.index, Claimed::DuplicateOf(found.position), found));
                     settled = true;
                     break;
                 }

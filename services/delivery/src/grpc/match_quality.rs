@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Destination, EventQuality, Key};
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 use tracklayer_proto::delivery::v1 as pb;
 
+use super::window::{minutes, on_the_wire};
 use super::{ApiError, DeliveryGrpc};
 use crate::store::match_quality::{Reading, ReportedEvent};
 use crate::subjects::proto_time;
-
-/// What is told where nobody says since when.
-const DEFAULT_SINCE: SignedDuration = SignedDuration::from_hours(24);
 
 impl DeliveryGrpc {
     pub(super) async fn quality(
@@ -20,21 +17,9 @@ impl DeliveryGrpc {
         workspace: WorkspaceId,
         request: &pb::GetMatchQualityRequest,
     ) -> Result<pb::GetMatchQualityResponse, ApiError> {
-        let now = Timestamp::now();
-        let given = |field: &'static str, at: Option<&prost_types::Timestamp>| {
-            let why = || ApiError::Invalid { field, why: "is out of range".to_owned() };
-            at.map(|at| Timestamp::new(at.seconds, at.nanos).map_err(|_| why())).transpose()
-        };
-        let since = given("since", request.since.as_ref())?.unwrap_or_else(|| now - DEFAULT_SINCE);
-        let until = given("until", request.until.as_ref())?;
-        let from = minute_of(since);
-        // The minute that has begun counts, unless it is left out.
-        let to = until.map_or_else(|| minute_of(now) + 1, minute_of);
-        if to <= from {
-            return Err(ApiError::Invalid { field: "since", why: "is not before `until`".to_owned() });
-        }
+        let asked = minutes(request.since.as_ref(), request.until.as_ref())?;
         let connection = Some(request.connection_id).filter(|id| *id != 0).map(ConnectionId);
-        let (events, truncated) = self.quality.report(workspace, connection, from, to).await?;
+        let (events, truncated) = self.quality.report(workspace, connection, asked.start, asked.end).await?;
         let readings = self.quality.readings(workspace).await?;
         let opened = self.connections.of(workspace);
         let destination = |id: ConnectionId| {
@@ -48,19 +33,11 @@ impl DeliveryGrpc {
                 .map(|event| proto_event(&event, destination(event.connection)))
                 .collect(),
             readings: readings.into_iter().filter(is_asked_for).map(proto_reading).collect(),
-            since: Some(minutes_on_the_wire(from)),
-            until: Some(minutes_on_the_wire(to)),
+            since: Some(on_the_wire(asked.start)),
+            until: Some(on_the_wire(asked.end)),
             truncated,
         })
     }
-}
-
-fn minute_of(at: Timestamp) -> i64 {
-    at.as_second().div_euclid(60)
-}
-
-const fn minutes_on_the_wire(minute: i64) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: minute * 60, nanos: 0 }
 }
 
 /// With the keys that the platform takes, and those that were counted when the connection was another.

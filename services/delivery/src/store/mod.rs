@@ -23,6 +23,7 @@ pub mod retention;
 pub mod retries;
 pub mod stats;
 mod sums;
+pub mod twins;
 
 /// A statement that did not do what it should.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ use tracklayer_journal::postgres::MAX_BLOCK_EVENTS;
 use tracklayer_journal::{Block, BlockError, BlockHeader, Place, ReceivedBlock, Record, ResolvedLog};
 
 use super::index::{Found, Index, NewRun};
+use super::twins::{TwinCounts, TwinKey, TwinRows};
 use super::{StoreError, attempting, held_lease};
 use crate::lease::{Duty, Lease};
 use crate::reused_ids::ReusedIds;
@@ -51,6 +52,8 @@ pub struct ResolvedCommit<'a> {
     pub dedup_generation: i64,
     /// How many of its events count though their message_id was used before.
     pub reused: Vec<ReusedIds>,
+    /// What the twin audit counts of the duplicates among them.
+    pub twins: TwinRows,
 }
 
 impl ResolvedStore {
@@ -508,8 +511,8 @@ impl ResolvedStore {
     }
 }
 
-/// A resolved range in one statement: the fence, the dedup generation, the cursor, the block, the run of the index, what was
-/// accepted, and whose message_ids were used before. Without one of the first three nothing is written.
+/// A resolved range in one statement: the fence, the dedup generation, the cursor, the block, the run of the index, what was accepted,
+/// whose message_ids were used before, and what were twins. Without one of the first three nothing is written.
 ///
 /// Its parts see the same snapshot and run in no order of their own, but each of the first three takes its rows from the one before, and
 /// what is written takes them from `moved`: locks are taken in this order. What was changed after the snapshot is looked at again as it
@@ -550,6 +553,15 @@ const SETTLE: &str = concat!(
         select $1, u.h, $3, u.s, u.c, u.n
         from moved, unnest($25::bigint[], $26::bigint[], $27::smallint[], $28::bigint[]) as u (h, s, c, n)
         on conflict on constraint reused_id_pkey do update set events = r.events + excluded.events
+    ), twins as (
+        insert into delivery.twin_count as t
+            (workspace_id, partition, minute, first_source_id, second_source_id, by_order, copies, twins, first_twins)
+        select $1, $3, u.m, u.f, u.s, u.o, u.c, u.t, u.n
+        from moved, unnest($29::bigint[], $30::bigint[], $31::bigint[], $32::boolean[], $33::bigint[], $34::bigint[],
+            $35::bigint[]) as u (m, f, s, o, c, t, n)
+        on conflict on constraint twin_count_pkey do update
+        set copies = t.copies + excluded.copies, twins = t.twins + excluded.twins,
+            first_twins = t.first_twins + excluded.first_twins
     )
     select exists (select from held), exists (select from same), exists (select from moved)"
 );
@@ -565,6 +577,10 @@ async fn settle(
     let what = attempting("settle a resolved range");
     let counts = &commit.block.header.counts;
     let (from, to) = (span.map(|span| span.from), span.map(|span| span.to));
+    let of_twins = |of: fn(&TwinKey) -> i64| commit.twins.keys().map(of).collect::<Vec<_>>();
+    let twins = |of: fn(&TwinCounts) -> u64| -> Vec<i64> {
+        commit.twins.values().map(|counts| of(counts).cast_signed()).collect()
+    };
     let row = sqlx::query(SETTLE)
         .bind(lease.duty.workspace.0)
         .bind(lease.duty.connection.0)
@@ -594,6 +610,13 @@ async fn settle(
         .bind(commit.reused.iter().map(|r| r.source.0).collect::<Vec<_>>())
         .bind(commit.reused.iter().map(|r| r.reuse.number()).collect::<Vec<_>>())
         .bind(commit.reused.iter().map(|r| r.events.cast_signed()).collect::<Vec<_>>())
+        .bind(of_twins(|key| key.minute))
+        .bind(of_twins(|key| key.first.0))
+        .bind(of_twins(|key| key.second.0))
+        .bind(commit.twins.keys().map(|key| key.by_order).collect::<Vec<_>>())
+        .bind(twins(|counts| counts.copies))
+        .bind(twins(|counts| counts.twins))
+        .bind(twins(|counts| counts.first_twins))
         .fetch_one(connection)
         .await
         .map_err(&what)?;

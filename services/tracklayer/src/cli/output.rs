@@ -21,6 +21,12 @@ pub fn print_rows(output: Output, document: &Value, head: &[&str], rows: &[Vec<S
     }
 }
 
+/// Per cent; none of nothing.
+#[must_use]
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
+}
+
 /// Columns as wide as their widest cell; numbers to the right.
 #[must_use]
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracklayer_proto::delivery::v1 as pb;
 
 use super::Access;
 use super::names::Names;
-use super::output::{Output, table, time};
+use super::output::{Output, percent, table, time};
+use super::since::{Since, parse_since};
 
 /// Of which events.
 #[derive(Debug, Args)]
@@ -21,30 +22,6 @@ pub struct Quality {
     /// Events that were received since then: so long ago (90m, 48h, 7d), or at a time (2026-11-23T12:00:00Z).
     #[arg(long, default_value = "24h", value_parser = parse_since)]
     since: Since,
-}
-
-/// How far to look back.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Since {
-    Ago(jiff::SignedDuration),
-    At(Timestamp),
-}
-
-fn parse_since(text: &str) -> anyhow::Result<Since> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(Since::At(at));
-    }
-    let wrong = || {
-        anyhow!(
-            "`{text}` is neither a time such as 2026-11-23T12:00:00Z nor how long ago, such as 90m, 48h or 7d"
-        )
-    };
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    if ago <= jiff::SignedDuration::ZERO {
-        return Err(wrong());
-    }
-    Ok(Since::Ago(ago))
 }
 
 /// Runs it.
@@ -60,11 +37,7 @@ pub async fn run(access: &Access, command: &Quality) -> anyhow::Result<()> {
         }
         None => 0,
     };
-    let since = match command.since {
-        Since::At(at) => at,
-        Since::Ago(ago) => Timestamp::now().checked_sub(ago).context("--since is too long ago")?,
-    };
-    let since = Some(prost_types::Timestamp { seconds: since.as_second(), nanos: 0 });
+    let since = Some(command.since.before(Timestamp::now()).context("--since")?);
     let request = pb::GetMatchQualityRequest { workspace_id, connection_id, since, until: None };
     let answer = access.delivery()?.get_match_quality(request).await?.into_inner();
     match access.output {
@@ -98,10 +71,6 @@ impl<'a> Said<'a> {
 
 fn coverage_of(figure: &pb::PlatformFigure, key: &str) -> Option<f64> {
     figure.coverage.iter().find(|coverage| coverage.key == key).map(|coverage| coverage.percent)
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
 /// A figure with one decimal, or nothing.
@@ -245,20 +214,6 @@ mod tests {
             events: vec![purchase],
             readings: vec![reading, failed],
             ..Default::default()
-        }
-    }
-
-    #[test]
-    fn since_is_a_time_or_how_long_ago() {
-        assert_eq!(parse_since("48h").unwrap(), Since::Ago(jiff::SignedDuration::from_hours(48)));
-        assert_eq!(parse_since("7d").unwrap(), Since::Ago(jiff::SignedDuration::from_hours(7 * 24)));
-        assert_eq!(
-            parse_since("1970-01-01T00:00:01Z").unwrap(),
-            Since::At(Timestamp::from_second(1).unwrap())
-        );
-        for wrong in ["", "yesterday", "-1h", "0h", "24"] {
-            let error = parse_since(wrong).unwrap_err().to_string();
-            assert!(error.contains("such as 90m"), "{wrong}: {error}");
         }
     }
 

@@ -39,6 +39,7 @@ use tracklayer_delivery::store::orders::OrderStore;
 use tracklayer_delivery::store::replays::ReplayStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore};
 use tracklayer_delivery::store::retries::RetryStore;
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_ids::{ConnectionId, Offset, Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, Headroom};
 use tracklayer_lake::Rules;
@@ -391,6 +392,7 @@ impl Rig {
             message_hashes: (0..events.len() as i64).map(|n| base.cast_signed() + n).collect(),
             dedup_generation: 1,
             reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         let resolved = ResolvedStore::new(Index::new(self.services.database.pool.clone()));
         resolved.commit(&self.resolve, &commit).await.unwrap();

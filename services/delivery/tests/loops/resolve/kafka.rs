@@ -28,6 +28,7 @@ use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore, Span};
 use tracklayer_delivery::store::stats::StatsStore;
+use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal, Kind, LayoutStore, PostgresJournal, Record};
@@ -211,6 +212,7 @@ async fn what_somebody_without_the_lease_appends_is_never_read() {
         message_hashes: vec![message_hash("late"); 10],
         dedup_generation: 1,
         reused: Vec::new(),
+        twins: TwinRows::new(),
     };
     let place = |offset| Record { offset, step: 0, mark: None };
     let span = Span { from: place(1), to: place(2) };

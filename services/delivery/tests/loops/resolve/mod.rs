@@ -7,4 +7,5 @@ mod layouts;
 mod merges;
 mod orders;
 mod rig;
+mod twins;
 mod unreadable;

@@ -17,6 +17,7 @@ use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_testkit::eventually_seen;
 
 use super::rig::{ANOTHER, PARTITION, Rig};
+use super::twins;
 use crate::services::WORKSPACE;
 
 const PARTITIONS: [tracklayer_ids::Partition; 2] = [PARTITION, ANOTHER];
@@ -40,7 +41,7 @@ const ALL: [Telling; 5] = [Browser, Server, Shop, Refund, SecondRefund];
 
 /// Where resolve crashes, in each round once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crash {
+pub enum Crash {
     Never,
     AfterClaims,
     AfterIdentity,
@@ -49,6 +50,10 @@ enum Crash {
 }
 
 impl Crash {
+    /// All of them, and none.
+    pub const ALL: [Self; 5] =
+        [Self::Never, Self::AfterClaims, Self::AfterIdentity, Self::AfterConsent, Self::BeforeCommit];
+
     /// Whom the table belongs to that whoever comes behind the step waits for.
     const fn table(self) -> Option<&'static str> {
         match self {
@@ -166,8 +171,8 @@ fn config() -> ConfigWatch {
     ConfigWatch::fixed(WatchConfigResponse { version: 1, workspaces: vec![workspace] })
 }
 
-struct Bench {
-    rig: Rig,
+pub struct Bench {
+    pub rig: Rig,
     redis: ConnectionManager,
     config: ConfigWatch,
     /// What was appended to each partition.
@@ -175,8 +180,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// With six sources; what they send first opens the dedup store's history.
+    pub async fn start() -> Self {
+        let config = config();
+        let rig = Rig::configured(config.clone()).await;
+        Self { redis: rig.redis().await, rig, config, ends: [0, 0] }
+    }
+
     /// Appends events and resolves them; one loop at a time where there is a crash.
-    async fn round(&mut self, events: [Vec<Event>; 2], crash: Crash) {
+    pub async fn round(&mut self, events: [Vec<Event>; 2], crash: Crash) {
         let mut running: Vec<JoinHandle<()>> = Vec::new();
         for (partition, events) in events.into_iter().enumerate().filter(|(_, events)| !events.is_empty()) {
             self.ends[partition] += events.len() as u64;
@@ -238,7 +250,7 @@ impl Bench {
     }
 
     /// What became of each telling since these ends.
-    async fn resolved_since(&self, ends: [u64; 2]) -> HashMap<(i64, String), (Position, ResolvedEvent)> {
+    pub async fn resolved_since(&self, ends: [u64; 2]) -> HashMap<(i64, String), (Position, ResolvedEvent)> {
         let mut all = HashMap::new();
         for (partition, from) in PARTITIONS.into_iter().zip(ends) {
             let events = self.rig.resolved_from(Position::new(1, partition.0, from)).await;
@@ -344,9 +356,7 @@ fn permutations(of: &[Telling]) -> Vec<Vec<Telling>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_all_that_tell_of_an_order_one_counts_and_nothing_that_they_brought_is_lost() {
-    let config = config();
-    let rig = Rig::configured(config.clone()).await;
-    let mut bench = Bench { redis: rig.redis().await, rig, config, ends: [0, 0] };
+    let mut bench = Bench::start().await;
     // The first claims open the dedup store's history.
     let somebody = Event {
         message_id: "first".to_owned(),
@@ -356,9 +366,7 @@ async fn of_all_that_tell_of_an_order_one_counts_and_nothing_that_they_brought_i
         ..Event::default()
     };
     bench.round([vec![somebody], Vec::new()], Crash::Never).await;
-    let crashes =
-        [Crash::Never, Crash::AfterClaims, Crash::AfterIdentity, Crash::AfterConsent, Crash::BeforeCommit];
-    for crash in crashes {
+    for crash in Crash::ALL {
         for one_after_another in [true, false] {
             let stories = Story::all(&format!("{crash:?}-{one_after_another}"));
             let before = bench.ends;
@@ -378,6 +386,7 @@ async fn of_all_that_tell_of_an_order_one_counts_and_nothing_that_they_brought_i
             bench.check_people(&stories).await;
         }
     }
+    twins::check(&bench).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -420,9 +429,7 @@ async fn events_whose_message_id_was_used_before_count_and_are_counted_by_source
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_order_is_claimed_while_a_process_lives_that_could_not_read_so() {
-    let config = config();
-    let rig = Rig::configured(config.clone()).await;
-    let mut bench = Bench { redis: rig.redis().await, rig, config, ends: [0, 0] };
+    let mut bench = Bench::start().await;
     let mut seen = Vec::new();
     for level in [COMMERCE_LEVEL - 1, COMMERCE_LEVEL] {
         bench.rig.resolver.fleet.set(level);

@@ -344,6 +344,8 @@ impl IngestGrpc {
             journal_budget_bytes: budget.most(),
             journal_full: budget.admit().is_err(),
             configuration_version,
+            journal_limit_bytes: budget.limit(),
+            journal_unread_bytes: budget.unread(),
         }))
     }
 }

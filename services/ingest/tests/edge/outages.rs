@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use http::Request;
 use serde_json::json;
 
-use tracklayer_ids::{Position, WorkspaceId};
+use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_ingest::admission::Holder;
 use tracklayer_journal::{Journal as _, PostgresJournal};
 use tracklayer_testkit::eventually_seen;
@@ -198,6 +198,29 @@ async fn requests_of_an_unknown_source_leave_room_for_a_known_one() {
     let without_key = post("/v1/batch", batch_of(&[track("m")])).without("authorization").body_is_done();
     assert_eq!(bench.send(without_key).await.refusal(), (429, "overloaded".to_owned()));
     assert_eq!(bench.post("/v1/batch", batch_of(&[track("m")])).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_source_that_floods_is_429_and_another_of_its_workspace_gets_in() {
+    let bench = Bench::start().await;
+    let browser = Holder::Source(WORKSPACE, SourceId(1));
+    let flood: Vec<_> = std::iter::from_fn(|| bench.ingest.admission.admit(browser, 1).ok()).collect();
+    let refused = bench.post("/v1/batch", batch_of(&[track("m-1")])).await;
+    assert_eq!(refused.refusal(), (429, "overloaded".to_owned()));
+    assert_eq!(refused.header("retry-after"), "1");
+    let purchase = json!({"writeKey": SERVER_KEY, "batch": [track("m-2")]}).to_string();
+    let taken = bench.send(post("/v1/batch", purchase).without("authorization").body_is_done()).await;
+    assert_eq!(taken.rejected(), []);
+    drop(flood);
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-3")])).await.rejected(), []);
+    // Without another source that is enabled it may have all that its workspace may have.
+    let mut alone = configuration();
+    alone.version += 1;
+    alone.workspaces[0].sources[1].enabled = false;
+    bench.config.send(alone);
+    let flood: Vec<_> = std::iter::from_fn(|| bench.ingest.admission.admit(browser, 1).ok()).collect();
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-4")])).await.rejected(), []);
+    drop(flood);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
+use tracklayer_ids::{Generation, Offset, Partition, Position, SourceId, WorkspaceId};
 
 use crate::Draft;
 use crate::block::{Block, BlockBuilder};
@@ -114,7 +114,9 @@ impl Appender {
         drafts: Vec<Draft>,
     ) -> Result<Vec<Option<Position>>, AppendError> {
         let bytes: usize = drafts.iter().map(Draft::stored_bytes).sum();
-        let room = self.waiting.take(workspace, bytes)?;
+        // They are of one request, and so of one source.
+        let source = drafts.first().map_or(SourceId(0), |draft| draft.source);
+        let room = self.waiting.take(workspace, source, bytes)?;
         let mut positions = vec![None; drafts.len()];
         let mut left = positions.len();
         let (answers, mut answered) = mpsc::unbounded_channel();

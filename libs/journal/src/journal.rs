@@ -233,6 +233,32 @@ pub trait Journal: Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Bytes of [`Journal::stored_bytes`] that somebody has still to read, about: what stands behind the places that were told. None:
+    /// it is not known, or not in the database.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unread_bytes(&self) -> Result<Option<u64>, JournalError> {
+        Ok(None)
+    }
+
+    /// Whether whoever asks now is to [tell](Journal::tell_read) up to where everybody has read; for some seconds it is then
+    /// nobody else's turn. Never where [`Journal::unread_bytes`] is not known.
+    ///
+    /// # Errors
+    /// The store.
+    async fn wants_to_be_told(&self) -> Result<bool, JournalError> {
+        Ok(false)
+    }
+
+    /// Tells up to where everybody has read, as for [`Journal::trim`]. Nothing is given back for it. Safe to repeat.
+    ///
+    /// # Errors
+    /// The store.
+    async fn tell_read(&self, _behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     /// What keeps an acknowledged event from outliving a failover, in words for an operator; nothing if it does.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //!
 //! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
 //! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own) with `retention` (days that everybody has
-//! read) and [`inspect`] (what operators ask), `layout` (how many partitions, and what a log has lost), [`appender`] (group commit
-//! across concurrent small requests) with `spread` (which partition, also while their number changes) and `waiting` (how much may
-//! wait for it, [`share`]d by the workspaces), [`claim`] (the value that dedup keeps in Redis: the position of a first occurrence).
+//! read), `unread` (how much is still to be read) and [`inspect`] (what operators ask), `layout` (how many partitions, and what a
+//! log has lost), [`appender`] (group commit across concurrent small requests) with `spread` (which partition, also while their
+//! number changes) and `waiting` (how much may wait for it, [`share`]d by the workspaces), [`claim`] (the value that dedup keeps in
+//! Redis: the position of a first occurrence).
 //!
 //! Append and read know nothing of what an event means: they take encoded bytes, a partition key, a source and a minute. Only
 //! [`claim`] reads an event, since ingest's look and delivery's dedup must hash it alike.
@@ -25,6 +26,7 @@ mod retention;
 pub mod share;
 mod spread;
 mod turns;
+mod unread;
 mod waiting;
 
 pub use appender::{Appender, AppenderSettings};

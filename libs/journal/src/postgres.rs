@@ -387,6 +387,18 @@ impl Journal for PostgresJournal {
         self.oldest_late_day().await
     }
 
+    async fn unread_bytes(&self) -> Result<Option<u64>, JournalError> {
+        self.estimate_unread_bytes().await
+    }
+
+    async fn wants_to_be_told(&self) -> Result<bool, JournalError> {
+        self.is_time_to_tell().await
+    }
+
+    async fn tell_read(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
+        self.write_read_places(behind).await
+    }
+
     async fn weaknesses(&self) -> Result<Vec<String>, JournalError> {
         self.durability_weaknesses().await
     }

@@ -54,8 +54,8 @@ impl PostgresJournal {
         Ok(dropped)
     }
 
-    /// Bytes of all days of `received` with their indexes on PostgreSQL's disk. A day goes when everybody has read it, so that
-    /// this is what readers have not got through; what delivery resolved stays for the time of its claims and says nothing.
+    /// Bytes of all days of `received` with their indexes on PostgreSQL's disk, read or not: a day goes when it is over and everybody
+    /// has read it. What delivery resolved stays for the time of its claims and says nothing.
     ///
     /// # Errors
     /// The database.

@@ -24,6 +24,8 @@ use crate::store::retention::{Holder, RetentionStore};
 const DAYS_AHEAD: i32 = 3;
 /// How often the journal is trimmed.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often it is told up to where everybody has read: what comes in between counts as unread.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// Why the journal was not trimmed.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +87,8 @@ pub async fn trim(
     Ok(())
 }
 
-/// Makes the days of what is resolved, and over PostgreSQL gives back those that are done with.
+/// Makes the days of what is resolved, and over PostgreSQL gives back those that are done with and tells ingest, by the journal, up
+/// to where everybody has read.
 #[derive(Debug, Clone)]
 pub struct DayKeeper {
     /// What was received.
@@ -99,6 +102,48 @@ pub struct DayKeeper {
 impl DayKeeper {
     /// Runs until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
+        // Beside each other: to count a day before it is dropped may take long.
+        tokio::join!(self.keep_days(&shutdown), self.go_on_telling(&shutdown));
+    }
+
+    async fn go_on_telling(&self, shutdown: &CancellationToken) {
+        let mut ticks = tokio::time::interval(TOLD_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.cancelled() => return,
+            }
+            let Some(snapshot) = self.config.snapshot() else { continue };
+            match self.tell_read(&snapshot).await {
+                Ok(()) => failing = false,
+                // Told once: the database may be away for as long as it likes.
+                Err(error) if !std::mem::replace(&mut failing, true) => {
+                    tracing::warn!(
+                        error = %error_chain(&error),
+                        "ingest was not told what of the journal is read, and counts what comes as unread"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells the journal up to where all cursors have read, if it is this process's turn.
+    ///
+    /// # Errors
+    /// See [`TrimError`]; what was told before holds.
+    pub async fn tell_read(&self, snapshot: &Snapshot) -> Result<(), TrimError> {
+        if !self.journal.wants_to_be_told().await? {
+            return Ok(());
+        }
+        let behind = self.store.least_places(&connections_of(snapshot)).await?;
+        self.journal.tell_read(&behind).await?;
+        Ok(())
+    }
+
+    async fn keep_days(&self, shutdown: &CancellationToken) {
         metrics::describe_gauge!(
             "tracklayer_delivery_journal_held",
             "1 for the first cursor that keeps a day of `received`, and with it all later ones, an hour after its end"

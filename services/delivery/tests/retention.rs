@@ -251,6 +251,22 @@ async fn a_day_stays_until_the_last_cursor_is_past_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_budget_is_told_up_to_where_the_last_cursor_has_read() {
+    let world = World::of_three_days().await;
+    let tell = async |connections: Vec<i64>| {
+        world.keeper.tell_read(&snapshot(&connections)).await.unwrap();
+        let told = "select partition, generation, next_offset from journal.read_place where workspace_id = 1 order by 1";
+        let told: Vec<(i32, i32, i64)> = sqlx::query_as(told).fetch_all(&world.database.pool).await.unwrap();
+        told.into_iter().filter(|place| place.2 > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(tell(vec![7, 8]).await, [(0, 1, 9), (1, 1, 6)], "8 has read nothing of today");
+    assert_eq!(tell(vec![7]).await, [(0, 1, 9), (1, 1, 6)], "somebody has told a moment ago");
+    world.run("update journal.read_told set told_at = told_at - interval '1 minute'").await;
+    assert_eq!(tell(vec![7]).await, [(0, 1, 10), (1, 1, 6)]);
+    assert_eq!(world.kept().await, 18, "nothing is dropped for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_no_more_holds_nothing_back_and_what_it_leaves_is_counted() {
     let world = World::of_three_days().await;
     world.settle(REMOVED, 0, 0, 2).await;

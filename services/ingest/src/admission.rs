@@ -1,7 +1,8 @@
 //! How much may be in flight: requests and their bytes. Above it nothing is read, and the sender is told to come back.
 //!
-//! The room is [shared](tracklayer_journal::share), and nobody gets all of it. Requests whose source is not known before their body
-//! has been read are one holder together.
+//! The room is [shared](tracklayer_journal::share) by the workspaces, and what each of them may hold by its sources: nobody gets all
+//! of it, and a page that loops leaves room for the shop's server. Requests whose source is not known before their body has been read
+//! are one holder together.
 //!
 //! What a request takes of it is memory, and more than its body: see [`for_body`].
 
@@ -9,8 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracklayer_ids::WorkspaceId;
-use tracklayer_journal::share::fits;
+use tracklayer_ids::{SourceId, WorkspaceId};
+use tracklayer_journal::share::{fits, most};
 
 use crate::error::IngestError;
 
@@ -23,10 +24,23 @@ const TIMES_ITS_BODY: usize = 3;
 /// For whom room is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Holder {
-    /// A workspace.
+    /// A workspace; the only source of one, which has nobody to share with.
     Workspace(WorkspaceId),
+    /// One of several sources of a workspace.
+    Source(WorkspaceId, SourceId),
     /// Not known yet: the write key is in the body.
     Unknown,
+}
+
+impl Holder {
+    /// Of whose room its own is a part; none: of all there is.
+    #[must_use]
+    pub const fn part_of(self) -> Option<Self> {
+        match self {
+            Self::Source(workspace, _) => Some(Self::Workspace(workspace)),
+            Self::Workspace(_) | Self::Unknown => None,
+        }
+    }
 }
 
 /// What a request with a body of so many bytes comes to occupy.
@@ -107,9 +121,8 @@ impl Admitted {
     /// Says whose it is, now that it is known.
     ///
     /// # Errors
-    /// [`IngestError::Overloaded`]: the workspace holds too much already.
-    pub fn belongs_to(&mut self, workspace: WorkspaceId) -> Result<(), IngestError> {
-        let holder = Holder::Workspace(workspace);
+    /// [`IngestError::Overloaded`]: the source or its workspace holds too much already.
+    pub fn belongs_to(&mut self, holder: Holder) -> Result<(), IngestError> {
         if self.holder == holder {
             return Ok(());
         }
@@ -133,36 +146,65 @@ impl Drop for Admitted {
 
 impl Taken {
     fn take(&mut self, holder: Holder, wanted: Room, limit: Room) -> Result<(), IngestError> {
-        let held = self.by_holder.get(&holder).copied().unwrap_or_default();
-        let fits = fits(held.requests, wanted.requests, self.all.requests, limit.requests)
-            && fits(held.bytes, wanted.bytes, self.all.bytes, limit.bytes);
-        if !fits {
+        if !self.fits(holder, wanted, limit) {
             return Err(IngestError::Overloaded { retry_after: Duration::from_secs(1) });
         }
         self.add(holder, wanted);
         Ok(())
     }
 
+    fn fits(&self, holder: Holder, wanted: Room, limit: Room) -> bool {
+        let held = self.held(holder);
+        let Some(whole) = holder.part_of() else { return held.may_take(wanted, self.all, limit) };
+        // What fits into the part fits into the whole.
+        let of_whole = self.held(whole);
+        held.may_take(wanted, of_whole, of_whole.most(self.all, limit))
+    }
+
+    fn held(&self, holder: Holder) -> Room {
+        self.by_holder.get(&holder).copied().unwrap_or_default()
+    }
+
     fn add(&mut self, holder: Holder, room: Room) {
-        let held = self.by_holder.entry(holder).or_default();
-        for taken in [held, &mut self.all] {
-            taken.requests += room.requests;
-            taken.bytes += room.bytes;
+        self.all = self.all.with(room);
+        for holder in [Some(holder), holder.part_of()].into_iter().flatten() {
+            let held = self.by_holder.entry(holder).or_default();
+            *held = held.with(room);
         }
     }
 
     fn give_back(&mut self, holder: Holder, room: Room) {
         self.all = self.all.without(room);
-        let Some(held) = self.by_holder.get_mut(&holder) else { return };
-        *held = held.without(room);
-        if *held == Room::default() {
-            self.by_holder.remove(&holder);
+        for holder in [Some(holder), holder.part_of()].into_iter().flatten() {
+            let Some(held) = self.by_holder.get_mut(&holder) else { continue };
+            *held = held.without(room);
+            if *held == Room::default() {
+                self.by_holder.remove(&holder);
+            }
         }
     }
 }
 
 impl Room {
-    fn without(self, room: Self) -> Self {
+    /// Whether who holds this may have so much more of a room of which so much is taken.
+    const fn may_take(self, wanted: Self, taken: Self, limit: Self) -> bool {
+        fits(self.requests, wanted.requests, taken.requests, limit.requests)
+            && fits(self.bytes, wanted.bytes, taken.bytes, limit.bytes)
+    }
+
+    /// The room that who holds this may share out.
+    const fn most(self, taken: Self, limit: Self) -> Self {
+        Self {
+            requests: most(self.requests, taken.requests, limit.requests),
+            bytes: most(self.bytes, taken.bytes, limit.bytes),
+        }
+    }
+
+    const fn with(self, room: Self) -> Self {
+        Self { requests: self.requests + room.requests, bytes: self.bytes + room.bytes }
+    }
+
+    const fn without(self, room: Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(room.requests),
             bytes: self.bytes.saturating_sub(room.bytes),
@@ -176,6 +218,8 @@ mod tests {
 
     const ONE: Holder = Holder::Workspace(WorkspaceId(1));
     const TWO: Holder = Holder::Workspace(WorkspaceId(2));
+    const BROWSER: Holder = Holder::Source(WorkspaceId(1), SourceId(1));
+    const SERVER: Holder = Holder::Source(WorkspaceId(1), SourceId(2));
 
     #[test]
     fn what_is_over_the_limit_is_refused_until_something_ends() {
@@ -212,6 +256,38 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_floods_leaves_room_for_others_of_its_workspace() {
+        for (requests, bytes, each) in [(1_000_000, 1_000 * 1_024, 1_024), (1_000, 1 << 40, 1)] {
+            let admission = Admission::new(requests, bytes);
+            let browser = flood(&admission, BROWSER, each);
+            assert_eq!(browser.len(), 762, "nearly the four fifths of its workspace");
+            let server = flood(&admission, SERVER, each);
+            assert_eq!(server.len(), 37);
+            let refused = admission.admit(BROWSER, each).unwrap_err();
+            assert!(matches!(refused, IngestError::Overloaded { .. }), "it is told to come back");
+            assert_eq!(flood(&admission, TWO, each).len(), 161, "both together leave a workspace its share");
+            drop(browser);
+            assert!(flood(&admission, SERVER, each).len() > 500);
+        }
+    }
+
+    #[test]
+    fn sources_are_sources_of_their_workspace() {
+        let admission = Admission::new(1_000, 1 << 40);
+        let of_workspace = flood(&admission, ONE, 1);
+        assert_eq!(of_workspace.len(), 800, "a source that is alone");
+        assert!(admission.admit(SERVER, 1).is_err(), "its workspace has its share");
+        let of_other = Holder::Source(WorkspaceId(2), SourceId(2));
+        let mut known_late = admission.admit(Holder::Unknown, 1).unwrap();
+        assert!(known_late.belongs_to(SERVER).is_err());
+        known_late.belongs_to(of_other).unwrap();
+        assert_eq!(admission.lock().held(TWO).requests, 1);
+        drop((of_workspace, known_late));
+        let taken = admission.lock();
+        assert_eq!((taken.all, taken.by_holder.len()), (Room::default(), 0), "everything is given back");
+    }
+
+    #[test]
     fn a_request_that_turns_out_larger_is_counted_as_what_it_is() {
         let admission = Admission::new(100, 100 * 1_024);
         let mut small = admission.admit(ONE, 10).unwrap();
@@ -242,8 +318,8 @@ mod tests {
         let admission = Admission::new(1_000, 1 << 40);
         let held = flood(&admission, ONE, 1);
         let mut known_late = admission.admit(Holder::Unknown, 1).unwrap();
-        assert!(known_late.belongs_to(WorkspaceId(1)).is_err(), "it has its share already");
-        known_late.belongs_to(WorkspaceId(2)).unwrap();
+        assert!(known_late.belongs_to(ONE).is_err(), "it has its share already");
+        known_late.belongs_to(TWO).unwrap();
         drop((held, known_late));
         let taken = admission.lock();
         assert_eq!((taken.all, taken.by_holder.len()), (Room::default(), 0), "everything is given back");

@@ -24,11 +24,16 @@ pub struct Config {
     /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
     #[serde(default = "default_kafka_replication")]
     pub kafka_replication: u32,
-    /// How large `received` may become while readers are late with a day of it (it ended over an hour ago and is not read to its
-    /// end): a size such as "64GiB"; 0: no limit. Above it senders are told to come back until it is a tenth smaller or the
-    /// late days are read. What is kept for claims does not count. Only for `postgres`.
+    /// Most of `received` that somebody, resolve or a lane, may have still to read, of whatever day; while a day is late (it ended
+    /// over an hour ago and is not read to its end), most that `received` may take, read or not: a size such as "64GiB"; 0: no
+    /// limit. Above it senders are told to come back until it is a tenth less. What is kept for claims does not count. Only for
+    /// `postgres`.
     #[serde(default = "default_journal_budget")]
     pub journal_budget: ByteSize,
+    /// Most that `received` may take of the disk, read or not: a size such as "500GiB", not below `journal_budget`; 0: no limit.
+    /// Above it senders are told to come back until it is a tenth less, which may be when the day is over. Only for `postgres`.
+    #[serde(default)]
+    pub journal_limit: ByteSize,
     /// Redis, `redis://host:port`, for the look at claims. Absent: no look, repeats are stored and found later.
     #[serde(default)]
     pub redis_url: Option<Secret<String>>,
@@ -181,6 +186,7 @@ impl Config {
             kafka_prefix: default_kafka_prefix(),
             kafka_replication: default_kafka_replication(),
             journal_budget: default_journal_budget(),
+            journal_limit: ByteSize::default(),
             redis_url: None,
             control_address,
             consent_address,
@@ -243,6 +249,11 @@ impl Config {
         );
         let linger = self.max_linger_ms;
         check(linger <= 100, format!("max_linger_ms is {linger}, allowed are 0 to 100"));
+        let (budget, limit) = (self.journal_budget, self.journal_limit);
+        check(
+            limit.get() == 0 || limit.get() >= budget.get(),
+            format!("journal_limit is {limit}, allowed are 0 and from journal_budget ({budget}) on"),
+        );
         let waiting = self.max_waiting_bytes;
         check(waiting >= 1_000_000, format!("max_waiting_bytes is {waiting}, allowed are 1000000 and more"));
         let in_flight = self.max_in_flight_bytes;
@@ -298,6 +309,7 @@ mod tests {
             database_connections: 1,
             append_shards: 65,
             max_linger_ms: 101,
+            journal_limit: ByteSize(1),
             max_waiting_bytes: 1,
             max_in_flight_bytes: 1,
             max_in_flight_requests: 0,
@@ -314,7 +326,7 @@ mod tests {
             kafka_replication: 0,
             ..config()
         };
-        assert_eq!(bad.problems().len(), 17, "{:?}", bad.problems());
+        assert_eq!(bad.problems().len(), 18, "{:?}", bad.problems());
     }
 
     #[test]

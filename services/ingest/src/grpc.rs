@@ -45,7 +45,7 @@ use tracklayer_proto::ingest::v1::{
 use tracklayer_rpc::{RpcError as _, ServiceToken, bearer, require_service_token, status};
 
 use self::messages::{Messages, check_encoding, undecodable};
-use crate::admission::{Admitted, Holder, for_body};
+use crate::admission::{Admitted, for_body};
 use crate::credentials::{self, Authorization};
 use crate::error::IngestError;
 use crate::ingest::{Arrival, Ingest};
@@ -201,7 +201,7 @@ impl IngestGrpc {
         B: HttpBody<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let room = self.ingest.admission.admit(Holder::Workspace(source.workspace), for_body(length));
+        let room = self.ingest.admission.admit(source.holder(), for_body(length));
         let room = room.map_err(Untaken::NoRoom)?;
         let bytes = tokio::time::timeout(self.body_timeout, messages.take(length)).await;
         let bytes = bytes.map_err(|_| Untaken::Broken(status(&IngestError::SlowMessage)))?;
@@ -211,7 +211,7 @@ impl IngestGrpc {
     /// Waits until a refusal may go out.
     async fn pace(&self, source: &Source, refusal: &IngestError) {
         if refusal.retry_after().is_some() {
-            self.ingest.refusals.pace(Holder::Workspace(source.workspace)).await;
+            self.ingest.refusals.pace(source.holder()).await;
         }
     }
 
@@ -344,6 +344,8 @@ impl IngestGrpc {
             journal_budget_bytes: budget.most(),
             journal_full: budget.admit().is_err(),
             configuration_version,
+            journal_limit_bytes: budget.limit(),
+            journal_unread_bytes: budget.unread(),
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::budget::Measured;
 use crate::outcome::Outcome;
 
 /// The wire a request came on.
@@ -72,12 +73,16 @@ pub fn describe() {
     );
     describe_gauge!("tracklayer_ingest_journal_bytes", "what `received` takes of the database's disk");
     describe_gauge!(
+        "tracklayer_ingest_journal_unread_bytes",
+        "about how much of tracklayer_ingest_journal_bytes somebody has still to read; there is none where that is not known"
+    );
+    describe_gauge!(
         "tracklayer_ingest_journal_late",
         "1 while a day of `received` is kept that ended over an hour ago"
     );
     describe_gauge!(
         "tracklayer_ingest_journal_full",
-        "1 while events are refused because of the journal's budget"
+        "1 while events are refused because of the journal's budget or limit"
     );
     describe_histogram!("tracklayer_ingest_ack_seconds", "from the request read to the answer");
 }
@@ -112,10 +117,13 @@ pub fn answered(wire: Wire, outcomes: &[Outcome], took: Duration) {
     histogram!("tracklayer_ingest_ack_seconds", "wire" => wire.as_str()).record(took.as_secs_f64());
 }
 
-/// What the journal takes, whether readers are late with a day of it, and whether that is too much.
-pub fn journal_measured(bytes: u64, late: bool, full: bool) {
-    gauge!("tracklayer_ingest_journal_bytes").set(bytes as f64);
-    gauge!("tracklayer_ingest_journal_late").set(if late { 1.0 } else { 0.0 });
+/// What the journal takes, how much of it is unread, whether readers are late with a day of it, and whether that is too much.
+pub fn journal_measured(found: &Measured, full: bool) {
+    gauge!("tracklayer_ingest_journal_bytes").set(found.bytes as f64);
+    if let Some(unread) = found.unread {
+        gauge!("tracklayer_ingest_journal_unread_bytes").set(unread as f64);
+    }
+    gauge!("tracklayer_ingest_journal_late").set(if found.late_day.is_some() { 1.0 } else { 0.0 });
     gauge!("tracklayer_ingest_journal_full").set(if full { 1.0 } else { 0.0 });
 }
 

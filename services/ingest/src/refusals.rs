@@ -29,9 +29,10 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Waits until a refusal may go out. Nothing of the request is to be held meanwhile.
+    /// Waits until a refusal may go out. Nothing of the request is to be held meanwhile. Sources count for their workspace: many
+    /// that do not wait cost as much as one.
     pub async fn pace(&self, holder: Holder) {
-        let wait = self.wait(holder, Instant::now());
+        let wait = self.wait(holder.part_of().unwrap_or(holder), Instant::now());
         if wait.is_zero() {
             return;
         }

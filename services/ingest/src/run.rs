@@ -99,7 +99,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let appender = Appender::start(Arc::clone(&journal), settings, &appender_stop);
     let rejected = RejectedEvents::new(pool.clone(), config.rejected_per_source_and_hour);
     let orders = KnownOrders::new(pool);
-    let budget = Budget::new(config.journal_budget);
+    let budget = Budget::new(config.journal_budget, config.journal_limit);
     let ingest = Arc::new(Ingest {
         watch: watch.clone(),
         budget: budget.clone(),

@@ -6,6 +6,7 @@ use tracklayer_journal::Spread;
 use tracklayer_proto::event::v1::Channel;
 use tracklayer_rpc::follow::Snapshot;
 
+use crate::admission::Holder;
 use crate::error::IngestError;
 
 /// A source.
@@ -25,6 +26,8 @@ pub struct Source {
     pub user_id_type: String,
     /// Its banner writes defaults.
     pub banner_writes_defaults: bool,
+    /// Its workspace has no other source that is enabled.
+    pub is_alone: bool,
     /// Events a second that it may send, 0: no limit; none: what the installation says.
     pub max_events_per_second: Option<u32>,
 }
@@ -59,8 +62,19 @@ impl Source {
             default_place: source.default_place.clone(),
             user_id_type: source.user_id_type.clone(),
             banner_writes_defaults: source.banner_writes_defaults,
+            is_alone: workspace.sources.iter().filter(|other| other.enabled).nth(1).is_none(),
             max_events_per_second: source.max_events_per_second,
         };
         Ok((known, source.webhook_json.as_str()))
+    }
+
+    /// For whom its requests hold room.
+    #[must_use]
+    pub const fn holder(&self) -> Holder {
+        if self.is_alone {
+            Holder::Workspace(self.workspace)
+        } else {
+            Holder::Source(self.workspace, self.id)
+        }
     }
 }

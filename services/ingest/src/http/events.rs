@@ -119,7 +119,7 @@ async fn take_parsed(
     received: &Received,
     parsed: &Batch<'_>,
 ) -> Result<Vec<Outcome>, IngestError> {
-    room.belongs_to(source.workspace)?;
+    room.belongs_to(source.holder())?;
     room.grow_to(for_body(received.body.len()) + parsed.merged_bytes())?;
     metrics::received(Wire::Http, parsed.events.len(), received.body.len());
     let incoming = parse_events(parsed, source, received);
@@ -148,7 +148,7 @@ async fn take_single(
     let source = authenticate(&admitted.snapshot, &received, body_key)?;
     edge.ingest.tell_of(source.workspace, received.body.len());
     let of_source = |error: IngestError| Refusal::from(error).to(source.workspace);
-    admitted.room.belongs_to(source.workspace).map_err(of_source)?;
+    admitted.room.belongs_to(source.holder()).map_err(of_source)?;
     metrics::received(Wire::Http, 1, received.body.len());
     let mut context = parse_context(&source, &received.person, received.received_at);
     context.path_type = Some(event_type);
@@ -175,7 +175,7 @@ fn admit(edge: &Edge, head: &Parts, limit: usize) -> Result<Admission, IngestErr
 }
 
 fn holder(known: Option<&Source>) -> Holder {
-    known.map_or(Holder::Unknown, |source| Holder::Workspace(source.workspace))
+    known.map_or(Holder::Unknown, Source::holder)
 }
 
 impl Received {

@@ -14,7 +14,7 @@ use super::Edge;
 use super::answer::{self, Refusal};
 use super::events::{authorization_of, parse_context, parse_one, query_value};
 use super::person::Person;
-use crate::admission::{Holder, for_body};
+use crate::admission::for_body;
 use crate::credentials;
 use crate::error::IngestError;
 use crate::ingest::Arrival;
@@ -42,7 +42,7 @@ async fn take(edge: &Edge, head: &Parts, event_type: EventType) -> Result<(), Re
     let authorization = authorization_of(&head.headers);
     let (key, _) = credentials::choose(authorization.as_ref(), body_key, query_key);
     let source = Source::of_write_key(&snapshot, &key.ok_or(IngestError::MissingWriteKey)?)?;
-    let _room = edge.ingest.admission.admit(Holder::Workspace(source.workspace), for_body(text.len()))?;
+    let _room = edge.ingest.admission.admit(source.holder(), for_body(text.len()))?;
     edge.ingest.tell_of(source.workspace, text.len());
 
     metrics::received(Wire::Http, 1, text.len());

@@ -21,7 +21,6 @@ use super::answer::{self, Refusal};
 use super::body::{self, MAX_WEBHOOK_BYTES, reservation};
 use super::events::{parse_context, parse_one};
 use super::person::Person;
-use crate::admission::Holder;
 use crate::error::IngestError;
 use crate::ingest::Arrival;
 use crate::metrics::{self, Wire};
@@ -96,9 +95,8 @@ fn admit(edge: &Edge, headers: &HeaderMap, write_key: &str) -> Result<Admitted, 
         tracing::error!(source = source.id.0, why, "the settings of a source's webhooks cannot be used");
         unavailable("webhook_settings", "the settings of this source's webhooks cannot be used")
     })?;
-    let holder = Holder::Workspace(source.workspace);
-    let room =
-        edge.ingest.admission.admit(holder, reservation(headers, MAX_WEBHOOK_BYTES)).map_err(overload)?;
+    let reserved = reservation(headers, MAX_WEBHOOK_BYTES);
+    let room = edge.ingest.admission.admit(source.holder(), reserved).map_err(overload)?;
     Ok((source, settings, room))
 }
 

@@ -26,7 +26,7 @@ use tracklayer_testkit::eventually;
 
 use crate::support::{
     ADMIN_KEY, BROWSER_KEY, Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, master_key, post,
-    track,
+    track, unread,
 };
 
 async fn channel(bench: &Bench, shutdown: &CancellationToken) -> Channel {
@@ -225,11 +225,11 @@ async fn a_source_with_a_rate_of_its_own_is_told_when_to_come_back_and_others_ar
 async fn a_full_journal_is_resource_exhausted_with_retry_info_until_there_is_room() {
     let bench = Bench::with(Choices { journal_budget: 1_000, ..Choices::default() }).await;
     let mut client = client(&bench, &bench.stop).await;
-    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
+    bench.ingest.budget.measured(&unread(1_001));
     let status = client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.get_error_details().retry_info().unwrap().retry_delay.is_some());
-    bench.ingest.budget.measured(900, Some("2020-01-01"));
+    bench.ingest.budget.measured(&unread(900));
     client.publish(with_key(batch(vec![event("m")]), SERVER_KEY)).await.unwrap();
 }
 
@@ -240,9 +240,11 @@ async fn how_ingest_stands_is_told_for_keys_of_the_workspace_only() {
     let of = |workspace_id| GetStatusRequest { workspace_id };
     let told = client.get_status(with_key(of(1), ADMIN_KEY)).await.unwrap().into_inner();
     assert_eq!((told.journal_budget_bytes, told.journal_full), (1_000, false));
+    assert_eq!((told.journal_limit_bytes, told.journal_unread_bytes), (0, None), "nobody has looked yet");
     assert_eq!(told.configuration_version, bench.ingest.snapshot().unwrap().version);
-    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
-    assert!(client.get_status(with_key(of(1), ADMIN_KEY)).await.unwrap().into_inner().journal_full);
+    bench.ingest.budget.measured(&unread(1_001));
+    let told = client.get_status(with_key(of(1), ADMIN_KEY)).await.unwrap().into_inner();
+    assert_eq!((told.journal_full, told.journal_unread_bytes), (true, Some(1_001)));
     for request in [with_key(of(2), ADMIN_KEY), with_key(of(1), SERVER_KEY), Request::new(of(1))] {
         assert_eq!(client.get_status(request).await.unwrap_err().code(), Code::PermissionDenied);
     }

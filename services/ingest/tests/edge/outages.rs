@@ -7,13 +7,13 @@ use futures::FutureExt as _;
 use http::Request;
 use serde_json::json;
 
-use tracklayer_ids::WorkspaceId;
+use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_ingest::admission::Holder;
-use tracklayer_journal::PostgresJournal;
+use tracklayer_journal::{Journal as _, PostgresJournal};
 use tracklayer_testkit::eventually_seen;
 
 use crate::support::{
-    Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track,
+    Bench, Choices, SERVER_KEY, WORKSPACE, batch_of, configuration, get, gzip, post, track, unread,
 };
 
 #[tokio::test]
@@ -63,6 +63,10 @@ async fn a_journal_over_its_budget_is_429_with_retry_after_until_days_of_it_are_
                insert into journal.received
                values (1, 0, 1, 0, 1, '2020-01-01', default, '', convert_to(repeat('x', 2500000), 'utf8'))";
     assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-1")])).await.rejected(), []);
+    // Nothing of it is unread: it is kept for longer than it should be.
+    let read =
+        "insert into journal.read_place select workspace_id, partition, generation, 1000 from journal.head";
+    sqlx::raw_sql(read).execute(&bench.database.pool).await.unwrap();
     sqlx::raw_sql(old).execute(&bench.database.pool).await.unwrap();
     eventually_seen("the journal to be found full", async || {
         let answer = bench.post("/v1/batch", batch_of(&[track("m-2")])).await;
@@ -82,6 +86,61 @@ async fn a_journal_over_its_budget_is_429_with_retry_after_until_days_of_it_are_
     assert!(!ids.contains(&"m-3".to_owned()) && ids.contains(&"m-4".to_owned()), "{ids:?}");
 }
 
+/// A block of a thousand events and so many bytes comes to partition 0; answers where it ends.
+async fn receive_a_thousand(bench: &Bench, bytes: i32) -> u64 {
+    let behind: i64 = sqlx::query_scalar(
+        "with head as (
+             update journal.head set next_offset = next_offset + 1000 where workspace_id = $1 and partition = 0
+             returning generation, next_offset
+         ),
+         block as (
+             insert into journal.received
+                 (workspace_id, partition, generation, base_offset, event_count, header, payload)
+             select $1, 0, generation, next_offset - 1000, 1000, ''::bytea,
+                    convert_to(repeat('x', $2), 'utf8')
+             from head
+         )
+         select next_offset from head",
+    )
+    .bind(WORKSPACE.0)
+    .bind(bytes)
+    .fetch_one(&bench.database.pool)
+    .await
+    .unwrap();
+    u64::try_from(behind).unwrap()
+}
+
+#[tokio::test]
+async fn a_backlog_of_today_is_429_with_retry_after_until_enough_of_it_is_read() {
+    let bench = Bench::with(Choices { journal_budget: 2_000_000, ..Choices::default() }).await;
+    let journal = PostgresJournal::new(bench.database.pool.clone());
+    let send = async || {
+        assert!(bench.ingest.budget.look(&journal).await.unwrap());
+        bench.post("/v1/batch", batch_of(&[track("m")])).await
+    };
+    let read = async |offset| {
+        journal.tell_read(&[(WORKSPACE, Position::new(1, 0, offset).into())]).await.unwrap();
+    };
+    assert_eq!(send().await.status, 200);
+    let half = receive_a_thousand(&bench, 1_200_000).await;
+    assert_eq!(send().await.status, 200);
+    let all = receive_a_thousand(&bench, 1_200_000).await;
+    let refused = send().await;
+    assert_eq!(refused.refusal(), (429, "journal_full".to_owned()), "nobody has read anything");
+    assert_eq!(refused.header("retry-after"), "15");
+    read(0).await;
+    assert_eq!(send().await.status, 429, "and whoever has begun to says so");
+    read(half).await;
+    assert_eq!(send().await.status, 200, "half of it is read, and today stays on the disk");
+    read(all).await;
+    let more = receive_a_thousand(&bench, 1_200_000).await;
+    assert_eq!(send().await.status, 200);
+    receive_a_thousand(&bench, 1_200_000).await;
+    assert_eq!(send().await.status, 429, "whoever read tells nothing any more: what comes is unread");
+    read(more).await;
+    assert_eq!(send().await.status, 200);
+}
+
 #[tokio::test]
 async fn what_is_kept_on_purpose_makes_nobody_come_back() {
     let bench = Bench::with(Choices { journal_budget: 2_000_000, ..Choices::default() }).await;
@@ -93,7 +152,9 @@ async fn what_is_kept_on_purpose_makes_nobody_come_back() {
                 alter table delivery.resolved_default alter column payload set storage external;
                 insert into delivery.resolved (payload) values (convert_to(repeat('x', 2500000), 'utf8'));
                 insert into journal.received
-                values (1, 0, 1, 0, 1, default, default, '', convert_to(repeat('x', 2500000), 'utf8'))";
+                values (1, 0, 1, 0, 1, default, default, '', convert_to(repeat('x', 2500000), 'utf8'));
+                insert into journal.head values (1, 0, 1, 1);
+                insert into journal.read_place values (1, 0, 1, 1)";
     sqlx::raw_sql(kept).execute(&bench.database.pool).await.unwrap();
     assert!(bench.ingest.budget.look(&journal).await.unwrap());
     bench.ingest.budget.admit().unwrap();
@@ -112,7 +173,7 @@ async fn what_is_kept_on_purpose_makes_nobody_come_back() {
 #[tokio::test]
 async fn an_opt_out_is_recorded_though_the_journal_is_full() {
     let bench = Bench::with(Choices { journal_budget: 1_000, ..Choices::default() }).await;
-    bench.ingest.budget.measured(1_001, Some("2020-01-01"));
+    bench.ingest.budget.measured(&unread(1_001));
     let narrowing = post("/v1/t", track("narrowing").to_string()).with("sec-gpc", "1");
     let refused = bench.send(narrowing.body_is_done()).await;
     assert_eq!(refused.refusal(), (429, "journal_full".to_owned()));
@@ -137,6 +198,29 @@ async fn requests_of_an_unknown_source_leave_room_for_a_known_one() {
     let without_key = post("/v1/batch", batch_of(&[track("m")])).without("authorization").body_is_done();
     assert_eq!(bench.send(without_key).await.refusal(), (429, "overloaded".to_owned()));
     assert_eq!(bench.post("/v1/batch", batch_of(&[track("m")])).await.rejected(), []);
+}
+
+#[tokio::test]
+async fn a_source_that_floods_is_429_and_another_of_its_workspace_gets_in() {
+    let bench = Bench::start().await;
+    let browser = Holder::Source(WORKSPACE, SourceId(1));
+    let flood: Vec<_> = std::iter::from_fn(|| bench.ingest.admission.admit(browser, 1).ok()).collect();
+    let refused = bench.post("/v1/batch", batch_of(&[track("m-1")])).await;
+    assert_eq!(refused.refusal(), (429, "overloaded".to_owned()));
+    assert_eq!(refused.header("retry-after"), "1");
+    let purchase = json!({"writeKey": SERVER_KEY, "batch": [track("m-2")]}).to_string();
+    let taken = bench.send(post("/v1/batch", purchase).without("authorization").body_is_done()).await;
+    assert_eq!(taken.rejected(), []);
+    drop(flood);
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-3")])).await.rejected(), []);
+    // Without another source that is enabled it may have all that its workspace may have.
+    let mut alone = configuration();
+    alone.version += 1;
+    alone.workspaces[0].sources[1].enabled = false;
+    bench.config.send(alone);
+    let flood: Vec<_> = std::iter::from_fn(|| bench.ingest.admission.admit(browser, 1).ok()).collect();
+    assert_eq!(bench.post("/v1/batch", batch_of(&[track("m-4")])).await.rejected(), []);
+    drop(flood);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tower::ServiceExt as _;
 use tracklayer_config::ByteSize;
 use tracklayer_ids::{MasterKey, Offset, Position, Secret, SourceId, WorkspaceId};
 use tracklayer_ingest::admission::Admission;
-use tracklayer_ingest::budget::Budget;
+use tracklayer_ingest::budget::{Budget, Measured};
 use tracklayer_ingest::http::{EdgeSettings, router};
 use tracklayer_ingest::ingest::Ingest;
 use tracklayer_ingest::look::Look;
@@ -170,6 +170,11 @@ pub fn configuration() -> WatchConfigResponse {
     WatchConfigResponse { version: 1, workspaces: vec![workspace] }
 }
 
+/// A journal of which so many bytes are unread, all of today.
+pub fn unread(bytes: u64) -> Measured {
+    Measured { bytes, unread: Some(bytes), late_day: None }
+}
+
 /// Serves the fake consent; its address.
 pub async fn serve_consent(log: Arc<ConsentLog>) -> String {
     let listener = tracklayer_testkit::listener().await;
@@ -206,7 +211,7 @@ impl Bench {
         let ingest = Arc::new(Ingest {
             watch,
             admission: Admission::new(choices.in_flight_requests, choices.in_flight_bytes),
-            budget: Budget::new(ByteSize(choices.journal_budget)),
+            budget: Budget::new(ByteSize(choices.journal_budget), ByteSize(0)),
             headroom: Arc::default(),
             rate: RateLimit::new(choices.events_per_second),
             refusals: Refusals::default(),

@@ -137,26 +137,36 @@ fn configuration(status: &GetStatusResponse, of_delivery: u64) -> pb::Finding {
 }
 
 fn budget(status: &GetStatusResponse, stored_bytes: u64) -> pb::Finding {
-    let (most, stored, check) = (status.journal_budget_bytes, size(stored_bytes), "budget");
+    let (most, limit, check) = (status.journal_budget_bytes, status.journal_limit_bytes, "budget");
+    let unread = status.journal_unread_bytes;
+    let stored = match limit {
+        0 => format!("`received` takes {}", size(stored_bytes)),
+        limit => format!("`received` takes {} of {}", size(stored_bytes), size(limit)),
+    };
+    let used = match unread {
+        Some(unread) if most > 0 => format!("{} of {} are unread, {stored}", size(unread), size(most)),
+        Some(unread) => format!("{} are unread, {stored}", size(unread)),
+        None => format!("{stored}, the budget is {}", size(most)),
+    };
     if status.journal_full {
-        let found = format!("ingest refuses events: {stored} of {} are used", size(most));
         return finding(
             check,
             FindingLevel::Problem,
-            found,
-            "see `retention` and `backlog`, or raise journal_budget",
+            format!("ingest refuses events: {used}"),
+            "see `retention` and `backlog`, or raise journal_budget or journal_limit, whichever is reached",
         );
     }
     if most == 0 {
-        let found = format!("ingest has none, `received` takes {stored}");
+        let found = format!("ingest has none, {stored}");
         return finding(check, FindingLevel::Warning, found, "set journal_budget, below what the disk has");
     }
-    let found = format!("`received` takes {stored} of {}", size(most));
-    if stored_bytes as f64 >= most as f64 * NEARLY_FULL {
-        let advice = "ingest refuses events once it is full while a day is late: see `retention`, or raise journal_budget";
-        return finding(check, FindingLevel::Warning, found, advice);
+    let is_near = |bytes: u64, most: u64| most > 0 && bytes as f64 >= most as f64 * NEARLY_FULL;
+    if is_near(unread.unwrap_or(stored_bytes), most) || is_near(stored_bytes, limit) {
+        let advice =
+            "ingest refuses events once one of these is full: see `retention` and `backlog`, or raise it";
+        return finding(check, FindingLevel::Warning, used, advice);
     }
-    finding(check, FindingLevel::Ok, found, "")
+    finding(check, FindingLevel::Ok, used, "")
 }
 
 const fn word(level: FindingLevel) -> &'static str {
@@ -202,18 +212,33 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn status(journal_budget_bytes: u64, journal_full: bool) -> GetStatusResponse {
-        GetStatusResponse { journal_budget_bytes, journal_full, configuration_version: 7 }
+        GetStatusResponse {
+            journal_budget_bytes,
+            journal_full,
+            configuration_version: 7,
+            ..GetStatusResponse::default()
+        }
     }
 
     #[test]
     fn a_budget_is_told_before_it_is_used_up() {
         let level = |status, stored| budget(&status, stored).level();
+        // An ingest of an earlier release does not say what is unread.
         assert_eq!(level(status(10 * GIB, false), 7 * GIB), FindingLevel::Ok);
         assert_eq!(level(status(10 * GIB, false), 8 * GIB), FindingLevel::Warning);
         assert_eq!(level(status(0, false), GIB), FindingLevel::Warning);
-        let full = budget(&status(10 * GIB, true), 11 * GIB);
-        assert_eq!(full.found, "ingest refuses events: 11.0 GiB of 10.0 GiB are used");
-        assert_eq!(full.level(), FindingLevel::Problem);
+        let unread = |gib: u64, journal_limit_bytes: u64| GetStatusResponse {
+            journal_unread_bytes: Some(gib * GIB),
+            journal_limit_bytes,
+            ..status(10 * GIB, false)
+        };
+        assert_eq!(level(unread(7, 0), 100 * GIB), FindingLevel::Ok);
+        assert_eq!(level(unread(8, 0), 100 * GIB), FindingLevel::Warning);
+        assert_eq!(level(unread(0, 200 * GIB), 159 * GIB), FindingLevel::Ok);
+        assert_eq!(level(unread(0, 200 * GIB), 160 * GIB), FindingLevel::Warning);
+        let full = budget(&GetStatusResponse { journal_full: true, ..unread(11, 0) }, 12 * GIB);
+        let told = "ingest refuses events: 11.0 GiB of 10.0 GiB are unread, `received` takes 12.0 GiB";
+        assert_eq!((full.found.as_str(), full.level()), (told, FindingLevel::Problem));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 use tracklayer_proto::delivery::v1 as pb;
-use tracklayer_proto::ingest::v1::GetStatusRequest;
+use tracklayer_proto::ingest::v1::{GetStatusRequest, GetStatusResponse};
 
 use super::journal::position;
 use super::names::Names;
@@ -58,11 +58,7 @@ pub async fn run(access: &Access, workspace_id: i64, retention: Retention) -> an
 
 /// What ingest says of its budget.
 enum Room {
-    Of {
-        /// 0: no limit.
-        budget: u64,
-        full: bool,
-    },
+    Of(GetStatusResponse),
     /// It could not be asked.
     Unknown(String),
 }
@@ -74,7 +70,7 @@ impl Room {
             anyhow::Ok(answer?.into_inner())
         };
         match asked.await {
-            Ok(status) => Self::Of { budget: status.journal_budget_bytes, full: status.journal_full },
+            Ok(status) => Self::Of(status),
             Err(error) => Self::Unknown(super::output::told(&error)),
         }
     }
@@ -83,9 +79,9 @@ impl Room {
 fn show_kept(output: Output, names: &Names, kept: &pb::GetJournalRetentionResponse, room: &Room) {
     let document: Vec<Value> = kept.days.iter().map(|day| day_document(names, day)).collect();
     if output == Output::Json {
-        let (budget, full) = match room {
-            Room::Of { budget, full } => (Some(*budget), Some(*full)),
-            Room::Unknown(_) => (None, None),
+        let room = match room {
+            Room::Of(status) => Some(status),
+            Room::Unknown(_) => None,
         };
         let giving_up: Vec<Value> = kept
             .giving_up
@@ -98,8 +94,11 @@ fn show_kept(output: Output, names: &Names, kept: &pb::GetJournalRetentionRespon
             })
             .collect();
         let document = json!({
-            "days": document, "stored_bytes": kept.stored_bytes, "budget_bytes": budget, "full": full,
-            "giving_up": giving_up,
+            "days": document, "stored_bytes": kept.stored_bytes,
+            "unread_bytes": room.and_then(|room| room.journal_unread_bytes),
+            "budget_bytes": room.map(|room| room.journal_budget_bytes),
+            "limit_bytes": room.map(|room| room.journal_limit_bytes),
+            "full": room.map(|room| room.journal_full), "giving_up": giving_up,
         });
         println!("{document:#}");
         return;
@@ -116,11 +115,7 @@ fn show_kept(output: Output, names: &Names, kept: &pb::GetJournalRetentionRespon
     print_rows(output, &Value::Null, &["day", "bytes", "events", "kept for"], &rows);
     println!("\non PostgreSQL's disk, all workspaces: {}", size(kept.stored_bytes));
     match room {
-        Room::Of { budget: 0, .. } => println!("budget of ingest: none"),
-        Room::Of { budget, full } => {
-            let full = if *full { ", and events are refused because of it" } else { "" };
-            println!("budget of ingest while readers are late: {}{full}", size(*budget));
-        }
+        Room::Of(status) => show_room(status),
         Room::Unknown(why) => println!("budget of ingest: not known ({why})"),
     }
     for lane in &kept.giving_up {
@@ -132,6 +127,17 @@ fn show_kept(output: Output, names: &Names, kept: &pb::GetJournalRetentionRespon
             until.generation,
             until.offset
         );
+    }
+}
+
+fn show_room(status: &GetStatusResponse) {
+    let bound = |bytes: u64| if bytes == 0 { "none".to_owned() } else { size(bytes) };
+    let unread = status.journal_unread_bytes.map_or_else(|| "not known".to_owned(), size);
+    println!("of that to be read by somebody, about: {unread}");
+    println!("budget of ingest for that: {}", bound(status.journal_budget_bytes));
+    println!("limit of ingest for everything: {}", bound(status.journal_limit_bytes));
+    if status.journal_full {
+        println!("events are refused because of one of them");
     }
 }
 

@@ -44,6 +44,8 @@ const NOT_LET_IN: &str = "not made: the check of the credentials has not passed"
 const NO_ANSWER: &str = "not made: the platform gave no answer before";
 const TIME_IS_OVER: &str = "not made: 25 seconds were over";
 const LATER: &str = "verify again later";
+/// And after a day that is used up.
+const ANOTHER_DAY: &str = "verify again when there is room, or raise the connection's limit of a day where the platform allows more";
 
 /// Verifies connections. Cheap to clone.
 #[derive(Clone)]
@@ -340,9 +342,15 @@ impl Round<'_> {
     async fn send(&mut self, request: &HttpRequest) -> Result<Answer, Told> {
         let limits = self.destination.limits();
         let admitted = self.verifier.quota.admit(self.connection.id, limits);
-        let Ok(_admission) = timeout_at(self.until, admitted).await else {
-            let said = "not made: within 25 seconds the connection's quota had no room beside its lanes";
-            return Err(Told::new(Outcome::NotMade, said, LATER));
+        let _admission = match timeout_at(self.until, admitted).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(used_up)) => {
+                return Err(Told::new(Outcome::NotMade, format!("not made: {used_up}"), ANOTHER_DAY));
+            }
+            Err(_) => {
+                let said = "not made: within 25 seconds the connection's quota had no room beside its lanes";
+                return Err(Told::new(Outcome::NotMade, said, LATER));
+            }
         };
         let Some(longest) = self.longest(limits.timeout) else {
             return Err(Told::new(Outcome::NotMade, TIME_IS_OVER, LATER));
@@ -416,7 +424,7 @@ impl Round<'_> {
             }
         };
         let admitted = self.verifier.quota.admit(self.connection.id, self.destination.limits());
-        let Ok(_admission) = timeout_at(begin, admitted).await else {
+        let Ok(Ok(_admission)) = timeout_at(begin, admitted).await else {
             let said = "not made: the connection's lanes left no room to write in the time that there is";
             return [0; 3].map(|_| Told::new(Outcome::NotMade, said, LATER));
         };

@@ -52,6 +52,8 @@ pub const LIMITS: Limits = Limits {
     // Source: Meta, "Handling Duplicate Pixel and Conversions API Events": 48 hours; 2026-11.
     dedup_window: Some(Duration::from_secs(48 * 3600)),
     requests_per_minute: None,
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 4,
     timeout: Duration::from_secs(10),
 };

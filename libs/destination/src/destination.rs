@@ -12,7 +12,7 @@ use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::quota_key::QuotaKey;
 use crate::request::HttpRequest;
 use crate::trial::Trial;
-use crate::verify::{self, Check, NoTest, Sample, TestAnswer};
+use crate::verify::{self, Check, NoTest, PixelAnswer, Sample, TestAnswer};
 use crate::warehouse::FileTarget;
 
 /// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
@@ -229,6 +229,17 @@ pub trait Destination: Send + Sync {
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         let _ = sent;
         verify::of_trial(self.read_trial(answer), answer)
+    }
+
+    /// The request by which the platform says whether a pixel in the browser sends it the same event ids; none: it does not say.
+    fn pixel_request(&self) -> Option<HttpRequest> {
+        None
+    }
+
+    /// Reads the answer to [`Destination::pixel_request`].
+    fn read_pixel(&self, answer: &Answer) -> PixelAnswer {
+        let _ = answer;
+        PixelAnswer::Untold("this kind of platform says nothing about a pixel".to_owned())
     }
 
     /// What the platform can match a person by; empty: it matches nobody.

@@ -74,5 +74,5 @@ pub use quota_key::QuotaKey;
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
 pub use trial::{Finding, Trial};
-pub use verify::{Aspect, Check, NoTest, Sample, TestAnswer, Way};
+pub use verify::{Aspect, Check, NoTest, PixelAnswer, Sample, TestAnswer, Way};
 pub use warehouse::{FileTarget, Place};

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tracklayer_destination::verify::Expected;
 use tracklayer_destination::{
-    Answer, Aspect, Check, Destination, FileTarget, HoldKind, HttpRequest, Item, NoTest, Refusal,
-    RefusalCode, Sample, TestAnswer, Way,
+    Answer, Aspect, Check, Destination, FileTarget, HoldKind, HttpRequest, Item, NoTest, PixelAnswer,
+    Refusal, RefusalCode, Sample, TestAnswer, Way,
 };
 use tracklayer_ids::{ConnectionId, Secret};
 use tracklayer_lake::{Rules, Store, WriteError};
@@ -231,6 +231,7 @@ impl Round<'_> {
                 Ok(item) => self.shown(&item).await,
                 Err(told) => told,
             },
+            Way::Ask => self.pixel().await,
             Way::File => {
                 found.extend(self.file(&check).await);
                 return;
@@ -312,6 +313,25 @@ impl Round<'_> {
                 continue;
             }
             return self.read(&answer, &[item]);
+        }
+    }
+
+    /// What the platform says of a pixel's event ids.
+    async fn pixel(&mut self) -> Told {
+        if let Some(why) = self.shut {
+            return Told::not_made(why);
+        }
+        let Some(request) = self.destination.pixel_request() else {
+            return Told::new(Outcome::Untold, "the platform does not say", "");
+        };
+        let answer = match self.send(&request).await {
+            Ok(answer) => answer,
+            Err(told) => return told,
+        };
+        match self.destination.read_pixel(&answer) {
+            PixelAnswer::Shared(said) => Told::passed(said),
+            PixelAnswer::Apart { said, advice } => Told::failed(said, advice),
+            PixelAnswer::Untold(why) => Told::new(Outcome::Untold, why, ""),
         }
     }
 

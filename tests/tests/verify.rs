@@ -82,7 +82,8 @@ fn documents(platform: &Running) -> Vec<(&'static str, Value, &'static [&'static
                     "base_url": format!("{sandbox}/meta"), "test_event_code": "TEST48213",
                 }),
             ),
-            &[],
+            // No browser has a pixel there.
+            &["pixel_event_id"],
         ),
         (
             "v-tiktok",
@@ -288,7 +289,8 @@ async fn a_test_code_may_be_given_and_a_token_that_was_revoked_is_renewed_once()
     platform.cli(&["connections", "pause", "meta", "--reason", "first look"]).await.unwrap();
     verify(&platform, "meta", &[]).await.assert_failed("meta", "credentials", "nothing was sent");
     let meta = verify(&platform, "meta", &["--test-code", "TEST1"]).await;
-    meta.assert_good("meta", &[]);
+    meta.assert_good("meta", &["pixel_event_id"]);
+    assert!(meta.row("pixel_event_id")["said"].as_str().unwrap().starts_with("not told by Meta yet"));
     let sandbox = platform.sandbox();
     assert_eq!(sandbox.totals().await.unwrap()[&AdPlatform::Meta].test_events, 4);
 

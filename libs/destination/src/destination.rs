@@ -9,9 +9,10 @@ use crate::deliverable::Deliverable;
 use crate::document::{ConsentCap, Kind, Mode};
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip};
 use crate::quality::{EventQuality, KeyCounts, KeySet};
+use crate::quota_key::QuotaKey;
 use crate::request::HttpRequest;
 use crate::trial::Trial;
-use crate::verify::{self, Check, NoTest, Sample, TestAnswer};
+use crate::verify::{self, Check, NoTest, PixelAnswer, Sample, TestAnswer};
 use crate::warehouse::FileTarget;
 
 /// What a platform allows. Constants with their sources stand in the destination's `mod.rs`.
@@ -24,8 +25,13 @@ pub struct Limits {
     /// How long the platform recognises a repeated event id; none: it never does, and an unknown outcome is dead as
     /// `outcome_unknown`.
     pub dedup_window: Option<Duration>,
-    /// Most requests a minute for the whole connection; none: no published limit.
+    /// Most requests a minute of whoever they are counted for, see `whose`; none: no published limit.
     pub requests_per_minute: Option<u32>,
+    /// Most requests within any 24 hours, likewise; none: no published limit.
+    pub requests_per_day: Option<u32>,
+    /// For whom the platform counts the requests of a minute and of a day: connections with the same key share them. None: for the
+    /// connection alone.
+    pub whose: Option<QuotaKey>,
     /// Most requests of a connection at the same time.
     pub max_concurrent: usize,
     /// How long a request may take before its outcome is unknown.
@@ -223,6 +229,17 @@ pub trait Destination: Send + Sync {
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         let _ = sent;
         verify::of_trial(self.read_trial(answer), answer)
+    }
+
+    /// The request by which the platform says whether a pixel in the browser sends it the same event ids; none: it does not say.
+    fn pixel_request(&self) -> Option<HttpRequest> {
+        None
+    }
+
+    /// Reads the answer to [`Destination::pixel_request`].
+    fn read_pixel(&self, answer: &Answer) -> PixelAnswer {
+        let _ = answer;
+        PixelAnswer::Untold("this kind of platform says nothing about a pixel".to_owned())
     }
 
     /// What the platform can match a person by; empty: it matches nobody.

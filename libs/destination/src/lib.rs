@@ -5,7 +5,7 @@
 //! Modules in reading order: [`document`] (the connection document: kind, mode, settings, maps), [`deliverable`] (an event
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`note`] (what stays
 //! behind of an event, and why), [`quality`] (what its person can be matched by), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
-//! request without counting it), [`verify`] (the acceptance checks of a connection), [`destination`] (the trait); the readings of a Segment event that all platforms share:
+//! request without counting it), [`verify`] (the acceptance checks of a connection), [`quota_key`] (whose limits it has), [`destination`] (the trait); the readings of a Segment event that all platforms share:
 //! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; what expressions of a connection make
 //! of an event: [`places`] (what they may read, by `keys`), [`maps`] (compiled), [`overlay`] (what they gave), [`mapped`] (a connection that
 //! has some); [`fields`] (a payload while it is built); one folder per platform ([`google`] holds what its two upload APIs share);
@@ -38,6 +38,7 @@ pub mod places;
 pub mod plan;
 pub mod preview;
 pub mod quality;
+pub mod quota_key;
 pub mod registry;
 pub mod request;
 pub mod timing;
@@ -69,8 +70,9 @@ pub use outcome::{
 };
 pub use plan::{Open, Plan};
 pub use quality::{EventQuality, Key, KeyCounts, KeySet};
+pub use quota_key::QuotaKey;
 pub use registry::{open, schema, secret_paths};
 pub use request::{HeaderText, HttpRequest};
 pub use trial::{Finding, Trial};
-pub use verify::{Aspect, Check, NoTest, Sample, TestAnswer, Way};
+pub use verify::{Aspect, Check, NoTest, PixelAnswer, Sample, TestAnswer, Way};
 pub use warehouse::{FileTarget, Place};

@@ -19,7 +19,7 @@ use crate::overlay::{Filled, Overlay};
 use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
 use crate::trial::Trial;
-use crate::verify::{Check, NoTest, Sample, TestAnswer};
+use crate::verify::{Check, NoTest, PixelAnswer, Sample, TestAnswer};
 use crate::warehouse::FileTarget;
 
 /// A connection behind its expressions. Every method of the trait is passed on, those with a default as well.
@@ -191,6 +191,14 @@ impl Destination for Mapped {
 
     fn read_test(&self, answer: &Answer, sent: &[&Item]) -> TestAnswer {
         self.inner.read_test(answer, sent)
+    }
+
+    fn pixel_request(&self) -> Option<HttpRequest> {
+        self.inner.pixel_request()
+    }
+
+    fn read_pixel(&self, answer: &Answer) -> PixelAnswer {
+        self.inner.read_pixel(answer)
     }
 
     fn match_keys(&self) -> KeySet {

@@ -27,7 +27,7 @@ const OUTSIDE: SignedDuration = SignedDuration::from_mins(1);
 /// How old an event is built where there is no limit.
 const FIVE_YEARS: SignedDuration = SignedDuration::from_hours(5 * 365 * 24);
 
-/// What a check is about. Every kind has at least one check of each.
+/// What a check is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Aspect {
     /// Whether the platform lets the connection in, to the account that it names.
@@ -38,10 +38,12 @@ pub enum Aspect {
     EventAge,
     /// Whether people are hashed as the platform publishes it.
     Hashing,
+    /// Whether a pixel in the browser sends the same event ids, at a platform that says so.
+    Pixel,
 }
 
 impl Aspect {
-    /// Every aspect.
+    /// Those of which every kind has at least one check.
     pub const ALL: [Self; 4] = [Self::Credentials, Self::Currency, Self::EventAge, Self::Hashing];
 
     /// The word for it.
@@ -52,6 +54,7 @@ impl Aspect {
             Self::Currency => "currency",
             Self::EventAge => "event_age",
             Self::Hashing => "hashing",
+            Self::Pixel => "pixel",
         }
     }
 }
@@ -93,6 +96,8 @@ pub enum Way {
         /// Why it must be.
         code: RefusalCode,
     },
+    /// The platform is asked what it has seen so far: [`Destination::pixel_request`]. No event is sent.
+    Ask,
     /// A file is written where the connection's files go, read again and removed.
     File,
     /// There is nothing to look at, or the platform tells nobody.
@@ -354,6 +359,22 @@ pub enum TestAnswer {
         /// What is wrong, where it is not the event.
         kind: Option<HoldKind>,
     },
+}
+
+/// What a platform says of the event ids that a browser's pixel and the connection send it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PixelAnswer {
+    /// They are the same, with the platform's figures.
+    Shared(String),
+    /// They are not, or the pixel sends none.
+    Apart {
+        /// The platform's figures.
+        said: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// It does not say, for this reason.
+    Untold(String),
 }
 
 fn of_outcome(outcome: ItemOutcome) -> TestAnswer {

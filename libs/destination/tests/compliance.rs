@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracklayer_destination::preview::{ConsentChoice, batches, parse, preview};
 use tracklayer_destination::{
-    Answer, Aspect, Consent, Deliverable, Destination, HoldKind, Item, ItemOutcome, Kind, Mode, Place,
-    Refusal, RefusalCode, Sample, SkipReason, TestAnswer, Trial, Way, WorkspaceDefaults, open, schema,
+    Answer, Aspect, Consent, Deliverable, Destination, HoldKind, Item, ItemOutcome, Kind, Mode, PixelAnswer,
+    Place, Refusal, RefusalCode, Sample, SkipReason, TestAnswer, Trial, Way, WorkspaceDefaults, open, schema,
     secret_paths,
 };
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::ClickIds;
+use tracklayer_sandbox::options::PixelOptions;
 
 use support::{World, access_token, connections, document, event, events, now, opened, with};
 
@@ -490,7 +491,9 @@ fn every_kind_declares_what_is_looked_at_before_it_is_relied_on() {
         let checks = destination.checks(&sample());
         assert_eq!(checks[0].aspect, Aspect::Credentials, "{kind}: whether it is let in comes first");
         let aspects: BTreeSet<Aspect> = checks.iter().map(|check| check.aspect).collect();
-        assert_eq!(aspects, BTreeSet::from(Aspect::ALL), "{kind}");
+        assert!(aspects.is_superset(&BTreeSet::from(Aspect::ALL)), "{kind}: {aspects:?}");
+        let asks = checks.iter().any(|check| check.way == Way::Ask);
+        assert_eq!(destination.pixel_request().is_some(), asks, "{kind}: what a platform says is asked");
         let names: BTreeSet<&str> = checks.iter().map(|check| check.name).collect();
         assert_eq!(names.len(), checks.len(), "{kind}: {names:?}");
         let mut ids = BTreeSet::new();
@@ -536,7 +539,7 @@ fn what_is_looked_at_is_as_it_should_be_and_what_is_shown_counts_as_no_conversio
                     let answered = destination.read_test(&world.send(&request), &[&item]);
                     assert!(matches!(answered, TestAnswer::Taken { .. }), "{told}: {answered:?}");
                 }
-                Way::File | Way::Untold { .. } => {}
+                Way::Ask | Way::File | Way::Untold { .. } => {}
             }
         }
         if kind == Kind::Warehouse {
@@ -546,6 +549,27 @@ fn what_is_looked_at_is_as_it_should_be_and_what_is_shown_counts_as_no_conversio
         let counted = world.names_counted(kind);
         assert!(counted.iter().all(|name| name == "TrackLayerTest"), "{kind}: {counted:?}");
         assert_eq!(counted.is_empty(), kind != Kind::MetaCapi, "{kind}: {counted:?}");
+    }
+}
+
+#[test]
+fn what_a_platform_says_of_a_pixel_is_read_in_its_own_words() {
+    let pixel = |with_event_id, shared| Some(PixelOptions { with_event_id, shared });
+    for (kind, _, destination) in each() {
+        let Some(request) = destination.pixel_request() else { continue };
+        let said = |pixel: Option<PixelOptions>| {
+            let world = World::with(now(), |options| options.meta.pixel = pixel);
+            assert_eq!(world.take(&*destination, &[&built(&*destination, purchase(1))]), Ok(()), "{kind}");
+            destination.read_pixel(&world.send(&request))
+        };
+        let shared = said(pixel(100.0, 92.0));
+        assert!(matches!(&shared, PixelAnswer::Shared(said) if said.contains("92 %")), "{kind}: {shared:?}");
+        for wrong in [pixel(10.0, 9.0), pixel(100.0, 0.0)] {
+            let told = said(wrong);
+            assert!(matches!(&told, PixelAnswer::Apart { .. }), "{kind} {wrong:?}: {told:?}");
+        }
+        let nobody = said(None);
+        assert!(matches!(&nobody, PixelAnswer::Untold(why) if why.contains("yet")), "{kind}: {nobody:?}");
     }
 }
 

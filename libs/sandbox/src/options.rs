@@ -86,6 +86,17 @@ pub struct MetaOptions {
     pub versions: Vec<String>,
     /// Refuse website events without URL or user agent, which Meta was seen to accept.
     pub require_website_fields: bool,
+    /// What a pixel in browsers sends beside the server; none: nobody has one, and nothing is said of deduplication.
+    pub pixel: Option<PixelOptions>,
+}
+
+/// A pixel in browsers, as the Dataset Quality API speaks of it. The stand-in sees no browsers: the figures are what it is told here.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PixelOptions {
+    /// How many of its events have an event id, percent.
+    pub with_event_id: f64,
+    /// For how many of them the server sends an event with the same id, percent.
+    pub shared: f64,
 }
 
 /// TikTok's side.
@@ -214,6 +225,7 @@ impl Default for MetaOptions {
             // v21.0 ends on 2027-01-21. Source: Meta, Graph API changelog; 2026-11.
             versions: ["v21.0", "v22.0", "v23.0", "v24.0", "v25.0", "v26.0"].map(str::to_owned).to_vec(),
             require_website_fields: false,
+            pixel: None,
         }
     }
 }

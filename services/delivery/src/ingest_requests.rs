@@ -284,8 +284,10 @@ impl VerdictPoller {
                 return Next::Told(never("the connection leads elsewhere by now".to_owned()));
             };
             let admitted = self.quota.admit(connection.id, destination.limits());
-            let Ok(_admission) = timeout(QUOTA_WAIT, admitted).await else {
-                return unasked("the connection's quota had no room beside its lanes".to_owned());
+            let _admission = match timeout(QUOTA_WAIT, admitted).await {
+                Ok(Ok(admission)) => admission,
+                Ok(Err(used_up)) => return unasked(used_up.to_string()),
+                Err(_) => return unasked("the connection's quota had no room beside its lanes".to_owned()),
             };
             match self.sender.send(&request, TIMEOUT).await {
                 Ok(answer) if answer.status == 401 && is_renewed => {

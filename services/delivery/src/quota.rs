@@ -1,8 +1,10 @@
-//! What a platform allows per connection, shared by the connection's lanes in all partitions: requests a minute, and
-//! requests at the same time.
+//! What a platform allows: requests a minute and a day of whoever it counts them for, and requests of a connection at the same time.
 //!
-//! The minute's requests are divided by the processes that take part, so that all of them together stay below the limit.
-//! They are spread evenly, with room for a few at once; in no minute there are more than allowed.
+//! For whom requests are counted, the connector says ([`Limits::whose`]): connections of one Cloud project share what Google allows it,
+//! others have a limit of their own. All lanes of all processes take their turns from one place in Redis (`quota/shared.rs`), some in advance
+//! (`quota/bucket.rs`), so that one process with all the lanes has all of the limit. While Redis does not answer the limit is divided by the
+//! processes that take part, so that all of them together stay below it. The requests of a minute are spread evenly, with room for a few at
+//! once; in no minute there are more than allowed. Where those of a day are used up nobody waits here: the lane is told until when.
 //!
 //! Where a platform says beside its answers how much of its limit is used, requests keep apart once little is left: by a second
 //! at three quarters, and by twice as much for each further twentieth. All processes hear the same, and keep apart so many times
@@ -11,19 +13,23 @@
 //! Requests at the same time are counted in this process alone: no platform publishes a limit of them, the number only keeps one
 //! connection from taking more than it needs.
 
+mod bucket;
+mod shared;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use redis::aio::ConnectionManager;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracklayer_destination::{Limits, Usage};
+use tracklayer_destination::{Limits, QuotaKey, Usage};
 use tracklayer_ids::ConnectionId;
 
-const MINUTE: Duration = Duration::from_secs(60);
-/// One of so many requests of a minute may go ahead of its time.
-const AHEAD: u32 = 20;
+use self::bucket::{Among, Bucket};
+use self::shared::SharedQuota;
+use crate::clock::Clock;
 
 /// From how much of a limit on requests keep apart, percent. Meta names no figure; at three quarters the rolling hour of its limits has
 /// fifteen minutes left of what was used.
@@ -38,7 +44,29 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 pub struct Quota {
     gates: Arc<Mutex<HashMap<ConnectionId, Gate>>>,
+    buckets: Arc<Mutex<HashMap<Owner, Arc<Bucket>>>>,
     processes: Arc<AtomicUsize>,
+    shared: Option<SharedQuota>,
+    clock: Clock,
+}
+
+/// For whom the requests of a minute and a day are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Owner {
+    Connection(ConnectionId),
+    Named(QuotaKey),
+}
+
+/// The requests of a day are used up. Nothing was taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {per_day} requests are made that {whose} may make within 24 hours")]
+pub struct DayIsUsedUp {
+    /// The limit.
+    pub per_day: u32,
+    /// Who has it, for people.
+    pub whose: &'static str,
+    /// How long it is until there is room again, at least.
+    pub wait: Duration,
 }
 
 /// Leave for requests; held until their answers are there.
@@ -51,8 +79,6 @@ pub struct Admission {
 #[derive(Debug)]
 struct Gate {
     concurrent: Arc<Semaphore>,
-    /// When the next request is due, were all of them spread evenly.
-    next: Instant,
     /// Little of the platform's limit is left.
     little: Option<Little>,
 }
@@ -67,11 +93,50 @@ struct Little {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { gates: Arc::default(), processes: Arc::new(AtomicUsize::new(1)) }
+        Self {
+            gates: Arc::default(),
+            buckets: Arc::default(),
+            processes: Arc::new(AtomicUsize::new(1)),
+            shared: None,
+            clock: Clock::default(),
+        }
     }
 }
 
 impl Quota {
+    /// The same, shared with all processes over Redis.
+    #[must_use]
+    pub fn shared_over(self, redis: ConnectionManager) -> Self {
+        Self { shared: Some(SharedQuota::new(redis)), ..self }
+    }
+
+    /// The same, with days by that clock.
+    #[must_use]
+    pub fn by_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Describes its metrics, once the recorder is there: before anything is sent.
+    pub fn describe_metrics() {
+        metrics::describe_counter!(
+            "tracklayer_delivery_quota_waits_total",
+            "requests that waited for their turn in a platform's limit of a minute"
+        );
+        metrics::describe_counter!(
+            "tracklayer_delivery_quota_days_used_up_total",
+            "requests for which a platform's limit of a day had no room"
+        );
+        metrics::describe_counter!(
+            "tracklayer_delivery_quota_asks_total",
+            "questions to Redis for turns, each for several requests as a rule"
+        );
+        metrics::describe_gauge!(
+            "tracklayer_delivery_quota_divided",
+            "1 while Redis does not answer and each process goes by its own part of every limit, else 0"
+        );
+        metrics::gauge!("tracklayer_delivery_quota_divided").set(0.0);
+    }
+
     /// Says how many processes share the limits.
     pub fn share_among(&self, processes: usize) {
         self.processes.store(processes.max(1), Ordering::Relaxed);
@@ -79,23 +144,37 @@ impl Quota {
 
     /// Waits until the connection may send one more request. First come, first served. Whoever has waited has to look again
     /// whether its lease still holds.
-    pub async fn admit(&self, connection: ConnectionId, limits: &Limits) -> Admission {
+    ///
+    /// # Errors
+    /// Nothing is left of the day.
+    pub async fn admit(&self, connection: ConnectionId, limits: &Limits) -> Result<Admission, DayIsUsedUp> {
         self.admit_all(connection, limits, 1).await
     }
 
     /// As [`Self::admit`], for requests that go out together: leave for all of them or none, so that two lanes never wait for
     /// what the other holds. No more of them than may be under way at the same time.
-    pub async fn admit_all(&self, connection: ConnectionId, limits: &Limits, requests: usize) -> Admission {
+    ///
+    /// # Errors
+    /// Less is left of the day.
+    pub async fn admit_all(
+        &self,
+        connection: ConnectionId,
+        limits: &Limits,
+        requests: usize,
+    ) -> Result<Admission, DayIsUsedUp> {
         let concurrent = self.with(connection, limits, |gate| Arc::clone(&gate.concurrent));
         let together = u32::try_from(requests.clamp(1, at_once(limits))).unwrap_or(u32::MAX);
         let Ok(permit) = concurrent.acquire_many_owned(together).await else {
             // Nobody closes it.
             return std::future::pending().await;
         };
-        if let Some(per_minute) = limits.requests_per_minute {
-            let due = self.with(connection, limits, |gate| {
-                (0..together).map(|_| self.take_turn(gate, per_minute)).max().unwrap_or_else(Instant::now)
-            });
+        if limits.requests_per_minute.is_some() || limits.requests_per_day.is_some() {
+            let (shared, processes, now) = (self.shared.as_ref(), self.processes(), self.clock.now());
+            let bucket = self.bucket(connection, limits);
+            let taken = bucket.take(limits, together, Among { shared, processes, now }).await;
+            let due = taken.inspect_err(|_| {
+                metrics::counter!("tracklayer_delivery_quota_days_used_up_total").increment(1);
+            })?;
             if !due.saturating_duration_since(Instant::now()).is_zero() {
                 metrics::counter!("tracklayer_delivery_quota_waits_total").increment(1);
                 tokio::time::sleep_until(due).await;
@@ -105,7 +184,7 @@ impl Quota {
             metrics::counter!("tracklayer_delivery_usage_waits_total").increment(1);
             tokio::time::sleep_until(due).await;
         }
-        Admission { _permit: permit }
+        Ok(Admission { _permit: permit })
     }
 
     /// Takes what the platform says of its limit.
@@ -136,26 +215,23 @@ impl Quota {
         u32::try_from(self.processes.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
     }
 
-    /// When this request may go; the next one is due a step later.
-    fn take_turn(&self, gate: &mut Gate, per_minute: u32) -> Instant {
-        let processes = self.processes();
-        // A limit below one per process and minute: each gets less than one.
-        let mine = per_minute / processes;
-        let ahead = mine / AHEAD;
-        let step = if mine == 0 { MINUTE * processes / per_minute.max(1) } else { MINUTE / (mine - ahead) };
-        let now = Instant::now();
-        let due = gate.next.max(now);
-        gate.next = due + step;
-        due.checked_sub(step * ahead).unwrap_or(now).max(now)
+    fn bucket(&self, connection: ConnectionId, limits: &Limits) -> Arc<Bucket> {
+        let owner = limits.whose.map_or(Owner::Connection(connection), Owner::Named);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(owner).or_insert_with(|| {
+            Arc::new(match owner {
+                Owner::Connection(connection) => Bucket::new(format!("c{}", connection.0), "the connection"),
+                Owner::Named(key) => Bucket::new(key.to_string(), "all connections of its project together"),
+            })
+        });
+        Arc::clone(bucket)
     }
 
     fn with<T>(&self, connection: ConnectionId, limits: &Limits, act: impl FnOnce(&mut Gate) -> T) -> T {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = gates.entry(connection).or_insert_with(|| Gate {
-            concurrent: Arc::new(Semaphore::new(at_once(limits))),
-            next: Instant::now(),
-            little: None,
-        });
+        let gate = gates
+            .entry(connection)
+            .or_insert_with(|| Gate { concurrent: Arc::new(Semaphore::new(at_once(limits))), little: None });
         act(gate)
     }
 }
@@ -169,6 +245,7 @@ mod tests {
     use super::*;
 
     const CONNECTION: ConnectionId = ConnectionId(7);
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn limits(requests_per_minute: Option<u32>, max_concurrent: usize) -> Limits {
         Limits {
@@ -176,6 +253,8 @@ mod tests {
             max_body_bytes: 1,
             dedup_window: None,
             requests_per_minute,
+            requests_per_day: None,
+            whose: None,
             max_concurrent,
             timeout: MINUTE,
         }
@@ -186,7 +265,7 @@ mod tests {
         let start = Instant::now();
         let mut sent = Vec::new();
         for _ in 0..requests {
-            drop(quota.admit(CONNECTION, limits).await);
+            drop(quota.admit(CONNECTION, limits).await.unwrap());
             sent.push(start.elapsed().as_secs_f64());
         }
         sent
@@ -227,29 +306,29 @@ mod tests {
     async fn lanes_of_a_connection_share_its_concurrent_requests_and_other_connections_have_their_own() {
         let quota = Quota::default();
         let limits = limits(None, 2);
-        let first = quota.admit(CONNECTION, &limits).await;
-        let _second = quota.admit(CONNECTION, &limits).await;
+        let first = quota.admit(CONNECTION, &limits).await.unwrap();
+        let _second = quota.admit(CONNECTION, &limits).await.unwrap();
         let third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await;
         assert!(third.is_err(), "two are under way");
-        let _other = quota.admit(ConnectionId(8), &limits).await;
+        let _other = quota.admit(ConnectionId(8), &limits).await.unwrap();
         drop(first);
-        let _third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await.unwrap();
+        let _third = tokio::time::timeout(MINUTE, quota.admit(CONNECTION, &limits)).await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_go_out_together_each_count() {
         let quota = Quota::default();
         let limits = limits(Some(300), 4);
-        let first = quota.admit_all(CONNECTION, &limits, 3).await;
+        let first = quota.admit_all(CONNECTION, &limits, 3).await.unwrap();
         let second = tokio::time::timeout(MINUTE, quota.admit_all(CONNECTION, &limits, 2)).await;
         assert!(second.is_err(), "five would be under way");
         drop(first);
         let start = Instant::now();
         for _ in 0..75 {
-            drop(quota.admit_all(CONNECTION, &limits, 4).await);
+            drop(quota.admit_all(CONNECTION, &limits, 4).await.unwrap());
         }
         assert!(start.elapsed() < MINUTE, "300 fit into a minute");
-        drop(quota.admit_all(CONNECTION, &limits, 4).await);
+        drop(quota.admit_all(CONNECTION, &limits, 4).await.unwrap());
         assert!(start.elapsed() >= MINUTE, "and four more do not");
     }
 
@@ -278,7 +357,7 @@ mod tests {
         let (quota, limits) = (Quota::default(), limits(None, 4));
         let start = Instant::now();
         for _ in 0..4 {
-            drop(quota.admit(CONNECTION, &limits).await);
+            drop(quota.admit(CONNECTION, &limits).await.unwrap());
             quota.heed(CONNECTION, used(80));
         }
         let took = start.elapsed().as_secs_f64();
@@ -296,7 +375,7 @@ mod tests {
         quota.heed(CONNECTION, used(80));
         let start = Instant::now();
         let lane = || async {
-            drop(quota.admit(CONNECTION, &limits).await);
+            drop(quota.admit(CONNECTION, &limits).await.unwrap());
             let sent = start.elapsed().as_secs_f64();
             quota.heed(CONNECTION, used(80));
             sent
@@ -311,6 +390,48 @@ mod tests {
         {
             assert!((sent - due).abs() < 0.1, "{early:?}, {late}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_for_which_a_platform_counts_together_share_the_minute() {
+        let quota = Quota::default();
+        let project = |name| Limits { whose: Some(QuotaKey::of(&[name])), ..limits(Some(300), 2) };
+        let (one, other) = (project("one"), project("other"));
+        let start = Instant::now();
+        for request in 0..301 {
+            drop(quota.admit(ConnectionId(request % 10), &one).await.unwrap());
+        }
+        assert!(start.elapsed() >= MINUTE, "ten connections have one limit: {:?}", start.elapsed());
+        let start = Instant::now();
+        drop(quota.admit(CONNECTION, &other).await.unwrap());
+        assert!(start.elapsed().is_zero(), "another project has its own");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_day_that_is_used_up_says_until_when_and_each_process_has_its_part() {
+        let clock = Clock::default();
+        let quota = Quota::default().by_clock(clock.clone());
+        let limits = Limits { requests_per_day: Some(6), ..limits(None, 4) };
+        drop(quota.admit_all(CONNECTION, &limits, 4).await.unwrap());
+        let full = quota.admit_all(CONNECTION, &limits, 3).await.unwrap_err();
+        let day = Duration::from_secs(24 * 3_600);
+        assert_eq!(full.per_day, 6);
+        assert!(
+            full.wait + Duration::from_secs(1) > day && full.wait <= day + Duration::from_secs(600),
+            "{full:?}"
+        );
+        drop(quota.admit_all(CONNECTION, &limits, 2).await.unwrap());
+        // Another hour of the day: what was sent first comes back first.
+        let other = Quota::default().by_clock(clock.clone());
+        other.share_among(2);
+        drop(other.admit(CONNECTION, &limits).await.unwrap());
+        clock.advance(Duration::from_secs(3_600));
+        drop(other.admit_all(CONNECTION, &limits, 2).await.unwrap());
+        let full = other.admit(CONNECTION, &limits).await.unwrap_err();
+        assert!(full.wait <= day - Duration::from_secs(3_000), "half of six are its own: {full:?}");
+        clock.advance(full.wait);
+        drop(other.admit(CONNECTION, &limits).await.unwrap());
+        other.admit(CONNECTION, &limits).await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

@@ -191,7 +191,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         sender: sender.clone(),
         kept_days: config.match_quality_days,
     };
-    let quota = Quota::default();
+    let quota = Quota::default().shared_over(redis.clone());
     let tokens = Tokens::new(sender.clone());
     let verifier = Verifier::new(
         connections.clone(),
@@ -272,6 +272,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         tracklayer_rpc::ops_router(readiness.clone()),
         shutdown.clone(),
     ));
+    // After the router, which installs the recorder that keeps the descriptions.
+    Quota::describe_metrics();
     let days = DayKeeper {
         journal: Arc::clone(&journal),
         store: RetentionStore::new(pool.clone()),

@@ -14,8 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tracklayer_destination::verify::Expected;
 use tracklayer_destination::{
-    Answer, Aspect, Check, Destination, FileTarget, HoldKind, HttpRequest, Item, NoTest, Refusal,
-    RefusalCode, Sample, TestAnswer, Way,
+    Answer, Aspect, Check, Destination, FileTarget, HoldKind, HttpRequest, Item, NoTest, PixelAnswer,
+    Refusal, RefusalCode, Sample, TestAnswer, Way,
 };
 use tracklayer_ids::{ConnectionId, Secret};
 use tracklayer_lake::{Rules, Store, WriteError};
@@ -44,6 +44,8 @@ const NOT_LET_IN: &str = "not made: the check of the credentials has not passed"
 const NO_ANSWER: &str = "not made: the platform gave no answer before";
 const TIME_IS_OVER: &str = "not made: 25 seconds were over";
 const LATER: &str = "verify again later";
+/// And after a day that is used up.
+const ANOTHER_DAY: &str = "verify again when there is room, or raise the connection's limit of a day where the platform allows more";
 
 /// Verifies connections. Cheap to clone.
 #[derive(Clone)]
@@ -229,6 +231,7 @@ impl Round<'_> {
                 Ok(item) => self.shown(&item).await,
                 Err(told) => told,
             },
+            Way::Ask => self.pixel().await,
             Way::File => {
                 found.extend(self.file(&check).await);
                 return;
@@ -313,6 +316,25 @@ impl Round<'_> {
         }
     }
 
+    /// What the platform says of a pixel's event ids.
+    async fn pixel(&mut self) -> Told {
+        if let Some(why) = self.shut {
+            return Told::not_made(why);
+        }
+        let Some(request) = self.destination.pixel_request() else {
+            return Told::new(Outcome::Untold, "the platform does not say", "");
+        };
+        let answer = match self.send(&request).await {
+            Ok(answer) => answer,
+            Err(told) => return told,
+        };
+        match self.destination.read_pixel(&answer) {
+            PixelAnswer::Shared(said) => Told::passed(said),
+            PixelAnswer::Apart { said, advice } => Told::failed(said, advice),
+            PixelAnswer::Untold(why) => Told::new(Outcome::Untold, why, ""),
+        }
+    }
+
     fn read(&self, answer: &Answer, sent: &[&Item]) -> Told {
         match self.destination.read_test(answer, sent) {
             TestAnswer::Taken { note: None } => Told::passed(format!("taken (HTTP {})", answer.status)),
@@ -340,9 +362,15 @@ impl Round<'_> {
     async fn send(&mut self, request: &HttpRequest) -> Result<Answer, Told> {
         let limits = self.destination.limits();
         let admitted = self.verifier.quota.admit(self.connection.id, limits);
-        let Ok(_admission) = timeout_at(self.until, admitted).await else {
-            let said = "not made: within 25 seconds the connection's quota had no room beside its lanes";
-            return Err(Told::new(Outcome::NotMade, said, LATER));
+        let _admission = match timeout_at(self.until, admitted).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(used_up)) => {
+                return Err(Told::new(Outcome::NotMade, format!("not made: {used_up}"), ANOTHER_DAY));
+            }
+            Err(_) => {
+                let said = "not made: within 25 seconds the connection's quota had no room beside its lanes";
+                return Err(Told::new(Outcome::NotMade, said, LATER));
+            }
         };
         let Some(longest) = self.longest(limits.timeout) else {
             return Err(Told::new(Outcome::NotMade, TIME_IS_OVER, LATER));
@@ -416,7 +444,7 @@ impl Round<'_> {
             }
         };
         let admitted = self.verifier.quota.admit(self.connection.id, self.destination.limits());
-        let Ok(_admission) = timeout_at(begin, admitted).await else {
+        let Ok(Ok(_admission)) = timeout_at(begin, admitted).await else {
             let said = "not made: the connection's lanes left no room to write in the time that there is";
             return [0; 3].map(|_| Told::new(Outcome::NotMade, said, LATER));
         };

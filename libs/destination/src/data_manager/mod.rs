@@ -37,7 +37,13 @@ use settings::{Account, Settings};
 /// How far in the future an event may be; up to that it goes out as now.
 pub const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// Google's limits; the number of events is a setting below this one.
+/// Requests a minute and a day of a Cloud project, unless Google has granted it others: `requests_per_minute` and `requests_per_day` of
+/// the settings. Source: developers.google.com/data-manager/api/limits; 2026-11.
+pub const REQUESTS_PER_MINUTE: u32 = 300;
+/// See [`REQUESTS_PER_MINUTE`].
+pub const REQUESTS_PER_DAY: u32 = 100_000;
+
+/// Google's limits; the number of events is a setting below this one, and the project that they are counted for comes with the settings.
 pub const LIMITS: Limits = Limits {
     // Source: developers.google.com/data-manager/api/limits: 2,000 events; 2026-11.
     max_events: 2_000,
@@ -45,8 +51,9 @@ pub const LIMITS: Limits = Limits {
     // The same transaction once more overwrites, for as long as the conversion can be adjusted. Source:
     // D/events/google-ads/conversion-adjustments; 2026-11.
     dedup_window: Some(Duration::from_secs(54 * 24 * 3600)),
-    // Source: developers.google.com/data-manager/api/limits: 300 requests a minute per project; 2026-11.
-    requests_per_minute: Some(300),
+    requests_per_minute: Some(REQUESTS_PER_MINUTE),
+    requests_per_day: Some(REQUESTS_PER_DAY),
+    whose: None,
     max_concurrent: 2,
     timeout: Duration::from_secs(60),
 };
@@ -73,7 +80,13 @@ impl DataManager {
         action::check(&document.event_map, document.settings.conversion_action_id.as_deref(), &mut errors);
         let settings = document.settings;
         let oauth = settings.oauth.settings(DATA_MANAGER);
-        let limits = Limits { max_events: usize::from(settings.batch_size), ..LIMITS };
+        let limits = Limits {
+            max_events: usize::from(settings.batch_size),
+            requests_per_minute: Some(settings.requests_per_minute),
+            requests_per_day: Some(settings.requests_per_day),
+            whose: Some(settings.oauth.quota_key("datamanager", &settings.base_url)),
+            ..LIMITS
+        };
         if errors.is_empty() {
             Ok(Self { connection, settings, oauth, limits })
         } else {

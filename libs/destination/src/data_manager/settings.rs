@@ -66,6 +66,15 @@ pub struct Settings {
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1, max = 2000))]
     pub batch_size: u16,
+    /// Requests a minute that Google lets the Cloud project of the OAuth client make, 1 to 1,000,000. All connections with a client of that
+    /// project share them.
+    #[serde(default = "default_requests_per_minute")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: u32,
+    /// Likewise within 24 hours, 1 to 1,000,000,000.
+    #[serde(default = "default_requests_per_day")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub requests_per_day: u32,
 }
 
 /// An account.
@@ -141,4 +150,12 @@ fn default_content_id_from() -> Vec<String> {
 
 const fn default_batch_size() -> u16 {
     2_000
+}
+
+const fn default_requests_per_minute() -> u32 {
+    super::REQUESTS_PER_MINUTE
+}
+
+const fn default_requests_per_day() -> u32 {
+    super::REQUESTS_PER_DAY
 }

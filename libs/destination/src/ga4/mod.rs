@@ -42,6 +42,8 @@ pub const LIMITS: Limits = Limits {
     max_body_bytes: 130_000,
     dedup_window: None,
     requests_per_minute: None,
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 8,
     timeout: Duration::from_secs(10),
 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::PAUSE_OF_DAY;
 use crate::outcome::{Answer, HoldKind, ItemOutcome, bounded_wait, told};
 use crate::trial::{Finding, Trial};
 
@@ -48,7 +49,7 @@ pub struct AdsError {
     pub index: Option<usize>,
     /// The field below the item, snake case.
     pub field: Option<String>,
-    /// `quotaErrorDetails.retryDelay`.
+    /// `quotaErrorDetails.retryDelay`; [`PAUSE_OF_DAY`] where there is none and the quota is one of a day.
     pub retry_delay: Option<Duration>,
     /// For people.
     pub message: String,
@@ -92,17 +93,33 @@ fn ads_error(error: &Value) -> AdsError {
         usize::try_from(index).ok()
     });
     let field = at.and_then(|at| path?.get(at + 1).map(name));
+    let named =
+        error.pointer("/details/quotaErrorDetails/retryDelay").and_then(Value::as_str).and_then(duration_of);
+    let retry_delay = named.or_else(|| (family == "quotaError" && is_of_day(error)).then_some(PAUSE_OF_DAY));
     AdsError {
         family,
         code: unpublished.map_or(code, str::to_owned),
         index,
         field,
-        retry_delay: error
-            .pointer("/details/quotaErrorDetails/retryDelay")
-            .and_then(Value::as_str)
-            .and_then(duration_of),
+        retry_delay,
         message: told(error.get("message").and_then(Value::as_str).unwrap_or_default()),
     }
+}
+
+/// Whether the quota of a `quotaError` is one of a day. By its name: the limits that depend on an access level ("Get requests for standard
+/// access") are those of a day, the others ("Requests per account") are not; else by the message. Source: googleads v26
+/// `QuotaErrorDetails.rate_name`; Google Ads API, "Access levels"; 2026-11.
+fn is_of_day(error: &Value) -> bool {
+    let rate =
+        error.pointer("/details/quotaErrorDetails/rateName").and_then(Value::as_str).unwrap_or_default();
+    let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+    rate.to_ascii_lowercase().ends_with(" access") || speaks_of_day(rate) || speaks_of_day(message)
+}
+
+/// Whether a text of Google's says that it is about a day.
+fn speaks_of_day(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["per day", "perday", "daily", "24 hours"].iter().any(|words| text.contains(words))
 }
 
 /// "12s", "1.5s", as a lane may take it: none if it is no wait.
@@ -200,7 +217,8 @@ pub struct Envelope {
     pub message: String,
     /// `ErrorInfo.reason`.
     pub reason: Option<String>,
-    /// `RetryInfo.retryDelay` or the `Retry-After` header, whichever is longer.
+    /// `RetryInfo.retryDelay` or the `Retry-After` header, whichever is longer; [`PAUSE_OF_DAY`] where there is neither and the quota that
+    /// is used up is one of a day.
     pub wait: Option<Duration>,
     /// `BadRequest.fieldViolations`.
     pub violations: Vec<Violation>,
@@ -255,13 +273,23 @@ impl Envelope {
                 reason: text(v, "reason"),
             })
             .collect();
+        let message = text(&error, "message").unwrap_or_default();
+        let named = of_type("RetryInfo")
+            .and_then(|info| duration_of(&text(info, "retryDelay")?))
+            .max(answer.retry_after());
+        // Google's front end says of which quota: `quota_unit` is "1/d/{project}" for one of a day, "1/min/{project}" for one of a
+        // minute. Source: Service Infrastructure, `google.api.QuotaLimit.unit`; 2026-11.
+        let quota = of_type("ErrorInfo").and_then(|info| info.get("metadata"));
+        let is_of_day = quota
+            .and_then(|quota| text(quota, "quota_unit"))
+            .is_some_and(|unit| unit.starts_with("1/d"))
+            || quota.and_then(|quota| text(quota, "quota_limit")).is_some_and(|limit| speaks_of_day(&limit))
+            || speaks_of_day(&message);
         Self {
             status: text(&error, "status").unwrap_or_else(|| format!("HTTP_{}", answer.status)),
-            message: told(&text(&error, "message").unwrap_or_default()),
+            message: told(&message),
             reason: of_type("ErrorInfo").and_then(|info| text(info, "reason")),
-            wait: of_type("RetryInfo")
-                .and_then(|info| duration_of(&text(info, "retryDelay")?))
-                .max(answer.retry_after()),
+            wait: named.or_else(|| (answer.status == 429 && is_of_day).then_some(PAUSE_OF_DAY)),
             violations,
             ads: ads_errors(error.get("details")),
         }

@@ -23,5 +23,9 @@ pub const MAX_CONVERSION_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const MAX_ADJUSTMENT_AGE: Duration = Duration::from_secs(54 * 24 * 3600);
 
 /// How long nothing is sent where Google says that there is too much and names no time: most quotas are by the minute, those of a day
-/// name one as a rule. Source: Google Ads API, "API quotas", "Understand API errors" (exponential backoff from 5 seconds); 2026-11.
+/// have [`PAUSE_OF_DAY`]. Source: Google Ads API, "API quotas", "Understand API errors" (exponential backoff from 5 seconds); 2026-11.
 pub const PAUSES: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(15 * 60) };
+
+/// How long nothing is sent where Google says that the quota of a day is used up, and names no time: what was used a day ago comes back
+/// bit by bit, and asking every quarter of an hour brings it no earlier. Ours.
+pub const PAUSE_OF_DAY: Duration = Duration::from_secs(3600);

@@ -9,6 +9,7 @@ use tracklayer_ids::Secret;
 use crate::destination::OAuthSettings;
 use crate::document::secret_schema;
 use crate::outcome::{Answer, HoldKind, told};
+use crate::quota_key::QuotaKey;
 use crate::request::HttpRequest;
 
 /// A token is renewed this long before it ends, and after this long whatever it says of itself.
@@ -40,6 +41,19 @@ pub struct OAuthPart {
 }
 
 impl OAuthPart {
+    /// For whom Google counts requests to an API: the Cloud project, whose number stands before the first hyphen of its clients' ids; an
+    /// id without one stands for itself. With the addresses, so that whoever shares the key has shown Google's token endpoint that the
+    /// client is theirs: nothing is counted before there is an access token. Sources: Google Ads API, "Access levels"; Data Manager
+    /// API, "Limits" (per project); 2026-11.
+    #[must_use]
+    pub fn quota_key(&self, api: &'static str, base_url: &str) -> QuotaKey {
+        let project = match self.client_id.split_once('-') {
+            Some((number, _)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => number,
+            _ => self.client_id.as_str(),
+        };
+        QuotaKey::of(&["google", api, base_url.trim_end_matches('/'), &self.token_url, project])
+    }
+
     /// With the scope that the API needs.
     #[must_use]
     pub fn settings(&self, scope: &'static str) -> OAuthSettings {

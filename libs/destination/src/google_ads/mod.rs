@@ -40,7 +40,7 @@ pub const MAX_ENHANCEMENT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How far in the future an event may be; up to that it goes out as now.
 pub const MAX_SKEW: Duration = Duration::from_secs(60);
 
-/// Google's limits.
+/// Google's limits; those of a day are those of the access level.
 pub const LIMITS: Limits = Limits {
     // Source: googleads v26 `TOO_MANY_CONVERSIONS_IN_REQUEST`: 2,000; 2026-11.
     max_events: 2_000,
@@ -48,6 +48,8 @@ pub const LIMITS: Limits = Limits {
     // An order id is taken once per action for as long as the conversion lives; click and time likewise.
     dedup_window: Some(Duration::from_secs(54 * 24 * 3600)),
     requests_per_minute: None,
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 1,
     timeout: Duration::from_secs(60),
 };
@@ -58,6 +60,7 @@ pub struct GoogleAds {
     connection: Connection,
     settings: Settings,
     oauth: OAuthSettings,
+    limits: Limits,
 }
 
 impl GoogleAds {
@@ -80,7 +83,16 @@ impl GoogleAds {
         }
         let settings = document.settings;
         let oauth = settings.oauth.settings(ADWORDS);
-        if errors.is_empty() { Ok(Self { connection, settings, oauth }) } else { Err(SettingsErrors(errors)) }
+        let limits = Limits {
+            requests_per_day: settings.access_level.requests_per_day(),
+            whose: Some(settings.oauth.quota_key("googleads", &settings.base_url)),
+            ..LIMITS
+        };
+        if errors.is_empty() {
+            Ok(Self { connection, settings, oauth, limits })
+        } else {
+            Err(SettingsErrors(errors))
+        }
     }
 
     /// The upload of items of one group. `validate_only`: Google says what it thinks of them and counts nothing.
@@ -148,7 +160,7 @@ impl Destination for GoogleAds {
     }
 
     fn limits(&self) -> &Limits {
-        &LIMITS
+        &self.limits
     }
 
     fn pauses(&self) -> Pauses {

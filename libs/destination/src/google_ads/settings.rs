@@ -34,6 +34,10 @@ pub struct Settings {
     #[serde(default)]
     #[schemars(schema_with = "secret_schema")]
     pub developer_token: Option<Secret<String>>,
+    /// Access level of the OAuth client's Cloud project: how many requests Google lets it make within 24 hours. All connections with a
+    /// client of that project share them.
+    #[serde(default)]
+    pub access_level: AccessLevel,
     /// API version.
     #[serde(default = "default_version")]
     #[schemars(regex(pattern = r"^v[0-9]{1,3}$"))]
@@ -68,6 +72,33 @@ pub struct Settings {
     /// Which property of a product is its id in Merchant Center, in this order.
     #[serde(default = "default_content_id_from")]
     pub content_id_from: Vec<String>,
+}
+
+/// Access level of a Cloud project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLevel {
+    /// 2,880 operations a day.
+    Explorer,
+    /// 15,000 operations a day.
+    Basic,
+    /// No limit of a day. Where the project has another level that nobody has said, Google's refusal tells.
+    #[default]
+    Standard,
+}
+
+impl AccessLevel {
+    /// Requests within any 24 hours: an upload is one operation, however many conversions it has. Sources: Google Ads API, "Access
+    /// levels" ("per day" is a sliding period of 24 hours), "Rate sheet" (what is neither a query nor a mutate is one operation);
+    /// 2026-11.
+    #[must_use]
+    pub const fn requests_per_day(self) -> Option<u32> {
+        match self {
+            Self::Explorer => Some(2_880),
+            Self::Basic => Some(15_000),
+            Self::Standard => None,
+        }
+    }
 }
 
 /// What is uploaded for a purchase.

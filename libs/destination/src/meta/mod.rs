@@ -5,6 +5,7 @@ mod answer;
 mod custom_data;
 mod ids;
 mod payload;
+mod pixel;
 mod quality;
 mod restriction;
 pub mod settings;
@@ -29,7 +30,7 @@ use crate::document::{Document, Kind, MapTarget, Mode, SettingsError, SettingsEr
 use crate::outcome::{Answer, Item, ItemOutcome, Refusal, Skip, SkipReason};
 use crate::quality::{EventQuality, KeyCounts, KeySet};
 use crate::request::HttpRequest;
-use crate::verify::{Check, NoTest, Sample, TestAnswer};
+use crate::verify::{Check, NoTest, PixelAnswer, Sample, TestAnswer};
 use settings::{ActionSource, Refunds, Settings};
 
 /// Oldest event that Meta takes, from `event_time` to our request; one older event fails its whole request (2804003).
@@ -52,6 +53,8 @@ pub const LIMITS: Limits = Limits {
     // Source: Meta, "Handling Duplicate Pixel and Conversions API Events": 48 hours; 2026-11.
     dedup_window: Some(Duration::from_secs(48 * 3600)),
     requests_per_minute: None,
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 4,
     timeout: Duration::from_secs(10),
 };
@@ -95,6 +98,16 @@ impl Meta {
             request.secret_query.push(("appsecret_proof", proof(secret, &settings.access_token)));
         }
         request
+    }
+
+    /// A question to the Dataset Quality API.
+    fn ask_for(&self, fields: &str) -> HttpRequest {
+        let settings = &self.settings;
+        let base = settings.base_url.trim_end_matches('/');
+        let (version, dataset) = (&settings.api_version, &settings.dataset_id);
+        let fields: String = url::form_urlencoded::byte_serialize(fields.as_bytes()).collect();
+        let url = format!("{base}/{version}/dataset_quality?dataset_id={dataset}&fields={fields}");
+        self.signed(HttpRequest::get(url))
     }
 
     fn source_of(&self, event: &Deliverable) -> ActionSource {
@@ -201,16 +214,19 @@ impl Destination for Meta {
     }
 
     fn quality_request(&self) -> Option<HttpRequest> {
-        let settings = &self.settings;
-        let base = settings.base_url.trim_end_matches('/');
-        let (version, dataset) = (&settings.api_version, &settings.dataset_id);
-        let fields: String = url::form_urlencoded::byte_serialize(quality::FIELDS.as_bytes()).collect();
-        let url = format!("{base}/{version}/dataset_quality?dataset_id={dataset}&fields={fields}");
-        Some(self.signed(HttpRequest::get(url)))
+        Some(self.ask_for(quality::FIELDS))
     }
 
     fn read_quality(&self, answer: &Answer) -> Result<Vec<EventQuality>, String> {
         quality::read(answer)
+    }
+
+    fn pixel_request(&self) -> Option<HttpRequest> {
+        Some(self.ask_for(pixel::FIELDS))
+    }
+
+    fn read_pixel(&self, answer: &Answer) -> PixelAnswer {
+        pixel::read(answer)
     }
 }
 

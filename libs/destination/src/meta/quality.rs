@@ -107,13 +107,18 @@ const MOST_CHARS: usize = 100;
 
 /// Reads an answer of the Dataset Quality API: website events only, a row for each name, anything of which may be missing.
 pub fn read(answer: &Answer) -> Result<Vec<EventQuality>, String> {
+    Ok(rows(answer)?.iter().filter_map(row).collect())
+}
+
+/// The rows of an answer.
+pub(super) fn rows(answer: &Answer) -> Result<Vec<Value>, String> {
     let json = answer.json();
     if let Some(error) = json.as_ref().and_then(|json| json.get("error")).filter(|error| error.is_object()) {
         return Err(refused(error));
     }
     let rows = json.as_ref().and_then(|json| json.get("web")).and_then(Value::as_array);
     match (answer.status, rows) {
-        (200..=299, Some(rows)) => Ok(rows.iter().take(MOST_EVENTS).filter_map(row).collect()),
+        (200..=299, Some(rows)) => Ok(rows.iter().take(MOST_EVENTS).cloned().collect()),
         // Where nothing came for days there is no row and no list.
         (200..=299, None) if json.as_ref().is_some_and(Value::is_object) => Ok(Vec::new()),
         (status, _) => Err(format!("no answer that Meta would give (HTTP {status})")),

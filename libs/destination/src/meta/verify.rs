@@ -10,8 +10,8 @@ use crate::body::ItemBody;
 use crate::outcome::{Answer, Item};
 use crate::request::HttpRequest;
 use crate::verify::{
-    Check, NoTest, Sample, Shown, TestAnswer, Vector, credentials, currencies, event_age, hashing,
-    of_outcomes,
+    Aspect, Check, NoTest, Sample, Shown, TestAnswer, Vector, Way, credentials, currencies, event_age,
+    hashing, of_outcomes,
 };
 
 /// What Meta is told instead of the event's own name.
@@ -46,6 +46,13 @@ pub fn checks(meta: &Meta, sample: &Sample) -> Vec<Check> {
     checks.extend(currencies(sample, "/custom_data/value", "/custom_data/currency", Shown::ToPlatform));
     checks.extend(event_age(meta, sample, source, Shown::ToPlatform));
     checks.extend(hashing(sample, &VECTORS));
+    checks.push(Check {
+        name: "pixel_event_id",
+        aspect: Aspect::Pixel,
+        looks_at: "the browser's pixel sends the same event ids (Meta, \"Dataset Quality API\"; 2026-11)"
+            .to_owned(),
+        way: Way::Ask,
+    });
     checks
 }
 

@@ -40,6 +40,8 @@ pub const LIMITS: Limits = Limits {
     dedup_window: Some(Duration::from_secs(48 * 3600)),
     // Source: TikTok portal 1771100779668482: 600,000 a minute on every plan; 2026-11.
     requests_per_minute: Some(600_000),
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 4,
     timeout: Duration::from_secs(10),
 };

@@ -58,6 +58,8 @@ impl Warehouse {
             // A file that is written again is the same file, but an event that is sent again is another row.
             dedup_window: None,
             requests_per_minute: None,
+            requests_per_day: None,
+            whose: None,
             max_concurrent: MAX_CONCURRENT,
             timeout: TIMEOUT,
         };

@@ -35,6 +35,8 @@ pub const LIMITS: Limits = Limits {
     // Standard Webhooks asks receivers to remember ids; a day is what they can be expected to.
     dedup_window: Some(Duration::from_secs(24 * 3600)),
     requests_per_minute: None,
+    requests_per_day: None,
+    whose: None,
     max_concurrent: 16,
     // Source: Standard Webhooks, "Operational considerations": 15 to 30 seconds.
     timeout: Duration::from_secs(20),

@@ -78,6 +78,46 @@ fn the_delay_of_a_quota_error_has_an_end_too() {
 }
 
 #[test]
+fn a_quota_of_a_day_that_names_no_time_is_waited_for_an_hour() {
+    let hour = Some(Duration::from_secs(3_600));
+    for (rate, delay, expected) in [
+        ("Number of operations for explorer access", None, hour),
+        ("Get requests for standard access", None, hour),
+        ("Get requests for standard access", Some("1020s"), Some(Duration::from_secs(1_020))),
+        ("Requests per account", None, None),
+    ] {
+        let mut details = json!({ "rateScope": "DEVELOPER", "rateName": rate });
+        if let Some(delay) = delay {
+            details["retryDelay"] = json!(delay);
+        }
+        let error = json!({
+            "errorCode": { "quotaError": "RESOURCE_EXHAUSTED" }, "message": "Too many requests.",
+            "details": { "quotaErrorDetails": details },
+        });
+        let body = json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{ "errors": [error] }] } });
+        let outcomes = read("google_ads", &answer(429, &body), 1);
+        assert!(
+            matches!(&outcomes[0], ItemOutcome::HoldLane { after, kind: HoldKind::Throttled, .. } if *after == expected),
+            "{rate}: {outcomes:?}"
+        );
+    }
+    for (unit, expected) in [("1/d/{project}", hour), ("1/min/{project}", None)] {
+        let info = json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED", "domain": "googleapis.com",
+            "metadata": { "service": "datamanager.googleapis.com", "quota_unit": unit },
+        });
+        let body = json!({ "error": {
+            "code": 429, "message": "Quota exceeded.", "status": "RESOURCE_EXHAUSTED", "details": [info],
+        } });
+        let outcomes = read("google_data_manager", &answer(429, &body), 2);
+        assert!(
+            matches!(&outcomes[1], ItemOutcome::HoldLane { after, kind: HoldKind::Throttled, .. } if *after == expected),
+            "{unit}: {outcomes:?}"
+        );
+    }
+}
+
+#[test]
 fn of_two_waits_that_google_names_the_longer_counts() {
     let info = json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s" });
     let body = json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "details": [info] } });

@@ -8,6 +8,7 @@ mod expressions;
 mod ga4;
 mod google;
 mod ids;
+mod limits;
 mod match_quality;
 mod meta_answers;
 mod meta_payload;

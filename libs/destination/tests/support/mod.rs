@@ -98,12 +98,18 @@ pub struct World {
 impl World {
     /// Platforms that know the accounts and actions of `fixtures/connections.json`, and nothing yet of any event.
     pub fn at(now: Timestamp) -> Self {
+        Self::with(now, |_| {})
+    }
+
+    /// The same, with other options.
+    pub fn with(now: Timestamp, change: impl FnOnce(&mut Options)) -> Self {
         let clock = Clock::manual(now);
         let mut options = Options { clock: clock.clone(), ..Options::default() };
         let customer = options.google.customers.iter_mut().find(|c| c.id == GOOGLE_CUSTOMER).unwrap();
         for action in ["987654323", "987654324", "987654325"] {
             customer.actions.push(ConversionAction::new(action, ActionKind::UploadClicks));
         }
+        change(&mut options);
         Self { platforms: Platforms::new(options).unwrap(), clock }
     }
 

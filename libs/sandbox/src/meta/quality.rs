@@ -15,6 +15,7 @@ use super::answer::Refusal;
 use super::{proof_of, token_beside};
 use crate::answer::Answer;
 use crate::exchange::{Inbound, World};
+use crate::options::PixelOptions;
 use crate::platform::Platform;
 
 /// What the score looks back on.
@@ -154,10 +155,11 @@ fn rows(world: &World, dataset: &str, now_ms: i64) -> Vec<Value> {
             *count += u64::from(event["user_data"].get(key).is_some());
         }
     }
-    by_name.into_iter().map(|(name, (events, with_key))| row(&name, events, with_key)).collect()
+    let pixel = world.options.meta.pixel;
+    by_name.into_iter().map(|(name, (events, with_key))| row(&name, events, with_key, pixel)).collect()
 }
 
-fn row(name: &str, events: u64, with_key: [u64; IDENTIFIERS.len()]) -> Value {
+fn row(name: &str, events: u64, with_key: [u64; IDENTIFIERS.len()], pixel: Option<PixelOptions>) -> Value {
     let tenth = |number: f64| (number * 10.0).round() / 10.0;
     let share = |count: u64| count as f64 / events as f64;
     let score = 10.0 * with_key.iter().map(|count| share(*count)).sum::<f64>() / IDENTIFIERS.len() as f64;
@@ -169,10 +171,22 @@ fn row(name: &str, events: u64, with_key: [u64; IDENTIFIERS.len()]) -> Value {
             json!({ "identifier": word, "coverage": { "percentage": tenth(100.0 * share(count)) } })
         })
         .collect();
-    json!({
+    let mut row = json!({
         "event_name": name,
         "event_match_quality": { "composite_score": tenth(score), "match_key_feedback": feedback },
-    })
+    });
+    if let Some(PixelOptions { with_event_id, shared }) = pixel {
+        row["event_coverage"] = json!({ "percentage": shared, "goal_percentage": 75 });
+        // No event comes here without an id.
+        row["dedupe_key_feedback"] = json!([{
+            "dedupe_key": "event_id",
+            "browser_events_with_dedupe_key": { "percentage": with_event_id },
+            "server_events_with_dedupe_key": { "percentage": 100 },
+            "overall_browser_coverage_from_dedupe_key": { "percentage": shared },
+        }]);
+        row["data_freshness"] = json!({ "upload_frequency": "real_time" });
+    }
+    row
 }
 
 impl Selection {

@@ -403,6 +403,10 @@ async fn the_dataset_quality_api_says_how_many_events_of_the_last_two_days_had_e
     let quality = json!({ "composite_score": 5.8, "match_key_feedback": feedback });
     let row = json!({ "event_name": "Purchase", "event_match_quality": quality });
     assert_eq!((status, body), (200, json!({ "web": [row] })), "of the website alone");
+    let of_pixel =
+        format!("dataset_id={META_DATASET}&fields=web{{event_name,dedupe_key_feedback{{dedupe_key}}}}");
+    let (_, body) = ask(&of_pixel).await;
+    assert_eq!(body, json!({ "web": [{ "event_name": "Purchase" }] }), "no browser has a pixel");
 
     let refusals = [
         (format!("dataset_id=1&{fields}"), 100, "does not exist"),

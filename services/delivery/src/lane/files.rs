@@ -174,9 +174,11 @@ impl Lane {
         }
         let admitted =
             self.context.quota.admit_all(way.connection.id, limits, at_once.min(write.files.len()));
-        let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
+        let Some(admitted) = self.lease.lost().run_until_cancelled(admitted).await else {
             return Err(LaneError::LeaseUnsure);
         };
+        let _admission =
+            admitted.map_err(|used_up| self.day_is_used_up(way.connection, way.leave, &used_up))?;
         if let Some(hold) = self.on_hold() {
             return Err(LaneError::OnHold(hold));
         }

@@ -1,10 +1,11 @@
 //! What a lane tells the other lanes of its connection about the platform: by the circuit, and by the quota.
 
-use tracklayer_destination::{Answer, Destination, Usage};
+use tracklayer_destination::{Answer, Destination, HoldKind, Usage};
 
 use super::{Lane, LaneError};
 use crate::breaker::{Leave, Trouble};
 use crate::connections::OpenConnection;
+use crate::quota::DayIsUsedUp;
 
 /// What one answer, or none, says of the connection as a whole.
 #[derive(Debug)]
@@ -57,6 +58,18 @@ impl Lane {
             (Leave::Free, Some(blocked)) => Err(LaneError::CircuitOpen(blocked)),
             (Leave::Free, None) | (Leave::Try(_), _) => Ok(()),
         }
+    }
+
+    /// Why the lane waits where the platform's day is used up: so do the other lanes of the connection, unless its settings change.
+    pub(super) fn day_is_used_up(
+        &self,
+        connection: &OpenConnection,
+        leave: &Leave,
+        used_up: &DayIsUsedUp,
+    ) -> LaneError {
+        let (kind, detail, after) = (HoldKind::Throttled, used_up.to_string(), Some(used_up.wait));
+        self.circuit.failed(connection.revision, leave, &Trouble { kind, detail: detail.clone(), after });
+        LaneError::Held { kind: kind.as_str(), detail, after }
     }
 
     /// Tells circuit and quota what a wave has shown. Of requests that went out together one that was answered says more than one

@@ -477,6 +477,8 @@ mod tests {
             max_body_bytes: 1_000_000,
             dedup_window: None,
             requests_per_minute,
+            requests_per_day: None,
+            whose: None,
             max_concurrent,
             timeout: Duration::from_secs(1),
         };

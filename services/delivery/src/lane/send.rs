@@ -159,8 +159,14 @@ impl Lane {
         let token = self.access_token(connection, destination, leave).await?;
         // Before the intent and the look at the log: both have to be fresh when the request goes out.
         let admitted = self.context.quota.admit_all(connection.id, destination.limits(), wave.len());
-        let Some(_admission) = self.lease.lost().run_until_cancelled(admitted).await else {
+        let Some(admitted) = self.lease.lost().run_until_cancelled(admitted).await else {
             return Err(LaneError::LeaseUnsure);
+        };
+        let _admission = match admitted {
+            Ok(admission) => admission,
+            // The limit may be another by now, too.
+            Err(_) if self.has_changed(connection) => return Ok(Sent::Rearrange),
+            Err(used_up) => return Err(self.day_is_used_up(connection, leave, &used_up)),
         };
         // After the waits: a hold may have begun meanwhile. What is on its way when one begins is finished.
         if let Some(hold) = self.on_hold() {

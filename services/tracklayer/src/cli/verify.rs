@@ -18,7 +18,7 @@ const HEARS_WITHIN: Duration = Duration::from_secs(10);
 /// Between two questions whether it has.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Tries a connection at its platform: credentials, currencies, event age, hashing. Test events are sent that count as no conversion.
+/// Tries a connection at its platform: credentials, currencies, event age, hashing, at Meta also the pixel. Test events are sent that count as no conversion.
 /// Ends with 1 unless every check that can be made has passed.
 #[derive(Debug, Args)]
 pub struct Verify {

@@ -69,6 +69,31 @@ async fn where_google_names_no_time_the_lane_waits_by_googles_own_figures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_is_used_up_holds_the_lane_and_says_so_until_the_limit_is_another() {
+    let may_send = |rig: &mut Rig, per_day: u32| {
+        rig.control_says(|connection, _| {
+            let mut document: Value = serde_json::from_str(&connection.document_json).unwrap();
+            document["settings"]["requests_per_day"] = per_day.into();
+            connection.document_json = document.to_string();
+            connection.revision += 1;
+        });
+    };
+    let mut rig = Rig::new("google_data_manager").await;
+    may_send(&mut rig, 1);
+    rig.start().await;
+    rig.resolved(&[order("m-1", "ann")]).await;
+    rig.ends_as(0, State::Delivered).await;
+    rig.resolved(&[order("m-2", "bob")]).await;
+    let held = "select count(*) from delivery.lane_hold
+                where kind = 'throttled' and detail like '%the 1 requests are made%all connections of its project%'
+                  and next_at > since + interval '23 hours'";
+    rig.reaches(held, 1).await;
+    may_send(&mut rig, 2);
+    rig.ends_as(1, State::Delivered).await;
+    rig.reaches("select count(*) from delivery.lane_hold", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_became_too_old_while_the_circuit_was_open_is_told_and_not_sent() {
     let mut rig = Rig::new("meta_capi").await;
     rig.sandbox.inject(Platform::Meta, Fault::TooManyRequests { retry_after: Some(3_000) }, How::Times(1));

@@ -303,7 +303,7 @@ impl Rig {
             files: self.files.clone(),
             file_memory: self.file_memory.clone(),
             tokens: Tokens::new(sender),
-            quota: Quota::default(),
+            quota: Quota::default().by_clock(self.clock.clone()),
             headroom: Arc::clone(&self.headroom),
             master_key: self.services.master_key.clone(),
         };

@@ -34,6 +34,8 @@ pub struct Entry {
     pub duplicate_of: Option<Position>,
     /// Why the event cannot be handled at all.
     pub poisoned: Option<String>,
+    /// Whether that is because its block was lost.
+    pub is_lost: bool,
     /// Whom a narrowing entry may name.
     pub subject_keys: Arc<[SubjectKey]>,
     /// Newest narrowing that the decisions saw.
@@ -75,6 +77,7 @@ impl Entry {
             received_ms,
             duplicate_of: resolved.duplicate.map(|d| Position::new(d.generation, d.partition, d.offset)),
             poisoned: (!resolved.poisoned.is_empty()).then_some(resolved.poisoned),
+            is_lost: resolved.lost,
             subject_keys: resolved.subject_keys.iter().filter_map(|k| SubjectKey::from_slice(k)).collect(),
             narrowing_seq: resolved.narrowing_seq,
             decisions: resolved.decisions,
@@ -107,6 +110,7 @@ impl Entry {
             received_ms: 0,
             duplicate_of: None,
             poisoned: Some(why.to_owned()),
+            is_lost: false,
             subject_keys: Arc::default(),
             narrowing_seq: 0,
             decisions: Vec::new(),

@@ -488,6 +488,7 @@ impl Resolver {
                 received_at: event.received_at,
                 reused_id: claimed == Claimed::WinnerOfReusedId,
                 commerce_key,
+                lost: false,
             };
         }
         Ok(Resolved { dedup_generation, events: resolved })

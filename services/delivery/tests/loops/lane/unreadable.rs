@@ -1,4 +1,4 @@
-//! Positions whose event cannot be read, and erased ones.
+//! Positions whose event cannot be read, erased ones, and lost ones.
 
 use prost::Message as _;
 use tracklayer_delivery::ledger::State;
@@ -33,4 +33,27 @@ async fn what_cannot_be_read_is_dead_lettered_raw_and_an_erased_event_is_not_sen
             .unwrap();
     let raw = ResolvedEvent::decode(letters[0].0.as_slice()).unwrap();
     assert_eq!((&raw.event[..], &letters[1].0), (&b"as it came"[..], &garbage));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_its_block_is_told_as_lost_and_leaves_no_letter() {
+    let mut rig = Rig::new("webhook").await;
+    let lost = ResolvedEvent {
+        poisoned: "its block cannot be read".to_owned(),
+        lost: true,
+        source_id: 1,
+        ..ResolvedEvent::default()
+    };
+    rig.resolved_bytes(&[lost.encode_to_vec(), lost.encode_to_vec()]).await;
+    rig.resolved(&[order("m-2", "ann")]).await;
+    rig.start().await;
+    rig.ends_as(2, State::Delivered).await;
+    for offset in [0, 1] {
+        let dead = rig.ends_as(offset, State::Dead).await;
+        assert_eq!((dead.reason.as_str(), dead.detail.as_str()), ("lost", "its block cannot be read"));
+    }
+    assert_eq!(rig.sandbox.counted(Platform::Webhook).len(), 1);
+    let told = "select coalesce(sum(events), 0)::bigint from delivery.rollup where connection_id = 7 and reason = 'lost'";
+    assert_eq!(rig.number(told).await, 2);
+    assert_eq!(rig.number("select count(*) from delivery.dead_letter").await, 0, "there is nothing to keep");
 }

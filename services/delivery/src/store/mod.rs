@@ -21,6 +21,7 @@ pub mod replays;
 pub mod resolved;
 pub mod retention;
 pub mod retries;
+pub mod skips;
 pub mod stats;
 mod sums;
 

@@ -19,6 +19,7 @@ pub mod quality;
 pub mod replay;
 pub mod retention;
 pub mod send;
+pub mod skip;
 pub mod sources;
 pub mod stats;
 pub mod tries;

@@ -1,0 +1,15 @@
+-- Blocks of received events that cannot be read and that an operator has given up: resolve passes them when it comes there, and puts
+-- as many lost events in their place. A row stays as the record of who gave up what, and why it could not be read.
+create table delivery.skipped_block (
+    workspace_id bigint not null,
+    partition integer not null,
+    generation integer not null,
+    base_offset bigint not null,
+    event_count integer not null,
+    -- Whether that is how many were written: over a log of records nobody knows once the header cannot be read.
+    is_counted boolean not null,
+    why text not null,
+    asked_by text not null,
+    asked_at timestamptz not null default now(),
+    constraint skipped_block_pkey primary key (workspace_id, partition, generation, base_offset)
+);

@@ -13,3 +13,19 @@ create table delivery.skipped_block (
     asked_at timestamptz not null default now(),
     constraint skipped_block_pkey primary key (workspace_id, partition, generation, base_offset)
 );
+
+-- Resolved blocks that could not be read and in whose place an operator has put lost events: their bytes as they were, and whose
+-- decision it was. Without a payload: it was in a log.
+create table delivery.replaced_block (
+    workspace_id bigint not null,
+    partition integer not null,
+    generation integer not null,
+    base_offset bigint not null,
+    event_count integer not null,
+    header bytea not null,
+    payload bytea,
+    why text not null,
+    asked_by text not null,
+    asked_at timestamptz not null default now(),
+    constraint replaced_block_pkey primary key (workspace_id, partition, generation, base_offset, asked_at)
+);

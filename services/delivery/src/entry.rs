@@ -177,6 +177,14 @@ impl EntryBlock {
     }
 }
 
+/// Says of which block it is that it cannot be read.
+fn telling(at: Position) -> impl Fn(StoreError) -> StoreError {
+    move |error| match error {
+        StoreError::Corrupt { .. } => StoreError::Unreadable { at },
+        other => other,
+    }
+}
+
 fn placed<T>(
     first: Position,
     events: impl IntoIterator<Item = T>,
@@ -282,15 +290,18 @@ impl EntryReader {
             let block = match self.cached(lease, next) {
                 Some(block) => block,
                 None if end == Some(next) && !entries.is_empty() => break,
-                None => match self.store.read(lease.duty.workspace, next, 1).await?.first() {
-                    None => break,
-                    Some(read) => {
-                        metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
-                        let block = Arc::new(EntryBlock::decode(read)?);
-                        self.keep(lease, Arc::clone(&block));
-                        block
+                None => {
+                    match self.store.read(lease.duty.workspace, next, 1).await.map_err(telling(next))?.first()
+                    {
+                        None => break,
+                        Some(read) => {
+                            metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
+                            let block = Arc::new(EntryBlock::decode(read).map_err(telling(next))?);
+                            self.keep(lease, Arc::clone(&block));
+                            block
+                        }
                     }
-                },
+                }
             };
             let skip = usize::try_from(next.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
             entries.extend(block.entries.iter().skip(skip).take(limit - entries.len()).cloned());

@@ -294,6 +294,7 @@ impl DeliveryGrpc {
                 journal: Arc::clone(&journal),
                 cursors: CursorStore::beside(pool.clone(), journal.kind()),
                 store: SkipStore::new(pool.clone()),
+                resolved: ResolvedStore::over(index.clone(), journal.resolved()),
             },
             examiner,
             forecaster: Forecaster {

@@ -4,7 +4,7 @@
 //! browser's twin may carry the GPC signal and the link that the server's lacks. The range exists in `resolved` only by the
 //! fenced commit that moves the cursor over it.
 
-mod lost;
+pub(crate) mod lost;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

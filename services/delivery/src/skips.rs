@@ -3,6 +3,8 @@
 //! It is asked for in a table, and only of a block that was looked at here and is bad. Resolve asks that table where it comes upon a
 //! block that it cannot read, so that whoever holds the lease passes it, whenever that is: by a commit as any other, which puts a lost
 //! event at each of its positions.
+//!
+//! A bad block that resolve has made is replaced by one of lost events where it stands, since its readers are many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +13,10 @@ use tracklayer_ids::{Position, SourceId, WorkspaceId};
 use tracklayer_journal::{BlockError, Condition, Damage, Journal, JournalError, Kind, Place};
 
 use crate::give_ups::is_before;
+use crate::resolve::lost::block_in_place_of;
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
+use crate::store::resolved::ResolvedStore;
 use crate::store::skips::{GivenUp, SkipStore};
 
 /// Why a block is not given up.
@@ -91,6 +95,8 @@ pub struct Skipping {
     pub cursors: CursorStore,
     /// What was given up.
     pub store: SkipStore,
+    /// What resolve has made of them.
+    pub resolved: ResolvedStore,
 }
 
 impl Skipping {
@@ -141,6 +147,42 @@ impl Skipping {
             Condition::Absent => Err(SkipError::Absent(at)),
             Condition::Damaged(_) | Condition::Whole { .. } => Err(SkipError::NotNext { next: place.at }),
         }
+    }
+
+    /// As [`Skipping::skip`], of a block that resolve has made: if it is meant, lost events stand in its place at once, for whoever has
+    /// not read it. What lanes have told of it before stays.
+    ///
+    /// # Errors
+    /// See [`SkipError`]; nothing is changed then.
+    pub async fn skip_resolved(
+        &self,
+        workspace: WorkspaceId,
+        at: Position,
+        asked_by: &str,
+        is_meant: bool,
+    ) -> Result<Skip, SkipError> {
+        let looked = self.resolved.look_at(workspace, at).await?.ok_or(SkipError::Absent(at))?;
+        let damage = match &looked.condition {
+            Condition::Damaged(damage) => damage,
+            Condition::Whole { first, .. } => return Err(SkipError::Readable(*first)),
+            Condition::Absent => return Err(SkipError::Absent(at)),
+        };
+        if damage.is_newer() {
+            return Err(SkipError::Newer { first: damage.first, why: damage.why.clone() });
+        }
+        if !is_meant {
+            return Ok(Skip::of(damage, Stage::Shown));
+        }
+        let block = block_in_place_of(damage)?;
+        if !self.resolved.replace(workspace, &looked, damage, &block, asked_by).await? {
+            // Somebody else has brought it back or skipped it meanwhile.
+            return Err(SkipError::Readable(damage.first));
+        }
+        tracing::error!(
+            workspace = workspace.0, first = %damage.first, events = damage.events, why = %damage.why,
+            "an operator has skipped a resolved block that cannot be read: its events are lost to whoever has not read it"
+        );
+        Ok(Skip::of(damage, Stage::Passed))
     }
 }
 

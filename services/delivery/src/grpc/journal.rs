@@ -143,7 +143,10 @@ impl DeliveryGrpc {
         request: &pb::SkipBlockRequest,
     ) -> Result<pb::SkipBlockResponse, ApiError> {
         let at = required_as("at", request.at)?;
-        let skip = self.skipping.skip(workspace, at, whose, request.confirmed).await?;
+        let skip = match request.resolved {
+            false => self.skipping.skip(workspace, at, whose, request.confirmed).await?,
+            true => self.skipping.skip_resolved(workspace, at, whose, request.confirmed).await?,
+        };
         let stage = match skip.stage {
             Stage::Shown => pb::SkipStage::Shown,
             Stage::Asked => pb::SkipStage::Asked,

@@ -4,7 +4,7 @@
 use prost::Message as _;
 use prost_types::Timestamp;
 use tracklayer_ids::{Offset, Position, SourceId};
-use tracklayer_journal::{BlockBuilder, Condition, Damage, Place, Record, not_aside};
+use tracklayer_journal::{Block, BlockBuilder, Condition, Damage, Place, Record, not_aside};
 use tracklayer_proto::event::v1::ResolvedEvent;
 
 use super::{FIRST_RECORD, ResolveError, Resolver, Stand, message_hash};
@@ -37,12 +37,7 @@ impl Resolver {
         let (dedup_generation, _) = self.dedup.claim(workspace, &[], &Memory::of_config(&snapshot)).await?;
 
         let lost = lost_events(&damage, place.at);
-        let mut builder = BlockBuilder::default();
-        for event in &lost {
-            let minute = event.received_at.as_ref().map_or(0, |at| at.seconds.div_euclid(60));
-            builder.push(SourceId(event.source_id), minute, &event.encode_to_vec());
-        }
-        let block = builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })?;
+        let block = block_of(&lost)?;
         let commit = ResolvedCommit {
             first: place.at,
             block: &block,
@@ -66,6 +61,20 @@ impl Resolver {
         );
         Ok(true)
     }
+}
+
+/// The block that stands in the place of a resolved one that cannot be read.
+pub(crate) fn block_in_place_of(damage: &Damage) -> Result<Block, StoreError> {
+    block_of(&lost_events(damage, damage.first))
+}
+
+fn block_of(lost: &[ResolvedEvent]) -> Result<Block, StoreError> {
+    let mut builder = BlockBuilder::default();
+    for event in lost {
+        let minute = event.received_at.as_ref().map_or(0, |at| at.seconds.div_euclid(60));
+        builder.push(SourceId(event.source_id), minute, &event.encode_to_vec());
+    }
+    builder.finish().map_err(|_| StoreError::Corrupt { what: "a block to be written" })
 }
 
 /// What stands at the positions of a block from one of them on: nothing but that it is lost, and whose it was where the header says so.

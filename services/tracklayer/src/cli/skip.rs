@@ -16,6 +16,10 @@ pub struct Skip {
     /// An event of the block, as generation/partition/offset: delivery's log, `doctor` and `journal verify` name its first.
     #[arg(value_name = "POSITION", value_parser = position_of)]
     at: Position,
+    /// A block that resolve has made, at which lanes hold, and not one that was received: lost events stand in its place at once, for
+    /// the lanes that have not read it.
+    #[arg(long)]
+    resolved: bool,
     /// Only show what would be lost, as without --yes.
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
@@ -44,7 +48,8 @@ pub async fn run(access: &Access, workspace_id: i64, skip: Skip) -> anyhow::Resu
         partition: skip.at.partition.0,
         offset: skip.at.offset.0,
     };
-    let request = pb::SkipBlockRequest { workspace_id, at: Some(at), confirmed: skip.yes };
+    let (confirmed, resolved) = (skip.yes, skip.resolved);
+    let request = pb::SkipBlockRequest { workspace_id, at: Some(at), confirmed, resolved };
     let block = access.delivery()?.skip_block(request).await?.into_inner();
     let names = Names::read(access, workspace_id).await?;
     match access.output {
@@ -90,7 +95,7 @@ fn show(names: &Names, block: &pb::SkipBlockResponse) {
         pb::SkipStage::Asked => {
             "it is skipped as soon as resolve comes there, within about a minute where it stands there already"
         }
-        pb::SkipStage::Passed => "it is skipped: resolve is behind it, and the ledgers say dead, `lost`",
+        pb::SkipStage::Passed => "it is skipped: the ledgers say dead, `lost`, as the lanes pass its events",
     };
     println!("\n{said}");
 }

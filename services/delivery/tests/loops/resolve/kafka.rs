@@ -231,7 +231,12 @@ async fn a_record_that_cannot_be_read_is_skipped_where_resolve_stands_and_the_ne
     rig.stops_at(at(5)).await;
 
     let store = SkipStore::new(rig.services.database.pool.clone());
-    let skipping = Skipping { journal: Arc::clone(&rig.journal), cursors: rig.cursors.clone(), store };
+    let skipping = Skipping {
+        journal: Arc::clone(&rig.journal),
+        cursors: rig.cursors.clone(),
+        store,
+        resolved: rig.resolved.clone(),
+    };
     let skip = async |offset, is_meant| skipping.skip(WORKSPACE, at(offset), "ann", is_meant).await;
     let further = skip(8, true).await;
     assert!(matches!(further, Err(SkipError::NotNext { next }) if next == at(5)), "{further:?}");

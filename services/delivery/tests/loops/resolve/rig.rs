@@ -125,6 +125,7 @@ impl Rig {
             journal: self.journal.clone().into(),
             cursors: CursorStore::new(pool.clone()),
             store: SkipStore::new(pool),
+            resolved: self.resolved.clone(),
         }
     }
 

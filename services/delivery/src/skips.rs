@@ -37,7 +37,10 @@ pub enum SkipError {
         why: BlockError,
     },
     /// Resolve has read it when it could be read.
-    #[error("what stood at {at} was resolved before: resolve stands at {next}, and nothing is held up by it")]
+    #[error(
+        "what was received at {at} is resolved, up to {next}, and nothing waits for it; a bad block of what was resolved is skipped \
+         with --resolved"
+    )]
     Resolved {
         /// What was named.
         at: Position,

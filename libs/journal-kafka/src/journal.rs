@@ -7,8 +7,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset as LogOffset, TopicPartitionList};
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::{
-    AppendError, Appended, BlockError, EachHeader, Head, Journal, JournalError, Kind, Layout, LayoutStore,
-    Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
+    AppendError, Appended, BlockError, Condition, EachHeader, Head, Journal, JournalError, Kind, Layout,
+    LayoutStore, Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
 };
 
 use crate::producer::{Outgoing, Producer, topic_is_gone};
@@ -293,6 +293,30 @@ impl Journal for KafkaJournal {
             }
         }
         Ok(blocks)
+    }
+
+    async fn look_at(&self, workspace: WorkspaceId, at: Place) -> Result<Condition, JournalError> {
+        let failed = failing(self.topics.name(workspace, Stage::Received), at.at.partition);
+        let mut held = self.at_place(workspace, at).await?;
+        let (_, end) = held.bounds().await.map_err(&failed)?;
+        let (number, step) = at.record.map_or((0, 0), |record| (record.offset, record.step));
+        if number >= end {
+            return Ok(Condition::Absent);
+        }
+        let raw = held.exactly(number).await.map_err(&failed)?;
+        let record = Some(RecordAt { offset: raw.offset, mark: raw.mark });
+        let (header, payload) = match decode(&raw.bytes) {
+            Ok((header, payload)) => (Ok(header), payload),
+            Err(why) => (Err(why), <&[u8]>::default()),
+        };
+        let mut condition = Condition::of(first_of_record(at), None, header, payload, record);
+        if let Condition::Damaged(damage) = &mut condition {
+            // Whoever has read a part of it stands inside of it.
+            damage.events = damage.events.max(step.saturating_add(1));
+        }
+        // Who comes for it finds it where it is.
+        held.put_back(raw);
+        Ok(condition)
     }
 
     async fn count(

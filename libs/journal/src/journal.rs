@@ -16,6 +16,7 @@ use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
 use crate::ReceivedBlock;
 use crate::block::{Block, BlockHeader};
+use crate::damage::Condition;
 use crate::error::{AppendError, JournalError};
 
 /// A block for a partition.
@@ -169,6 +170,13 @@ pub trait Journal: Debug + Send + Sync {
         from: Place,
         most: Most,
     ) -> Result<Vec<ReceivedBlock>, JournalError>;
+
+    /// Looks at the block in which a place is, to its last byte, whether all of it can be read: at the block alone, whatever stands
+    /// before it. Changes nothing.
+    ///
+    /// # Errors
+    /// The store, or [`JournalError::Changed`]; never [`JournalError::Block`].
+    async fn look_at(&self, workspace: WorkspaceId, at: Place) -> Result<Condition, JournalError>;
 
     /// Shows the header of each block from a place to the present end, in order, with the position of the block's first event.
     /// Answers where that end is. Takes one block at a time into memory.

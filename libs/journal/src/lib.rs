@@ -1,8 +1,8 @@
 //! The log: record batches, durable before they are acknowledged, read from a position.
 //!
 //! Modules in reading order: [`block`] (the stored bytes: a header, then the events), [`journal`] (the trait, and what a place
-//! in a log is), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own) with `retention` (days that everybody has
-//! read), `unread` (how much is still to be read) and [`inspect`] (what operators ask), `layout` (how many partitions, and what a
+//! in a log is), `damage` (a block that cannot be read), [`postgres`] (it over PostgreSQL; over Kafka it is a crate of its own)
+//! with `retention` (days that everybody has read), `unread` (how much is still to be read) and [`inspect`] (what operators ask), `layout` (how many partitions, and what a
 //! log has lost), [`appender`] (group commit across concurrent small requests) with `spread` (which partition, also while their
 //! number changes) and `waiting` (how much may wait for it, [`share`]d by the workspaces), [`claim`] (the value that dedup keeps in
 //! Redis: the position of a first occurrence).
@@ -14,6 +14,7 @@ pub mod appender;
 mod aside;
 pub mod block;
 pub mod claim;
+mod damage;
 mod error;
 mod headroom;
 pub mod inspect;
@@ -31,6 +32,7 @@ mod waiting;
 
 pub use appender::{Appender, AppenderSettings};
 pub use block::{Block, BlockBuilder, BlockHeader, COMMERCE_LEVEL, FEATURE_LEVEL, SourceMinuteCount};
+pub use damage::{Condition, Damage};
 pub use error::{AppendError, BlockError, JournalError};
 pub use headroom::{Headroom, not_aside};
 pub use journal::{

@@ -8,6 +8,7 @@ use sqlx::{PgPool, Row};
 use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 
 use crate::block::BlockHeader;
+use crate::damage::Condition;
 use crate::error::{AppendError, JournalError};
 use crate::journal::{
     Appended, EachHeader, Head, Journal, Kind, Layout, MAX_READ_BLOCKS, Most, NewBlock, Place, Record,
@@ -182,6 +183,27 @@ impl PostgresJournal {
         received_blocks(rows, from)
     }
 
+    /// The block in which a position is, looked at to its last byte.
+    async fn condition(&self, workspace: WorkspaceId, at: Position) -> Result<Condition, JournalError> {
+        let row: Option<(i64, i32, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+            "select base_offset, event_count, header, payload from journal.received
+             where workspace_id = $1 and partition = $2 and generation = $3
+               and base_offset > $4 - $5 and base_offset <= $4 and base_offset + event_count > $4",
+        )
+        .bind(workspace.0)
+        .bind(at.partition.0.cast_signed())
+        .bind(at.generation.0.cast_signed())
+        .bind(at.offset.0.cast_signed())
+        .bind(MAX_BLOCK_EVENTS)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|source| JournalError::Database { what: "look at a block of the journal", source })?;
+        let Some((base, events, header, payload)) = row else { return Ok(Condition::Absent) };
+        let first = Position { offset: Offset(base.cast_unsigned()), ..at };
+        let header = BlockHeader::read(&header);
+        Ok(Condition::of(first, Some(events.cast_unsigned()), header, &payload, None))
+    }
+
     /// Which of these positions hold an event: those before the end of their partition, or of the generation that has ended.
     async fn held(&self, workspace: WorkspaceId, positions: &[Position]) -> Result<Vec<bool>, JournalError> {
         sqlx::query_scalar(
@@ -336,6 +358,10 @@ impl Journal for PostgresJournal {
         } else {
             self.read_up_to(workspace, from.at, most.events).await
         }
+    }
+
+    async fn look_at(&self, workspace: WorkspaceId, at: Place) -> Result<Condition, JournalError> {
+        self.condition(workspace, at.at).await
     }
 
     async fn count(

@@ -34,6 +34,8 @@ pub struct Entry {
     pub duplicate_of: Option<Position>,
     /// Why the event cannot be handled at all.
     pub poisoned: Option<String>,
+    /// Whether that is because its block was lost.
+    pub is_lost: bool,
     /// Whom a narrowing entry may name.
     pub subject_keys: Arc<[SubjectKey]>,
     /// Newest narrowing that the decisions saw.
@@ -75,6 +77,7 @@ impl Entry {
             received_ms,
             duplicate_of: resolved.duplicate.map(|d| Position::new(d.generation, d.partition, d.offset)),
             poisoned: (!resolved.poisoned.is_empty()).then_some(resolved.poisoned),
+            is_lost: resolved.lost,
             subject_keys: resolved.subject_keys.iter().filter_map(|k| SubjectKey::from_slice(k)).collect(),
             narrowing_seq: resolved.narrowing_seq,
             decisions: resolved.decisions,
@@ -107,6 +110,7 @@ impl Entry {
             received_ms: 0,
             duplicate_of: None,
             poisoned: Some(why.to_owned()),
+            is_lost: false,
             subject_keys: Arc::default(),
             narrowing_seq: 0,
             decisions: Vec::new(),
@@ -170,6 +174,14 @@ impl EntryBlock {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.first.offset.0 + self.entries.len() as u64
+    }
+}
+
+/// Says of which block it is that it cannot be read.
+fn telling(at: Position) -> impl Fn(StoreError) -> StoreError {
+    move |error| match error {
+        StoreError::Corrupt { .. } => StoreError::Unreadable { at },
+        other => other,
     }
 }
 
@@ -278,15 +290,18 @@ impl EntryReader {
             let block = match self.cached(lease, next) {
                 Some(block) => block,
                 None if end == Some(next) && !entries.is_empty() => break,
-                None => match self.store.read(lease.duty.workspace, next, 1).await?.first() {
-                    None => break,
-                    Some(read) => {
-                        metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
-                        let block = Arc::new(EntryBlock::decode(read)?);
-                        self.keep(lease, Arc::clone(&block));
-                        block
+                None => {
+                    match self.store.read(lease.duty.workspace, next, 1).await.map_err(telling(next))?.first()
+                    {
+                        None => break,
+                        Some(read) => {
+                            metrics::counter!("tracklayer_delivery_entry_cache_misses_total").increment(1);
+                            let block = Arc::new(EntryBlock::decode(read).map_err(telling(next))?);
+                            self.keep(lease, Arc::clone(&block));
+                            block
+                        }
                     }
-                },
+                }
             };
             let skip = usize::try_from(next.offset.0 - block.first.offset.0).unwrap_or(usize::MAX);
             entries.extend(block.entries.iter().skip(skip).take(limit - entries.len()).cloned());

@@ -42,6 +42,7 @@ use crate::preview::{any_duty, proto_state};
 use crate::replay::judge::{Judge, JudgeError};
 use crate::replay::planner::{Planner, ReplayError};
 use crate::replay::walk::Walker;
+use crate::skips::{SkipError, Skipping};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::dead_letters::DeadLetterStore;
@@ -57,6 +58,7 @@ use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
+use crate::store::skips::SkipStore;
 use crate::store::stats::StatsStore;
 use crate::store::twins::TwinStore;
 use crate::story::{Stories, StoryError, proto_position};
@@ -73,6 +75,7 @@ pub struct DeliveryGrpc {
     stories: Stories,
     inspection: Inspection,
     keeping: Keeping,
+    skipping: Skipping,
     examiner: Examiner,
     forecaster: Forecaster,
     planner: Planner,
@@ -138,6 +141,8 @@ enum ApiError {
     Inspection(#[from] InspectionError),
     #[error(transparent)]
     Forecast(#[from] ForecastError),
+    #[error(transparent)]
+    Skip(#[from] SkipError),
     #[error("the workspace has no connection {0}")]
     NoConnection(i64),
     #[error("the connection cannot be opened: {0}")]
@@ -178,6 +183,14 @@ impl RpcError for ApiError {
                 (Code::FailedPrecondition, "UNREADABLE_BLOCK")
             }
             Self::Inspection(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::Skip(SkipError::Absent(_)) => (Code::NotFound, "NO_BLOCK"),
+            Self::Skip(SkipError::Readable(_)) => (Code::FailedPrecondition, "READABLE_BLOCK"),
+            Self::Skip(SkipError::Newer { .. }) => (Code::FailedPrecondition, "NEWER_BLOCK"),
+            Self::Skip(SkipError::Resolved { .. }) => (Code::FailedPrecondition, "ALREADY_RESOLVED"),
+            Self::Skip(SkipError::NotNext { .. }) => (Code::FailedPrecondition, "NOT_NEXT"),
+            Self::Skip(SkipError::Journal(_) | SkipError::Store(_)) => {
+                (Code::Unavailable, "STORE_UNAVAILABLE")
+            }
             Self::Forecast(ForecastError::NoConnection(_)) => (Code::NotFound, "NO_SUCH_CONNECTION"),
             Self::Forecast(ForecastError::Broken(_)) => (Code::FailedPrecondition, "BROKEN_CONNECTION"),
             Self::Forecast(ForecastError::Store(_)) => (Code::Unavailable, "STORE_UNAVAILABLE"),
@@ -282,6 +295,12 @@ impl DeliveryGrpc {
                 give_ups: GiveUpStore::new(pool.clone()),
             },
             inspection,
+            skipping: Skipping {
+                journal: Arc::clone(&journal),
+                cursors: CursorStore::beside(pool.clone(), journal.kind()),
+                store: SkipStore::new(pool.clone()),
+                resolved: ResolvedStore::over(index.clone(), journal.resolved()),
+            },
             examiner,
             forecaster: Forecaster {
                 connections: connections.clone(),
@@ -454,15 +473,19 @@ fn limit_of(limit: u32, default: usize) -> Result<usize, ApiError> {
     }
 }
 
-/// A position that a request has to name.
+/// Where a request has to say that a page begins.
 fn required(position: Option<pb::Position>) -> Result<Position, ApiError> {
-    let position =
-        position.ok_or_else(|| ApiError::Invalid { field: "from", why: "is missing".to_owned() })?;
+    required_as("from", position)
+}
+
+/// A position that a request has to name.
+fn required_as(field: &'static str, position: Option<pb::Position>) -> Result<Position, ApiError> {
+    let position = position.ok_or_else(|| ApiError::Invalid { field, why: "is missing".to_owned() })?;
     let in_range = i64::try_from(position.offset).is_ok()
         && i32::try_from(position.generation).is_ok()
         && i32::try_from(position.partition).is_ok();
     if !in_range {
-        return Err(ApiError::Invalid { field: "from", why: "is out of range".to_owned() });
+        return Err(ApiError::Invalid { field, why: "is out of range".to_owned() });
     }
     Ok(Position::new(position.generation, position.partition, position.offset))
 }
@@ -672,6 +695,15 @@ impl DeliveryService for DeliveryGrpc {
         let workspace =
             self.authorise(&request, request.get_ref().workspace_id).await.map_err(|e| refuse(&e))?;
         self.give_up(workspace, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
+    }
+
+    async fn skip_block(
+        &self,
+        request: Request<pb::SkipBlockRequest>,
+    ) -> Result<Response<pb::SkipBlockResponse>, Status> {
+        let named = request.get_ref().workspace_id;
+        let (workspace, whose) = self.authorise_whom(&request, named).await.map_err(|e| refuse(&e))?;
+        self.skip(workspace, &whose, request.get_ref()).await.map(Response::new).map_err(|e| refuse(&e))
     }
 
     async fn forecast_release(

@@ -5,7 +5,7 @@ use prost::Message as _;
 use sqlx::PgPool;
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::inspect::{Behind, Checked, Day};
-use tracklayer_journal::{Journal, JournalError, Kind, Most, PostgresJournal};
+use tracklayer_journal::{Condition, Damage, Journal, JournalError, Kind, Most, PostgresJournal};
 use tracklayer_proto::event::v1::Event;
 
 use crate::lease::Duty;
@@ -108,6 +108,21 @@ impl Inspection {
     /// See [`InspectionError`].
     pub async fn check(&self, workspace: WorkspaceId, from: Position) -> Result<Checked, InspectionError> {
         Ok(self.journal()?.check(workspace, from).await?)
+    }
+
+    /// The blocks at which resolve stands and that cannot be read, by partition. Reads one block of each partition.
+    ///
+    /// # Errors
+    /// See [`InspectionError`].
+    pub async fn stopped_at(&self, workspace: WorkspaceId) -> Result<Vec<Damage>, InspectionError> {
+        let journal = self.journal()?;
+        let mut stopped = Vec::new();
+        for place in self.cursors.places(workspace).await? {
+            if let Condition::Damaged(damage) = journal.look_at(workspace, place).await? {
+                stopped.push(damage);
+            }
+        }
+        Ok(stopped)
     }
 
     /// How far every cursor of a workspace is behind, by partition: resolve first.

@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: [`config`]; [`lease`] (who reads what), [`supervisor`] (runs it) and [`progress`] (what there is to read); [`resolve`] with
 //! [`dedup`], [`reused_ids`], [`twins`], [`subjects`], [`connections`] and [`suspects`] (received → resolved); [`entry`] (a resolved position as lanes see it);
-//! [`retention`] (what nobody needs any more) and [`give_ups`] (what nobody shall get any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
+//! [`retention`] (what nobody needs any more), [`give_ups`] (what nobody shall get any more) and [`skips`] (what nobody can read any more); [`lane`] (resolved → requests → ledger) with [`holds`], [`pace`], [`narrowing`],
 //! [`quota`], [`breaker`], [`http`], [`oauth`], [`file_memory`], [`match_keys`], [`match_quality`] and [`sealer`]; [`replay`] (what is sent again); [`ingest_requests`] (what a platform says later); [`ledger`] (the states of the conservation law); [`balance`], [`books`] and [`story`] (what the ledger tells);
 //! [`follower`] (what is kept of people goes with an erasure) and [`dead_letters`]; [`golden`] and [`difference`] (what gives another request by now); [`forecast`] (what will be too old when a hold ends); [`inspection`] (what the journal holds), [`kept`] (for whom) and [`backlog`] (who is behind, as metrics); [`examine`] (what
 //! an operator should mend) and [`verify`] (whether a connection works at its platform); [`grpc`]; [`store`] (all SQL), with [`runs`] (what its
@@ -55,6 +55,7 @@ pub mod reused_ids;
 mod run;
 pub mod runs;
 pub mod sealer;
+pub mod skips;
 pub mod store;
 pub mod story;
 pub mod subjects;

@@ -4,6 +4,8 @@
 //! browser's twin may carry the GPC signal and the link that the server's lacks. The range exists in `resolved` only by the
 //! fenced commit that moves the cursor over it.
 
+pub(crate) mod lost;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +14,8 @@ use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tracklayer_ids::{Generation, MasterKey, Offset, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{
-    Block, BlockBuilder, COMMERCE_LEVEL, Headroom, Journal, JournalError, Kind, Most, Place, ReceivedBlock,
-    Record, not_aside,
+    Block, BlockBuilder, BlockError, COMMERCE_LEVEL, Headroom, Journal, JournalError, Kind, Most, Place,
+    ReceivedBlock, Record, not_aside,
 };
 use tracklayer_proto::event::v1::{Channel, Duplicate, Event, ResolvedEvent};
 use tracklayer_proto::identity::v1::ResolvedIdentity;
@@ -31,6 +33,7 @@ use crate::reused_ids::{self, Alarms};
 use crate::store::StoreError;
 use crate::store::cursors::CursorStore;
 use crate::store::resolved::{ResolvedCommit, ResolvedStore, Span};
+use crate::store::skips::SkipStore;
 use crate::subjects::{self, Asked, ServiceUnavailable};
 use crate::suspects::{Care, Suspects};
 use crate::twins;
@@ -77,6 +80,8 @@ pub struct Resolver {
     pub resolved: ResolvedStore,
     /// Cursors.
     pub cursors: CursorStore,
+    /// Blocks that operators have given up.
+    pub skips: SkipStore,
     /// Claims.
     pub dedup: Dedup,
     /// What all processes can read.
@@ -180,7 +185,8 @@ impl Resolver {
                         let error = error_chain(&error);
                         tracing::warn!(workspace = workspace.0, partition = partition.0, error = %error, "resolve waits");
                     }
-                    if let ResolveError::Journal(JournalError::Block { .. }) = error {
+                    if let ResolveError::Journal(JournalError::Block { position, source }) = &error {
+                        tell_unreadable(workspace, *position, source);
                         // Another process may be able to read it; meanwhile nothing behind it moves.
                         lease.give_up_to_others();
                     }
@@ -212,11 +218,20 @@ impl Resolver {
         }
     }
 
-    /// Resolves one range; `false`: nothing was there.
+    /// Resolves one range, or passes a block that cannot be read and was given up; `false`: nothing was there.
     ///
     /// # Errors
     /// See [`ResolveError`]; nothing was committed then.
     pub async fn round(&self, lease: &Lease, stand: &mut Stand) -> Result<bool, ResolveError> {
+        match self.resolve_next(lease, stand).await {
+            Err(ResolveError::Journal(error @ JournalError::Block { .. })) => {
+                if self.pass_lost(lease, stand).await? { Ok(true) } else { Err(error.into()) }
+            }
+            resolved => resolved,
+        }
+    }
+
+    async fn resolve_next(&self, lease: &Lease, stand: &mut Stand) -> Result<bool, ResolveError> {
         let (workspace, partition) = (lease.duty.workspace, lease.duty.partition);
         let place = match stand.at {
             Some(place) => place,
@@ -508,6 +523,7 @@ impl Resolver {
                 received_at: event.received_at,
                 reused_id: claimed.reuse().is_some(),
                 commerce_key,
+                lost: false,
             };
         }
         Ok(Resolved { dedup_generation: answers.generation, events: resolved, reuses, copies: copies_of_all })
@@ -521,6 +537,41 @@ struct Resolved {
     reuses: Vec<Option<Reuse>>,
     /// Of each event: what the twin audit counts it as.
     copies: Vec<Option<CopyOf>>,
+}
+
+/// Says what resolve counts of blocks that it cannot read.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        "tracklayer_resolve_unreadable_blocks_total",
+        "how often resolve came upon a block that it cannot read, behind which nothing of its partition moves"
+    );
+    metrics::describe_counter!(
+        "tracklayer_resolve_lost_events_total",
+        "events of blocks that cannot be read and that an operator has skipped"
+    );
+}
+
+/// A block that cannot be read waits for a person, who is told what to do.
+fn tell_unreadable(workspace: WorkspaceId, first: Position, why: &BlockError) {
+    metrics::counter!("tracklayer_resolve_unreadable_blocks_total").increment(1);
+    let advice = match why {
+        BlockError::FeatureLevel { .. } => "a newer version wrote it: end the upgrade".to_owned(),
+        BlockError::Header
+        | BlockError::Checksum { .. }
+        | BlockError::Compression
+        | BlockError::Count { .. } => {
+            format!(
+                "bring its bytes back, or see what is lost without them: `tracklayer journal skip {first}`"
+            )
+        }
+    };
+    tracing::error!(
+        workspace = workspace.0,
+        block = %first,
+        why = %why,
+        advice = %advice,
+        "nothing behind a block that cannot be read is resolved in its partition"
+    );
 }
 
 /// What stands at a position whose event cannot be read: its bytes as they came, dead for every connection.

@@ -44,7 +44,7 @@ use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::quota::Quota;
 use crate::replay::replays::Replays;
-use crate::resolve::{Resolver, error_chain, read_event};
+use crate::resolve::{Resolver, describe_metrics, error_chain, read_event};
 use crate::retention::DayKeeper;
 use crate::reused_ids;
 use crate::store::StoreError;
@@ -65,6 +65,7 @@ use crate::store::replays::ReplayStore;
 use crate::store::resolved::ResolvedStore;
 use crate::store::retention::RetentionStore;
 use crate::store::retries::RetryStore;
+use crate::store::skips::SkipStore;
 use crate::store::twins::TwinStore;
 use crate::supervisor::{Supervisor, Tasks};
 use crate::suspects::Suspects;
@@ -168,10 +169,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let orders = OrderStore::new(index.clone());
     let match_keys = MatchKeys::new(orders.match_keys(), narrowing.clone(), config.master_key.clone());
     let headroom = Arc::new(Headroom::of_service("delivery"));
+    describe_metrics();
     let resolver = Arc::new(Resolver {
         journal: Arc::clone(&journal),
         resolved: resolved.clone(),
         cursors: cursors.clone(),
+        skips: SkipStore::new(pool.clone()),
         dedup,
         fleet: keeper.fleet(),
         clients: clients.clone(),

@@ -12,9 +12,9 @@ use tracklayer_delivery::holds::Holds;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::store::examine::ExamineStore;
 use tracklayer_delivery::store::retention::RetentionStore;
-use tracklayer_ids::{Secret, WorkspaceId};
+use tracklayer_ids::{Partition, Secret, SourceId, WorkspaceId};
 use tracklayer_journal::claim::claim_key;
-use tracklayer_journal::{Kind, PostgresJournal};
+use tracklayer_journal::{BlockBuilder, Kind, PostgresJournal};
 use tracklayer_proto::control::v1::{ConnectionConfig, SourceConfig, WatchConfigResponse, WorkspaceConfig};
 use tracklayer_rpc::follow::ConfigWatch;
 use tracklayer_testkit::{TestDatabase, TestRedis};
@@ -195,4 +195,24 @@ async fn a_redis_that_may_evict_is_found_and_a_claim_is_measured() {
     let facts = look(bench.connection.clone()).await.unwrap();
     assert_eq!((facts.most_bytes, facts.is_limited), (100 << 20, true));
     assert_eq!(bench.found("redis-eviction").await.level, Level::Problem);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_resolve_cannot_read_is_named_with_what_to_do() {
+    let bench = Bench::new().await;
+    let journal = PostgresJournal::new(bench.database.pool.clone());
+    journal.ensure_partitions(1).await.unwrap();
+    let mut builder = BlockBuilder::default();
+    (0..3).for_each(|_| builder.push(SourceId(1), 1, b"event"));
+    let block = builder.finish().unwrap();
+    tracklayer_testkit::append(&journal, WORKSPACE, Partition(0), &block).await.unwrap();
+    bench.run("insert into delivery.resolve_cursor values (1, 0, 1, 0)".to_owned()).await;
+    assert_eq!(bench.found("blocks").await.level, Level::Ok);
+
+    let flip = "update journal.received set payload = set_byte(payload, 5, get_byte(payload, 5) # 1)";
+    bench.run(flip.to_owned()).await;
+    let blocks = bench.found("blocks").await;
+    assert_eq!((blocks.level, blocks.workspace), (Level::Problem, Some(WORKSPACE)));
+    assert!(blocks.found.contains("1/0/0 (checksum is "), "{blocks:?}");
+    assert!(blocks.advice.contains("`tracklayer journal skip 1/0/0`"), "{blocks:?}");
 }

@@ -170,6 +170,7 @@ async fn every_rpc(
         before_day: "2026-01-31".to_owned(),
         ..pb::GiveUpUnreadRequest::default()
     };
+    let skip = pb::SkipBlockRequest { workspace_id, at: from, ..pb::SkipBlockRequest::default() };
     let forecast = pb::ForecastReleaseRequest {
         workspace_id,
         connection_id: 999,
@@ -321,6 +322,7 @@ async fn every_rpc(
                 .map(|_| ()),
         ),
         ("GetMatchQuality", AWorkspaces, delivery.get_match_quality(with(key, quality)).await.map(|_| ())),
+        ("SkipBlock", AWorkspacesButNothingThere, delivery.skip_block(with(key, skip)).await.map(|_| ())),
         ("GiveUpUnread", AWorkspaces, delivery.give_up_unread(with(key, give_up)).await.map(|_| ())),
     ]
 }

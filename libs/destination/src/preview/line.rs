@@ -225,7 +225,10 @@ impl Reading {
                 let code = NotSent::Duplicate;
                 (message_id, settled(code, "duplicate", format!("of {of}")))
             }
-            Stored::Poisoned { message_id, why } => (message_id, settled(NotSent::Refused, "poisoned", why)),
+            Stored::Poisoned { message_id, why, is_lost } => {
+                let reason = if is_lost { "lost" } else { "poisoned" };
+                (message_id, settled(NotSent::Refused, reason, why))
+            }
             Stored::Event(event, resolved) => {
                 let message_id = event.message_id.clone();
                 let order_key = PartitionKey::of(&event.anonymous_id, &event.user_id).0;

@@ -37,6 +37,8 @@ pub enum Stored {
         message_id: String,
         /// Why.
         why: String,
+        /// Whether its block was lost.
+        is_lost: bool,
     },
 }
 
@@ -47,7 +49,8 @@ pub enum Stored {
 pub fn stored(text: &str) -> Result<Stored, &'static str> {
     let bytes = STANDARD.decode(text).map_err(|_| "is not base64: the line was changed or cut")?;
     if bytes.is_empty() {
-        return Ok(Stored::Poisoned { message_id: String::new(), why: "it was erased".to_owned() });
+        let why = "it was erased".to_owned();
+        return Ok(Stored::Poisoned { message_id: String::new(), why, is_lost: false });
     }
     let mut resolved = ResolvedEvent::decode(bytes.as_slice())
         .map_err(|_| "holds no resolved event: the line was changed or cut")?;
@@ -57,10 +60,14 @@ pub fn stored(text: &str) -> Result<Stored, &'static str> {
         return Ok(Stored::Duplicate { message_id, of });
     }
     if !resolved.poisoned.is_empty() {
-        return Ok(Stored::Poisoned { message_id, why: resolved.poisoned });
+        let is_lost = resolved.lost;
+        return Ok(Stored::Poisoned { message_id, why: resolved.poisoned, is_lost });
     }
     match Event::decode(std::mem::take(&mut resolved.event)) {
         Ok(event) => Ok(Stored::Event(Box::new(event), Box::new(resolved))),
-        Err(_) => Ok(Stored::Poisoned { message_id, why: "the event cannot be decoded".to_owned() }),
+        Err(_) => {
+            let why = "the event cannot be decoded".to_owned();
+            Ok(Stored::Poisoned { message_id, why, is_lost: false })
+        }
     }
 }

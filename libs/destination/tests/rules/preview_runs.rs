@@ -241,13 +241,21 @@ fn what_a_lane_never_sends_is_told_as_the_ledger_has_it() {
     });
     let poisoned = resolved(purchase(), |resolved| resolved.poisoned = "it crashed its reader".to_owned());
     let erased = to_line(Position::new(1, 0, 8), &Value::Null, &Value::Null, Some(&[]));
-    let (told, summary) = of_connection(7, &[duplicate, poisoned, erased]);
-    assert_eq!(told.iter().map(Answer::status).collect::<Vec<_>>(), ["duplicate", "refused", "refused"]);
+    let lost = resolved(purchase(), |resolved| {
+        (resolved.poisoned, resolved.lost) = ("its block cannot be read".to_owned(), true);
+    });
+    let (told, summary) = of_connection(7, &[duplicate, poisoned, erased, lost]);
+    let statuses: Vec<_> = told.iter().map(Answer::status).collect();
+    assert_eq!(statuses, ["duplicate", "refused", "refused", "refused"]);
     assert_eq!(told[0].refused[0].reason, "of 1/2/3");
     let counted: Vec<_> = summary.others.into_iter().collect();
     assert_eq!(
         counted,
-        [(("dead", "poisoned".to_owned()), 2), (("duplicate", String::new()), 1)],
+        [
+            (("dead", "lost".to_owned()), 1),
+            (("dead", "poisoned".to_owned()), 2),
+            (("duplicate", String::new()), 1)
+        ],
         "by state and reason"
     );
 }

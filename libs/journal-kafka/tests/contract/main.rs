@@ -41,6 +41,7 @@ mod shared {
             a_read_takes_whole_blocks_and_at_least_one,
             what_stands_before_a_block_of_a_newer_writer_is_read_and_the_block_is_refused,
             a_corrupt_block_stops_its_partition_and_no_other,
+            a_block_that_is_looked_at_is_whole_or_damaged_or_not_there,
             whoever_reads_again_reads_the_same,
             headers_tell_how_many_events_wait;
         trim:

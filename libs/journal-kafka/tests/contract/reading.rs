@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use tracklayer_ids::{PartitionKey, SourceId};
-use tracklayer_journal::{Appender, AppenderSettings, Draft, JournalError, Most, Spread};
+use tracklayer_ids::{PartitionKey, Position, SourceId};
+use tracklayer_journal::{
+    Appender, AppenderSettings, BlockError, Condition, Draft, JournalError, Most, Spread,
+};
 
 use crate::stage::{Stage, WORKSPACE, append, beginning, block, events, read};
 
@@ -166,6 +168,37 @@ pub async fn a_corrupt_block_stops_its_partition_and_no_other(stage: impl Stage)
     ));
     let (blocks, _) = read(&journal, beginning(1), 2).await;
     assert_eq!(events(&blocks).len(), 2);
+}
+
+pub async fn a_block_that_is_looked_at_is_whole_or_damaged_or_not_there(stage: impl Stage) {
+    let journal = stage.journal();
+    append(&journal, 0, "good", 2).await;
+    let mut corrupt = block(["lost-0", "lost-1", "lost-2"]);
+    let last = corrupt.payload.len() - 1;
+    corrupt.payload[last] ^= 1;
+    stage.put(0, &corrupt).await;
+    append(&journal, 0, "behind", 4).await;
+    let (blocks, end) = read(&journal, beginning(0), 9).await;
+
+    // Whoever looks has read nothing before.
+    let journal = stage.journal();
+    let look = async |place| journal.look_at(WORKSPACE, place).await.unwrap();
+    let at = |events| beginning(0).after(&blocks, events);
+    let whole = |offset, events| Condition::Whole { first: Position::new(1, 0, offset), events };
+    assert_eq!(look(beginning(0)).await, whole(0, 2));
+    assert_eq!(look(at(1)).await, whole(0, 2), "the block in which the place is");
+    for place in [at(2), at(4)] {
+        let Condition::Damaged(damage) = look(place).await else { panic!("it can be read") };
+        assert_eq!((damage.first, damage.events), (Position::new(1, 0, 2), 3));
+        assert_eq!((damage.is_counted, damage.counts.as_slice()), (true, corrupt.header.counts.as_slice()));
+        assert_eq!(damage.record, blocks[1].record, "where a reader goes on behind it");
+        assert!(matches!(damage.why, BlockError::Checksum { .. }), "{damage:?}");
+    }
+    assert_eq!(look(at(5)).await, whole(5, 4));
+    assert_eq!(look(end).await, Condition::Absent);
+    // It has taken nothing away from whoever reads.
+    let (again, _) = read(&journal, beginning(0), 9).await;
+    assert_eq!(again.len(), 3);
 }
 
 pub async fn whoever_reads_again_reads_the_same(stage: impl Stage) {

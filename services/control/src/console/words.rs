@@ -203,6 +203,7 @@ pub fn reason(code: &str) -> &str {
         "rejected_by_platform" => "The platform refused it",
         "poisoned" => "It cannot be read",
         "retention" => "Deleted unread by an operator",
+        "lost" => "Its block of the journal cannot be read, and was skipped",
         other => other,
     }
 }

@@ -214,6 +214,13 @@ impl DeliveryService for Answers {
         Err(Status::unimplemented("not asked by the console"))
     }
 
+    async fn skip_block(
+        &self,
+        _: Request<pb::SkipBlockRequest>,
+    ) -> Result<Response<pb::SkipBlockResponse>, Status> {
+        Err(Status::unimplemented("not asked by the console"))
+    }
+
     async fn give_up_unread(
         &self,
         _: Request<pb::GiveUpUnreadRequest>,

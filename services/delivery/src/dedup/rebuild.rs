@@ -245,11 +245,10 @@ impl Pages {
         let mut positions = Vec::new();
         for dated in page_of(&mut self.blocks) {
             let age = Duration::try_from(self.now.duration_since(dated.resolved_at)).unwrap_or_default();
-            let events =
-                dated.block.events().map_err(|_| StoreError::Corrupt { what: "a resolved block" })?;
+            let first = dated.block.first;
+            let events = dated.block.events().map_err(|_| StoreError::Unreadable { at: first })?;
             for (step, bytes) in (0u64..).zip(events) {
                 let Ok(event) = ResolvedEvent::decode(bytes) else { continue };
-                let first = dated.block.first;
                 let position = Position { offset: Offset(first.offset.0 + step), ..first };
                 positions.push(Resolved { workspace: dated.workspace, position, age, event });
             }

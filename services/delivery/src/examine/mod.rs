@@ -14,7 +14,7 @@ use std::time::Duration;
 use ::redis::aio::ConnectionManager;
 use jiff::{SignedDuration, Timestamp};
 use tracklayer_ids::WorkspaceId;
-use tracklayer_journal::{Journal, Kind};
+use tracklayer_journal::{Damage, Journal, Kind};
 use tracklayer_proto::control::v1::WatchConfigRequest;
 use tracklayer_proto::control::v1::control_service_client::ControlServiceClient;
 use tracklayer_rpc::follow::{ConfigWatch, Snapshot};
@@ -22,7 +22,7 @@ use tracklayer_rpc::{Channel, VERSION};
 
 use crate::dedup::Memory;
 use crate::holds::Holds;
-use crate::inspection::Inspection;
+use crate::inspection::{Inspection, InspectionError};
 use crate::lease::OUR_LEVEL;
 use crate::resolve::error_chain;
 use crate::retention::connections_of;
@@ -139,6 +139,7 @@ impl Examiner {
         let Some(snapshot) = snapshot else { return findings };
         findings.extend(self.dedup_store(&snapshot).await);
         findings.extend(self.late_day(workspace, &snapshot).await);
+        findings.extend(self.blocks(workspace).await);
         findings.extend(self.lanes(workspace, &snapshot).await);
         findings.extend(self.senders(workspace, &snapshot).await);
         findings
@@ -232,6 +233,17 @@ impl Examiner {
         findings
     }
 
+    /// Whether resolve stands at a block that it cannot read.
+    async fn blocks(&self, workspace: WorkspaceId) -> Option<Finding> {
+        const CHECK: &str = "blocks";
+        match self.inspection.stopped_at(workspace).await {
+            // Its readers are resolve's: they say so in its log and its metric.
+            Err(InspectionError::OtherJournal) => None,
+            Err(error) => Some(Finding::unseen(CHECK, &error)),
+            Ok(stopped) => Some(unreadable(CHECK, &stopped, workspace)),
+        }
+    }
+
     async fn late_day(&self, workspace: WorkspaceId, snapshot: &Snapshot) -> Option<Finding> {
         const CHECK: &str = "retention";
         let day = match self.journal.late_day().await {
@@ -288,6 +300,22 @@ async fn answers(who: &'static str, channel: Channel) -> Finding {
             "events are accepted, and not resolved or sent until it does: see its log and its probes",
         ),
     }
+}
+
+/// What follows from blocks at which resolve stands and that cannot be read.
+fn unreadable(check: &'static str, stopped: &[Damage], workspace: WorkspaceId) -> Finding {
+    let Some(first) = stopped.first() else {
+        return Finding::ok(check, "resolve stands at no block that it cannot read");
+    };
+    let found: Vec<String> = stopped.iter().map(|block| format!("{} ({})", block.first, block.why)).collect();
+    let advice = if first.is_newer() {
+        "a newer version wrote it: end the upgrade".to_owned()
+    } else {
+        let first = first.first;
+        format!("bring its bytes back, or see what is lost without them: `tracklayer journal skip {first}`")
+    };
+    let found = format!("nothing is resolved behind blocks that cannot be read: {}", found.join(", "));
+    Finding::problem(check, found, advice).of(workspace)
 }
 
 /// What follows from the version that delivery goes by and the newest.

@@ -1,13 +1,15 @@
-//! The journal's part of `delivery.v1`: what it holds, whether it is whole, for whom its days are kept, and giving up.
+//! The journal's part of `delivery.v1`: what it holds, whether it is whole, for whom its days are kept, and giving up what nobody
+//! shall read, or can.
 
 use tracklayer_ids::{ConnectionId, WorkspaceId};
 use tracklayer_journal::inspect::Day;
 use tracklayer_proto::delivery::v1 as pb;
 
-use super::{ApiError, DeliveryGrpc, limit_of, required};
+use super::{ApiError, DeliveryGrpc, limit_of, required, required_as};
 use crate::inspection::Lag;
 use crate::kept::{Keeper, KeptDay};
 use crate::resolved_events;
+use crate::skips::Stage;
 use crate::story::{proto_position, shown, shown_unmasked};
 
 impl DeliveryGrpc {
@@ -130,6 +132,36 @@ impl DeliveryGrpc {
             unresolved: lane.unresolved,
         });
         Ok(pb::GiveUpUnreadResponse { lanes: lanes.collect() })
+    }
+}
+
+impl DeliveryGrpc {
+    pub(super) async fn skip(
+        &self,
+        workspace: WorkspaceId,
+        whose: &str,
+        request: &pb::SkipBlockRequest,
+    ) -> Result<pb::SkipBlockResponse, ApiError> {
+        let at = required_as("at", request.at)?;
+        let skip = match request.resolved {
+            false => self.skipping.skip(workspace, at, whose, request.confirmed).await?,
+            true => self.skipping.skip_resolved(workspace, at, whose, request.confirmed).await?,
+        };
+        let stage = match skip.stage {
+            Stage::Shown => pb::SkipStage::Shown,
+            Stage::Asked => pb::SkipStage::Asked,
+            Stage::Passed => pb::SkipStage::Passed,
+        };
+        let sources = skip.sources.into_iter();
+        let sources = sources.map(|(source, events)| pb::LostEvents { source_id: source.0, events });
+        Ok(pb::SkipBlockResponse {
+            first: Some(proto_position(skip.first)),
+            events: u64::from(skip.events),
+            uncounted: !skip.is_counted,
+            sources: sources.collect(),
+            why: skip.why,
+            stage: stage.into(),
+        })
     }
 }
 

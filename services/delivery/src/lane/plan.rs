@@ -30,6 +30,8 @@ pub const UNKNOWN: &str = "outcome_unknown";
 pub const REJECTED: &str = "rejected_by_platform";
 /// The reason of whatever an operator gave up unread.
 pub const RETENTION: &str = "retention";
+/// The reason of whatever stood in a block that cannot be read and was skipped.
+pub const LOST: &str = "lost";
 const GIVEN_UP: &str = "an operator gave it up before it was sent, so that the journal could let its day go";
 
 /// Plans one event: settles it where no request is needed, else leaves the item to be sent. The slot's deliverable carries the
@@ -83,7 +85,8 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
 fn settle_undeliverable(slot: &mut Slot, now: Timestamp) -> bool {
     if let Some(why) = &slot.entry.poisoned {
         let why = why.clone();
-        slot.settle(State::Dead, "poisoned", &why, now);
+        let reason = if slot.entry.is_lost { LOST } else { "poisoned" };
+        slot.settle(State::Dead, reason, &why, now);
     } else if let Some(first) = slot.entry.duplicate_of {
         slot.settle(State::Duplicate, "", &format!("of {first}"), now);
     }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracklayer_destination::{Consent, Deliverable, Item, Key, KeySet, Note, OrderEffect};
 use tracklayer_ids::{ConnectionId, SubjectKey};
 
-use super::plan::RETENTION;
+use super::plan::{LOST, RETENTION};
 use crate::entry::Entry;
 use crate::ledger::{State, Verdict};
 use crate::match_keys::Kept;
@@ -261,11 +261,14 @@ impl Slot {
     }
 
     /// Its dead letter, if it is dead. Of what was given up for its room there is none: the copies would take as much. Nor is there one
-    /// of somebody who was erased, of whom nothing is kept.
+    /// of what was lost, of which there is no copy, or of somebody who was erased, of whom nothing is kept.
     #[must_use]
     pub fn dead_row(&self) -> Option<DeadRow> {
-        let is_letter =
-            |v: &&Verdict| v.state == State::Dead && v.reason != RETENTION && !self.is_of_somebody_erased();
+        let is_letter = |v: &&Verdict| {
+            v.state == State::Dead
+                && ![RETENTION, LOST].contains(&v.reason.as_str())
+                && !self.is_of_somebody_erased()
+        };
         let verdict = self.verdict.as_ref().filter(is_letter)?;
         let evidence = self.evidence.clone().unwrap_or_default();
         Some(DeadRow {

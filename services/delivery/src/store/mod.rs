@@ -16,11 +16,13 @@ pub mod match_keys;
 pub mod match_quality;
 pub mod orders;
 pub mod refused_requests;
+pub mod replaced;
 pub mod replay_events;
 pub mod replays;
 pub mod resolved;
 pub mod retention;
 pub mod retries;
+pub mod skips;
 pub mod stats;
 mod sums;
 pub mod twins;
@@ -72,6 +74,15 @@ pub enum StoreError {
         needed: u32,
         /// What this code reads.
         supported: u32,
+    },
+    /// A resolved block that a lane or a rebuild of the claims has to read, and that is not what was written.
+    #[error(
+        "the resolved block in which {at} is cannot be read: bring its bytes back, or see what is lost without them: \
+         `tracklayer journal skip {at} --resolved`"
+    )]
+    Unreadable {
+        /// An event of it.
+        at: tracklayer_ids::Position,
     },
     /// Stored bytes that are not what was written.
     #[error("stored bytes of {what} cannot be read")]

@@ -175,19 +175,35 @@ impl ResolvedStore {
         let header = header_of(row.try_get("header").map_err(&what)?)?;
         let kept: Option<Vec<u8>> = row.try_get("payload").map_err(&what)?;
         let record: Option<i64> = row.try_get("payload_record").map_err(&what)?;
-        let payload = match (kept, record, &self.log) {
-            (Some(payload), _, _) => payload,
+        let payload = self.payload(workspace, first.partition, kept, record).await?;
+        let block = payload.map(|payload| ReceivedBlock { first, header, payload, record: None });
+        Ok((workspace, block))
+    }
+
+    /// A row's payload, fetched from where it is; none: it was trimmed.
+    pub(super) async fn payload(
+        &self,
+        workspace: WorkspaceId,
+        partition: Partition,
+        kept: Option<Vec<u8>>,
+        record: Option<i64>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match (kept, record, &self.log) {
+            (Some(payload), _, _) => Ok(Some(payload)),
             (None, Some(record), Some(log)) => {
-                let read = log.read(workspace, first.partition, record.cast_unsigned()).await;
-                read.map_err(|error| StoreError::Log {
+                let read = log.read(workspace, partition, record.cast_unsigned()).await;
+                read.map(Some).map_err(|error| StoreError::Log {
                     what: "read a resolved block",
                     source: Box::new(error),
-                })?
+                })
             }
-            (None, Some(_), None) => return Err(StoreError::OtherJournal),
-            (None, None, _) => return Ok((workspace, None)),
-        };
-        Ok((workspace, Some(ReceivedBlock { first, header, payload, record: None })))
+            (None, Some(_), None) => Err(StoreError::OtherJournal),
+            (None, None, _) => Ok(None),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     /// Resolved blocks of a partition that were committed since a time, oldest first, after a position: for the rebuild of

@@ -213,8 +213,8 @@ impl StatsStore {
             .fetch_all(&self.pool)
             .await
             .map_err(&what)?;
-        let beyond: Vec<(Vec<u8>,)> = sqlx::query_as(
-            "select r.header from journal.received r
+        let beyond: Vec<(i32, Vec<u8>)> = sqlx::query_as(
+            "select r.event_count, r.header from journal.received r
              left join delivery.resolve_cursor c on c.workspace_id = r.workspace_id and c.partition = r.partition
              where r.workspace_id = $1
                and (r.generation, r.base_offset) >= (coalesce(c.generation, 1), coalesce(c.next_offset, 0))",
@@ -225,9 +225,12 @@ impl StatsStore {
         .map_err(&what)?;
         let mut accepted: BTreeMap<i64, u64> =
             resolved.into_iter().map(|(source, events)| (source, events.cast_unsigned())).collect();
-        for (header,) in beyond {
-            let header =
-                BlockHeader::read(&header).map_err(|_| StoreError::Corrupt { what: "a received header" })?;
+        for (events, header) in beyond {
+            // One that cannot be read stops its partition, and not the figures: nobody knows whose its events are.
+            let Ok(header) = BlockHeader::read(&header) else {
+                *accepted.entry(0).or_default() += u64::from(events.cast_unsigned());
+                continue;
+            };
             for count in header.counts {
                 *accepted.entry(count.source_id).or_default() += u64::from(count.count);
             }
@@ -353,14 +356,15 @@ async fn read_received(
     let order = |at: Position| (at.partition, at.generation, at.offset);
     let mut rows = sqlx::query_as::<_, (i32, i32, i64, i32, Vec<u8>)>(statement).bind(workspace.0).fetch(tx);
     while let Some((generation, partition, base, count, header)) = rows.try_next().await.map_err(&what)? {
-        let header =
-            BlockHeader::read(&header).map_err(|_| StoreError::Corrupt { what: "a received header" })?;
-        let counted = header.counts.iter().map(|c| u64::from(c.count)).sum();
+        let events = u64::from(count.cast_unsigned());
+        // Of one that cannot be read as many as its row says, as for a day that is dropped.
+        let counted = BlockHeader::read(&header)
+            .map_or(events, |header| header.counts.iter().map(|c| u64::from(c.count)).sum());
         let at = position(generation, partition, base);
         while let Some((first, events, counted)) = dropped.next_if(|range| order(range.0) < order(at)) {
             reader.received(first, events, counted);
         }
-        reader.received(at, u64::from(count.cast_unsigned()), counted);
+        reader.received(at, events, counted);
     }
     dropped.for_each(|(first, events, counted)| reader.received(first, events, counted));
     Ok(())

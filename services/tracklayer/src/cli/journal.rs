@@ -11,6 +11,7 @@ use tracklayer_proto::delivery::v1 as pb;
 use super::names::Names;
 use super::output::{print_rows, table};
 use super::retention::Retention;
+use super::skip::Skip;
 use super::{Access, Output};
 
 /// The journal in PostgreSQL.
@@ -43,6 +44,9 @@ pub enum Journal {
     Lag,
     /// What is kept, day by day, and for whom; or give up what lanes have not read of it.
     Retention(Retention),
+    /// What is lost with a block that cannot be read, and behind which nothing of its partition is resolved; or skip it. Over Kafka, too:
+    /// the block at which resolve stands.
+    Skip(Skip),
 }
 
 /// Runs it.
@@ -56,6 +60,7 @@ pub async fn run(access: &Access, command: Journal) -> anyhow::Result<()> {
         Journal::Verify => return verify(access, workspace_id).await,
         Journal::Lag => lag(access, workspace_id).await?,
         Journal::Retention(retention) => super::retention::run(access, workspace_id, retention).await?,
+        Journal::Skip(skip) => super::skip::run(access, workspace_id, skip).await?,
         Journal::Read { partition, offset, limit, generation, unmasked, resolved } => {
             let generation = match generation {
                 Some(generation) => generation,
@@ -205,6 +210,12 @@ async fn verify(access: &Access, workspace_id: i64) -> anyhow::Result<()> {
             println!("read {blocks} blocks with {events} events");
             for (at, why) in &rows {
                 println!("fault at {at}: {why}");
+            }
+            if let Some((at, _)) = rows.first() {
+                println!(
+                    "\nresolve stops at a block that it cannot read. What it has passed already is of no account: `tracklayer journal \
+                     skip {at}` tells which it is, and what is lost where its bytes cannot be brought back"
+                );
             }
         }
     }

@@ -20,6 +20,7 @@ pub mod replay;
 pub mod retention;
 pub mod send;
 pub mod since;
+pub mod skip;
 pub mod sources;
 pub mod stats;
 pub mod tries;

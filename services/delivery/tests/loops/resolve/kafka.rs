@@ -10,6 +10,7 @@ use prost::Message as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use redis::aio::ConnectionManager;
 use tokio::task::JoinHandle;
 use tracklayer_delivery::books::Books;
@@ -21,19 +22,21 @@ use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{Resolver, message_hash, read_event};
 use tracklayer_delivery::retention;
+use tracklayer_delivery::skips::{self, SkipError, Skipping};
 use tracklayer_delivery::store::StoreError;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::{ResolvedCommit, ResolvedStore, Span};
+use tracklayer_delivery::store::skips::SkipStore;
 use tracklayer_delivery::store::stats::StatsStore;
 use tracklayer_delivery::store::twins::TwinRows;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{ConnectionId, Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal, Kind, LayoutStore, PostgresJournal, Record};
 use tracklayer_journal_kafka::topics::{Stage, topic};
-use tracklayer_journal_kafka::{KafkaJournal, KafkaSettings};
+use tracklayer_journal_kafka::{KafkaJournal, KafkaSettings, encode_record};
 use tracklayer_proto::event::v1::ResolvedEvent;
 use tracklayer_testkit::{TestKafka, TestRedis, eventually, eventually_seen};
 
@@ -74,6 +77,7 @@ impl Rig {
             journal: Arc::clone(&journal),
             resolved: resolved.clone(),
             cursors: cursors.clone(),
+            skips: SkipStore::new(pool.clone()),
             dedup: dedup.beside_a_log_that_may_change(),
             fleet,
             clients: services.clients.clone(),
@@ -126,6 +130,24 @@ impl Rig {
             appended.map(drop).map_err(|error| error.to_string())
         })
         .await;
+    }
+
+    /// Puts a record there as it is.
+    async fn put(&self, bytes: &[u8]) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.settings.brokers);
+        let producer: FutureProducer = config.create().unwrap();
+        let name = topic(&self.settings.prefix, WORKSPACE, Stage::Received);
+        let record: FutureRecord<'_, (), [u8]> =
+            FutureRecord::to(&name).partition(PARTITION.0.cast_signed()).payload(bytes);
+        producer.send(record, Duration::from_secs(10)).await.unwrap();
+    }
+
+    /// A loop comes to its end by itself, where it cannot go on.
+    async fn stops_at(&self, at: Position) {
+        let stopped = self.start().await;
+        tokio::time::timeout(Duration::from_secs(60), stopped).await.expect("it gives the lease up").unwrap();
+        assert_eq!(self.cursors.resolve(WORKSPACE, PARTITION).await.unwrap().at, at);
     }
 
     async fn wait_until_resolved(&self, end: Position) {
@@ -192,6 +214,51 @@ async fn what_stands_in_kafka_is_resolved_in_order_and_its_payload_is_a_record()
     assert_eq!(rig.ids_from(Position::new(1, 0, 0)).await, all);
     assert_eq!(rig.number("select count(*) from delivery.resolved where payload is not null").await, 0);
     assert_eq!(rig.number("select count(*) from journal.received").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_is_skipped_where_resolve_stands_and_the_next_ones_are_read() {
+    let Some(rig) = Rig::new().await else { return };
+    let at = |offset| Position::new(1, 0, offset);
+    let (good, behind) = (ids("good", 5), ids("behind", 5));
+    rig.append(&good).await;
+    let mut builder = BlockBuilder::default();
+    (0..3).for_each(|_| builder.push(SourceId(1), 1, b"lost"));
+    let mut rotten = builder.finish().unwrap();
+    rotten.payload[4] ^= 1;
+    rig.put(&encode_record(&rotten)).await;
+    rig.put(b"\xff").await;
+    rig.append(&behind).await;
+    rig.stops_at(at(5)).await;
+
+    let store = SkipStore::new(rig.services.database.pool.clone());
+    let skipping = Skipping {
+        journal: Arc::clone(&rig.journal),
+        cursors: rig.cursors.clone(),
+        store,
+        resolved: rig.resolved.clone(),
+    };
+    let skip = async |offset, is_meant| skipping.skip(WORKSPACE, at(offset), "ann", is_meant).await;
+    let further = skip(8, true).await;
+    assert!(matches!(further, Err(SkipError::NotNext { next }) if next == at(5)), "{further:?}");
+    let shown = skip(5, false).await.unwrap();
+    assert_eq!((shown.first, shown.events, shown.is_counted), (at(5), 3, true));
+    rig.stops_at(at(5)).await;
+    assert_eq!(skip(5, true).await.unwrap().stage, skips::Stage::Asked);
+    rig.stops_at(at(8)).await;
+
+    assert_eq!(skip(5, true).await.unwrap().stage, skips::Stage::Passed);
+    let uncounted = skip(8, true).await.unwrap();
+    assert_eq!((uncounted.first, uncounted.events, uncounted.is_counted), (at(8), 1, false));
+    let _resolving = rig.start().await;
+    rig.wait_until_resolved(at(14)).await;
+    let lost = vec![String::new(); 4];
+    assert_eq!(rig.ids_from(at(0)).await, [good, lost, behind].concat());
+    let is_lost: Vec<bool> = rig.resolved_from(at(5)).await.iter().map(|event| event.lost).collect();
+    assert_eq!(is_lost, [[true; 4].as_slice(), &[false; 5]].concat());
+    let books = Books::new(StatsStore::new(rig.services.database.pool.clone()), Arc::clone(&rig.journal));
+    let balance = &books.balances(WORKSPACE).await.unwrap().finish()[&LANE.connection.0];
+    assert!(balance.is_clean() && balance.accepted == 14, "{balance:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,11 +15,13 @@ use tracklayer_delivery::lease::{Duty, FleetLevel, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
 use tracklayer_delivery::resolve::{ReadEvent, Resolver, read_event};
+use tracklayer_delivery::skips::Skipping;
 use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::dedup_generation::DedupGenerationStore;
 use tracklayer_delivery::store::index::Index;
 use tracklayer_delivery::store::leases::LeaseStore;
 use tracklayer_delivery::store::resolved::ResolvedStore;
+use tracklayer_delivery::store::skips::SkipStore;
 use tracklayer_delivery::suspects::Suspects;
 use tracklayer_ids::{Partition, Position, SourceId};
 use tracklayer_journal::{BlockBuilder, FEATURE_LEVEL, Journal as _, PostgresJournal, Spread};
@@ -74,6 +76,7 @@ impl Rig {
             journal: PostgresJournal::new(received).into(),
             resolved: resolved.clone(),
             cursors: cursors.clone(),
+            skips: SkipStore::new(pool.clone()),
             dedup: Dedup::new(claims, DedupGenerationStore::new(pool.clone()), resolved.clone()),
             fleet,
             clients: services.clients.clone(),
@@ -113,6 +116,17 @@ impl Rig {
         // A commit that was broken off may still hold the lease's row: it is passed over until that is rolled back.
         eventually("the lease to be free", async || keeper.round(&[duty].into()).await.unwrap().taken.pop())
             .await
+    }
+
+    /// By what operators skip blocks.
+    pub fn skipping(&self) -> Skipping {
+        let pool = self.services.database.pool.clone();
+        Skipping {
+            journal: self.journal.clone().into(),
+            cursors: CursorStore::new(pool.clone()),
+            store: SkipStore::new(pool),
+            resolved: self.resolved.clone(),
+        }
     }
 
     /// Starts a loop under a lease.

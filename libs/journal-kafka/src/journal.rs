@@ -11,6 +11,7 @@ use tracklayer_journal::{
     Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
 };
 
+use crate::door::Door;
 use crate::producer::{Outgoing, Producer, topic_is_gone};
 use crate::reader::{Held, Raw, Readers};
 use crate::record::{decode, encode};
@@ -40,11 +41,12 @@ impl KafkaJournal {
     /// # Errors
     /// The client library does not take the settings.
     pub fn new(settings: KafkaSettings, layouts: LayoutStore) -> Result<Self, KafkaFailure> {
+        let door = Door::default();
         Ok(Self {
             layouts,
-            topics: Topics::new(&settings)?,
-            producer: Producer::new(&settings)?,
-            readers: Readers::new(&settings),
+            topics: Topics::new(&settings, &door)?,
+            producer: Producer::new(&settings, &door)?,
+            readers: Readers::new(&settings, &door),
             settings,
         })
     }

@@ -9,6 +9,7 @@ mod killed;
 mod postgres_only;
 mod promoted;
 mod reading;
+mod secured;
 mod stage;
 mod trim;
 

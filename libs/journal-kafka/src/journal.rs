@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset as LogOffset, TopicPartitionList};
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
+use tracklayer_journal::inspect::Behind;
 use tracklayer_journal::{
     AppendError, Appended, BlockError, EachHeader, Head, Journal, JournalError, Kind, Layout, LayoutStore,
     Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
@@ -332,6 +333,13 @@ impl Journal for KafkaJournal {
         if !arrived {
             tokio::time::sleep(AWAY).await;
         }
+    }
+
+    async fn behind(&self, places: &[(WorkspaceId, Place)]) -> Result<Vec<Behind>, JournalError> {
+        self.behind_ends(places).await.map_err(|source| JournalError::Log {
+            what: "see how far somebody is behind".to_owned(),
+            source: Box::new(source),
+        })
     }
 
     async fn surviving(

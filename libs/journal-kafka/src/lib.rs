@@ -13,9 +13,11 @@
 //!
 //! Modules in reading order: [`settings`] and [`access`]; `client` (what all clients share) and `door` (whether they are let in);
 //! [`topics`]; `record` (a block as a record);
-//! `producer`; `reader` (consumers that stand somewhere); `journal` and `resolved` (the traits).
+//! `producer`; `reader` (consumers that stand somewhere); `journal` and `resolved` (the traits);
+//! `behind` (how far readers are behind).
 
 pub mod access;
+mod behind;
 mod client;
 mod door;
 mod durability;

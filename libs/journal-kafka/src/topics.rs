@@ -100,6 +100,10 @@ impl Topics {
         topic(&self.settings.prefix, workspace, stage)
     }
 
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
     pub(crate) fn admin(&self) -> &AdminClient<Quiet> {
         &self.admin
     }

@@ -43,7 +43,8 @@ mod shared {
             what_stands_before_a_block_of_a_newer_writer_is_read_and_the_block_is_refused,
             a_corrupt_block_stops_its_partition_and_no_other,
             whoever_reads_again_reads_the_same,
-            headers_tell_how_many_events_wait;
+            headers_tell_how_many_events_wait,
+            how_far_a_place_is_behind_is_told;
         trim:
             what_a_cursor_has_not_behind_it_is_never_trimmed;
     }

@@ -16,6 +16,7 @@ use tracklayer_delivery::books::Books;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
+use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::lease::{Duty, FleetLevel, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
@@ -191,6 +192,34 @@ async fn what_stands_in_kafka_is_resolved_in_order_and_its_payload_is_a_record()
     assert_eq!(rig.ids_from(Position::new(1, 0, 0)).await, all);
     assert_eq!(rig.number("select count(*) from delivery.resolved where payload is not null").await, 0);
     assert_eq!(rig.number("select count(*) from journal.received").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_resolve_and_lanes_are_behind_is_told() {
+    let Some(rig) = Rig::new().await else { return };
+    let all = ids("a", 12);
+    rig.append(&all[..4]).await;
+    let resolving = rig.start().await;
+    rig.wait_until_resolved(Position::new(1, 0, 4)).await;
+    resolving.abort();
+    let _ = resolving.await;
+    rig.append(&all[4..8]).await;
+    rig.append(&all[8..]).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+
+    let pool = rig.services.database.pool.clone();
+    let inspection = Inspection::new(pool, Kind::Kafka).beside(Arc::clone(&rig.journal));
+    let lags = inspection.lags(WORKSPACE).await.unwrap();
+    let told: Vec<_> = lags.iter().map(|lag| (lag.duty, lag.behind.events)).collect();
+    assert_eq!(told, [(Duty::resolve(WORKSPACE, PARTITION), 8), (LANE, 12)]);
+    assert!(lags.iter().all(|lag| (1..300).contains(&lag.behind.seconds)), "{lags:?}");
+
+    rig.start().await;
+    rig.wait_until_resolved(Position::new(1, 0, 12)).await;
+    let lags = inspection.lags(WORKSPACE).await.unwrap();
+    assert_eq!((lags[0].behind.events, lags[0].behind.seconds), (0, 0), "resolve has passed everything");
+    assert_eq!(lags[1].behind.events, 12);
+    assert!((1..300).contains(&lags[1].behind.seconds), "{lags:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,12 @@ impl Inspection {
         self
     }
 
+    /// Whether the journal is in PostgreSQL, where it can be looked into.
+    #[must_use]
+    pub fn is_in_postgres(&self) -> bool {
+        self.journal.is_some()
+    }
+
     fn journal(&self) -> Result<&PostgresJournal, InspectionError> {
         self.journal.as_ref().ok_or(InspectionError::OtherJournal)
     }

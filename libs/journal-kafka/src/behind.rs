@@ -43,8 +43,8 @@ impl KafkaJournal {
             let partition = place.at.partition;
             let number = partition.0.cast_signed();
             let key = (topic.clone(), number);
-            let (low, high) = match ends.get(&key) {
-                Some(known) => *known,
+            let (low, high) = match ends.get(&key).copied() {
+                Some(known) => known,
                 None => {
                     self.topics.ensure(&topic, partition).await?;
                     let bounds = self.topics.bounds(&topic, number).await?;

@@ -18,7 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOUNTED = "/etc/tracklayer"
 # Settings that the templates write from other values; the rest of a section is `<service>.settings`.
 WRITTEN = {"database_url", "redis_url", "policy_file", "control_address", "identity_address", "consent_address", "delivery_address"}
-WRITTEN |= {"journal", "kafka_brokers", "kafka_prefix", "kafka_replication"}
+WRITTEN |= {"journal", "kafka_brokers", "kafka_prefix", "kafka_replication", "kafka_security_protocol", "kafka_sasl_mechanism"}
+WRITTEN |= {"kafka_ca", "kafka_certificate", "kafka_certificate_key", "kafka_user", "kafka_password"}
 
 
 class Chart:
@@ -31,6 +32,8 @@ class Chart:
         self.faults = []
         # What the values say is in the cluster already.
         self.given = {block["existingSecret"] for block in self.values.values() if isinstance(block, dict) and block.get("existingSecret")}
+        kafka = self.values.get("journal", {}).get("kafka", {})
+        self.given |= {kafka[block].get("existingSecret") for block in ("ca", "certificate", "sasl") if block in kafka}
         for volume in self.values.get("extraVolumes", []):
             self.given |= {source["name"] for source in volume.values() if isinstance(source, dict) and "name" in source}
 
@@ -219,7 +222,16 @@ def the_binary_takes_the_settings(chart, binary):
                 target.parent.mkdir(exist_ok=True)
                 target.write_text(stands(text))
             pathlib.Path(folder, "secrets").mkdir()
-            for file, text in (("database-url", "postgres://h/d"), ("redis-url", "redis://h"), ("master-key", "00" * 32)):
+            certificate = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+            for file, text in (
+                ("database-url", "postgres://h/d"),
+                ("redis-url", "redis://h"),
+                ("master-key", "00" * 32),
+                ("kafka-ca", certificate),
+                ("kafka-certificate", certificate),
+                ("kafka-certificate-key", certificate.replace("CERTIFICATE", "PRIVATE KEY")),
+                ("kafka-password", "secret"),
+            ):
                 pathlib.Path(folder, "secrets", file).write_text(text)
             for volume in pod(deployment)["volumes"]:
                 for source in volume.get("projected", {}).get("sources", []):

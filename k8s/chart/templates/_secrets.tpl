@@ -59,6 +59,26 @@ masterKey:
 {{- end -}}
 {{- end -}}
 
+{{/* What of Secrets that exist is needed to come into the Kafka cluster, as a YAML list of secret, key, file and the setting that names
+     the file; empty where the journal is not there. Takes the root. */}}
+{{- define "tracklayer.kafkaSecrets" -}}
+{{- $kafka := .Values.journal.kafka -}}
+{{- if eq .Values.journal.kind "kafka" -}}
+{{- if has $kafka.securityProtocol (list "ssl" "sasl_ssl") -}}
+{{- with $kafka.ca -}}{{- if .existingSecret }}
+- {secret: {{ .existingSecret | quote }}, key: {{ .existingSecretKey | quote }}, file: kafka-ca, setting: kafka_ca}
+{{- end -}}{{- end -}}
+{{- with $kafka.certificate -}}{{- if .existingSecret }}
+- {secret: {{ .existingSecret | quote }}, key: {{ .certificateKey | quote }}, file: kafka-certificate, setting: kafka_certificate}
+- {secret: {{ .existingSecret | quote }}, key: {{ .privateKeyKey | quote }}, file: kafka-certificate-key, setting: kafka_certificate_key}
+{{- end -}}{{- end -}}
+{{- end -}}
+{{- if hasPrefix "sasl_" $kafka.securityProtocol }}
+- {secret: {{ $kafka.sasl.existingSecret | quote }}, key: {{ $kafka.sasl.existingSecretKey | quote }}, file: kafka-password, setting: kafka_password}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The secrets of a service as files. Takes root, role. */}}
 {{- define "tracklayer.secretSources" -}}
 {{- $root := .root -}}
@@ -71,5 +91,14 @@ masterKey:
     items:
       - key: {{ $ref.key | quote }}
         path: {{ get (get $about $block) "file" }}
+{{- end -}}
+{{- if $role.journal -}}
+{{- range $source := include "tracklayer.kafkaSecrets" $root | fromYamlArray }}
+- secret:
+    name: {{ $source.secret | quote }}
+    items:
+      - key: {{ $source.key | quote }}
+        path: {{ $source.file }}
+{{- end -}}
 {{- end -}}
 {{- end -}}

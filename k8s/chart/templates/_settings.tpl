@@ -72,6 +72,14 @@ journal = {{ .root.Values.journal.kind | toJson }}
 kafka_brokers = {{ .brokers | toJson }}
 kafka_prefix = {{ .prefix | toJson }}
 kafka_replication = {{ .replication | toJson }}
+kafka_security_protocol = {{ .securityProtocol | toJson }}
+{{- range $source := include "tracklayer.kafkaSecrets" $.root | fromYamlArray }}
+{{ $source.setting }}_file = {{ printf "/etc/tracklayer/secrets/%s" $source.file | toJson }}
+{{- end }}
+{{- if hasPrefix "sasl_" .securityProtocol }}
+kafka_sasl_mechanism = {{ .sasl.mechanism | toJson }}
+kafka_user = {{ .sasl.user | toJson }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

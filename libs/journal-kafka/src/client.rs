@@ -9,6 +9,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::door::Door;
 use crate::settings::KafkaSettings;
 
 /// How long the cluster may take to answer a question.
@@ -24,15 +25,24 @@ static TOLD_AT: AtomicI64 = AtomicI64::new(0);
 pub(crate) struct Quiet {
     /// Whether a topic was deleted and made anew under a client that reads it.
     topic_made_anew: AtomicBool,
+    /// What all clients of the journal know of being let in.
+    door: Door,
 }
 
 /// How the library says that a topic is another one than before. It goes on at the same offset of the new one, and tells nobody
 /// else. Source: librdkafka 2.12.1, `rd_kafka_topic_metadata_update2`; 2026-11.
 const CHANGED_ID: &str = " changed id from ";
+/// The library's name for what it logs of a connection that failed. Source: as above, `rd_kafka_broker_set_error`.
+const FAILED_CONNECTION: &str = "FAIL";
 /// The id of a topic of which nothing was known yet.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 impl Quiet {
+    /// For a client that comes in through the same door as the others.
+    pub(crate) fn before(door: &Door) -> Self {
+        Self { topic_made_anew: AtomicBool::default(), door: door.clone() }
+    }
+
     /// Whether a topic that this client reads was made anew. Known before the first record of the new one comes, since a record
     /// is fetched by the topic's id.
     pub(crate) fn topic_was_made_anew(&self) -> bool {
@@ -54,6 +64,9 @@ impl ClientContext for Quiet {
         if message.split_once(CHANGED_ID).is_some_and(|(_, ids)| !ids.starts_with(NO_ID)) {
             self.topic_made_anew.store(true, Ordering::Release);
         }
+        if facility == FAILED_CONNECTION {
+            self.door.hear_of_a_cut(message);
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, message, "kafka client");
@@ -68,6 +81,7 @@ impl ClientContext for Quiet {
             return;
         }
         metrics::counter!("tracklayer_kafka_client_errors_total").increment(1);
+        self.door.hear(&error, reason);
         if Self::again() {
             tracing::warn!(error = %error, reason, "the kafka client has trouble");
         }
@@ -101,6 +115,7 @@ pub(crate) fn config(settings: &KafkaSettings) -> ClientConfig {
         // A topic that came by itself would have the broker's settings, not ours.
         .set("allow.auto.create.topics", "false")
         .set("message.max.bytes", crate::MAX_RECORD_BYTES.to_string());
+    settings.access.apply(&mut config);
     config
 }
 

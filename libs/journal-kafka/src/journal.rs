@@ -6,11 +6,13 @@ use std::time::Duration;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset as LogOffset, TopicPartitionList};
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
+use tracklayer_journal::inspect::Behind;
 use tracklayer_journal::{
     AppendError, Appended, BlockError, Condition, EachHeader, Head, Journal, JournalError, Kind, Layout,
     LayoutStore, Most, NewBlock, Place, ReceivedBlock, Record, RecordAt, ResolvedLog, Spread,
 };
 
+use crate::door::Door;
 use crate::producer::{Outgoing, Producer, topic_is_gone};
 use crate::reader::{Held, Raw, Readers};
 use crate::record::{decode, encode};
@@ -40,11 +42,12 @@ impl KafkaJournal {
     /// # Errors
     /// The client library does not take the settings.
     pub fn new(settings: KafkaSettings, layouts: LayoutStore) -> Result<Self, KafkaFailure> {
+        let door = Door::default();
         Ok(Self {
             layouts,
-            topics: Topics::new(&settings)?,
-            producer: Producer::new(&settings)?,
-            readers: Readers::new(&settings),
+            topics: Topics::new(&settings, &door)?,
+            producer: Producer::new(&settings, &door)?,
+            readers: Readers::new(&settings, &door),
             settings,
         })
     }
@@ -354,6 +357,13 @@ impl Journal for KafkaJournal {
         if !arrived {
             tokio::time::sleep(AWAY).await;
         }
+    }
+
+    async fn behind(&self, places: &[(WorkspaceId, Place)]) -> Result<Vec<Behind>, JournalError> {
+        self.behind_ends(places).await.map_err(|source| JournalError::Log {
+            what: "see how far somebody is behind".to_owned(),
+            source: Box::new(source),
+        })
     }
 
     async fn surviving(

@@ -11,10 +11,15 @@
 //! known with a mark, the record before it must still look as it did, so that a topic which was truncated, made anew or
 //! elected uncleanly is found out before anything of it is taken for something else.
 //!
-//! Modules in reading order: [`settings`]; `client` (what all clients share); [`topics`]; `record` (a block as a record);
-//! `producer`; `reader` (consumers that stand somewhere); `journal` and `resolved` (the traits).
+//! Modules in reading order: [`settings`] and [`access`]; `client` (what all clients share) and `door` (whether they are let in);
+//! [`topics`]; `record` (a block as a record);
+//! `producer`; `reader` (consumers that stand somewhere); `journal` and `resolved` (the traits);
+//! `behind` (how far readers are behind).
 
+pub mod access;
+mod behind;
 mod client;
+mod door;
 mod durability;
 mod journal;
 mod producer;
@@ -24,6 +29,7 @@ mod resolved;
 pub mod settings;
 pub mod topics;
 
+pub use access::{Access, SaslMechanism, SecurityProtocol};
 pub use journal::KafkaJournal;
 pub use record::encode as encode_record;
 pub use settings::KafkaSettings;
@@ -44,7 +50,14 @@ pub const MAX_RECORD_BYTES: usize = 32 * 1024 * 1024;
 pub fn open(kind: Kind, kafka: KafkaSettings, pool: sqlx::PgPool) -> Result<Arc<dyn Journal>, KafkaFailure> {
     Ok(match kind {
         Kind::Postgres => PostgresJournal::new(pool).into(),
-        Kind::Kafka => Arc::new(KafkaJournal::new(kafka, LayoutStore::new(pool))?),
+        Kind::Kafka => {
+            if kafka.access.shows_its_password() {
+                tracing::warn!(
+                    "whoever listens between here and the brokers learns kafka_password: see kafka_security_protocol"
+                );
+            }
+            Arc::new(KafkaJournal::new(kafka, LayoutStore::new(pool))?)
+        }
     })
 }
 
@@ -86,6 +99,14 @@ pub enum KafkaFailure {
     /// It does not answer.
     #[error("the cluster does not answer within {0:?}")]
     Silent(std::time::Duration),
+    /// Nobody answers, since the brokers refuse who asks or are not believed themselves.
+    #[error("the brokers and this process do not come together: {why}; {advice}")]
+    NotLetIn {
+        /// The client library's words, with the broker's.
+        why: String,
+        /// Which settings to look at.
+        advice: &'static str,
+    },
     /// A record that should come next did not.
     #[error("after record {before} comes record {found}: something between them is gone")]
     Gap {
@@ -103,6 +124,29 @@ pub enum KafkaFailure {
 }
 
 impl KafkaFailure {
+    /// Whether all that is known is that no broker did what was asked of it.
+    pub(crate) fn is_silence(&self) -> bool {
+        let code = match self {
+            Self::Silent(_) => return true,
+            Self::Client(KafkaError::AdminOp(code)) | Self::Refused(code) => Some(*code),
+            Self::Client(error) => error.rdkafka_error_code(),
+            Self::NotLetIn { .. } | Self::Gap { .. } | Self::MadeAnew(_) | Self::NoTopic(_) => None,
+        };
+        matches!(
+            code,
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::Authentication
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::MessageTimedOut
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::SSL
+                    | RDKafkaErrorCode::TimedOutQueue
+            )
+        )
+    }
+
     /// Whether the log does not hold the record that was asked for: it begins behind it or ends before it.
     pub(crate) fn is_out_of_range(&self) -> bool {
         let Self::Client(KafkaError::MessageConsumption(code)) = self else { return false };

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use crate::client::{PATIENCE, Quiet, config};
+use crate::door::Door;
 use crate::settings::KafkaSettings;
 use crate::{KafkaFailure, MAX_RECORD_BYTES};
 
@@ -29,6 +30,7 @@ pub(crate) struct Outgoing {
 #[derive(Clone)]
 pub(crate) struct Producer {
     settings: KafkaSettings,
+    door: Door,
     native: Arc<Mutex<Native>>,
 }
 
@@ -39,9 +41,9 @@ impl std::fmt::Debug for Producer {
 }
 
 impl Producer {
-    pub(crate) fn new(settings: &KafkaSettings) -> Result<Self, KafkaFailure> {
-        let native = Arc::new(Mutex::new(connect(settings)?));
-        Ok(Self { settings: settings.clone(), native })
+    pub(crate) fn new(settings: &KafkaSettings, door: &Door) -> Result<Self, KafkaFailure> {
+        let native = Arc::new(Mutex::new(connect(settings, door)?));
+        Ok(Self { settings: settings.clone(), door: door.clone(), native })
     }
 
     /// Sends records, those of a partition in this order, and answers when all are durable: the offset of each.
@@ -55,7 +57,11 @@ impl Producer {
                     looks += 1;
                     self.look_at_topics(records).await;
                 }
-                sent => return sent,
+                Err(error) => return Err(self.door.explain(error)),
+                Ok(offsets) => {
+                    self.door.opened();
+                    return Ok(offsets);
+                }
             }
         }
     }
@@ -124,7 +130,7 @@ impl Producer {
     /// Puts another producer in the place of this one. What is under way is finished by whoever waits for it.
     pub(crate) fn begin_anew(&self) {
         metrics::counter!("tracklayer_kafka_producers_replaced_total").increment(1);
-        match connect(&self.settings) {
+        match connect(&self.settings, &self.door) {
             Ok(new) => *self.native.lock().unwrap_or_else(PoisonError::into_inner) = new,
             Err(error) => tracing::error!(%error, "there is no other kafka producer"),
         }
@@ -147,7 +153,7 @@ pub(crate) fn topic_is_gone(error: &KafkaFailure) -> bool {
     )
 }
 
-fn connect(settings: &KafkaSettings) -> Result<Native, KafkaFailure> {
+fn connect(settings: &KafkaSettings, door: &Door) -> Result<Native, KafkaFailure> {
     let mut config = config(settings);
     config
         .set("acks", "all")
@@ -155,10 +161,13 @@ fn connect(settings: &KafkaSettings) -> Result<Native, KafkaFailure> {
         .set("compression.codec", "none")
         // Whoever hands a block over has lingered already.
         .set("linger.ms", "0")
+        // It is the first to connect, and hears what becomes of that: see `door`.
+        .set("log.connection.close", "true")
+        .set_log_level(RDKafkaLogLevel::Info)
         .set("request.timeout.ms", "4000")
         // Longer than most failovers of a partition's leader take, and shorter than SDKs wait for an answer: who is told to come
         // back does, with the same ids.
         .set("delivery.timeout.ms", "8000")
         .set("queue.buffering.max.kbytes", (4 * MAX_RECORD_BYTES / 1024).to_string());
-    Ok(Native::from_config_and_context(&config, Quiet::default())?)
+    Ok(Native::from_config_and_context(&config, Quiet::before(door))?)
 }

@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::KafkaFailure;
 use crate::client::{PATIENCE, Quiet, config};
+use crate::door::Door;
 use crate::record::mark;
 use crate::settings::KafkaSettings;
 
@@ -53,6 +54,7 @@ struct Reader {
 #[derive(Clone)]
 pub(crate) struct Readers {
     settings: KafkaSettings,
+    door: Door,
     idle: Arc<Mutex<Vec<Reader>>>,
 }
 
@@ -70,8 +72,8 @@ pub(crate) struct Held {
 }
 
 impl Readers {
-    pub(crate) fn new(settings: &KafkaSettings) -> Self {
-        Self { settings: settings.clone(), idle: Arc::default() }
+    pub(crate) fn new(settings: &KafkaSettings, door: &Door) -> Self {
+        Self { settings: settings.clone(), door: door.clone(), idle: Arc::default() }
     }
 
     /// A reader that stands at a record or a few before it; none: nobody does.
@@ -109,7 +111,7 @@ impl Readers {
             .set("fetch.queue.backoff.ms", "20")
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", PREFETCH_KILOBYTES.to_string());
-        let consumer = StreamConsumer::from_config_and_context(&config, Quiet::default())?;
+        let consumer = StreamConsumer::from_config_and_context(&config, Quiet::before(&self.door))?;
         let mut at = TopicPartitionList::new();
         at.add_partition_offset(topic, partition, Offset::Offset(offset.cast_signed()))?;
         consumer.assign(&at)?;
@@ -194,7 +196,7 @@ impl Held {
                     Ok(came) => came,
                     Err(_) => {
                         self.failed = true;
-                        return Err(KafkaFailure::Silent(PATIENCE));
+                        return Err(self.readers.door.explain(KafkaFailure::Silent(PATIENCE)));
                     }
                 }
             };
@@ -249,7 +251,7 @@ impl Held {
                 Ok(arrived) => arrived?,
                 Err(_) => {
                     self.failed = true;
-                    return Err(KafkaFailure::Silent(PATIENCE));
+                    return Err(self.readers.door.explain(KafkaFailure::Silent(PATIENCE)));
                 }
             }
         }
@@ -312,7 +314,7 @@ impl Held {
             Err(error) if is_of_the_way(&error) => Ok(None),
             Err(error) => {
                 self.failed = true;
-                Err(error.into())
+                Err(self.readers.door.explain(error.into()))
             }
         }
     }
@@ -343,7 +345,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_reader_whose_broker_is_away_has_not_failed() {
         // Nobody listens there.
-        let readers = Readers::new(&KafkaSettings::new("127.0.0.1:1"));
+        let readers = Readers::new(&KafkaSettings::new("127.0.0.1:1"), &Door::default());
         let mut held = readers.open("received", 0, 0).unwrap();
         let error =
             held.reader.as_ref().unwrap().consumer.recv().await.map(|message| raw(&message)).unwrap_err();

@@ -1,5 +1,7 @@
 //! What an installation says about its cluster.
 
+use crate::access::Access;
+
 /// Where the cluster is, and how topics are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
@@ -9,13 +11,20 @@ pub struct KafkaSettings {
     pub prefix: String,
     /// Replicas of each topic that is made, 1 to 9. `min.insync.replicas` is one less, so that one broker may be away.
     pub replication: u32,
+    /// How connections are made, and who this is.
+    pub access: Access,
 }
 
 impl KafkaSettings {
-    /// Three replicas, topics `tracklayer.…`.
+    /// Three replicas, topics `tracklayer.…`, connections that are neither encrypted nor authenticated.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
-        Self { brokers: brokers.into(), prefix: "tracklayer".to_owned(), replication: 3 }
+        Self {
+            brokers: brokers.into(),
+            prefix: "tracklayer".to_owned(),
+            replication: 3,
+            access: Access::default(),
+        }
     }
 
     /// Replicas that must have a record before it is acknowledged.
@@ -47,6 +56,7 @@ impl KafkaSettings {
         if !(1..=9).contains(&self.replication) {
             problems.push(format!("kafka_replication is {}, allowed are 1 to 9", self.replication));
         }
+        problems.extend(self.access.problems());
         problems
     }
 }
@@ -54,12 +64,18 @@ impl KafkaSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::SecurityProtocol;
 
     #[test]
     fn good_settings_pass_and_each_bad_one_is_named() {
         assert_eq!(KafkaSettings::new("a:9092, b:9092").problems(), Vec::<String>::new());
-        let bad = KafkaSettings { brokers: "a".into(), prefix: "ä".into(), replication: 0 };
-        assert_eq!(bad.problems().len(), 3, "{:?}", bad.problems());
+        let bad = KafkaSettings {
+            brokers: "a".into(),
+            prefix: "ä".into(),
+            replication: 0,
+            access: Access { protocol: SecurityProtocol::Ssl, user: "u".to_owned(), ..Access::default() },
+        };
+        assert_eq!(bad.problems().len(), 4, "{:?}", bad.problems());
     }
 
     #[test]

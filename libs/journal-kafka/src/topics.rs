@@ -11,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use tracklayer_ids::{Partition, WorkspaceId};
 
 use crate::client::{PATIENCE, Quiet, config};
+use crate::door::Door;
 use crate::settings::KafkaSettings;
 use crate::{KafkaFailure, MAX_RECORD_BYTES};
 
@@ -67,6 +68,7 @@ pub(crate) fn topic_settings(settings: &KafkaSettings) -> [(&'static str, String
 pub(crate) struct Topics {
     settings: KafkaSettings,
     admin: Arc<AdminClient<Quiet>>,
+    door: Door,
     /// How many partitions each topic is known to have.
     known: Arc<Mutex<HashMap<String, usize>>>,
     one_at_a_time: Arc<tokio::sync::Mutex<()>>,
@@ -83,11 +85,12 @@ pub(crate) fn patient() -> AdminOptions {
 }
 
 impl Topics {
-    pub(crate) fn new(settings: &KafkaSettings) -> Result<Self, KafkaFailure> {
-        let admin = AdminClient::from_config_and_context(&config(settings), Quiet::default())?;
+    pub(crate) fn new(settings: &KafkaSettings, door: &Door) -> Result<Self, KafkaFailure> {
+        let admin = AdminClient::from_config_and_context(&config(settings), Quiet::before(door))?;
         Ok(Self {
             settings: settings.clone(),
             admin: Arc::new(admin),
+            door: door.clone(),
             known: Arc::default(),
             one_at_a_time: Arc::default(),
         })
@@ -95,6 +98,10 @@ impl Topics {
 
     pub(crate) fn name(&self, workspace: WorkspaceId, stage: Stage) -> String {
         topic(&self.settings.prefix, workspace, stage)
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
     }
 
     pub(crate) fn admin(&self) -> &AdminClient<Quiet> {
@@ -142,7 +149,8 @@ impl Topics {
         for (key, value) in &with {
             new = new.set(key, value);
         }
-        for made in self.admin.create_topics([&new], &patient()).await? {
+        let made = self.admin.create_topics([&new], &patient()).await;
+        for made in made.map_err(|error| self.door.explain(error.into()))? {
             match made {
                 Ok(_) => tracing::info!(topic, partitions, "made a topic"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -154,10 +162,11 @@ impl Topics {
                             "the cluster has too few brokers for the replicas of a topic; see kafka_replication"
                         );
                     }
-                    return Err(code.into());
+                    return Err(self.door.explain(code.into()));
                 }
             }
         }
+        self.door.opened();
         Ok(())
     }
 
@@ -214,7 +223,10 @@ impl Topics {
         let admin = Arc::clone(&self.admin);
         let asked = tokio::task::spawn_blocking(move || question(admin.inner()));
         // It does not panic; at the end of the process it may not run any more.
-        Ok(asked.await.map_err(|_| KafkaFailure::Silent(PATIENCE))??)
+        let answer = asked.await.map_err(|_| KafkaFailure::Silent(PATIENCE))?;
+        let answer = answer.map_err(|error| self.door.explain(error.into()))?;
+        self.door.opened();
+        Ok(answer)
     }
 }
 

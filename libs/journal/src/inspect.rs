@@ -154,12 +154,11 @@ impl PostgresJournal {
         Ok(checked)
     }
 
-    /// How far places are behind the heads of their partitions, in their order. Takes no longer where more waits: it looks at
-    /// a few rows for each of them.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn behind(&self, places: &[(WorkspaceId, Position)]) -> Result<Vec<Behind>, JournalError> {
+    /// How far places are behind the heads of their partitions, in their order: looks at a few rows for each of them.
+    pub(crate) async fn behind_heads(
+        &self,
+        places: &[(WorkspaceId, Position)],
+    ) -> Result<Vec<Behind>, JournalError> {
         let rows: Vec<(i64, i64)> = sqlx::query_as(
             "select (coalesce(here.events, 0) + coalesce(later.events, 0))::bigint,
                     greatest(coalesce(extract(epoch from now() - oldest.appended_at), 0), 0)::bigint

@@ -18,6 +18,7 @@ use crate::ReceivedBlock;
 use crate::block::{Block, BlockHeader};
 use crate::damage::Condition;
 use crate::error::{AppendError, JournalError};
+use crate::inspect::Behind;
 
 /// A block for a partition.
 #[derive(Debug, Clone)]
@@ -195,6 +196,15 @@ pub trait Journal: Debug + Send + Sync {
     /// # Errors
     /// The store.
     async fn heads(&self) -> Result<Vec<Head>, JournalError>;
+
+    /// How far places are behind the present ends of their partitions, in their order. Takes no longer where more waits: nothing
+    /// that waits is read. Over PostgreSQL both figures are exact. Over a log of records, which are numbered and hold several
+    /// events each, the events are reckoned by the mean of the records before the place (at least one in each), and the age is
+    /// at most a second or a sixteenth too small.
+    ///
+    /// # Errors
+    /// The store.
+    async fn behind(&self, places: &[(WorkspaceId, Place)]) -> Result<Vec<Behind>, JournalError>;
 
     /// Ends when there may be something to read from there on. May never end: callers look again after a while by themselves.
     async fn arrival(&self, workspace: WorkspaceId, from: Place);

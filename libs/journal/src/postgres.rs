@@ -10,6 +10,7 @@ use tracklayer_ids::{Generation, Offset, Partition, Position, WorkspaceId};
 use crate::block::BlockHeader;
 use crate::damage::Condition;
 use crate::error::{AppendError, JournalError};
+use crate::inspect::Behind;
 use crate::journal::{
     Appended, EachHeader, Head, Journal, Kind, Layout, MAX_READ_BLOCKS, Most, NewBlock, Place, Record,
     ResolvedLog, Spread,
@@ -403,6 +404,11 @@ impl Journal for PostgresJournal {
 
     async fn trim(&self, behind: &[(WorkspaceId, Place)]) -> Result<(), JournalError> {
         self.drop_read_days(behind).await.map(drop)
+    }
+
+    async fn behind(&self, places: &[(WorkspaceId, Place)]) -> Result<Vec<Behind>, JournalError> {
+        let places: Vec<_> = places.iter().map(|(workspace, place)| (*workspace, place.at)).collect();
+        self.behind_heads(&places).await
     }
 
     async fn stored_bytes(&self) -> Result<Option<u64>, JournalError> {

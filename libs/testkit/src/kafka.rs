@@ -24,6 +24,8 @@ const MISSING: i32 = 3;
 pub struct TestKafka {
     port: u16,
     controller_port: u16,
+    /// Of those who say who they are: SASL, SASL inside of TLS, TLS.
+    secured: Option<[u16; 3]>,
     folder: PathBuf,
     running: Option<Running>,
 }
@@ -42,7 +44,7 @@ struct Running {
 /// It does not start, though Java and Maven are there.
 pub async fn kafka() -> Option<Arc<TestKafka>> {
     static SHARED: OnceCell<Option<Arc<TestKafka>>> = OnceCell::const_new();
-    let shared = SHARED.get_or_init(async || TestKafka::start().await.map(Arc::new)).await.clone();
+    let shared = SHARED.get_or_init(async || TestKafka::start(None).await.map(Arc::new)).await.clone();
     if shared.is_none() {
         // Each test that is skipped says so itself.
         say_skipped("there is no Kafka, see above");
@@ -55,7 +57,22 @@ pub async fn kafka() -> Option<Arc<TestKafka>> {
 /// # Panics
 /// It does not start, though Java and Maven are there.
 pub async fn own_kafka() -> Option<TestKafka> {
-    TestKafka::start().await
+    TestKafka::start(None).await
+}
+
+/// A broker that listens for those who say who they are, too: see `tests/kafka/start --secured`. All tests of this process share it.
+/// None, said aloud, where that cannot be had.
+///
+/// # Panics
+/// It does not start, though Java, Maven and openssl are there.
+pub async fn secured_kafka() -> Option<Arc<TestKafka>> {
+    static SHARED: OnceCell<Option<Arc<TestKafka>>> = OnceCell::const_new();
+    let ports = [free_port(), free_port(), free_port()];
+    let shared = SHARED.get_or_init(async || TestKafka::start(Some(ports)).await.map(Arc::new)).await.clone();
+    if shared.is_none() {
+        say_skipped("there is no Kafka, see above");
+    }
+    shared
 }
 
 fn say_skipped(why: &str) {
@@ -65,9 +82,10 @@ fn say_skipped(why: &str) {
 }
 
 impl TestKafka {
-    async fn start() -> Option<Self> {
+    async fn start(secured: Option<[u16; 3]>) -> Option<Self> {
         let (port, controller_port) = (free_port(), free_port());
-        let mut new = Self { port, controller_port, folder: crate::new_folder("kafka"), running: None };
+        let folder = crate::new_folder("kafka");
+        let mut new = Self { port, controller_port, secured, folder, running: None };
         if let Err(why) = new.spawn() {
             say_skipped(&format!("no Kafka: {why}"));
             return None;
@@ -80,6 +98,47 @@ impl TestKafka {
     #[must_use]
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it asks for user name and password, without TLS.
+    ///
+    /// # Panics
+    /// It is not [`secured_kafka`]'s.
+    #[must_use]
+    pub fn sasl_brokers(&self) -> String {
+        self.secured_brokers(0)
+    }
+
+    /// Where it asks for user name and password inside of TLS.
+    ///
+    /// # Panics
+    /// It is not [`secured_kafka`]'s.
+    #[must_use]
+    pub fn sasl_ssl_brokers(&self) -> String {
+        self.secured_brokers(1)
+    }
+
+    /// Where it asks for a certificate.
+    ///
+    /// # Panics
+    /// It is not [`secured_kafka`]'s.
+    #[must_use]
+    pub fn ssl_brokers(&self) -> String {
+        self.secured_brokers(2)
+    }
+
+    fn secured_brokers(&self, index: usize) -> String {
+        let ports = self.secured.expect("a broker of `secured_kafka`");
+        format!("127.0.0.1:{}", ports[index])
+    }
+
+    /// A file of those that clients need for TLS: `ca.pem`, `client.pem`, `client.key`, `stranger.pem`.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn pem(&self, file: &str) -> String {
+        std::fs::read_to_string(self.folder.join("tls").join(file)).expect("a file that the script has made")
     }
 
     /// Its log, over all its lives.
@@ -122,7 +181,9 @@ impl TestKafka {
 
     /// Starts the script; the error says what the machine lacks.
     fn spawn(&mut self) -> Result<(), String> {
+        let secured = self.secured.map(|[sasl, sasl_ssl, ssl]| format!("{sasl},{sasl_ssl},{ssl}"));
         let mut script = Command::new(script())
+            .args(secured.iter().flat_map(|ports| ["--secured", ports.as_str()]))
             .arg(&self.folder)
             .args([self.port.to_string(), self.controller_port.to_string()])
             .stdin(Stdio::piped())
@@ -155,15 +216,17 @@ impl TestKafka {
     }
 
     async fn answers(&mut self) {
-        let (port, log) = (self.port, self.log());
+        let log = self.log();
+        let ports: Vec<u16> = std::iter::once(self.port).chain(self.secured.into_iter().flatten()).collect();
         within(START_LIMIT, "the broker to answer", async || {
             if let Some(running) = &mut self.running
                 && let Ok(Some(status)) = running.script.try_wait()
             {
                 panic!("the broker ended with {status}: {}", tail(&log));
             }
-            match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-                Ok(_) => Ok(()),
+            let connect = |port: &u16| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).map(drop);
+            match ports.iter().try_for_each(connect) {
+                Ok(()) => Ok(()),
                 Err(refused) => Err(Silent { refused, log: log.clone() }),
             }
         })

@@ -12,7 +12,7 @@ mod store;
 
 pub use database::{TestDatabase, database};
 pub use journal::append;
-pub use kafka::{TestKafka, kafka, own_kafka};
+pub use kafka::{TestKafka, kafka, own_kafka, secured_kafka};
 pub use patience::{eventually, eventually_seen};
 pub use store::{TestRedis, redis};
 

@@ -41,7 +41,7 @@ impl Backlog {
         Told { backlog: self.clone(), duty: lease.duty }
     }
 
-    /// Looks until `shutdown`. Over a journal that is not in PostgreSQL it ends at once: only its cluster knows its heads.
+    /// Looks until `shutdown`. It ends at once where the journal's heads are known to nobody here.
     pub async fn watch(self, inspection: Inspection, shutdown: CancellationToken) {
         describe();
         let mut ticks = tokio::time::interval(EVERY);
@@ -102,7 +102,8 @@ fn describe() {
     metrics::describe_gauge!(
         EVENTS,
         "events received that a lane (connection `resolve`: a partition's resolve loop) has not passed yet; told by whoever holds its \
-         lease, only over the journal in PostgreSQL. As many series as connections times partitions, and one for each partition"
+         lease. Over Kafka those that are not resolved yet are reckoned: as many in each record as in those before. As many series as \
+         connections times partitions, and one for each partition"
     );
     metrics::describe_gauge!(
         SECONDS,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::Kind;
-use tracklayer_journal_kafka::KafkaSettings;
+use tracklayer_journal_kafka::{Access, KafkaSettings, SaslMechanism, SecurityProtocol};
 
 use crate::file_memory;
 
@@ -21,6 +21,21 @@ pub struct Config {
     pub kafka_prefix: String,
     /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
     pub kafka_replication: u32,
+    /// How connections to Kafka are made: `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub kafka_security_protocol: SecurityProtocol,
+    /// Certificates of the authorities by which the brokers' are judged, PEM; empty: those that the system trusts. Only with TLS.
+    pub kafka_ca: String,
+    /// This installation's certificate for brokers that ask for one, with what stands between it and its authority, PEM. Only with
+    /// TLS.
+    pub kafka_certificate: String,
+    /// The key of `kafka_certificate`, PEM, without a passphrase.
+    pub kafka_certificate_key: Secret<String>,
+    /// How user name and password are shown: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Only with SASL.
+    pub kafka_sasl_mechanism: SaslMechanism,
+    /// The user's name. Only with SASL.
+    pub kafka_user: String,
+    /// The user's password. Only with SASL.
+    pub kafka_password: Secret<String>,
     /// Redis, `redis://host:port`. Holds the claims; must run with `maxmemory-policy noeviction`.
     pub redis_url: Secret<String>,
     /// Where control answers, `http://host:port`.
@@ -66,6 +81,15 @@ impl Config {
             brokers: self.kafka_brokers.clone(),
             prefix: self.kafka_prefix.clone(),
             replication: self.kafka_replication,
+            access: Access {
+                protocol: self.kafka_security_protocol,
+                ca: self.kafka_ca.clone(),
+                certificate: self.kafka_certificate.clone(),
+                certificate_key: self.kafka_certificate_key.clone(),
+                mechanism: self.kafka_sasl_mechanism,
+                user: self.kafka_user.clone(),
+                password: self.kafka_password.clone(),
+            },
         }
     }
 

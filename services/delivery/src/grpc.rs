@@ -282,7 +282,7 @@ impl DeliveryGrpc {
             store: replays.clone(),
             fleet: index.fleet().clone(),
         };
-        let inspection = Inspection::new(pool.clone(), journal.kind());
+        let inspection = Inspection::new(pool.clone(), journal.kind()).beside(Arc::clone(&journal));
         Self {
             stats: StatsStore::new(pool.clone()),
             books: Books::new(StatsStore::new(pool.clone()), Arc::clone(&journal)),

@@ -1,16 +1,18 @@
-//! What operators ask about the journal: what it holds, whether it can be read, who is behind, and the events themselves. Only
-//! where it is in PostgreSQL; a Kafka cluster has tools of its own.
+//! What operators ask about the journal: what it holds, whether it can be read, who is behind, and the events themselves. Who is
+//! behind is known over either journal, the rest only where it is in PostgreSQL; a Kafka cluster has tools of its own for that.
+
+use std::sync::Arc;
 
 use prost::Message as _;
 use sqlx::PgPool;
 use tracklayer_ids::{Offset, Partition, Position, WorkspaceId};
 use tracklayer_journal::inspect::{Behind, Checked, Day};
-use tracklayer_journal::{Condition, Damage, Journal, JournalError, Kind, Most, PostgresJournal};
+use tracklayer_journal::{Condition, Damage, Journal, JournalError, Kind, Most, Place, PostgresJournal};
 use tracklayer_proto::event::v1::Event;
 
 use crate::lease::Duty;
 use crate::store::StoreError;
-use crate::store::cursors::CursorStore;
+use crate::store::cursors::{Ahead, CursorStore};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,8 @@ pub enum InspectionError {
 #[derive(Debug, Clone)]
 pub struct Inspection {
     journal: Option<PostgresJournal>,
+    /// A journal of records, whose cursors say only of resolve in which record they stand.
+    records: Option<Arc<dyn Journal>>,
     cursors: CursorStore,
 }
 
@@ -63,7 +67,23 @@ impl Inspection {
             Kind::Postgres => Some(PostgresJournal::new(pool.clone())),
             Kind::Kafka => None,
         };
-        Self { journal, cursors: CursorStore::beside(pool, kind) }
+        Self { journal, records: None, cursors: CursorStore::beside(pool, kind) }
+    }
+
+    /// The service's own journal, to ask it who is behind where it is not in PostgreSQL.
+    #[must_use]
+    pub fn beside(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.records = match journal.kind() {
+            Kind::Postgres => None,
+            Kind::Kafka => Some(journal),
+        };
+        self
+    }
+
+    /// Whether the journal is in PostgreSQL, where it can be looked into.
+    #[must_use]
+    pub fn is_in_postgres(&self) -> bool {
+        self.journal.is_some()
     }
 
     fn journal(&self) -> Result<&PostgresJournal, InspectionError> {
@@ -140,7 +160,7 @@ impl Inspection {
     }
 
     /// How far the cursors of these are behind; one that has not begun is left out. Two statements, and a few rows for each of
-    /// them however much waits.
+    /// them however much waits; over a journal of records, a few questions for each partition to its cluster as well.
     ///
     /// # Errors
     /// See [`InspectionError`].
@@ -149,10 +169,34 @@ impl Inspection {
     }
 
     async fn behind(&self, cursors: Vec<(Duty, Position)>) -> Result<Vec<Lag>, InspectionError> {
-        let places: Vec<_> = cursors.iter().map(|(duty, next)| (duty.workspace, *next)).collect();
-        let behind = self.journal()?.behind(&places).await?;
+        let behind = match &self.records {
+            Some(records) => self.behind_in(records.as_ref(), &cursors).await?,
+            None => {
+                let at = |(duty, next): &(Duty, Position)| (duty.workspace, Place::from(*next));
+                let places: Vec<_> = cursors.iter().map(at).collect();
+                self.journal()?.behind(&places).await?
+            }
+        };
         let lag = |((duty, next), behind)| Lag { duty, next, behind };
         Ok(cursors.into_iter().zip(behind).map(lag).collect())
+    }
+
+    /// Over a journal of records: what is between a cursor and resolve is known by the index, what is behind resolve by the log.
+    async fn behind_in(
+        &self,
+        records: &dyn Journal,
+        cursors: &[(Duty, Position)],
+    ) -> Result<Vec<Behind>, InspectionError> {
+        let ahead = self.cursors.ahead(cursors).await?;
+        let resolve = |((duty, _), ahead): (&(Duty, Position), &Ahead)| (duty.workspace, ahead.resolve);
+        let places: Vec<_> = cursors.iter().zip(&ahead).map(resolve).collect();
+        let unresolved = records.behind(&places).await?;
+        let sum = |(ahead, unresolved): (&Ahead, Behind)| Behind {
+            events: ahead.events + unresolved.events,
+            // What is resolved is gone from the log of what was received: of its age only the index knows.
+            seconds: ahead.resolved_ago.unwrap_or(unresolved.seconds),
+        };
+        Ok(ahead.iter().zip(unresolved).map(sum).collect())
     }
 
     /// Events from a position on, at most so many; what cannot be read is none.

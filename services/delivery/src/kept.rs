@@ -1,4 +1,4 @@
-//! What the journal in PostgreSQL keeps of a workspace and for whom, and giving up what a lane has not read of it.
+//! What the journal in PostgreSQL keeps of a workspace and for whom, and giving up, over either journal, what a lane has not read.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -108,8 +108,8 @@ impl Keeping {
         Ok(Kept { days, stored_bytes, asked })
     }
 
-    /// What these connections' lanes have not passed of what was received before a day; of all connections if none is named.
-    /// If it is meant, their holders are asked to pass it.
+    /// What these connections' lanes have not passed of what was received before a day (over a journal that is not in PostgreSQL:
+    /// of what was resolved before it); of all connections if none is named. If it is meant, their holders are asked to pass it.
     ///
     /// # Errors
     /// See [`GiveUpError`].
@@ -121,7 +121,6 @@ impl Keeping {
         named: &[ConnectionId],
         is_meant: bool,
     ) -> Result<Vec<Unread>, GiveUpError> {
-        self.inspection.stored_bytes().await?;
         if before > Timestamp::now().to_zoned(TimeZone::UTC).date() {
             return Err(GiveUpError::ToCome(before));
         }
@@ -131,7 +130,12 @@ impl Keeping {
             return Err(GiveUpError::NoConnection(*stranger));
         }
         let connections = if named.is_empty() { &ours } else { named };
-        let unread = self.give_ups.unread_before(workspace, connections, &before.to_string()).await?;
+        let day = before.to_string();
+        let unread = if self.inspection.is_in_postgres() {
+            self.give_ups.unread_before(workspace, connections, &day).await?
+        } else {
+            self.give_ups.unread_resolved_before(workspace, connections, &day).await?
+        };
         if is_meant {
             self.give_ups.ask(&unread).await?;
         }

@@ -250,7 +250,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let examiner = Examiner {
         journal: Arc::clone(&journal),
         store: ExamineStore::new(pool.clone()),
-        inspection: Inspection::new(pool.clone(), journal.kind()),
+        inspection: Inspection::new(pool.clone(), journal.kind()).beside(Arc::clone(&journal)),
         days: RetentionStore::new(pool.clone()),
         redis,
         control,
@@ -300,7 +300,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let given_up = tokio::spawn(give_ups.watch(GiveUpStore::new(pool.clone()), shutdown.clone()));
     let replayed = tokio::spawn(replays.watch(ReplayStore::new(pool.clone()), shutdown.clone()));
     let backlog = Backlog::default();
-    let inspection = Inspection::new(pool, journal.kind());
+    let inspection = Inspection::new(pool, journal.kind()).beside(Arc::clone(&journal));
     let backlogs = tokio::spawn(backlog.clone().watch(inspection, shutdown.clone()));
     let poll = tokio::spawn(progress.poll(
         journal,

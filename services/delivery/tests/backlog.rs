@@ -8,8 +8,9 @@ use std::time::Duration;
 use tracklayer_delivery::backlog::Backlog;
 use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::lease::{Duty, Lease, LeaseKeeper};
+use tracklayer_delivery::store::cursors::CursorStore;
 use tracklayer_delivery::store::leases::LeaseStore;
-use tracklayer_ids::{ConnectionId, Partition, SourceId, WorkspaceId};
+use tracklayer_ids::{ConnectionId, Partition, Position, SourceId, WorkspaceId};
 use tracklayer_journal::{BlockBuilder, Kind, PostgresJournal};
 use tracklayer_testkit::TestDatabase;
 
@@ -112,4 +113,30 @@ async fn nothing_is_told_of_a_lease_that_nobody_took_or_that_has_run_out() {
     let _told = backlog.tell_of(&leases[0]);
     backlog.look(&bench.inspection).await.unwrap();
     assert_eq!(bench.told("7"), Some((0, 0)), "another process may hold it by now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_between_a_lane_and_resolve_is_counted_over_generations() {
+    let bench = Bench::new(43).await;
+    bench
+        .run(
+            "update delivery.resolve_cursor
+             set generation = 3, next_offset = 4, record_offset = 9, record_step = 1, record_mark = 5;
+             insert into delivery.resolved
+                 (workspace_id, partition, generation, base_offset, event_count, resolved_at, header) values
+                 (43, 0, 1, 0, 5, now() - interval '2 hours', ''), (43, 0, 1, 5, 5, now() - interval '1 hour', ''),
+                 (43, 0, 2, 0, 6, now(), ''), (43, 0, 3, 0, 4, now(), '')"
+                .to_owned(),
+        )
+        .await;
+    let lane = bench.duty(7);
+    let at = |generation, offset| (lane, Position::new(generation, 0, offset));
+    let cursors = [at(1, 3), at(1, 5), at(1, 10), at(2, 2), at(3, 1), at(3, 4)];
+    let store = CursorStore::beside(bench.database.pool.clone(), Kind::Kafka);
+    let ahead = store.ahead(&cursors).await.unwrap();
+    assert_eq!(ahead.iter().map(|ahead| ahead.events).collect::<Vec<_>>(), [17, 15, 10, 8, 3, 0]);
+    let hours: Vec<_> = ahead.iter().map(|ahead| ahead.resolved_ago.map(|ago| ago / 3_600)).collect();
+    assert_eq!(hours, [Some(2), Some(1), None, Some(0), Some(0), None], "the ends are in no block");
+    let record = ahead[0].resolve.record.unwrap();
+    assert_eq!((ahead[0].resolve.at, record.offset, record.step), (Position::new(3, 0, 4), 9, 1));
 }

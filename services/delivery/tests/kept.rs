@@ -201,8 +201,31 @@ async fn events_to_come_and_connections_of_others_are_not_for_giving_up() {
         );
     }
     let beside = keeping(&bench.database, Kind::Kafka);
-    let refused = beside.give_up(OURS, &snapshot(), today(), &[], true).await;
+    let refused = beside.kept(OURS, &snapshot()).await;
     let other = |error: &GiveUpError| matches!(error, GiveUpError::Inspection(InspectionError::OtherJournal));
     assert!(refused.as_ref().is_err_and(other), "{refused:?}");
     assert_eq!(bench.asked().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_kafka_what_was_resolved_before_a_day_is_given_up() {
+    let bench = Bench::new().await;
+    bench.cursors(12, 5, 2, 0).await;
+    bench
+        .run(
+            "insert into delivery.resolved
+                 (workspace_id, partition, generation, base_offset, event_count, resolved_at, header) values
+                 (1, 0, 1, 0, 4, now() - interval '3 days', ''), (1, 0, 1, 4, 4, now() - interval '2 days', ''),
+                 (1, 0, 1, 8, 4, now(), '')"
+                .to_owned(),
+        )
+        .await;
+    let beside = keeping(&bench.database, Kind::Kafka);
+    let unread = beside.give_up(OURS, &snapshot(), today(), &[], false).await.unwrap();
+    assert_eq!(unread, [lane(7, 5, 8, 3, 0), lane(8, 2, 8, 6, 0)], "what was resolved today is kept");
+    assert_eq!(bench.asked().await, [], "nothing was meant");
+    beside.give_up(OURS, &snapshot(), today(), &[ConnectionId(8)], true).await.unwrap();
+    assert_eq!(bench.asked().await, [(8, Position::new(1, 0, 8))]);
+    let none = beside.give_up(OURS, &snapshot(), date(2020, 1, 1), &[], true).await.unwrap();
+    assert_eq!(none, [], "nothing is that old");
 }

@@ -4,8 +4,9 @@
 
 use tokio_util::sync::CancellationToken;
 use tracklayer_delivery::{Config, RunError};
-use tracklayer_ids::MasterKey;
+use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::Kind;
+use tracklayer_journal_kafka::{SaslMechanism, SecurityProtocol};
 use tracklayer_rpc::Listeners;
 use tracklayer_testkit::{database, listener};
 
@@ -22,6 +23,13 @@ async fn a_kafka_that_never_answered_is_not_taken_for_the_journal() {
         kafka_brokers: nowhere.local_addr().unwrap().to_string(),
         kafka_prefix: "start".to_owned(),
         kafka_replication: 1,
+        kafka_security_protocol: SecurityProtocol::default(),
+        kafka_ca: String::new(),
+        kafka_certificate: String::new(),
+        kafka_certificate_key: Secret::default(),
+        kafka_sasl_mechanism: SaslMechanism::default(),
+        kafka_user: String::new(),
+        kafka_password: Secret::default(),
         redis_url: redis.url.clone().into(),
         control_address: "http://127.0.0.1:1".to_owned(),
         identity_address: "http://127.0.0.1:1".to_owned(),

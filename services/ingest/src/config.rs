@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tracklayer_config::ByteSize;
 use tracklayer_ids::{MasterKey, Secret};
 use tracklayer_journal::Kind;
-use tracklayer_journal_kafka::KafkaSettings;
+use tracklayer_journal_kafka::{Access, KafkaSettings, SaslMechanism, SecurityProtocol};
 
 /// Everything that ingest can be told at start.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +24,28 @@ pub struct Config {
     /// Replicas of each topic that is made, 1 to 9. Only for `kafka`.
     #[serde(default = "default_kafka_replication")]
     pub kafka_replication: u32,
+    /// How connections to Kafka are made: `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    #[serde(default)]
+    pub kafka_security_protocol: SecurityProtocol,
+    /// Certificates of the authorities by which the brokers' are judged, PEM; empty: those that the system trusts. Only with TLS.
+    #[serde(default)]
+    pub kafka_ca: String,
+    /// This installation's certificate for brokers that ask for one, with what stands between it and its authority, PEM. Only with
+    /// TLS.
+    #[serde(default)]
+    pub kafka_certificate: String,
+    /// The key of `kafka_certificate`, PEM, without a passphrase.
+    #[serde(default)]
+    pub kafka_certificate_key: Secret<String>,
+    /// How user name and password are shown: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`. Only with SASL.
+    #[serde(default)]
+    pub kafka_sasl_mechanism: SaslMechanism,
+    /// The user's name. Only with SASL.
+    #[serde(default)]
+    pub kafka_user: String,
+    /// The user's password. Only with SASL.
+    #[serde(default)]
+    pub kafka_password: Secret<String>,
     /// Most of `received` that somebody, resolve or a lane, may have still to read, of whatever day; while a day is late (it ended
     /// over an hour ago and is not read to its end), most that `received` may take, read or not: a size such as "64GiB"; 0: no
     /// limit. Above it senders are told to come back until it is a tenth less. What is kept for claims does not count. Only for
@@ -185,6 +207,13 @@ impl Config {
             kafka_brokers: String::new(),
             kafka_prefix: default_kafka_prefix(),
             kafka_replication: default_kafka_replication(),
+            kafka_security_protocol: SecurityProtocol::default(),
+            kafka_ca: String::new(),
+            kafka_certificate: String::new(),
+            kafka_certificate_key: Secret::default(),
+            kafka_sasl_mechanism: SaslMechanism::default(),
+            kafka_user: String::new(),
+            kafka_password: Secret::default(),
             journal_budget: default_journal_budget(),
             journal_limit: ByteSize::default(),
             redis_url: None,
@@ -220,6 +249,15 @@ impl Config {
             brokers: self.kafka_brokers.clone(),
             prefix: self.kafka_prefix.clone(),
             replication: self.kafka_replication,
+            access: Access {
+                protocol: self.kafka_security_protocol,
+                ca: self.kafka_ca.clone(),
+                certificate: self.kafka_certificate.clone(),
+                certificate_key: self.kafka_certificate_key.clone(),
+                mechanism: self.kafka_sasl_mechanism,
+                user: self.kafka_user.clone(),
+                password: self.kafka_password.clone(),
+            },
         }
     }
 

@@ -9,6 +9,7 @@ mod killed;
 mod postgres_only;
 mod promoted;
 mod reading;
+mod secured;
 mod stage;
 mod trim;
 
@@ -43,7 +44,8 @@ mod shared {
             a_corrupt_block_stops_its_partition_and_no_other,
             a_block_that_is_looked_at_is_whole_or_damaged_or_not_there,
             whoever_reads_again_reads_the_same,
-            headers_tell_how_many_events_wait;
+            headers_tell_how_many_events_wait,
+            how_far_a_place_is_behind_is_told;
         trim:
             what_a_cursor_has_not_behind_it_is_never_trimmed;
     }

@@ -237,3 +237,21 @@ pub async fn headers_tell_how_many_events_wait(stage: impl Stage) {
         assert_eq!(beyond, waiting, "{counted:?} from {behind}");
     }
 }
+
+pub async fn how_far_a_place_is_behind_is_told(stage: impl Stage) {
+    let journal = stage.journal();
+    for name in ["a", "b", "c"] {
+        append(&journal, 0, name, 2).await;
+    }
+    append(&journal, 1, "d", 2).await;
+    let (blocks, end) = read(&journal, beginning(0), 6).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    let places = [beginning(0).after(&blocks, 2), beginning(0).after(&blocks, 4), end];
+    let places: Vec<_> = places.into_iter().map(|place| (WORKSPACE, place)).collect();
+    let behind = stage.journal().behind(&places).await.unwrap();
+    assert_eq!(behind.iter().map(|behind| behind.events).collect::<Vec<_>>(), [4, 2, 0]);
+    for waits in &behind[..2] {
+        assert!((1..300).contains(&waits.seconds), "{behind:?}");
+    }
+    assert_eq!(behind[2].seconds, 0, "nothing waits");
+}

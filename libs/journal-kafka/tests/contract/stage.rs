@@ -108,7 +108,7 @@ impl PostgresStage {
     }
 }
 
-async fn migrated() -> TestDatabase {
+pub async fn migrated() -> TestDatabase {
     tracklayer_testkit::database(&[("journal", &tracklayer_journal::MIGRATOR)]).await
 }
 

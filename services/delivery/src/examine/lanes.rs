@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tracklayer_ids::{ConnectionId, Partition, WorkspaceId};
-use tracklayer_journal::Kind;
 use tracklayer_proto::control::v1::WorkspaceConfig;
 use tracklayer_rpc::follow::Snapshot;
 
@@ -39,16 +38,14 @@ impl Examiner {
                 .unwrap_or_else(|error| Finding::unseen("leases", &error)),
             Err(error) => Finding::unseen("leases", &error),
         }];
-        if self.journal.kind() == Kind::Postgres {
-            findings.push(match self.inspection.lags(workspace).await {
-                Ok(mut lags) => {
-                    // Who is held is behind by an operator's will.
-                    lags.retain(|lag| !on_hold.contains_key(&lag.duty.connection));
-                    backlog(config, &lags)
-                }
-                Err(error) => Finding::unseen("backlog", &error),
-            });
-        }
+        findings.push(match self.inspection.lags(workspace).await {
+            Ok(mut lags) => {
+                // Who is held is behind by an operator's will.
+                lags.retain(|lag| !on_hold.contains_key(&lag.duty.connection));
+                backlog(config, &lags)
+            }
+            Err(error) => Finding::unseen("backlog", &error),
+        });
         findings.extend(held_by_operators(config, &on_hold));
         match self.store.holds(workspace).await {
             Ok(mut holding) => {

@@ -26,6 +26,17 @@ pub struct LaneCursor {
     pub next: Position,
 }
 
+/// What is between a cursor and the place of its partition's resolve, over a journal of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Events that resolve has passed and the cursor has not.
+    pub events: u64,
+    /// Where resolve stands.
+    pub resolve: Place,
+    /// Seconds since the cursor's next event was resolved; none: it is not.
+    pub resolved_ago: Option<u64>,
+}
+
 /// Makes the cursors that are missing. A connection's first ones begin where their partitions stand in the table of that name;
 /// one of a partition that is missing among those was added since by a newer configuration, and begins with the layout that has it.
 macro_rules! begin_lanes_at {
@@ -369,6 +380,59 @@ impl CursorStore {
             .collect())
     }
 
+    /// What is between these cursors and the places of their partitions' resolve, in their order. A few rows for each of them
+    /// however much is between.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn ahead(&self, cursors: &[(Duty, Position)]) -> Result<Vec<Ahead>, StoreError> {
+        let rows: Vec<AheadRow> = sqlx::query_as(
+            "select coalesce(r.generation, u.g), coalesce(r.next_offset, u.o), r.record_offset, r.record_step, r.record_mark,
+                    case when near.behind > u.o
+                         then greatest(extract(epoch from now() - near.resolved_at), 0)::bigint end,
+                    greatest(case when r.generation is null then 0
+                                  when r.generation = u.g then r.next_offset - u.o
+                                  else greatest(coalesce(own.behind, 0) - u.o, 0) + coalesce(later.events, 0) + r.next_offset
+                             end, 0)::bigint
+             from unnest($1::bigint[], $2::integer[], $3::integer[], $4::bigint[]) with ordinality as u (w, p, g, o, n)
+             left join delivery.resolve_cursor r on r.workspace_id = u.w and r.partition = u.p
+             -- The block in which the place is, if it is in one.
+             left join lateral (
+                 select d.resolved_at, d.base_offset + d.event_count as behind from delivery.resolved d
+                 where d.workspace_id = u.w and d.partition = u.p and d.generation = u.g and d.base_offset <= u.o
+                 order by d.base_offset desc limit 1
+             ) near on true
+             -- Of an earlier generation the end, and how many events those between have.
+             left join lateral (
+                 select d.base_offset + d.event_count as behind from delivery.resolved d
+                 where d.workspace_id = u.w and d.partition = u.p and d.generation = u.g
+                 order by d.base_offset desc limit 1
+             ) own on r.generation > u.g
+             left join lateral (
+                 select sum((
+                     select d.base_offset + d.event_count from delivery.resolved d
+                     where d.workspace_id = u.w and d.partition = u.p and d.generation = middle.g
+                     order by d.base_offset desc limit 1)) as events
+                 from generate_series(u.g + 1, r.generation - 1) as middle (g)
+             ) later on true
+             order by u.n",
+        )
+        .bind(cursors.iter().map(|(duty, _)| duty.workspace.0).collect::<Vec<_>>())
+        .bind(cursors.iter().map(|(_, next)| next.partition.0.cast_signed()).collect::<Vec<_>>())
+        .bind(cursors.iter().map(|(_, next)| next.generation.0.cast_signed()).collect::<Vec<_>>())
+        .bind(cursors.iter().map(|(_, next)| next.offset.0.cast_signed()).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("see what is between cursors and resolve"))?;
+        let ahead = |((_, next), row): (&(Duty, Position), AheadRow)| {
+            let (generation, offset, record_offset, step, mark, resolved_ago, events) = row;
+            let resolve = place(next.partition, (generation, offset, record_offset, step, mark));
+            let resolved_ago = resolved_ago.map(i64::cast_unsigned);
+            Ahead { events: events.cast_unsigned(), resolve, resolved_ago }
+        };
+        Ok(cursors.iter().zip(rows).map(ahead).collect())
+    }
+
     /// All lanes of a workspace.
     ///
     /// # Errors
@@ -383,6 +447,9 @@ impl CursorStore {
 
 /// Generation, next offset; offset, step and mark of the record.
 type PlaceRow = (i32, i64, Option<i64>, Option<i32>, Option<i64>);
+
+/// As [`PlaceRow`]; seconds since the cursor's event was resolved; events between.
+type AheadRow = (i32, i64, Option<i64>, Option<i32>, Option<i64>, Option<i64>, i64);
 
 /// The partition, then as [`PlaceRow`].
 type PartitionPlaceRow = (i32, i32, i64, Option<i64>, Option<i32>, Option<i64>);

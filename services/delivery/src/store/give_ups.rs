@@ -88,18 +88,52 @@ impl GiveUpStore {
         .fetch_all(&self.pool)
         .await
         .map_err(attempting("see what was not read before a day"))?;
-        let unread =
-            |(connection, partition, generation, next, until_generation, until, events, unresolved)| {
-                let duty = duty((workspace.0, connection, partition));
-                Unread {
-                    duty,
-                    next: position(duty.partition, generation, next),
-                    until: position(duty.partition, until_generation, until),
-                    events: i64::cast_unsigned(events),
-                    unresolved: i64::cast_unsigned(unresolved),
-                }
-            };
-        Ok(rows.into_iter().map(unread).collect())
+        Ok(rows.into_iter().map(|row| unread(workspace, row)).collect())
+    }
+
+    /// As [`GiveUpStore::unread_before`], of what was resolved before that day: a journal that is not in PostgreSQL does not say
+    /// which events it received when. What is not resolved is not among them.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn unread_resolved_before(
+        &self,
+        workspace: WorkspaceId,
+        connections: &[ConnectionId],
+        day: &str,
+    ) -> Result<Vec<Unread>, StoreError> {
+        let rows: Vec<UnreadRow> = sqlx::query_as(
+            "select l.connection_id, l.partition, l.generation, l.next_offset, last.generation, last.behind,
+                    coalesce(unread.events, 0)::bigint, 0::bigint
+             from delivery.lane_cursor l
+             cross join lateral (
+                 -- Of a partition one block is resolved after the other.
+                 select r.generation, r.base_offset + r.event_count as behind from delivery.resolved r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and r.resolved_at < ($3::text::timestamp at time zone 'utc')
+                 order by r.generation desc, r.base_offset desc limit 1
+             ) last
+             cross join lateral (
+                 select sum(case when r.generation > l.generation then r.event_count
+                                 else least(r.event_count, r.base_offset + r.event_count - l.next_offset) end) as events
+                 from delivery.resolved r
+                 where r.workspace_id = l.workspace_id and r.partition = l.partition
+                   and (r.generation, r.base_offset) > (l.generation, l.next_offset - $4)
+                   and (r.generation > l.generation or r.base_offset + r.event_count > l.next_offset)
+                   and (r.generation, r.base_offset) < (last.generation, last.behind)
+             ) unread
+             where l.workspace_id = $1 and l.connection_id = any($2)
+               and (last.generation, last.behind) > (l.generation, l.next_offset)
+             order by l.connection_id, l.partition",
+        )
+        .bind(workspace.0)
+        .bind(connections.iter().map(|connection| connection.0).collect::<Vec<_>>())
+        .bind(day)
+        .bind(MAX_BLOCK_EVENTS)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempting("see what was not passed of what was resolved before a day"))?;
+        Ok(rows.into_iter().map(|row| unread(workspace, row)).collect())
     }
 
     /// Asks the lanes' holders to pass it. What was asked for before stays if it reaches further.
@@ -156,6 +190,18 @@ impl GiveUpStore {
                 (duty, position(duty.partition, generation, next))
             })
             .collect())
+    }
+}
+
+fn unread(workspace: WorkspaceId, row: UnreadRow) -> Unread {
+    let (connection, partition, generation, next, until_generation, until, events, unresolved) = row;
+    let duty = duty((workspace.0, connection, partition));
+    Unread {
+        duty,
+        next: position(duty.partition, generation, next),
+        until: position(duty.partition, until_generation, until),
+        events: events.cast_unsigned(),
+        unresolved: unresolved.cast_unsigned(),
     }
 }
 

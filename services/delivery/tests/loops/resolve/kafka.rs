@@ -17,6 +17,7 @@ use tracklayer_delivery::books::Books;
 use tracklayer_delivery::connections::Connections;
 use tracklayer_delivery::dedup::Dedup;
 use tracklayer_delivery::entry::EntryReader;
+use tracklayer_delivery::inspection::Inspection;
 use tracklayer_delivery::lease::{Duty, FleetLevel, Lease, LeaseKeeper};
 use tracklayer_delivery::narrowing::NarrowingTail;
 use tracklayer_delivery::progress::Progress;
@@ -259,6 +260,34 @@ async fn a_record_that_cannot_be_read_is_skipped_where_resolve_stands_and_the_ne
     let books = Books::new(StatsStore::new(rig.services.database.pool.clone()), Arc::clone(&rig.journal));
     let balance = &books.balances(WORKSPACE).await.unwrap().finish()[&LANE.connection.0];
     assert!(balance.is_clean() && balance.accepted == 14, "{balance:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_resolve_and_lanes_are_behind_is_told() {
+    let Some(rig) = Rig::new().await else { return };
+    let all = ids("a", 12);
+    rig.append(&all[..4]).await;
+    let resolving = rig.start().await;
+    rig.wait_until_resolved(Position::new(1, 0, 4)).await;
+    resolving.abort();
+    let _ = resolving.await;
+    rig.append(&all[4..8]).await;
+    rig.append(&all[8..]).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+
+    let pool = rig.services.database.pool.clone();
+    let inspection = Inspection::new(pool, Kind::Kafka).beside(Arc::clone(&rig.journal));
+    let lags = inspection.lags(WORKSPACE).await.unwrap();
+    let told: Vec<_> = lags.iter().map(|lag| (lag.duty, lag.behind.events)).collect();
+    assert_eq!(told, [(Duty::resolve(WORKSPACE, PARTITION), 8), (LANE, 12)]);
+    assert!(lags.iter().all(|lag| (1..300).contains(&lag.behind.seconds)), "{lags:?}");
+
+    rig.start().await;
+    rig.wait_until_resolved(Position::new(1, 0, 12)).await;
+    let lags = inspection.lags(WORKSPACE).await.unwrap();
+    assert_eq!((lags[0].behind.events, lags[0].behind.seconds), (0, 0), "resolve has passed everything");
+    assert_eq!(lags[1].behind.events, 12);
+    assert!((1..300).contains(&lags[1].behind.seconds), "{lags:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

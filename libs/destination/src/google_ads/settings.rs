@@ -75,7 +75,7 @@ pub struct Settings {
 }
 
 /// Access level of a Cloud project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLevel {
     /// 2,880 operations a day.

@@ -12,6 +12,7 @@ use crate::dedup::Memory;
 use crate::lease::Lease;
 use crate::store::StoreError;
 use crate::store::resolved::{ResolvedCommit, Span};
+use crate::store::twins::TwinRows;
 
 /// The last minute that a time can be of, of the year 9999: a header that is rotten in part may say any other.
 const LAST_MINUTE: i64 = 4_223_371_679;
@@ -34,7 +35,7 @@ impl Resolver {
         }
         let snapshot = self.config.snapshot().ok_or(ResolveError::NoConfiguration)?;
         // Nothing is claimed. The commit names a generation all the same, and it has to be one whose claims are there.
-        let (dedup_generation, _) = self.dedup.claim(workspace, &[], &Memory::of_config(&snapshot)).await?;
+        let none = self.dedup.claim(workspace, &[], &Memory::of_config(&snapshot)).await?;
 
         let lost = lost_events(&damage, place.at);
         let block = block_of(&lost)?;
@@ -42,13 +43,15 @@ impl Resolver {
             first: place.at,
             block: &block,
             message_hashes: lost.iter().map(|event| message_hash(&event.message_id)).collect(),
-            dedup_generation,
+            dedup_generation: none.generation,
+            reused: Vec::new(),
+            twins: TwinRows::new(),
         };
         let events = lost.len() as u64;
         let next = behind(&damage, place, events);
         let span = next.record.map(|to| Span { from: place.record.unwrap_or(FIRST_RECORD), to });
         not_aside(self.resolved.commit_span(lease, &commit, span)).await?;
-        *stand = Stand { at: Some(next), ..Stand::default() };
+        *stand = Stand { at: Some(next), alarms: std::mem::take(&mut stand.alarms), ..Stand::default() };
         self.progress.partition(workspace, place.at.partition).resolved_here(next.at);
         metrics::counter!("tracklayer_resolve_lost_events_total").increment(events);
         tracing::error!(

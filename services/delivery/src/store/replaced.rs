@@ -8,12 +8,14 @@ use tracklayer_journal::{Block, BlockHeader, Condition, Damage};
 use super::resolved::ResolvedStore;
 use super::{StoreError, attempting};
 
-/// A resolved block that was looked at, with the header as it is stored.
+/// A resolved block that was looked at, with its row as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// What was found.
     pub condition: Condition,
     header: Vec<u8>,
+    payload: Option<Vec<u8>>,
+    record: Option<i64>,
 }
 
 impl ResolvedStore {
@@ -42,13 +44,13 @@ impl ResolvedStore {
         let header: Vec<u8> = row.try_get("header").map_err(&what)?;
         let kept: Option<Vec<u8>> = row.try_get("payload").map_err(&what)?;
         let record: Option<i64> = row.try_get("payload_record").map_err(&what)?;
-        let Some(payload) = self.payload(workspace, at.partition, kept, record).await? else {
+        let Some(payload) = self.payload(workspace, at.partition, kept.clone(), record).await? else {
             return Ok(None);
         };
         let first = Position { offset: Offset(base.cast_unsigned()), ..at };
         let read = BlockHeader::read(&header);
         let condition = Condition::of(first, Some(events.cast_unsigned()), read, &payload, None);
-        Ok(Some(Looked { condition, header }))
+        Ok(Some(Looked { condition, header, payload: kept, record }))
     }
 
     /// Puts a block in the place of one that cannot be read, if that is still as it was looked at, and keeps its bytes beside.
@@ -69,6 +71,7 @@ impl ResolvedStore {
                  select header, payload from delivery.resolved
                  where workspace_id = $1 and partition = $2 and generation = $3 and base_offset = $4
                    and event_count = $5 and header = $6
+                   and payload is not distinct from $11 and payload_record is not distinct from $12
                  for update
              ), replaced as (
                  update delivery.resolved r set header = $7, payload = $8, payload_record = null
@@ -90,6 +93,8 @@ impl ResolvedStore {
         .bind(&block.payload)
         .bind(damage.why.to_string())
         .bind(asked_by)
+        .bind(looked.payload.as_deref())
+        .bind(looked.record)
         .execute(self.pool())
         .await
         .map_err(attempting("put lost events in the place of a resolved block"))?;

@@ -54,7 +54,7 @@ pub async fn run(access: &Access, workspace_id: i64, skip: Skip) -> anyhow::Resu
     let names = Names::read(access, workspace_id).await?;
     match access.output {
         Output::Json => println!("{:#}", document(&names, &block)),
-        Output::Table => show(&names, &block),
+        Output::Table => show(&names, &block, resolved),
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ fn document(names: &Names, block: &pb::SkipBlockResponse) -> Value {
     })
 }
 
-fn show(names: &Names, block: &pb::SkipBlockResponse) {
+fn show(names: &Names, block: &pb::SkipBlockResponse, resolved: bool) {
     let first = block.first.unwrap_or_default();
     println!(
         "the block at {}/{}/{} cannot be read: {}",
@@ -89,6 +89,11 @@ fn show(names: &Names, block: &pb::SkipBlockResponse) {
         print!("\n{}", table(&["source", "events"], &block.sources.iter().map(row).collect::<Vec<_>>()));
     }
     let said = match block.stage() {
+        pb::SkipStage::Unspecified | pb::SkipStage::Shown if resolved => {
+            "nothing was skipped: add --yes to do it; the message_ids of these events stay claimed: sent again under them they are \
+             duplicates for as long as their source remembers them, and under others they count again, also at connections that \
+             had told of them"
+        }
         pb::SkipStage::Unspecified | pb::SkipStage::Shown => {
             "nothing was skipped: add --yes to do it; nothing brings these events back then, unless they are sent again"
         }

@@ -12,7 +12,9 @@ create table journal.read_place (
 create table journal.read_told (
     only_row boolean not null default true,
     told_at timestamptz not null default '-infinity',
+    -- Nothing had been received by then: no earlier release reads it without telling.
+    began_empty boolean not null,
     constraint read_told_pkey primary key (only_row),
     constraint read_told_one_row check (only_row)
 );
-insert into journal.read_told default values;
+insert into journal.read_told (began_empty) select not exists (select from journal.head where next_offset > 0);

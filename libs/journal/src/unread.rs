@@ -62,8 +62,8 @@ impl PostgresJournal {
         Ok(())
     }
 
-    /// About how many bytes stand behind the places that were told. Where none was, all of it does, unless days were given back
-    /// already: then a delivery of an earlier release reads it and tells nothing, and it is not known.
+    /// About how many bytes stand behind the places that were told. Where none was, all of it does, unless this release found some
+    /// there: then a delivery of an earlier one may read it and tell nothing, and it is not known.
     pub(crate) async fn estimate_unread_bytes(&self) -> Result<Option<u64>, JournalError> {
         let bytes: Option<i64> = sqlx::query_scalar(
             "with ends as (
@@ -85,7 +85,7 @@ impl PostgresJournal {
                    and (r.generation is null or (r.generation, r.next_offset) < (e.generation, e.next_offset))
              )
              select case
-                 when exists (select from journal.read_place) or not exists (select from journal.dropped)
+                 when exists (select from journal.read_place) or (select began_empty from journal.read_told)
                  then coalesce((
                      select sum(u.events * sampled.bytes_of_an_event)
                      from unread u

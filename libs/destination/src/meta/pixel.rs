@@ -65,7 +65,9 @@ impl Feedback {
         if self.browser.is_some_and(|browser| browser < MOST_OF_THEM) {
             return Some(WITHOUT);
         }
-        self.shared.is_some_and(|shared| shared < HARDLY_ANY).then_some(OTHERS)
+        // Where the server sends none of them there is nothing to share.
+        let server_sends = self.server.is_some_and(|server| server > 0.0);
+        (server_sends && self.shared.is_some_and(|shared| shared < HARDLY_ANY)).then_some(OTHERS)
     }
 
     fn told(&self) -> String {

@@ -68,7 +68,10 @@ impl Lane {
         used_up: &DayIsUsedUp,
     ) -> LaneError {
         let (kind, detail, after) = (HoldKind::Throttled, used_up.to_string(), Some(used_up.wait));
-        self.circuit.failed(connection.revision, leave, &Trouble { kind, detail: detail.clone(), after });
+        // Another revision may have another limit.
+        if !self.has_changed(connection) {
+            self.circuit.failed(connection.revision, leave, &Trouble { kind, detail: detail.clone(), after });
+        }
         LaneError::Held { kind: kind.as_str(), detail, after }
     }
 

@@ -27,7 +27,7 @@ pub(super) const SPANS: i64 = 24 * 3_600 / SPAN_SECONDS + 1;
 /// One of so many requests of a day is the most that a process takes at once, and loses when it sends no more.
 const PARTS_OF_DAY: u32 = 5_000;
 /// How soon a process looks again that has used up its own part of a day, since Redis may answer again.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// One limit.
 #[derive(Debug)]
@@ -264,7 +264,8 @@ impl Day {
                     self.untold = 0;
                     return Err(Full { is_own_part: false, wait: until(span, among.now) });
                 }
-                None => {}
+                // It may have come and been counted: no more than is wanted is asked for next.
+                None => self.batch = 0,
             }
         }
         let part = per_day / among.processes;

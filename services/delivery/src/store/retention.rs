@@ -84,10 +84,9 @@ impl RetentionStore {
                      select coalesce(c.generation, 1) as generation, coalesce(c.next_offset, 0) as next_offset
                      union all
                      select l.generation, l.next_offset
-                     from unnest($1::bigint[], $2::bigint[]) as u (w, c)
-                     join delivery.lane_cursor l
-                       on l.workspace_id = u.w and l.connection_id = u.c and l.partition = h.partition
-                     where u.w = h.workspace_id
+                     from delivery.lane_cursor l
+                     where l.workspace_id = h.workspace_id and l.partition = h.partition
+                       and (l.workspace_id, l.connection_id) in (select * from unnest($1::bigint[], $2::bigint[]))
                      union all
                      select l.generation, l.next_offset
                      from delivery.lease e

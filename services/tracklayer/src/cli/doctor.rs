@@ -153,7 +153,7 @@ fn budget(status: &GetStatusResponse, stored_bytes: u64) -> pb::Finding {
             check,
             FindingLevel::Problem,
             format!("ingest refuses events: {used}"),
-            "see `retention` and `backlog`, or raise journal_budget or journal_limit, whichever is reached",
+            "see `retention` and `backlog`; turn off (`mode`) whose backlog it is, or raise journal_budget or journal_limit, whichever is reached",
         );
     }
     if most == 0 {

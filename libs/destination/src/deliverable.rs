@@ -116,6 +116,8 @@ pub struct OrderState {
     pub adjusted_at: Option<Timestamp>,
     /// When the newest change of it happened, by its own account: `adjusted_at` may have been put behind the change before it.
     pub changed_at: Option<Timestamp>,
+    /// When the newest of the new values since it was sold was stated, by its own account: refunds from before it are part of it.
+    pub restated_at: Option<Timestamp>,
     /// What its purchase was matched by, where that is kept and may be used.
     pub match_key: Option<MatchKey>,
 }

@@ -24,6 +24,7 @@ impl OrderState {
                 currency: currency.clone(),
                 at: known(at),
                 restated: false,
+                restated_at: None,
                 // What comes after everything of it came back is another sale of it, unless that was told before the sale.
                 all_back: self.all_back && !self.is_sold(),
                 match_key: match_key.clone().or(self.match_key),
@@ -36,6 +37,7 @@ impl OrderState {
                 refunded: Decimal::ZERO,
                 all_back: value.is_some_and(|value| value.is_zero()),
                 restated: true,
+                restated_at: self.restated_at.max(known(changed_at)),
                 adjusted_at: self.adjusted_at.max(known(at)),
                 changed_at: self.changed_at.max(known(changed_at)),
                 ..self
@@ -193,6 +195,7 @@ mod tests {
         let state = book.state("o-1").unwrap();
         assert_eq!((state.value, state.refunded), (Some(decimal("20")), decimal("7.5")));
         assert_eq!(state.at, Some("2026-11-20T14:03:21.123456Z".parse().unwrap()), "as PostgreSQL keeps it");
+        assert_eq!(state.restated_at, None);
         let restated = OrderEffect::Restated {
             order_id: "o-1".to_owned(),
             value: Some(decimal("11")),
@@ -205,6 +208,7 @@ mod tests {
         let state = book.state("o-1").unwrap();
         assert_eq!((state.value, state.refunded), (Some(decimal("11")), Decimal::ZERO));
         assert_eq!(state.currency.as_deref(), Some("EUR"), "it says no other");
+        assert_eq!(state.restated_at, Some(Timestamp::UNIX_EPOCH));
         book.apply(&refunded(None));
         assert_eq!(book.state("o-1").unwrap().refunded, decimal("11"), "all that is left");
     }

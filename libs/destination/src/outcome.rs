@@ -48,19 +48,22 @@ pub enum RefusalCode {
     NothingLeft,
     /// A sale of an order that was changed since it was sold: the platform would forget the change.
     OrderAdjusted,
-    /// A new value of an order from before the newest change of it that is known: it says nothing of that one.
+    /// A new value of an order from before the newest change of it that is known, which it would undo; or a refund from before a new
+    /// value, which is part of that.
     OrderChangedSince,
     /// A new value of an order that is the one that the platform has.
     OrderUnchanged,
-    /// An update of an order that says no amount: it is worth what it was.
+    /// An update of an order that says no amount: what it is worth by now is not told.
     NoNewValue,
     /// A new value of an order that the platform has not, or does not change any more.
     NothingToUpdate,
+    /// A new value of an order that leaves out what came back of it.
+    ValueWithoutRefunds,
 }
 
 impl RefusalCode {
     /// Every code.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::EventTooOld,
         Self::EventInFuture,
         Self::EventNotMapped,
@@ -81,6 +84,7 @@ impl RefusalCode {
         Self::OrderUnchanged,
         Self::NoNewValue,
         Self::NothingToUpdate,
+        Self::ValueWithoutRefunds,
     ];
 
     /// The code as it stands in ledger, preview and metrics.
@@ -107,6 +111,7 @@ impl RefusalCode {
             Self::OrderUnchanged => "order_unchanged",
             Self::NoNewValue => "no_new_value",
             Self::NothingToUpdate => "nothing_to_update",
+            Self::ValueWithoutRefunds => "value_without_refunds",
         }
     }
 }
@@ -158,7 +163,8 @@ impl RefusalCode {
             | Self::NoMatchKey
             | Self::OrderIdContainsPii
             | Self::InvalidPayload
-            | Self::OrderNotSent => Fate::Dead,
+            | Self::OrderNotSent
+            | Self::ValueWithoutRefunds => Fate::Dead,
         }
     }
 }

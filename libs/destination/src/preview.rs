@@ -203,8 +203,8 @@ pub fn batches<'i>(destination: &dyn Destination, items: &'i [Item]) -> Vec<Vec<
     requests.into_iter().map(|members| members.into_iter().map(|index| &items[index]).collect()).collect()
 }
 
-/// `{"value","total","currency","at","refunded","all_back","restated","adjusted_at","changed_at","match_key":{"gclid"}}`; `original_value` and
-/// `original_timestamp` are understood as well. An empty one is of an order that was not sent.
+/// `{"value","total","currency","at","refunded","all_back","restated","adjusted_at","changed_at","restated_at",
+/// "match_key":{"gclid"}}`; `original_value` and `original_timestamp` are understood as well. An empty one is of an order that was not sent.
 fn order_state_of(state: &Value) -> Option<OrderState> {
     let of = |keys: &[&str]| keys.iter().find_map(|key| state.get(*key));
     state.is_object().then(|| OrderState {
@@ -219,6 +219,7 @@ fn order_state_of(state: &Value) -> Option<OrderState> {
         restated: of(&["restated"]).is_some_and(is_true),
         adjusted_at: of(&["adjusted_at"]).and_then(text_of).and_then(|text| text.parse().ok()),
         changed_at: of(&["changed_at", "adjusted_at"]).and_then(text_of).and_then(|text| text.parse().ok()),
+        restated_at: of(&["restated_at"]).and_then(text_of).and_then(|text| text.parse().ok()),
         match_key: of(&["match_key"]).and_then(|key| serde_json::from_value(key.clone()).ok()),
     })
 }

@@ -87,6 +87,7 @@ pub(crate) fn parts(
         place: visitor.place.clone(),
         shop: total(order, Amounts::Shop),
         presentment: total(order, Amounts::Presentment),
+        current: current_total(order).filter(|_| order.at("refunds").items().next().is_none()),
         refunds: Vec::new(),
     };
     let times: &[&str] = match topic {
@@ -199,4 +200,11 @@ fn write_both_sides(order: Node<'_>, amounts: Amounts, properties: &mut Object) 
 fn total(order: Node<'_>, amounts: Amounts) -> Option<Total> {
     let side = Side::of_order(order, amounts);
     Some(Total { amount: side.amount(order, "total_price")?, currency: side.currency(order)? })
+}
+
+/// What the order is worth now, after edits and refunds, in the shop's currency.
+pub(crate) fn current_total(order: Node<'_>) -> Option<Total> {
+    let side = Side::of_order(order, Amounts::Shop);
+    let amount = side.amount(order, "current_total_price").or_else(|| side.amount(order, "total_price"))?;
+    Some(Total { amount, currency: side.currency(order)? })
 }

@@ -110,6 +110,9 @@ pub struct KnownOrder {
     /// The same in the buyer's.
     #[serde(default)]
     pub presentment: Option<Total>,
+    /// What it is worth after edits, in the shop's currency, where its state has no refund, which would be off that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Total>,
     /// Refunds that were told in the order's currency and paid back in its other one, so that the next part adds up with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refunds: Vec<ToldRefund>,
@@ -179,6 +182,11 @@ impl KnownOrder {
 fn is_before(one: Option<&str>, other: Option<&str>) -> bool {
     let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
     matches!((time(one), time(other)), (Some(one), Some(other)) if one < other)
+}
+
+fn is_same(one: Option<&str>, other: Option<&str>) -> bool {
+    let time = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    time(one).is_some_and(|one| time(other) == Some(one))
 }
 
 /// An amount and its currency.
@@ -301,16 +309,30 @@ impl Webhook {
 
     /// Whether it tells of an order's state from before the one that is known, or from before a refund that is: Shopify promises no
     /// order of its webhooks, and repeats one that failed for hours. A state without any refund is from before each, whatever its time:
-    /// times are told in whole seconds.
+    /// times are told in whole seconds. But one from before a refund that says another total than is known tells of an edit that nothing
+    /// else tells of, and is none: whoever knows what was told of the refund judges it.
     #[must_use]
     pub fn is_outdated(&self, known: &KnownOrder) -> bool {
-        let updated_at = Node::of(&self.body).at("updated_at").text();
+        if self.topic != Topic::OrdersUpdated {
+            return false;
+        }
+        let document = Node::of(&self.body);
+        let updated_at = document.at("updated_at").text();
         let is_from_before = |at: &Option<String>| is_before(updated_at.as_deref(), at.as_deref());
-        let has_no_refund = self.body.get("refunds").and_then(Value::as_array).is_some_and(Vec::is_empty);
-        self.topic == Topic::OrdersUpdated
-            && (is_from_before(&known.updated_at)
-                || is_from_before(&known.refunded_at)
-                || (has_no_refund && known.refunded_at.is_some()))
+        if is_from_before(&known.updated_at) {
+            return true;
+        }
+        let refunds = self.body.get("refunds").and_then(Value::as_array);
+        let has_no_refund = refunds.is_some_and(Vec::is_empty);
+        let is_before_refund =
+            is_from_before(&known.refunded_at) || (has_no_refund && known.refunded_at.is_some());
+        // With refunds it says no amount. The state that is known may come again because its event could not be stored.
+        let tells_amounts = refunds.is_none_or(Vec::is_empty);
+        let total = order::current_total(document);
+        let is_another = total.is_some() && total.as_ref() != known.current.as_ref().or(known.shop.as_ref());
+        let is_known_state =
+            known.current.is_some() && is_same(updated_at.as_deref(), known.updated_at.as_deref());
+        is_before_refund && !(tells_amounts && (is_another || is_known_state))
     }
 
     /// The event.

@@ -507,6 +507,51 @@ fn an_update_from_before_a_refund_that_came_is_outdated() {
 }
 
 #[test]
+fn an_edit_from_before_a_refund_is_told_unless_it_is_known() {
+    let settings = settings(json!({}));
+    let (_, known) = order(&settings);
+    let refunded =
+        translate("refunds/create", &json_of(REFUND), &settings, Some(&known)).order.unwrap().after(known);
+    // A minute before the refund.
+    let edit = |total: &str, refunds: Value| {
+        let mut order = json_of(ORDER);
+        order["updated_at"] = json!("2025-11-24T21:01:11Z");
+        order["current_total_price"] = json!(total);
+        order["refunds"] = refunds;
+        order
+    };
+    let is_outdated = |order: &Value, known: &KnownOrder| match read(
+        &headers("orders/updated"),
+        order.to_string().as_bytes(),
+        &settings,
+    )
+    .unwrap()
+    {
+        Reading::Webhook(webhook) => webhook.is_outdated(known),
+        Reading::Ignored(ignored) => panic!("{ignored:?}"),
+    };
+    let edited = edit("420.00", json!([]));
+    assert!(!is_outdated(&edited, &refunded), "nothing else tells of it");
+    assert!(is_outdated(&edit("351.680", json!([])), &refunded), "it is worth what is known");
+    assert!(is_outdated(&edit("420.00", json!([json_of(REFUND)])), &refunded), "it says no amount");
+    // It comes again after it was kept, because it could not be stored, and then a label on it.
+    let kept =
+        translate("orders/updated", &edited, &settings, Some(&refunded)).order.unwrap().after(refunded);
+    assert!(!is_outdated(&edited, &kept));
+    let mut label = edited;
+    label["updated_at"] = json!("2025-11-24T21:01:12Z");
+    assert!(is_outdated(&label, &kept), "it is worth what is known");
+    // The order's state with the refund is known: what has none is from before that, be it of the same second.
+    let mut after = edit("299.08", json!([json_of(REFUND)]));
+    after["updated_at"] = json!("2025-11-24T21:02:11Z");
+    let kept = translate("orders/updated", &after, &settings, Some(&kept)).order.unwrap().after(kept);
+    let mut same_second = edit("396.80", json!([]));
+    same_second["updated_at"] = json!("2025-11-24T21:02:11Z");
+    assert!(is_outdated(&same_second, &kept), "it is worth what it was sold for");
+    assert!(is_outdated(&edit("420.00", json!([])), &kept), "from before the state that is known");
+}
+
+#[test]
 fn an_updated_order_says_when_it_was_placed_where_that_is_when_it_was_sold() {
     let placed = |topic: &str, more: Value| {
         let mut order = json_of(ORDER);

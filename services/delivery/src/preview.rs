@@ -141,6 +141,7 @@ pub fn proto_state(order_id: String, state: OrderState) -> pb::OrderState {
         restated: state.restated,
         adjusted_at: state.adjusted_at.map(proto_time),
         changed_at: state.changed_at.map(proto_time),
+        restated_at: state.restated_at.map(proto_time),
         match_key_json: state.match_key.and_then(|key| serde_json::to_string(&key).ok()).unwrap_or_default(),
     }
 }

@@ -232,7 +232,8 @@ async fn an_order_is_known_alike_whether_the_index_has_it_or_a_row() {
         let all_back = matches!(effects.last(), Some(OrderEffect::Refunded { amount: None, .. }));
         let restated = effects.iter().any(|effect| matches!(effect, OrderEffect::Restated { .. }));
         let changed_at = adjusted_at;
-        let expected = OrderState { adjusted_at, changed_at, all_back, restated, ..expected };
+        let restated_at = restated.then_some(jiff::Timestamp::UNIX_EPOCH);
+        let expected = OrderState { adjusted_at, changed_at, restated_at, all_back, restated, ..expected };
         let runs = effects.iter().filter(|effect| matches!(effect, OrderEffect::Sold { .. })).count() as i64;
         let beside = |level| effects.iter().cloned().map(move |effect| (level, effect));
         assert_eq!(state_after(beside(INDEX_LEVEL)).await, (expected.clone(), rows, runs), "{told}");
@@ -358,19 +359,50 @@ async fn the_newest_change_of_an_order_is_known_whatever_it_was_and_in_which_ord
         at: at(second),
         changed_at: at(second - 1),
     };
-    for effects in [
-        [part(3), part(9)],
-        [part(9), part(3)],
-        [whole(9), part(3)],
-        [part(3), whole(9)],
-        [anew(9), part(4)],
-        [part(4), anew(9)],
+    for (effects, restated) in [
+        ([part(3), part(9)], None),
+        ([part(9), part(3)], None),
+        ([whole(9), part(3)], None),
+        ([part(3), whole(9)], None),
+        ([anew(9), part(4)], Some(8)),
+        ([part(4), anew(9)], Some(8)),
+        ([part(9), anew(4)], Some(3)),
+        ([anew(9), anew(4)], Some(8)),
     ] {
         let told = format!("{effects:?}");
         let effects = [sold("o-1", 50, Some(60))].into_iter().chain(effects);
         let (state, ..) = state_after(effects.map(|effect| (INDEX_LEVEL, effect))).await;
         assert_eq!((state.adjusted_at, state.changed_at), (Some(at(9)), Some(at(8))), "{told}");
+        assert_eq!(state.restated_at, restated.map(at), "{told}");
     }
+    // A sale has no new value before it.
+    for level in [INDEX_LEVEL, INDEX_LEVEL - 1] {
+        let effects = [sold("o-1", 50, None), anew(9), sold("o-1", 70, None), anew(4)];
+        let known = async |most: usize| {
+            let effects = effects.iter().take(most).cloned().map(|effect| (level, effect));
+            state_after(effects).await.0.restated_at
+        };
+        assert_eq!(
+            (known(2).await, known(3).await, known(4).await),
+            (Some(at(8)), None, Some(at(3))),
+            "{level}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_value_that_an_earlier_version_forgot_by_a_sale_counts_no_more() {
+    let database = database().await;
+    let lease = lanes(&database).await.remove(0);
+    let index = Index::new(database.pool.clone());
+    let (ledger, orders) = (LedgerStore::new(index.clone()), OrderStore::new(index));
+    let first = Position::new(1, lease.duty.partition.0, 0);
+    ledger.commit_range(&lease, first, &commit_of(&lease, [restated("o-1", 30)])).await.unwrap();
+    let known = async || orders.states(lease.duty, &["o-1".to_owned()]).await.unwrap()["o-1"].restated_at;
+    assert_eq!(known().await, Some(jiff::Timestamp::UNIX_EPOCH));
+    // As that version writes a sale: it does not know the column.
+    sqlx::query("update delivery.order_sent set restated = false").execute(&database.pool).await.unwrap();
+    assert_eq!(known().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,9 @@ fn of_an_update(case: &Case, kind: &Kind) -> Option<(&'static str, &'static str)
         AdPlatform::TikTok => filtered("event_not_mapped"),
         AdPlatform::GoogleAds | AdPlatform::DataManager => match case.scenario.name {
             "an update from before a refund" => filtered("order_changed_since"),
+            "an edit from before a refund" | "an update that leaves out a refund" => {
+                Some(("dead", "value_without_refunds"))
+            }
             "an update that changes nothing" => filtered("order_unchanged"),
             "an update of an old order that was not sent" => filtered("nothing_to_update"),
             name if name.starts_with("an update without amounts") => filtered("no_new_value"),
@@ -120,6 +123,11 @@ fn of_a_refund(case: &Case, change: usize, kind: &Kind) -> (&'static str, &'stat
             if name == "cancelled, then refunded" && change == 1 =>
         {
             ("filtered", "nothing_left")
+        }
+        AdPlatform::GoogleAds | AdPlatform::DataManager
+            if name == "an update, then a refund from before it" =>
+        {
+            ("filtered", "order_changed_since")
         }
         AdPlatform::Ga4 if name == "in another currency" => ("delivered", "other_currency"),
         _ => ("delivered", ""),

@@ -151,6 +151,24 @@ pub fn all() -> Vec<Scenario> {
             [refund("30"), later(updated(same()), -60_000)],
             ("74.79", "89"),
         ),
+        euros(
+            "an edit from before a refund",
+            [refund("30"), later(updated(Some(("140", "166.60"))), -60_000)],
+            ("74.79", "89"),
+        ),
+        Scenario {
+            left_at_ga4: ("74.79", "89"),
+            ..euros(
+                "an update, then a refund from before it",
+                [updated(Some(("70", "83.30"))), later(refund("30"), -60_000)],
+                ("70", "83.30"),
+            )
+        },
+        euros(
+            "an update that leaves out a refund",
+            [refund("30"), later(updated(same()), 60_000)],
+            ("74.79", "89"),
+        ),
         euros("an update that changes nothing", [updated(same())], ("100", "119")),
         euros("an update without amounts", [refund("30"), later(updated(None), 60_000)], ("74.79", "89")),
         Scenario {

@@ -193,7 +193,7 @@ fn restated(
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
     }
-    check_sent(event, act, settings.unsent_orders)?;
+    check_sent(event, act, settings.unsent_orders, now)?;
     check_news(connection, event, act, ReportedBy::Us, time)?;
     let state = state_of(event, ReportedBy::Us);
     check_adjustable(act, &state, now)?;

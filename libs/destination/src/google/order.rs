@@ -5,8 +5,7 @@ use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::commerce::{
-    Currency, OrderFacts, Remainder, decimal_of, has_product_list, refund_amount, refund_is_unpriced,
-    remainder,
+    Currency, OrderFacts, Remainder, has_product_list, refund_amount, refund_is_unpriced, remainder,
 };
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
@@ -110,39 +109,56 @@ pub fn check_adjustable(act: Act, state: &OrderState, now: Timestamp) -> Result<
 const AMOUNTS: [&str; 5] = ["total", "revenue", "subtotal", "value", "amount"];
 
 /// Refuses an update that says nothing of what its order is worth (a label, a tracking number, an order whose amounts are left to its
-/// refunds), whatever is known of the order. Where it names an amount that the connection does not read, somebody can mend that.
+/// refunds), whatever is known of the order. Where it names an amount that the connection does not read, or that is none ("$70.00"),
+/// somebody can mend that.
 ///
 /// # Errors
 /// It says nothing.
 pub fn check_says_worth(connection: &Connection, event: &Deliverable, act: Act) -> Result<(), Refusal> {
     let names_an_amount = || {
+        let is_named = |path: &str| {
+            let path = path.strip_prefix("properties.").unwrap_or(path);
+            event.property(path).is_some()
+        };
         has_product_list(event)
-            || AMOUNTS.iter().any(|name| event.property(name).and_then(decimal_of).is_some())
+            || AMOUNTS.iter().any(|name| is_named(name))
+            || connection.worth.value_from.iter().any(|path| is_named(path))
     };
     if act != Act::Update || connection.worth.stated(event).is_some() || names_an_amount() {
         return Ok(());
     }
-    Err(Refusal::new(RefusalCode::NoNewValue, "an updated order without an amount is worth what it was")
-        .at("properties.total"))
+    Err(Refusal::new(
+        RefusalCode::NoNewValue,
+        "this updated order says no amount: what it is worth by now is not told",
+    )
+    .at("properties.total"))
 }
 
-/// How long after an order its sale may still come. Whoever reports it later reports its updates in the same order, since both are of
-/// one person. As long as a change waits for its order.
+/// How long after an order its sale may still come: as long as a change waits for its order.
 const SALE_COMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// How old an update may be that is not behind: of an older one the sale may stand in a backlog, too, in another partition, say.
+const NOT_BEHIND_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Refuses a change of an order that was looked for and was not sent. An update of an order that says of itself that it is older than a
 /// sale can be late waits for none: it is of one from before this connection, or of one that was kept back, and the platform has
-/// nothing that is wrong.
+/// nothing that is wrong. Unless the update itself is late: then its sale may be so as well, and it waits as any other change.
 ///
 /// # Errors
 /// It was not, and the connection does not send such.
-pub fn check_sent(event: &Deliverable, act: Act, policy: UnsentOrders) -> Result<(), Refusal> {
+pub fn check_sent(
+    event: &Deliverable,
+    act: Act,
+    policy: UnsentOrders,
+    now: Timestamp,
+) -> Result<(), Refusal> {
     let Err(refusal) = unsent::check_sent(event, policy) else { return Ok(()) };
     let is_old = || {
         let sold_at = unsent::original_time(event);
         sold_at.is_some_and(|at| event.time().duration_since(at) > SALE_COMES_WITHIN)
     };
-    if act == Act::Update && is_old() {
+    let is_behind = now.duration_since(event.time()) > NOT_BEHIND_WITHIN;
+    if act == Act::Update && !is_behind && is_old() {
         return Err(Refusal::new(
             RefusalCode::NothingToUpdate,
             "this connection has not sent the order, which is older than a day: there is nothing to change; if the order is sent after \
@@ -153,11 +169,12 @@ pub fn check_sent(event: &Deliverable, act: Act, policy: UnsentOrders) -> Result
     Err(refusal)
 }
 
-/// Refuses a new value that is none: of an order that was changed after it, or that is worth just that at the platform. `time` is the
-/// event's. An update that says `restate` is told though nothing seems to have changed.
+/// Refuses what tells nothing new, or cannot be told from that: a refund that the order's new value has in it; a new value of an
+/// order that was changed after it, that is worth just that at the platform, or that leaves out what came back. `time` is the
+/// event's.
 ///
 /// # Errors
-/// It is none.
+/// It is so.
 pub fn check_news(
     connection: &Connection,
     event: &Deliverable,
@@ -165,23 +182,94 @@ pub fn check_news(
     reported_by: ReportedBy,
     time: Timestamp,
 ) -> Result<(), Refusal> {
-    let (Act::Update, Some(state)) = (act, &event.order_state) else { return Ok(()) };
-    if state.changed_at.is_some_and(|at| time < at) {
+    let Some(state) = &event.order_state else { return Ok(()) };
+    match act {
+        Act::Refund => check_not_in_new_value(state, time),
+        Act::Update => check_new_value(connection, event, reported_by, state, time),
+        Act::Cancel | Act::Purchase | Act::Conversion => Ok(()),
+    }
+}
+
+/// A new value has the refunds before it in it: one of them that comes after it would be taken off twice. Of a cancelled order nothing
+/// is left, whenever it was cancelled.
+fn check_not_in_new_value(state: &OrderState, time: Timestamp) -> Result<(), Refusal> {
+    if state.restated_at.is_some_and(|at| time < at) {
         return Err(Refusal::new(
             RefusalCode::OrderChangedSince,
-            "a refund, a cancellation or a new value of the order that happened after this was told before it: this would undo it",
+            "a new value of the order that was stated after this refund was told before it, and has it in it: this would be taken off twice",
         )
         .at("timestamp"));
     }
-    let is_asked_for = || event.property("restate").and_then(text_of).is_some_and(|text| text == "true");
-    if is_told(connection, event, reported_by, state) && !is_asked_for() {
+    Ok(())
+}
+
+/// An update that says `restate` is told though nothing seems to have changed, or though it leaves out what came back.
+fn check_new_value(
+    connection: &Connection,
+    event: &Deliverable,
+    reported_by: ReportedBy,
+    state: &OrderState,
+    time: Timestamp,
+) -> Result<(), Refusal> {
+    let is_from_before = |at: Option<Timestamp>| at.is_some_and(|at| time < at);
+    let is_gross = || states_gross(connection, event, reported_by, state);
+    // What we sold says what the order was worth then. It may have come after an update that waited for it.
+    let is_before_sale = reported_by == ReportedBy::Us && is_from_before(state.at);
+    let is_before_change = is_from_before(state.changed_at);
+    // A process of an earlier version keeps no time of a new value; refunds after one are more than nothing.
+    let is_before_new_value =
+        is_from_before(state.restated_at) || (is_before_change && state.restated && state.refunded.is_zero());
+    if is_before_sale || is_before_new_value || (is_before_change && (state.is_all_back() || is_gross())) {
+        return Err(Refusal::new(
+            RefusalCode::OrderChangedSince,
+            "a refund, a cancellation, a new value or a sale of the order that happened after this was told before it: this would undo it",
+        )
+        .at("timestamp"));
+    }
+    // Something that is no amount is refused as that.
+    if is_before_change && connection.worth.stated(event).is_some() {
+        return Err(Refusal::new(
+            RefusalCode::ValueWithoutRefunds,
+            "the order was worth something else before a refund that was told: send what it is worth now as Order Updated",
+        )
+        .at("timestamp"));
+    }
+    if event.property("restate").and_then(text_of).is_some_and(|text| text == "true") {
+        return Ok(());
+    }
+    if is_told(connection, event, reported_by, state) {
         return Err(Refusal::new(
             RefusalCode::OrderUnchanged,
             "the order is worth what the platform was told before",
         )
         .at("properties.total"));
     }
+    let came_back = state.all_back || state.refunded > Decimal::ZERO;
+    if came_back && is_gross() {
+        return Err(Refusal::new(
+            RefusalCode::ValueWithoutRefunds,
+            "this says what the order was worth before some or all of it came back: say what is left, or properties.restate: true where \
+             nothing came back after all",
+        )
+        .at("properties.total"));
+    }
     Ok(())
+}
+
+/// Whether an updated order is worth what it was before anything came back: in value and currency, and in the total where it names
+/// one.
+fn states_gross(
+    connection: &Connection,
+    event: &Deliverable,
+    reported_by: ReportedBy,
+    state: &OrderState,
+) -> bool {
+    let known = state_of(event, reported_by);
+    let stated = connection.worth.stated(event);
+    stated.is_some()
+        && stated == known.value
+        && is_same_currency(connection, event, state)
+        && stated_total(connection, event).is_none_or(|total| known.whole() == Some(total))
 }
 
 /// Whether an updated order is worth what was told of it before: the same value in the same currency, and no other total, which refunds
@@ -205,14 +293,24 @@ fn is_told(
     if left.is_none() || connection.worth.stated(event) != left {
         return false;
     }
-    let is_same_currency = match (Currency::of(connection, event).code(), state.currency.as_deref()) {
-        (Some(stated), Some(told)) => stated.eq_ignore_ascii_case(told),
-        (None, _) => true,
-        (Some(_), None) => false,
-    };
     let whole_left = state.whole().and_then(|whole| whole.checked_sub(state.refunded));
-    let total = OrderFacts::of(connection, event).total.filter(|total| *total > Decimal::ZERO);
-    is_same_currency && total.is_none_or(|total| state.is_all_back() || whole_left == Some(total))
+    let is_same_total =
+        stated_total(connection, event).is_none_or(|total| state.is_all_back() || whole_left == Some(total));
+    is_same_currency(connection, event, state) && is_same_total
+}
+
+/// A total of nothing, paid with a voucher, is none.
+fn stated_total(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
+    OrderFacts::of(connection, event).total.filter(|total| *total > Decimal::ZERO)
+}
+
+/// Whether an event is in the order's currency. One that names none is.
+fn is_same_currency(connection: &Connection, event: &Deliverable, state: &OrderState) -> bool {
+    match (Currency::of(connection, event), state.currency.as_deref()) {
+        (Currency::Code(stated), Some(told)) => stated.eq_ignore_ascii_case(told),
+        (Currency::Absent, _) => true,
+        (Currency::Code(_), None) | (Currency::Wrong, _) => false,
+    }
 }
 
 /// What is left after this event of an order in that state.
@@ -276,10 +374,10 @@ fn check_same_currency(
     }
 }
 
-/// The currency of what is left: the order's. A new value has its own.
+/// The currency of what is left: the order's. A new value has its own, unless it names none.
 ///
 /// # Errors
-/// There is none.
+/// There is none, or a new value names something that is none.
 pub fn currency_left(
     connection: &Connection,
     event: &Deliverable,
@@ -289,7 +387,10 @@ pub fn currency_left(
     let stated = Currency::of(connection, event);
     let sold = state.currency.clone();
     let code = match act {
-        Act::Update => stated.code().map(str::to_owned).or(sold),
+        Act::Update => match stated {
+            Currency::Code(_) | Currency::Wrong => return stated.required().map(str::to_owned),
+            Currency::Absent => sold,
+        },
         Act::Refund | Act::Cancel | Act::Purchase | Act::Conversion => {
             sold.or_else(|| stated.code().map(str::to_owned))
         }

@@ -70,7 +70,7 @@ fn item(
             && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
     let (body, time, at, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
-        let state = known_state(connection, settings, event, act, time)?;
+        let state = known_state(connection, settings, event, act, (time, now))?;
         check_adjustable(act, &state, now)?;
         let at = time.max(earliest_change(&state));
         let body =
@@ -366,14 +366,14 @@ fn known_state(
     settings: &Settings,
     event: &Deliverable,
     act: Act,
-    time: Timestamp,
+    (time, now): (Timestamp, Timestamp),
 ) -> Result<OrderState, Refusal> {
     // Of an order that the tag reports nothing has to be sent from here.
     let (by, policy) = match settings.mode {
         UploadMode::Conversion => (ReportedBy::Us, settings.unsent_orders),
         UploadMode::Enhancement => (ReportedBy::Tag, UnsentOrders::Send),
     };
-    check_sent(event, act, policy)?;
+    check_sent(event, act, policy, now)?;
     check_news(connection, event, act, by, time)?;
     Ok(state_of(event, by))
 }

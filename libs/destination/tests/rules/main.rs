@@ -18,6 +18,7 @@ mod preview;
 mod preview_runs;
 mod random;
 mod tiktok_payload;
+mod updates;
 mod warehouse;
 mod webhook;
 

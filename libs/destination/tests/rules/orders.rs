@@ -7,7 +7,7 @@ use tracklayer_destination::{
 
 use crate::{build, deliverable, document, now, opened, purchase, with};
 
-fn refund(properties: Value) -> Value {
+pub fn refund(properties: Value) -> Value {
     let mut properties = properties;
     properties["order_id"] = json!("o-1001");
     properties["currency"] = json!("EUR");
@@ -18,7 +18,7 @@ fn refund(properties: Value) -> Value {
     })
 }
 
-fn state(value: &str, total: Option<&str>, refunded: &str) -> OrderState {
+pub fn state(value: &str, total: Option<&str>, refunded: &str) -> OrderState {
     OrderState {
         value: Some(value.parse().unwrap()),
         total: total.map(|t| t.parse().unwrap()),
@@ -29,7 +29,7 @@ fn state(value: &str, total: Option<&str>, refunded: &str) -> OrderState {
     }
 }
 
-fn change(kind: &str, event: Value, state: Option<OrderState>) -> Result<Item, Refusal> {
+pub fn change(kind: &str, event: Value, state: Option<OrderState>) -> Result<Item, Refusal> {
     opened(&document(kind)).build(&deliverable(event, Consent::Allow, state), now())
 }
 
@@ -203,7 +203,7 @@ fn taking_changes(kind: &str) -> Value {
     document(kind)
 }
 
-fn sending(kind: &str) -> Value {
+pub fn sending(kind: &str) -> Value {
     with(taking_changes(kind), "/settings/unsent_orders", json!("send"))
 }
 
@@ -212,7 +212,7 @@ fn refund_of_a_visitor(properties: Value) -> Value {
     with(refund(properties), "/integrations", purchase()["integrations"].clone())
 }
 
-const REFUNDING: [&str; 3] = ["google_ads", "google_data_manager", "ga4_mp"];
+pub const REFUNDING: [&str; 3] = ["google_ads", "google_data_manager", "ga4_mp"];
 
 #[test]
 fn a_change_of_an_order_that_was_not_sent_is_refused_and_says_what_to_do() {
@@ -565,126 +565,4 @@ fn only_where_a_sale_overwrites_its_order_it_needs_to_know_of_it() {
     let to = |action: &str| with(own.clone(), "/names", json!({ "Kauf": format!("\"{action}\"") }));
     assert_eq!(need(&to("987654321"), named.clone()), Some(OrderNeed::Overwrites(order())), "a sale");
     assert_eq!(need(&to("555"), named), None, "of another action");
-}
-
-/// An update of the order at that time.
-fn updated(properties: Value, at: &str) -> Value {
-    with(with(refund(properties), "/event", json!("Order Updated")), "/timestamp", json!(at))
-}
-
-fn code_of(built: Result<Item, Refusal>) -> RefusalCode {
-    built.unwrap_err().code
-}
-
-#[test]
-fn a_new_value_from_before_a_refund_does_not_undo_it() {
-    for kind in &REFUNDING[..2] {
-        let sold = state("54.4", None, "0");
-        let back = with(refund(json!({ "total": 10 })), "/timestamp", json!("2026-11-23T11:05:00.4Z"));
-        let back = change(kind, back, Some(sold.clone())).unwrap();
-        let after = sold.after(back.order.as_ref().unwrap());
-        let told = |at: &str| change(kind, updated(json!({ "revenue": 60 }), at), Some(after.clone()));
-        assert_eq!(code_of(told("2026-11-23T11:00:00Z")), RefusalCode::OrderChangedSince, "{kind}");
-        assert!(told("2026-11-23T11:05:00.4Z").is_ok(), "{kind}: of the same moment");
-        let anew = told("2026-11-23T11:06:00Z").unwrap();
-        let after = after.after(anew.order.as_ref().unwrap());
-        assert_eq!((after.value, after.refunded), ("60".parse().ok(), "0".parse().unwrap()), "{kind}");
-        let older = change(kind, updated(json!({ "revenue": 70 }), "2026-11-23T11:05:59Z"), Some(after));
-        assert_eq!(code_of(older), RefusalCode::OrderChangedSince, "{kind}: than a new value");
-    }
-}
-
-#[test]
-fn a_change_that_was_told_a_second_later_happened_when_it_did() {
-    let back = |at: &str| with(refund(json!({ "total": 10 })), "/timestamp", json!(at));
-    let mut after = state("54.4", None, "0");
-    for at in ["2026-11-23T11:05:00.1Z", "2026-11-23T11:05:00.2Z"] {
-        let item = change("google_ads", back(at), Some(after.clone())).unwrap();
-        after = after.after(item.order.as_ref().unwrap());
-    }
-    let at = |text: &str| Some(text.parse().unwrap());
-    assert_eq!(after.adjusted_at, at("2026-11-23T11:05:01Z"));
-    assert_eq!(after.changed_at, at("2026-11-23T11:05:00.2Z"));
-    let between = updated(json!({ "revenue": 30 }), "2026-11-23T11:05:00.7Z");
-    let item = change("google_ads", between, Some(after)).unwrap();
-    assert_eq!(item.body.to_value()["adjustmentDateTime"], "2026-11-23 11:05:02+00:00");
-}
-
-#[test]
-fn a_new_value_that_is_the_one_that_was_told_is_not_told_again() {
-    let noon = "2026-11-23T11:59:59Z";
-    let part_back = state("54.4", Some("63.8"), "31.9");
-    for kind in &REFUNDING[..2] {
-        let told = |properties: Value, state: &OrderState| {
-            change(kind, updated(properties, noon), Some(state.clone()))
-        };
-        let sold = state("54.4", Some("63.8"), "0");
-        for same in [json!({ "revenue": 54.4 }), json!({ "revenue": "54.40", "total": 63.8 })] {
-            assert_eq!(code_of(told(same.clone(), &sold)), RefusalCode::OrderUnchanged, "{kind}: {same}");
-            let asked_for = with(same, "/restate", json!(true));
-            assert!(told(asked_for, &sold).is_ok(), "{kind}: somebody knows better");
-        }
-        assert_eq!(
-            code_of(told(json!({ "revenue": 27.2 }), &part_back)),
-            RefusalCode::OrderUnchanged,
-            "{kind}"
-        );
-        assert!(told(json!({ "revenue": 54.4 }), &part_back).is_ok(), "{kind}: the refund is taken back");
-        let total = told(json!({ "revenue": 54.4, "total": 70 }), &sold).unwrap();
-        let after = sold.clone().after(total.order.as_ref().unwrap());
-        assert_eq!(after.total, "70".parse().ok(), "{kind}: refunds are measured against it");
-        let dollars = OrderState { currency: Some("USD".to_owned()), ..sold.clone() };
-        assert!(told(json!({ "revenue": 54.4 }), &dollars).is_ok(), "{kind}: in another currency");
-        let gone = OrderState { all_back: true, ..sold };
-        assert_eq!(code_of(told(json!({ "revenue": 0 }), &gone)), RefusalCode::OrderUnchanged, "{kind}");
-    }
-    // What a tag has reported was not told from here; a new value of it was.
-    let enhancing = with(document("google_ads"), "/settings/mode", json!("enhancement"));
-    let of_tag = |state: OrderState| {
-        let event = deliverable(updated(json!({ "revenue": 54.4 }), noon), Consent::Allow, Some(state));
-        opened(&enhancing).build(&event, now())
-    };
-    let sold = state("54.4", None, "0");
-    let first = of_tag(sold.clone()).unwrap();
-    let after = sold.after(first.order.as_ref().unwrap());
-    assert_eq!(code_of(of_tag(after)), RefusalCode::OrderUnchanged);
-}
-
-#[test]
-fn an_update_without_an_amount_says_nothing_of_an_order_known_or_not() {
-    let noon = "2026-11-23T11:59:59Z";
-    let sold = state("54.4", None, "10");
-    for kind in &REFUNDING[..2] {
-        for state in [None, Some(OrderState::default()), Some(sold.clone())] {
-            let built = change(kind, updated(json!({ "shipping": 5 }), noon), state.clone());
-            assert_eq!(code_of(built), RefusalCode::NoNewValue, "{kind}: {state:?}");
-            let years_ago = updated(json!({}), "2024-11-23T11:59:59Z");
-            assert_eq!(code_of(change(kind, years_ago, state)), RefusalCode::NoNewValue, "{kind}");
-        }
-        // It has an amount that nobody reads: value_from can be mended.
-        let reading = with(document(kind), "/value_from", json!(["margin"]));
-        let event = deliverable(updated(json!({ "total": 5 }), noon), Consent::Allow, Some(sold.clone()));
-        assert_eq!(code_of(opened(&reading).build(&event, now())), RefusalCode::MissingValue, "{kind}");
-    }
-}
-
-#[test]
-fn an_update_of_an_order_that_cannot_be_changed_any_more_is_nobodys_work() {
-    let noon = "2026-11-23T11:59:59Z";
-    let of = |sold_at: &str| updated(json!({ "revenue": 40, "original_timestamp": sold_at }), noon);
-    let unknown = || Some(OrderState::default());
-    for kind in &REFUNDING[..2] {
-        let last_week = change(kind, of("2026-11-16T12:00:00Z"), unknown());
-        assert_eq!(code_of(last_week), RefusalCode::NothingToUpdate, "{kind}: its sale comes no more");
-        let this_morning = change(kind, of("2026-11-23T08:00:00Z"), unknown());
-        assert_eq!(code_of(this_morning), RefusalCode::OrderNotSent, "{kind}: its sale may come");
-        let event = deliverable(of("2026-11-16T12:00:00Z"), Consent::Allow, unknown());
-        assert!(opened(&sending(kind)).build(&event, now()).is_ok(), "{kind}: another system reported it");
-        let old =
-            OrderState { at: Some("2026-09-20T12:00:00Z".parse().unwrap()), ..state("54.4", None, "0") };
-        let told = change(kind, updated(json!({ "revenue": 40 }), noon), Some(old.clone()));
-        assert_eq!(code_of(told), RefusalCode::NothingToUpdate, "{kind}: older than 54 days");
-        let back = change(kind, refund(json!({ "total": 10 })), Some(old));
-        assert_eq!(code_of(back), RefusalCode::EventTooOld, "{kind}: a refund is told of");
-    }
 }

@@ -81,12 +81,14 @@ impl Write {
     /// Each takes value, total, currency and time of the sale: its own, or what the index has. A change makes a row of that; where
     /// there is one, the later sale counts: the index has one that the row has not where another partition sold the order while
     /// the row was made. A new value brings the currency that it is in. Of a change that a process of an earlier version told there is
-    /// no time of its own: the one that it was told with stands for it.
+    /// no time of its own: the one that it was told with stands for it. Such a process keeps no time of a new value, and leaves the one
+    /// that it finds: it counts only while the order stands as restated.
     const fn statement(self) -> &'static str {
         match self {
             Self::Sold => {
                 "update delivery.order_sent o
                  set value = u.v::numeric, total = u.t::numeric, currency = u.c, sold_at = u.at, restated = false,
+                     restated_at = null,
                      all_back = o.all_back and o.value is null and o.sold_at is null
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  where o.workspace_id = $1 and o.connection_id = $2 and o.order_hash = u.h"
@@ -98,14 +100,14 @@ impl Write {
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]) as u (h, v, t, c, at)
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, currency = excluded.currency,
-                     sold_at = excluded.sold_at, restated = false,
+                     sold_at = excluded.sold_at, restated = false, restated_at = null,
                      all_back = o.all_back and o.value is null and o.sold_at is null"
             }
             Self::Restated => {
                 "insert into delivery.order_sent as o
                      (workspace_id, connection_id, order_hash, currency, sold_at, adjusted_at, changed_at, value, total,
-                      restated, all_back)
-                 select $1, $2, u.h, coalesce(u.rc, u.c), u.at, u.adj, u.own, u.rv::numeric, u.rt::numeric, true,
+                      restated, restated_at, all_back)
+                 select $1, $2, u.h, coalesce(u.rc, u.c), u.at, u.adj, u.own, u.rv::numeric, u.rt::numeric, true, u.own,
                         coalesce(u.rv::numeric = 0, false)
                  from unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[],
                              $9::timestamptz[], $10::text[], $11::text[], $12::text[])
@@ -113,6 +115,7 @@ impl Write {
                  on conflict on constraint order_sent_pkey do update
                  set value = excluded.value, total = excluded.total, refunded = 0,
                      restated = true, all_back = excluded.all_back,
+                     restated_at = greatest(o.restated_at, excluded.restated_at),
                      adjusted_at = greatest(o.adjusted_at, excluded.adjusted_at),
                      changed_at = greatest(coalesce(o.changed_at, o.adjusted_at), excluded.changed_at),
                      currency = coalesce(excluded.currency, o.currency),
@@ -409,7 +412,7 @@ impl OrderStore {
     ) -> Result<HashMap<String, OrderState>, StoreError> {
         type Time = Option<jiff_sqlx::Timestamp>;
         type Row =
-            (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, Time, bool, bool);
+            (i64, Option<String>, Option<String>, Option<String>, Time, String, Time, Time, Time, bool, bool);
         let what = attempting("read what was sent for orders");
         let mut by_hash: HashMap<i64, &str> = HashMap::new();
         let mut changing: HashSet<i64> = HashSet::new();
@@ -425,7 +428,7 @@ impl OrderStore {
         // Rows first: a change that comes in between takes the sale along.
         let rows: Vec<Row> = sqlx::query_as(
             "select order_hash, value::text, total::text, currency, sold_at, refunded::text, adjusted_at,
-                    coalesce(changed_at, adjusted_at), all_back, restated
+                    coalesce(changed_at, adjusted_at), case when restated then restated_at end, all_back, restated
              from delivery.order_sent
              where workspace_id = $1 and connection_id = $2 and order_hash = any($3)
                  -- Asked once: where nothing is ever refunded there is no row.
@@ -439,7 +442,19 @@ impl OrderStore {
         .map_err(&what)?;
         let decimal = |text: Option<String>| text.and_then(|t| t.parse::<Decimal>().ok());
         let mut states: HashMap<i64, OrderState> = HashMap::new();
-        for (hash, value, total, currency, at, refunded, adjusted_at, changed_at, all_back, restated) in rows
+        for (
+            hash,
+            value,
+            total,
+            currency,
+            at,
+            refunded,
+            adjusted_at,
+            changed_at,
+            restated_at,
+            all_back,
+            restated,
+        ) in rows
         {
             let state = OrderState {
                 value: decimal(value),
@@ -450,6 +465,7 @@ impl OrderStore {
                 refunded: decimal(Some(refunded)).unwrap_or(Decimal::MAX),
                 adjusted_at: adjusted_at.map(jiff_sqlx::Timestamp::to_jiff),
                 changed_at: changed_at.map(jiff_sqlx::Timestamp::to_jiff),
+                restated_at: restated_at.map(jiff_sqlx::Timestamp::to_jiff),
                 all_back,
                 restated,
                 match_key: None,
@@ -468,6 +484,7 @@ impl OrderStore {
                 state.currency = currency_of(&sold);
                 state.at = at;
                 state.restated = false;
+                state.restated_at = None;
             }
         }
         let named =

@@ -397,8 +397,12 @@ async fn a_late_update_is_ignored_and_what_is_kept_loses_no_id() {
     order["updated_at"] = json!("2025-11-24T16:02:10-05:00");
     let late = send(&bench, "orders/updated", &order.to_string()).await;
     assert_eq!(late.json()["ignored"], "outdated", "it would undo the refund");
+    // An edit is told of by nothing else.
+    order["current_total_price"] = json!("420.00");
+    let edited = send(&bench, "orders/updated", &order.to_string()).await;
+    assert_eq!(edited.json().get("ignored"), None, "{}", edited.json());
     let stored = bench.journal().await;
-    assert_eq!(stored.len(), 3);
+    assert_eq!(stored.len(), 4);
     let refund = stored.iter().find(|event| event.name == "Order Refunded").unwrap();
     assert_eq!(
         (refund.user_id.as_str(), refund.anonymous_id.as_str()),

@@ -236,6 +236,7 @@ fn parsed(state: &pb::OrderState) -> anyhow::Result<OrderState> {
             .changed_at
             .or(state.adjusted_at)
             .and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
+        restated_at: state.restated_at.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         match_key: serde_json::from_str(&state.match_key_json).ok(),
     })
 }

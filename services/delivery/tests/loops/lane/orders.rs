@@ -486,16 +486,43 @@ async fn a_refund_in_the_currency_that_an_order_had_before_its_new_value_is_refu
 async fn a_new_value_from_before_a_refund_that_was_told_leaves_the_order_as_it_is() {
     for kind in ["google_ads", "google_data_manager"] {
         let mut rig = Rig::new(kind).await;
-        let mut late = refund("u-1", "ann", "order-m-1", 90);
-        late["event"] = json!("Order Updated");
-        late["timestamp"] = json!((jiff::Timestamp::now() - Duration::from_secs(7 * 3_600)).to_string());
-        rig.resolved(&[order("m-1", "ann"), refund("r-1", "ann", "order-m-1", 30), late]).await;
+        // What it was sold for says nothing new. Another value does, and leaves out the refund.
+        let [same, edited] = [("u-1", 100), ("u-2", 140)].map(|(id, value)| {
+            let mut late = refund(id, "ann", "order-m-1", value);
+            late["event"] = json!("Order Updated");
+            late["timestamp"] = json!((jiff::Timestamp::now() - Duration::from_secs(7 * 3_600)).to_string());
+            late
+        });
+        rig.resolved(&[order("m-1", "ann"), refund("r-1", "ann", "order-m-1", 30), same, edited]).await;
         rig.start().await;
         for offset in [0, 1] {
             rig.ends_as(offset, State::Delivered).await;
         }
         assert_eq!(rig.ends_as(2, State::Filtered).await.reason, "order_changed_since", "{kind}");
+        assert_eq!(rig.ends_as(3, State::Dead).await.reason, "value_without_refunds", "{kind}");
         let left = "select (value - refunded)::bigint from delivery.order_sent where not restated";
         assert_eq!(rig.number(left).await, 70, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_from_before_a_new_value_that_was_told_is_not_taken_off_twice() {
+    for (kind, platform) in
+        [("google_ads", Platform::GoogleAds), ("google_data_manager", Platform::DataManager)]
+    {
+        let mut rig = Rig::new(kind).await;
+        let early = refund("r-1", "ann", "order-m-1", 30);
+        let mut updated = refund("u-1", "ann", "order-m-1", 70);
+        updated["event"] = json!("Order Updated");
+        let next = refund("r-2", "ann", "order-m-1", 20);
+        rig.resolved(&[order("m-1", "ann"), updated, early, next]).await;
+        rig.start().await;
+        for offset in [0, 1, 3] {
+            rig.ends_as(offset, State::Delivered).await;
+        }
+        assert_eq!(rig.ends_as(2, State::Filtered).await.reason, "order_changed_since", "{kind}");
+        assert_eq!(worth(&rig, platform, "order-m-1").0, "50", "{kind}: 70, and 20 of it came back");
+        let left = "select (value - refunded)::bigint from delivery.order_sent where restated_at is not null";
+        assert_eq!(rig.number(left).await, 50, "{kind}");
     }
 }

@@ -156,6 +156,13 @@ pub fn has_product_list(event: &Deliverable) -> bool {
     matches!(event.property("products"), Some(Json::List(list)) if !list.is_empty())
 }
 
+/// Whether a product of the event's list names a price, be it one that is no amount ("$7.00").
+#[must_use]
+pub fn lists_a_price(event: &Deliverable) -> bool {
+    let Some(Json::List(list)) = event.property("products") else { return false };
+    list.iter().any(|product| product.at("price").and_then(text_of).is_some())
+}
+
 fn product(value: Json<'_>, id_from: &[impl AsRef<str>]) -> Product {
     let text = |key: &str| value.at(key).and_then(text_of);
     Product {

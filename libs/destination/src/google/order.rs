@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 
 use crate::commerce::{
-    Currency, OrderFacts, Remainder, has_product_list, refund_amount, refund_is_unpriced, remainder,
+    Currency, OrderFacts, Remainder, lists_a_price, refund_amount, refund_is_unpriced, remainder,
 };
 use crate::connection::Connection;
 use crate::deliverable::{Deliverable, OrderState, text_of};
@@ -120,7 +120,7 @@ pub fn check_says_worth(connection: &Connection, event: &Deliverable, act: Act) 
             let path = path.strip_prefix("properties.").unwrap_or(path);
             event.property(path).is_some()
         };
-        has_product_list(event)
+        lists_a_price(event)
             || AMOUNTS.iter().any(|name| is_named(name))
             || connection.worth.value_from.iter().any(|path| is_named(path))
     };
@@ -137,8 +137,9 @@ pub fn check_says_worth(connection: &Connection, event: &Deliverable, act: Act) 
 /// How long after an order its sale may still come: as long as a change waits for its order.
 const SALE_COMES_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// How old an update may be that is not behind: of an older one the sale may stand in a backlog, too, in another partition, say.
-const NOT_BEHIND_WITHIN: SignedDuration = SignedDuration::from_hours(1);
+/// How old an update may be that is not behind: of an older one the sale may stand in a backlog, too, in another partition, say. A pause
+/// of some hours, after which each update of an old order would be a dead letter, is no such backlog.
+const NOT_BEHIND_WITHIN: SignedDuration = SignedDuration::from_hours(12);
 
 /// Refuses a change of an order that was looked for and was not sent. An update of an order that says of itself that it is older than a
 /// sale can be late waits for none: it is of one from before this connection, or of one that was kept back, and the platform has

@@ -139,6 +139,15 @@ fn an_update_without_an_amount_says_nothing_of_an_order_known_or_not() {
                 let built = change(kind, updated(unreadable.clone(), noon), Some(sold.clone()));
                 assert_eq!(code_of(built), RefusalCode::MissingValue, "{kind}: {unreadable}");
             }
+            let unpriced = json!({ "products": [{ "product_id": "mug", "quantity": 2, "price": null }] });
+            let built = change(kind, updated(unpriced, noon), state.clone());
+            assert_eq!(code_of(built), RefusalCode::NoNewValue, "{kind}: products are no amount");
+            for price in [json!(9.4), json!("$9.40")] {
+                let priced =
+                    json!({ "products": [{ "product_id": "mug" }, { "product_id": "tea", "price": price }] });
+                let built = change(kind, updated(priced, noon), Some(sold.clone()));
+                assert_eq!(code_of(built), RefusalCode::MissingValue, "{kind}: {price}");
+            }
             let years_ago = updated(json!({}), "2024-11-23T11:59:59Z");
             assert_eq!(code_of(change(kind, years_ago, state)), RefusalCode::NoNewValue, "{kind}");
         }
@@ -162,9 +171,14 @@ fn an_update_of_an_order_that_cannot_be_changed_any_more_is_nobodys_work() {
         assert_eq!(code_of(last_week), RefusalCode::NothingToUpdate, "{kind}: its sale comes no more");
         let this_morning = change(kind, of("2026-11-23T08:00:00Z"), unknown());
         assert_eq!(code_of(this_morning), RefusalCode::OrderNotSent, "{kind}: its sale may come");
-        let behind = with(of("2026-11-16T12:00:00Z"), "/timestamp", json!("2026-11-23T10:59:59Z"));
-        let behind = change(kind, behind, unknown());
-        assert_eq!(code_of(behind), RefusalCode::OrderNotSent, "{kind}: its sale may be behind as well");
+        for (at, code) in [
+            ("2026-11-23T00:00:00Z", RefusalCode::NothingToUpdate),
+            ("2026-11-22T23:59:59Z", RefusalCode::OrderNotSent),
+        ] {
+            let behind = with(of("2026-11-16T12:00:00Z"), "/timestamp", json!(at));
+            let behind = change(kind, behind, unknown());
+            assert_eq!(code_of(behind), code, "{kind}: its sale may be behind as well after 12 hours");
+        }
         let event = deliverable(of("2026-11-16T12:00:00Z"), Consent::Allow, unknown());
         assert!(opened(&sending(kind)).build(&event, now()).is_ok(), "{kind}: another system reported it");
         let old =

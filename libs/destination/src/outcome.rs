@@ -48,8 +48,8 @@ pub enum RefusalCode {
     NothingLeft,
     /// A sale of an order that was changed since it was sold: the platform would forget the change.
     OrderAdjusted,
-    /// A new value of an order from before the newest change of it that is known, which it would undo; or a refund from before a new
-    /// value, which is part of that.
+    /// A new value of an order from before the newest change of it that is known, which it would undo; one that repeats what the order
+    /// was worth before something of it came back; or a refund from before a new value, which is part of that.
     OrderChangedSince,
     /// A new value of an order that is the one that the platform has.
     OrderUnchanged,
@@ -57,7 +57,7 @@ pub enum RefusalCode {
     NoNewValue,
     /// A new value of an order that the platform has not, or does not change any more.
     NothingToUpdate,
-    /// A new value of an order that leaves out what came back of it.
+    /// A new value of an order from before a refund of it that was told, which it leaves out.
     ValueWithoutRefunds,
 }
 

@@ -58,8 +58,8 @@ pub fn refusal() -> Refusal {
     Refusal::new(
         RefusalCode::OrderNotSent,
         "this connection has not sent the order (it was blocked, filtered, dead, or never came), so nothing can be taken off it: send the \
-         order, then this again; where a tag or another system reported it, set unsent_orders to send, and say properties.original_value \
-         where a part of it came back; else close it",
+         order, then this again (of an Order Updated: what the order is worth then); where a tag or another system reported it, set \
+         unsent_orders to send, and say properties.original_value where a part of it came back; else close it",
     )
     .at("properties.order_id")
 }

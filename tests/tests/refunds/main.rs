@@ -96,10 +96,11 @@ fn of_an_update(case: &Case, kind: &Kind) -> Option<(&'static str, &'static str)
         AdPlatform::Webhook => Some(("delivered", "")),
         AdPlatform::TikTok => filtered("event_not_mapped"),
         AdPlatform::GoogleAds | AdPlatform::DataManager => match case.scenario.name {
-            "an update from before a refund" => filtered("order_changed_since"),
-            "an edit from before a refund" | "an update that leaves out a refund" => {
-                Some(("dead", "value_without_refunds"))
-            }
+            "an update from before a refund"
+            | "an update that leaves out a refund"
+            | "a refund, then what is left to the second of it"
+            | "cancelled, then archived" => filtered("order_changed_since"),
+            "an edit from before a refund" => Some(("dead", "value_without_refunds")),
             "an update that changes nothing" => filtered("order_unchanged"),
             "an update of an old order that was not sent" => filtered("nothing_to_update"),
             name if name.starts_with("an update without amounts") => filtered("no_new_value"),
@@ -125,7 +126,8 @@ fn of_a_refund(case: &Case, change: usize, kind: &Kind) -> (&'static str, &'stat
             ("filtered", "nothing_left")
         }
         AdPlatform::GoogleAds | AdPlatform::DataManager
-            if name == "an update, then a refund from before it" =>
+            if name == "an update, then a refund from before it"
+                || name == "an update to the second, then a refund of it" =>
         {
             ("filtered", "order_changed_since")
         }

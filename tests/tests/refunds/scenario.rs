@@ -164,11 +164,32 @@ pub fn all() -> Vec<Scenario> {
                 ("70", "83.30"),
             )
         },
+        Scenario {
+            left_at_ga4: ("74.79", "89"),
+            ..euros(
+                "an update to the second, then a refund of it",
+                [updated(Some(("70", "83.30"))), later(refund("30"), 400)],
+                ("70", "83.30"),
+            )
+        },
+        euros(
+            "a refund, then what is left to the second of it",
+            [later(refund("30"), 400), updated(Some(("74.79", "89")))],
+            ("74.79", "89"),
+        ),
         euros(
             "an update that leaves out a refund",
             [refund("30"), later(updated(same()), 60_000)],
             ("74.79", "89"),
         ),
+        Scenario {
+            left_at_ga4: ("100", "119"),
+            ..euros(
+                "cancelled, then archived",
+                [whole(cancelled), later(updated(same()), 60_000)],
+                ("0", "0"),
+            )
+        },
         euros("an update that changes nothing", [updated(same())], ("100", "119")),
         euros("an update without amounts", [refund("30"), later(updated(None), 60_000)], ("74.79", "89")),
         Scenario {

@@ -19,8 +19,7 @@ use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
 use crate::google::order::{
-    Act, Adjusted, ReportedBy, adjusted, check_adjustable, check_news, check_says_worth, check_sent,
-    currency_left, money, state_of,
+    Act, Adjusted, ReportedBy, adjusted, check_says_worth, check_sent, currency_left, money, state_to_change,
 };
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
@@ -194,9 +193,7 @@ fn restated(
             .at("properties.order_id"));
     }
     check_sent(event, act, settings.unsent_orders, now)?;
-    check_news(connection, event, act, ReportedBy::Us, time)?;
-    let state = state_of(event, ReportedBy::Us);
-    check_adjustable(act, &state, now)?;
+    let state = state_to_change(connection, event, act, ReportedBy::Us, (time, now))?;
     let left = match adjusted(connection, event, act, &state)? {
         Adjusted::Void => Decimal::ZERO,
         Adjusted::Worth(value) => value,

@@ -84,12 +84,30 @@ pub enum ReportedBy {
     Tag,
 }
 
-/// Refuses a change of a conversion that is too old for one, where its time is known. What it was worth cannot be told any more; of
-/// an update, which comes of each label and each note of an order as well, nobody has to be told that.
+/// What is known of the order that an event changes, where it can be changed still, and where the event tells news of it. Of an update
+/// the order's age counts first: nobody has to mend what says nothing that could be told. `time` is the event's.
 ///
 /// # Errors
-/// It is.
-pub fn check_adjustable(act: Act, state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
+/// It cannot be changed any more, or the event tells no news of it.
+pub fn state_to_change(
+    connection: &Connection,
+    event: &Deliverable,
+    act: Act,
+    reported_by: ReportedBy,
+    (time, now): (Timestamp, Timestamp),
+) -> Result<OrderState, Refusal> {
+    let state = state_of(event, reported_by);
+    if act == Act::Update {
+        check_adjustable(act, &state, now)?;
+    }
+    check_news(connection, event, act, reported_by, time)?;
+    check_adjustable(act, &state, now)?;
+    Ok(state)
+}
+
+/// Refuses a change of a conversion that is too old for one, where its time is known. What it was worth cannot be told any more; of
+/// an update, which comes of each label and each note of an order as well, nobody has to be told that.
+fn check_adjustable(act: Act, state: &OrderState, now: Timestamp) -> Result<(), Refusal> {
     let age = state.at.map(|at| now.duration_since(at));
     if age
         .is_some_and(|age| age > SignedDuration::try_from(MAX_ADJUSTMENT_AGE).unwrap_or(SignedDuration::MAX))
@@ -163,7 +181,7 @@ pub fn check_sent(
         return Err(Refusal::new(
             RefusalCode::NothingToUpdate,
             "this connection has not sent the order, which is older than a day: there is nothing to change; if the order is sent after \
-             all, send this after it",
+             all, send what it is worth then as Order Updated",
         )
         .at("properties.order_id"));
     }
@@ -171,12 +189,9 @@ pub fn check_sent(
 }
 
 /// Refuses what tells nothing new, or cannot be told from that: a refund that the order's new value has in it; a new value of an
-/// order that was changed after it, that is worth just that at the platform, or that leaves out what came back. `time` is the
-/// event's.
-///
-/// # Errors
-/// It is so.
-pub fn check_news(
+/// order that was changed after it, that is worth just that at the platform, or that repeats what it was worth before something came
+/// back. `time` is the event's.
+fn check_news(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
@@ -192,9 +207,14 @@ pub fn check_news(
 }
 
 /// A new value has the refunds before it in it: one of them that comes after it would be taken off twice. Of a cancelled order nothing
-/// is left, whenever it was cancelled.
+/// is left, whenever it was cancelled. A new value whose time is a whole second is taken to be of that second's end where the refund's
+/// time is finer: shops state the times of orders to the second, and those of payments often to the millisecond.
 fn check_not_in_new_value(state: &OrderState, time: Timestamp) -> Result<(), Refusal> {
-    if state.restated_at.is_some_and(|at| time < at) {
+    let is_before = |at: Timestamp| {
+        let is_coarser = at.subsec_nanosecond() == 0 && time.subsec_nanosecond() != 0;
+        time < at || (is_coarser && time.as_second() == at.as_second())
+    };
+    if state.restated_at.is_some_and(is_before) {
         return Err(Refusal::new(
             RefusalCode::OrderChangedSince,
             "a new value of the order that was stated after this refund was told before it, and has it in it: this would be taken off twice",
@@ -204,7 +224,8 @@ fn check_not_in_new_value(state: &OrderState, time: Timestamp) -> Result<(), Ref
     Ok(())
 }
 
-/// An update that says `restate` is told though nothing seems to have changed, or though it leaves out what came back.
+/// An update that says `restate` is told though nothing seems to have changed, or though it says what the order was worth before some of
+/// it came back; not one from before a change that was told.
 fn check_new_value(
     connection: &Connection,
     event: &Deliverable,
@@ -214,16 +235,20 @@ fn check_new_value(
 ) -> Result<(), Refusal> {
     let is_from_before = |at: Option<Timestamp>| at.is_some_and(|at| time < at);
     let is_gross = || states_gross(connection, event, reported_by, state);
+    let is_known = || is_told(connection, event, reported_by, state);
     // What we sold says what the order was worth then. It may have come after an update that waited for it.
     let is_before_sale = reported_by == ReportedBy::Us && is_from_before(state.at);
     let is_before_change = is_from_before(state.changed_at);
     // A process of an earlier version keeps no time of a new value; refunds after one are more than nothing.
     let is_before_new_value =
         is_from_before(state.restated_at) || (is_before_change && state.restated && state.refunded.is_zero());
-    if is_before_sale || is_before_new_value || (is_before_change && (state.is_all_back() || is_gross())) {
+    // What is left may be told with a time that was cut to the second of the refund.
+    let is_no_news = || state.is_all_back() || is_gross() || is_known();
+    if is_before_sale || is_before_new_value || (is_before_change && is_no_news()) {
         return Err(Refusal::new(
             RefusalCode::OrderChangedSince,
-            "a refund, a cancellation, a new value or a sale of the order that happened after this was told before it: this would undo it",
+            "a refund, a cancellation, a new value or a sale of the order that happened after this was told before it: this would undo it, \
+             or says nothing new",
         )
         .at("timestamp"));
     }
@@ -231,34 +256,42 @@ fn check_new_value(
     if is_before_change && connection.worth.stated(event).is_some() {
         return Err(Refusal::new(
             RefusalCode::ValueWithoutRefunds,
-            "the order was worth something else before a refund that was told: send what it is worth now as Order Updated",
+            "the order was worth something else before a refund that was told: send what it is worth now as Order Updated, and not this \
+             again: of updates since that told nothing new no trace is kept",
         )
         .at("timestamp"));
     }
     if event.property("restate").and_then(text_of).is_some_and(|text| text == "true") {
         return Ok(());
     }
-    if is_told(connection, event, reported_by, state) {
+    if is_known() {
         return Err(Refusal::new(
             RefusalCode::OrderUnchanged,
-            "the order is worth what the platform was told before",
+            "the order is worth what the platform was told before; of this no trace is kept: do not replay an older update after it",
         )
         .at("properties.total"));
     }
-    let came_back = state.all_back || state.refunded > Decimal::ZERO;
-    if came_back && is_gross() {
-        return Err(Refusal::new(
-            RefusalCode::ValueWithoutRefunds,
-            "this says what the order was worth before some or all of it came back: say what is left, or properties.restate: true where \
-             nothing came back after all",
-        )
-        .at("properties.total"));
+    check_not_gross(state, is_gross)
+}
+
+/// A shop that repeats its order with each change of its status says what was sold again and again, whatever came back of it.
+fn check_not_gross(state: &OrderState, is_gross: impl FnOnce() -> bool) -> Result<(), Refusal> {
+    let is_all_back = state.is_all_back();
+    let came_back = is_all_back || state.refunded > Decimal::ZERO;
+    if !came_back || !is_gross() {
+        return Ok(());
     }
-    Ok(())
+    let why = if is_all_back {
+        "this says what the order was worth before all of it came back: it would undo that"
+    } else {
+        "this says what the order was worth before some of it came back, and would undo that: where it is worth that again, say \
+         properties.restate: true"
+    };
+    Err(Refusal::new(RefusalCode::OrderChangedSince, why).at("properties.total"))
 }
 
 /// Whether an updated order is worth what it was before anything came back: in value and currency, and in the total where it names
-/// one.
+/// one. What the total was of an order that was not sent from here is not known.
 fn states_gross(
     connection: &Connection,
     event: &Deliverable,
@@ -270,7 +303,8 @@ fn states_gross(
     stated.is_some()
         && stated == known.value
         && is_same_currency(connection, event, state)
-        && stated_total(connection, event).is_none_or(|total| known.whole() == Some(total))
+        && stated_total(connection, event)
+            .is_none_or(|total| !state.is_sold() || known.whole() == Some(total))
 }
 
 /// Whether an updated order is worth what was told of it before: the same value in the same currency, and no other total, which refunds
@@ -305,12 +339,14 @@ fn stated_total(connection: &Connection, event: &Deliverable) -> Option<Decimal>
     OrderFacts::of(connection, event).total.filter(|total| *total > Decimal::ZERO)
 }
 
-/// Whether an event is in the order's currency. One that names none is.
+/// Whether an event is in the order's currency. One that names none is; so is any of an order that was not sent from here, whose currency
+/// is not known.
 fn is_same_currency(connection: &Connection, event: &Deliverable, state: &OrderState) -> bool {
     match (Currency::of(connection, event), state.currency.as_deref()) {
         (Currency::Code(stated), Some(told)) => stated.eq_ignore_ascii_case(told),
         (Currency::Absent, _) => true,
-        (Currency::Code(_), None) | (Currency::Wrong, _) => false,
+        (Currency::Code(_), None) => !state.is_sold(),
+        (Currency::Wrong, _) => false,
     }
 }
 

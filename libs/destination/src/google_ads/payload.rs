@@ -18,8 +18,7 @@ use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
 use crate::google::order::{
-    Act, Adjusted, ReportedBy, adjusted, check_adjustable, check_news, check_says_worth, check_sent,
-    currency_left, money, state_of,
+    Act, Adjusted, ReportedBy, adjusted, check_says_worth, check_sent, currency_left, money, state_to_change,
 };
 use crate::google::time::conversion_date_time;
 use crate::google::user::{Clicks, Identifiers};
@@ -71,7 +70,6 @@ fn item(
     let (body, time, at, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
         let state = known_state(connection, settings, event, act, (time, now))?;
-        check_adjustable(act, &state, now)?;
         let at = time.max(earliest_change(&state));
         let body =
             change(connection, settings, event, act, &state, resource, order_id.as_deref(), at, notes)?;
@@ -351,6 +349,7 @@ fn change(
             body.insert("adjustmentType", "RETRACTION");
         }
         Adjusted::Worth(value) => {
+            check_not_retracted(state)?;
             let code = currency_left(connection, event, act, state)?;
             body.insert("adjustmentType", "RESTATEMENT");
             let restated = Fields::default().with("adjustedValue", number(value)).with("currencyCode", code);
@@ -374,8 +373,22 @@ fn known_state(
         UploadMode::Enhancement => (ReportedBy::Tag, UnsentOrders::Send),
     };
     check_sent(event, act, policy, now)?;
-    check_news(connection, event, act, by, time)?;
-    Ok(state_of(event, by))
+    state_to_change(connection, event, act, by, (time, now))
+}
+
+/// Refuses to tell a new value of a conversion that was retracted: Google changes it no more, whatever its order is worth again.
+/// Source: googleads v26 `ConversionAdjustmentUploadError` (`CONVERSION_ALREADY_RETRACTED`); 2026-11.
+fn check_not_retracted(state: &OrderState) -> Result<(), Refusal> {
+    if !state.is_all_back() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::NothingToUpdate,
+        "all of the order came back, for which Google Ads was told to retract its conversion: a retraction is final, and no value can be \
+         told after it",
+    )
+    .at("properties.total")
+    .as_platform("CONVERSION_ALREADY_RETRACTED"))
 }
 
 /// The first second at which a conversion can be changed: uploaded to the second, it must lie before (`ADJUSTMENT_PRECEDES_CONVERSION`),

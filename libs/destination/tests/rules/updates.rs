@@ -29,7 +29,8 @@ fn a_new_value_from_before_a_refund_does_not_undo_it() {
             RefusalCode::ValueWithoutRefunds,
             "{kind}: 10 are off 54.40 there, not off 60"
         );
-        assert!(unlike.reason.contains("what it is worth now as Order Updated"), "{kind}: {}", unlike.reason);
+        let says = "what it is worth now as Order Updated, and not this again";
+        assert!(unlike.reason.contains(says), "{kind}: {}", unlike.reason);
         assert_eq!(unlike.code.fate(), Fate::Dead);
         for same in [json!({ "revenue": 54.4 }), json!({ "revenue": 54.4, "total": "54.40" })] {
             let same = change(kind, updated(same, "2026-11-23T11:00:00Z"), Some(after.clone()));
@@ -99,10 +100,16 @@ fn a_new_value_that_is_the_one_that_was_told_is_not_told_again() {
         for gross in [json!({ "revenue": 54.4 }), json!({ "revenue": 54.4, "total": 63.8 })] {
             for back in [&part_back, &OrderState { all_back: true, ..sold.clone() }] {
                 let repeated = told(gross.clone(), back).unwrap_err();
-                assert_eq!(repeated.code, RefusalCode::ValueWithoutRefunds, "{kind}: {gross}");
-                assert!(repeated.reason.contains("say what is left"), "{kind}: {}", repeated.reason);
-                let asked_for = with(gross.clone(), "/restate", json!(true));
-                assert!(told(asked_for, back).is_ok(), "{kind}: the refund is taken back");
+                assert_eq!(repeated.code, RefusalCode::OrderChangedSince, "{kind}: {gross}");
+                assert_eq!(repeated.code.fate(), Fate::Filtered);
+                let advises = repeated.reason.contains("restate: true");
+                assert_eq!(advises, !back.all_back, "{kind}: {}", repeated.reason);
+                let asked_for = told(with(gross.clone(), "/restate", json!(true)), back);
+                if *kind == "google_ads" && back.all_back {
+                    assert_eq!(code_of(asked_for), RefusalCode::NothingToUpdate, "a retraction is final");
+                } else {
+                    assert!(asked_for.is_ok(), "{kind}: the refund is taken back: {asked_for:?}");
+                }
             }
         }
         assert!(told(json!({ "revenue": 54.4, "total": 70 }), &part_back).is_ok(), "{kind}: another total");
@@ -185,6 +192,12 @@ fn an_update_of_an_order_that_cannot_be_changed_any_more_is_nobodys_work() {
             OrderState { at: Some("2026-09-20T12:00:00Z".parse().unwrap()), ..state("54.4", None, "0") };
         let told = change(kind, updated(json!({ "revenue": 40 }), noon), Some(old.clone()));
         assert_eq!(code_of(told), RefusalCode::NothingToUpdate, "{kind}: older than 54 days");
+        let changed_at = Some("2026-10-10T12:00:00Z".parse().unwrap());
+        let part_back = OrderState { refunded: "10".parse().unwrap(), changed_at, ..old.clone() };
+        for (revenue, at) in [(54.4, noon), (60.0, "2026-10-02T12:00:00Z")] {
+            let built = change(kind, updated(json!({ "revenue": revenue }), at), Some(part_back.clone()));
+            assert_eq!(code_of(built), RefusalCode::NothingToUpdate, "{kind}: {revenue}, whatever came back");
+        }
         let back = change(kind, refund(json!({ "total": 10 })), Some(old));
         assert_eq!(code_of(back), RefusalCode::EventTooOld, "{kind}: a refund is told of");
     }
@@ -222,6 +235,97 @@ fn a_refund_from_before_a_new_value_is_part_of_it() {
         });
         let late = change(kind, back(json!({ "total": 30 }), "2026-11-23T11:04:59Z"), Some(again));
         assert!(late.is_ok(), "{kind}: {late:?}");
+    }
+}
+
+#[test]
+fn a_new_value_to_the_second_has_a_refund_of_that_second_in_it_whichever_is_told_first() {
+    let back = |at: &str| with(refund(json!({ "total": 30 })), "/timestamp", json!(at));
+    let valued = |revenue: u32, at: &str| updated(json!({ "revenue": revenue }), at);
+    let whole = "2026-11-23T11:05:00Z";
+    for kind in &REFUNDING[..2] {
+        let sold = state("100", None, "0");
+        let after_value = |at: &str| {
+            let item = change(kind, valued(70, at), Some(sold.clone())).unwrap();
+            sold.clone().after(item.order.as_ref().unwrap())
+        };
+        let told = |refunded_at: &str, valued_at: &str| {
+            change(kind, back(refunded_at), Some(after_value(valued_at)))
+        };
+        for at in ["2026-11-23T11:05:00.4Z", "2026-11-23T11:05:00.999999Z"] {
+            assert_eq!(code_of(told(at, whole)), RefusalCode::OrderChangedSince, "{kind}: {at} is off twice");
+        }
+        for (refunded_at, valued_at) in [
+            (whole, whole),
+            ("2026-11-23T11:05:01.4Z", whole),
+            ("2026-11-23T11:05:00.4Z", "2026-11-23T11:05:00.1Z"),
+            ("2026-11-23T11:05:01Z", whole),
+        ] {
+            let built = told(refunded_at, valued_at);
+            assert!(built.is_ok(), "{kind}: {refunded_at} after {valued_at}: {built:?}");
+        }
+        let item = change(kind, back("2026-11-23T11:05:00.4Z"), Some(sold.clone())).unwrap();
+        let after_refund = sold.clone().after(item.order.as_ref().unwrap());
+        for at in [whole, "2026-11-23T11:04:00Z"] {
+            let net = change(kind, valued(70, at), Some(after_refund.clone()));
+            assert_eq!(code_of(net), RefusalCode::OrderChangedSince, "{kind}: {at}: 70 are left there");
+            let other = change(kind, valued(75, at), Some(after_refund.clone()));
+            assert_eq!(code_of(other), RefusalCode::ValueWithoutRefunds, "{kind}: {at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_told_of_an_order_that_came_back_does_not_undo_that() {
+    let noon = "2026-11-23T11:59:59Z";
+    for kind in &REFUNDING[..2] {
+        let sold = state("54.4", Some("63.8"), "0");
+        for name in ["Order Cancelled", "Order Refunded"] {
+            let gone = with(
+                with(refund(json!({})), "/event", json!(name)),
+                "/timestamp",
+                json!("2026-11-23T11:00:00Z"),
+            );
+            let gone = change(kind, gone, Some(sold.clone())).unwrap();
+            let gone = sold.clone().after(gone.order.as_ref().unwrap());
+            let told = |properties: Value| change(kind, updated(properties, noon), Some(gone.clone()));
+            let archived = told(json!({ "revenue": 54.4, "total": 63.8 }));
+            assert_eq!(code_of(archived), RefusalCode::OrderChangedSince, "{kind}: {name}");
+            let anew = told(json!({ "revenue": 20 }));
+            if *kind == "google_ads" {
+                let refusal = anew.unwrap_err();
+                assert_eq!(
+                    (refusal.code, refusal.platform_code),
+                    (RefusalCode::NothingToUpdate, Some("CONVERSION_ALREADY_RETRACTED")),
+                    "{name}"
+                );
+                assert!(refusal.reason.contains("a retraction is final"), "{}", refusal.reason);
+            } else {
+                assert_eq!(anew.unwrap().body.to_value()["conversionValue"], 20, "{kind}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repeat_of_an_order_that_another_system_told_of_is_known_by_what_it_says_of_the_original() {
+    let noon = "2026-11-23T11:59:59Z";
+    let part_back = OrderState { refunded: "10".parse().unwrap(), ..OrderState::default() };
+    for kind in &REFUNDING[..2] {
+        let told = |properties: Value| {
+            let event = deliverable(updated(properties, noon), Consent::Allow, Some(part_back.clone()));
+            opened(&sending(kind)).build(&event, now())
+        };
+        for gross in [
+            json!({ "revenue": 54.4, "original_value": 54.4 }),
+            json!({ "revenue": 54.4, "original_value": "54.40", "total": 63.8 }),
+        ] {
+            assert_eq!(code_of(told(gross.clone())), RefusalCode::OrderChangedSince, "{kind}: {gross}");
+            let asked_for = told(with(gross, "/restate", json!(true)));
+            assert!(asked_for.is_ok(), "{kind}: {asked_for:?}");
+        }
+        let left = told(json!({ "revenue": 44.4, "original_value": 54.4 }));
+        assert!(left.is_ok(), "{kind}: {left:?}");
     }
 }
 

@@ -181,11 +181,11 @@ pub fn reason(code: &str) -> &str {
         "nothing_left" => "Everything of the order came back before",
         "order_adjusted" => "Its order was changed since: told again, this would undo or repeat that",
         "order_changed_since" => {
-            "A change of an order from before a newer one, which it would undo, or is part of"
+            "A newer change of the order has it in it, or it would undo one that was told"
         }
         "order_unchanged" => "The order is worth what the platform was told before",
         "no_new_value" => "An updated order that says no amount: what it is worth by now is not told",
-        "value_without_refunds" => "A new value of an order that leaves out what came back: say what is left",
+        "value_without_refunds" => "A new value of an order from before a refund: say what it is worth now",
         "nothing_to_update" => "A new value of an order that the platform has not, or changes no more",
         // while sending
         "delivered_before" => "The platform had it already",

@@ -506,6 +506,46 @@ async fn a_new_value_from_before_a_refund_that_was_told_leaves_the_order_as_it_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_shop_repeats_of_an_order_that_came_back_leaves_it_as_it_is() {
+    for (kind, platform) in
+        [("google_ads", Platform::GoogleAds), ("google_data_manager", Platform::DataManager)]
+    {
+        let mut rig = Rig::new(kind).await;
+        let updated = |message_id: &str, value: u32| {
+            let mut event = refund(message_id, "ann", "order-m-1", value);
+            event["event"] = json!("Order Updated");
+            event
+        };
+        let part = refund("r-1", "ann", "order-m-1", 30);
+        let shipped = updated("u-1", 100);
+        let mut cancelled = refund("c-1", "ann", "order-m-1", 0);
+        cancelled["event"] = json!("Order Cancelled");
+        let archived = updated("u-2", 100);
+        rig.resolved(&[order("m-1", "ann"), part, shipped, cancelled, archived]).await;
+        rig.start().await;
+        for offset in [0, 1, 3] {
+            rig.ends_as(offset, State::Delivered).await;
+        }
+        for offset in [2, 4] {
+            assert_eq!(rig.ends_as(offset, State::Filtered).await.reason, "order_changed_since", "{kind}");
+        }
+        assert_eq!(worth(&rig, platform, "order-m-1").0, "0", "{kind}");
+        // Somebody takes the cancellation back: Google Ads has no way to.
+        let mut restated = updated("u-3", 70);
+        restated["properties"]["restate"] = json!(true);
+        rig.resolved(&[restated]).await;
+        if kind == "google_ads" {
+            assert_eq!(rig.ends_as(5, State::Filtered).await.reason, "nothing_to_update");
+            assert_eq!(worth(&rig, platform, "order-m-1").0, "0");
+            assert_eq!(rig.number("select count(*) from delivery.order_sent where all_back").await, 1);
+        } else {
+            assert_eq!(rig.ends_as(5, State::Delivered).await.reason, "");
+            assert_eq!(worth(&rig, platform, "order-m-1").0, "70");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refund_from_before_a_new_value_that_was_told_is_not_taken_off_twice() {
     for (kind, platform) in
         [("google_ads", Platform::GoogleAds), ("google_data_manager", Platform::DataManager)]

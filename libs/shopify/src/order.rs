@@ -76,6 +76,7 @@ pub(crate) fn parts(
     }
     products.write(&mut properties);
 
+    let says_worth = order.at("refunds").items().next().is_none();
     let known = KnownOrder {
         shopify_order_id: id.to_owned(),
         order_id,
@@ -87,7 +88,8 @@ pub(crate) fn parts(
         place: visitor.place.clone(),
         shop: total(order, Amounts::Shop),
         presentment: total(order, Amounts::Presentment),
-        current: current_total(order).filter(|_| order.at("refunds").items().next().is_none()),
+        current: current_total(order).filter(|_| says_worth),
+        current_at: order.at("updated_at").text().filter(|_| says_worth).map(String::from),
         refunds: Vec::new(),
     };
     let times: &[&str] = match topic {

@@ -262,6 +262,77 @@ fn a_refund_is_of_the_time_at_which_it_was_made_however_it_is_dated() {
 }
 
 #[test]
+fn an_update_of_an_order_that_is_sold_when_it_is_paid_tells_no_amount_before_that() {
+    let on_paid = settings(json!({"completed_on": "paid"}));
+    let told = |settings: &Settings, status: Value| {
+        let mut order = json_of(ORDER);
+        order["financial_status"] = status;
+        let update = translate("orders/updated", &order, settings, None);
+        (update.warnings.clone(), properties(&parsed(&update)), update.order.unwrap())
+    };
+    for unpaid in ["pending", "authorized", "partially_paid", "expired", "voided"] {
+        let (warnings, update, kept) = told(&on_paid, json!(unpaid));
+        assert_eq!(warnings, ["shopify_amounts_left_to_payment"], "{unpaid}");
+        for key in ["total", "revenue", "subtotal", "products", "presentment_total"] {
+            assert_eq!(update.get(key), None, "{unpaid}: {key}");
+        }
+        assert_eq!(update["financial_status"], unpaid);
+        assert_eq!((kept.current, kept.current_at), (None, None), "{unpaid}: nobody was told of it");
+        let (warnings, update, _) = told(&settings(json!({})), json!(unpaid));
+        assert_eq!((warnings, &update["total"]), (vec![], &json!(351.68)), "{unpaid}: it is sold already");
+    }
+    for paid in [json!("paid"), json!("partially_refunded"), json!("refunded"), json!(null)] {
+        let (warnings, update, kept) = told(&on_paid, paid.clone());
+        assert_eq!((warnings, &update["total"]), (vec![], &json!(351.68)), "{paid}");
+        assert!(kept.current.is_some(), "{paid}");
+    }
+}
+
+#[test]
+fn an_order_that_is_sold_when_it_is_paid_is_sold_for_what_it_is_then() {
+    let on_paid = settings(json!({"completed_on": "paid"}));
+    let mut order = json_of(ORDER);
+    order["current_total_price_set"] = json!({
+        "shop_money": {"amount": "351.68", "currency_code": "USD"},
+        "presentment_money": {"amount": "492.35", "currency_code": "CAD"},
+    });
+    let told = |order: &Value| properties(&parsed(&translate("orders/paid", order, &on_paid, None)));
+    let edited = told(&order);
+    assert_eq!(
+        (&edited["total"], &edited["revenue"], &edited["tax"]),
+        (&json!(351.68), &json!(318.0), &json!(25.68))
+    );
+    assert_eq!(edited["presentment_total"], json!(492.35));
+    assert_eq!(edited["products"][1]["quantity"], 1);
+    assert_eq!(edited.get("original_timestamp"), None);
+    // Of one with refunds, each of which is told, it is what was bought.
+    order["refunds"] = json!([json_of(REFUND)]);
+    let refunded = told(&order);
+    assert_eq!((&refunded["total"], &refunded["presentment_total"]), (&json!(396.8), &json!(555.52)));
+    assert_eq!(refunded["products"][1]["quantity"], 2);
+}
+
+#[test]
+fn an_update_of_a_cancelled_order_does_not_say_what_it_was_worth() {
+    let settings = settings(json!({}));
+    let mut order = json_of(ORDER);
+    order["cancelled_at"] = json!("2025-11-21T10:00:00-05:00");
+    let updated = translate("orders/updated", &order, &settings, None);
+    assert_eq!(updated.warnings, ["shopify_amounts_left_to_refunds"]);
+    let told = properties(&parsed(&updated));
+    for key in ["total", "revenue", "products", "presentment_total"] {
+        assert_eq!(told.get(key), None, "{key}");
+    }
+    // The cancellation itself says what was bought, and an update that nothing is left.
+    let cancelled = translate("orders/cancelled", &order, &settings, None);
+    assert_eq!(properties(&parsed(&cancelled))["total"], json!(396.8));
+    order["current_total_price"] = json!("0.00");
+    let updated = translate("orders/updated", &order, &settings, None);
+    assert!(updated.warnings.is_empty());
+    assert_eq!(properties(&parsed(&updated))["total"], json!(0.0));
+}
+
+#[test]
 fn an_updated_order_says_when_it_was_placed_where_that_is_when_it_was_sold() {
     let placed = |topic: &str, more: Value| {
         let mut order = json_of(ORDER);

@@ -14,14 +14,22 @@ use crate::write::Object;
 /// Room for the envelope beside properties and context.
 pub(crate) const ENVELOPE_BYTES: usize = 1_500;
 
-/// An updated or cancelled order of which something was given back tells no amounts and no products.
+/// An updated or cancelled order of which something was given back, and an updated one that is cancelled, tell no amounts and no products.
 const LEFT_TO_REFUNDS: &str = "shopify_amounts_left_to_refunds";
 
-/// The event's parts. An updated order tells what it is now, after edits; the others what was bought.
+/// Nor does an updated order that is not paid, where an order is sold when it is paid.
+const LEFT_TO_PAYMENT: &str = "shopify_amounts_left_to_payment";
+
+/// `financial_status` of an order that is paid, or was. Source: shopify.dev, Order, "financial_status"; 2026-11.
+const PAID: [&str; 3] = ["paid", "partially_refunded", "refunded"];
+
+/// The event's parts. An updated order tells what it is now, after edits, and so does one that is sold when it is paid; the others what
+/// was bought.
 ///
 /// What an order is now is net of its refunds, and each refund is an event of its own: whoever got both would subtract it twice. So an
 /// updated order with refunds leaves out every amount, and the products, whose quantities are net, too; and so does a cancelled one,
-/// whose amounts are what was bought: they would be taken off beside what its refunds take off.
+/// whose amounts are what was bought: they would be taken off beside what its refunds take off. For the same reason one that was paid
+/// after a part came back tells what was bought.
 pub(crate) fn parts(
     topic: Topic,
     id: &str,
@@ -33,12 +41,12 @@ pub(crate) fn parts(
     let token = order.at("checkout_token").text();
     let visitor = Visitor::of(order, headers, settings, token.as_deref().unwrap_or(id));
     let side = Side::of_order(order, settings.amounts);
-    let is_now = topic == Topic::OrdersUpdated;
-    let is_change = is_now || topic == Topic::OrdersCancelled;
-    let left_to_refunds = is_change && order.at("refunds").items().next().is_some();
+    let is_update = topic == Topic::OrdersUpdated;
+    let is_now = is_update || (topic == Topic::OrdersPaid && !has_refunds(order));
+    let left_out = left_out(topic, order, settings);
 
     // When the order was sold, where that is when it was placed: an update of one that nobody was told of need not wait for it.
-    let is_sold_when_placed = is_now && settings.completed_on == CompletedOn::Created;
+    let is_sold_when_placed = is_update && settings.completed_on == CompletedOn::Created;
     let placed = ["processed_at", "created_at"].iter().find_map(|key| order.at(key).text());
     let sold_at = placed.filter(|_| is_sold_when_placed);
 
@@ -52,9 +60,9 @@ pub(crate) fn parts(
         .text("affiliation", plain(headers.shop_domain, 253))
         .text("original_timestamp", sold_at.as_deref())
         .text("currency", side.currency(order));
-    if !left_to_refunds {
+    if left_out.is_none() {
         Worth::of(order, &side, is_now).write(&mut properties);
-        write_both_sides(order, settings.amounts, &mut properties);
+        write_both_sides(order, settings.amounts, is_now, &mut properties);
     }
     properties.text("coupon", coupons(order));
     properties
@@ -65,7 +73,7 @@ pub(crate) fn parts(
 
     let mut products =
         Products::beside(properties.len() + visitor.context.len() + visitor.place.len() + ENVELOPE_BYTES);
-    let lines = order.at("line_items").items().filter(|_| !left_to_refunds);
+    let lines = order.at("line_items").items().filter(|_| left_out.is_none());
     for (line, position) in lines.zip(1..) {
         let at_first = line.at("quantity").count();
         let quantity = if is_now { line.at("current_quantity").count().or(at_first) } else { at_first };
@@ -76,6 +84,7 @@ pub(crate) fn parts(
     }
     products.write(&mut properties);
 
+    let says_worth = !has_refunds(order) && left_out != Some(LEFT_TO_PAYMENT);
     let known = KnownOrder {
         shopify_order_id: id.to_owned(),
         order_id,
@@ -87,7 +96,8 @@ pub(crate) fn parts(
         place: visitor.place.clone(),
         shop: total(order, Amounts::Shop),
         presentment: total(order, Amounts::Presentment),
-        current: current_total(order).filter(|_| order.at("refunds").items().next().is_none()),
+        current: current_total(order).filter(|_| says_worth),
+        current_at: order.at("updated_at").text().filter(|_| says_worth).map(String::from),
         refunds: Vec::new(),
     };
     let times: &[&str] = match topic {
@@ -100,8 +110,33 @@ pub(crate) fn parts(
         }
     };
     let timestamp = times.iter().find_map(|key| order.at(key).text()).map(String::from);
-    let warnings = if left_to_refunds { vec![LEFT_TO_REFUNDS] } else { Vec::new() };
+    let warnings = left_out.into_iter().collect();
     Ok(Parts { properties, visitor, timestamp, order: Some(known), order_unknown: false, warnings })
+}
+
+/// The warning of an event that says nothing of what its order is worth; none: it does.
+fn left_out(topic: Topic, order: Node<'_>, settings: &Settings) -> Option<&'static str> {
+    let is_update = topic == Topic::OrdersUpdated;
+    let is_change = is_update || topic == Topic::OrdersCancelled;
+    // A cancelled order of which nothing was paid back may go on to say what it was worth: its cancellation tells that nothing is left.
+    let is_still_worth = || current_total(order).is_none_or(|total| total.amount > Decimal::ZERO);
+    let is_cancelled = is_update && order.at("cancelled_at").text().is_some() && is_still_worth();
+    if is_cancelled || (is_change && has_refunds(order)) {
+        return Some(LEFT_TO_REFUNDS);
+    }
+    // Nobody was told of it yet, or not of what is still to be paid: its payment tells that.
+    let is_left_to_payment = is_update && settings.completed_on == CompletedOn::Paid && is_unpaid(order);
+    is_left_to_payment.then_some(LEFT_TO_PAYMENT)
+}
+
+fn has_refunds(order: Node<'_>) -> bool {
+    order.at("refunds").items().next().is_some()
+}
+
+/// Whether it says that it is not paid, or not in full.
+fn is_unpaid(order: Node<'_>) -> bool {
+    let status = order.at("financial_status").text();
+    status.is_some_and(|status| !PAID.iter().any(|paid| status.eq_ignore_ascii_case(paid)))
 }
 
 fn order_id(id: &str, order: Node<'_>, settings: &Settings) -> Result<String, Unusable> {
@@ -182,8 +217,9 @@ fn coupons(order: Node<'_>) -> Option<String> {
 }
 
 /// Both currencies and the other side's total, where they differ.
-fn write_both_sides(order: Node<'_>, amounts: Amounts, properties: &mut Object) {
-    let (shop, presentment) = (total(order, Amounts::Shop), total(order, Amounts::Presentment));
+fn write_both_sides(order: Node<'_>, amounts: Amounts, is_now: bool, properties: &mut Object) {
+    let of = |amounts| if is_now { total_now(order, amounts) } else { total(order, amounts) };
+    let (shop, presentment) = (of(Amounts::Shop), of(Amounts::Presentment));
     let (Some(shop), Some(presentment)) = (shop, presentment) else { return };
     if shop.currency == presentment.currency {
         return;
@@ -204,7 +240,11 @@ fn total(order: Node<'_>, amounts: Amounts) -> Option<Total> {
 
 /// What the order is worth now, after edits and refunds, in the shop's currency.
 pub(crate) fn current_total(order: Node<'_>) -> Option<Total> {
-    let side = Side::of_order(order, Amounts::Shop);
+    total_now(order, Amounts::Shop)
+}
+
+fn total_now(order: Node<'_>, amounts: Amounts) -> Option<Total> {
+    let side = Side::of_order(order, amounts);
     let amount = side.amount(order, "current_total_price").or_else(|| side.amount(order, "total_price"))?;
     Some(Total { amount, currency: side.currency(order)? })
 }

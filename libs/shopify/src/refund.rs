@@ -101,12 +101,12 @@ pub(crate) fn parts(
         }
     }
     products.write(&mut properties);
-    let timestamp =
-        ["processed_at", "created_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
     let warnings = if told.is_pending { vec![PENDING] } else { Vec::new() };
-    // The order's state that has the refund comes by a webhook of its own, and until then an older one may come again.
+    // `processed_at` may be dated back, to before an edit that the refund is off. Source: shopify.dev, Refund, "processed_at"; 2026-11.
     let made_at =
         ["created_at", "processed_at"].iter().find_map(|key| refund.at(key).text()).map(String::from);
+    let timestamp = made_at.clone();
+    // The order's state that has the refund comes by a webhook of its own, and until then an older one may come again.
     let order = known.map(|known| {
         let known = known.clone().refunded_by(made_at);
         match kept {

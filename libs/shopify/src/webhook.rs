@@ -3,7 +3,7 @@
 //! In two steps, because a refund says neither who it was nor, where orders go by another name than Shopify's id, which order the
 //! rest of the world knows: [`read`] tells which order has to be looked up, [`Webhook::event`] takes what was found.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,9 +110,14 @@ pub struct KnownOrder {
     /// The same in the buyer's.
     #[serde(default)]
     pub presentment: Option<Total>,
-    /// What it is worth after edits, in the shop's currency, where its state has no refund, which would be off that.
+    /// What it was worth after edits, in the shop's currency, by its newest state that says so: one with a refund, which would be off
+    /// that, says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Total>,
+    /// `updated_at` of the state that `current` is of, as Shopify wrote it. A process of an earlier version kept `current` of the order's
+    /// state alone, and writes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_at: Option<String>,
     /// Refunds that were told in the order's currency and paid back in its other one, so that the next part adds up with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refunds: Vec<ToldRefund>,
@@ -134,10 +139,16 @@ pub struct ToldRefund {
 
 impl KnownOrder {
     /// What is known when this comes after what was known before: the later state, with the ids and the place that only the other one
-    /// has. An id that was made here gives way to one of the visitor's.
+    /// has, and with what the order was worth by the later of the states that say so. An id that was made here gives way to one of the
+    /// visitor's.
     #[must_use]
     pub fn after(self, before: Self) -> Self {
         let (mut known, other) = if self.is_before(&before) { (before, self) } else { (self, before) };
+        let says_no_worth = known.current.is_none() && known.current_at.is_none();
+        if says_no_worth || is_before(known.current_at(), other.current_at()) {
+            known.current_at = other.current_at().map(str::to_owned);
+            known.current = other.current;
+        }
         if known.user_id.is_empty() {
             known.user_id = other.user_id;
         }
@@ -171,6 +182,12 @@ impl KnownOrder {
             self.refunds.push(refund);
         }
         self
+    }
+
+    /// `updated_at` of the state that `current` is of.
+    fn current_at(&self) -> Option<&str> {
+        let of_state = || self.updated_at.as_deref().filter(|_| self.current.is_some());
+        self.current_at.as_deref().or_else(of_state)
     }
 
     /// Whether it is certainly an earlier state than another.
@@ -309,8 +326,9 @@ impl Webhook {
 
     /// Whether it tells of an order's state from before the one that is known, or from before a refund that is: Shopify promises no
     /// order of its webhooks, and repeats one that failed for hours. A state without any refund is from before each, whatever its time:
-    /// times are told in whole seconds. But one from before a refund that says another total than is known tells of an edit that nothing
-    /// else tells of, and is none: whoever knows what was told of the refund judges it.
+    /// times are told in whole seconds. But one that says another total than is known, and is not from before the state which said that,
+    /// tells of an edit that nothing else tells of, and is none, also where a later state with a refund, which says no amount, is known:
+    /// whoever knows what was told of the refund judges it.
     #[must_use]
     pub fn is_outdated(&self, known: &KnownOrder) -> bool {
         if self.topic != Topic::OrdersUpdated {
@@ -318,21 +336,42 @@ impl Webhook {
         }
         let document = Node::of(&self.body);
         let updated_at = document.at("updated_at").text();
-        let is_from_before = |at: &Option<String>| is_before(updated_at.as_deref(), at.as_deref());
-        if is_from_before(&known.updated_at) {
+        let is_from_before = |at: Option<&str>| is_before(updated_at.as_deref(), at);
+        if is_from_before(known.current_at()) {
             return true;
         }
-        let refunds = self.body.get("refunds").and_then(Value::as_array);
-        let has_no_refund = refunds.is_some_and(Vec::is_empty);
-        let is_before_refund =
-            is_from_before(&known.refunded_at) || (has_no_refund && known.refunded_at.is_some());
+        let is_late = is_from_before(known.updated_at.as_deref())
+            || is_from_before(known.refunded_at.as_deref())
+            || (self.has_no_refund() && known.refunded_at.is_some());
         // With refunds it says no amount. The state that is known may come again because its event could not be stored.
-        let tells_amounts = refunds.is_none_or(Vec::is_empty);
+        let tells_amounts = self.refunds().is_none_or(Vec::is_empty);
         let total = order::current_total(document);
         let is_another = total.is_some() && total.as_ref() != known.current.as_ref().or(known.shop.as_ref());
-        let is_known_state =
-            known.current.is_some() && is_same(updated_at.as_deref(), known.updated_at.as_deref());
-        is_before_refund && !(tells_amounts && (is_another || is_known_state))
+        let is_known_state = known.current.is_some() && is_same(updated_at.as_deref(), known.current_at());
+        is_late && !(tells_amounts && (is_another || is_known_state))
+    }
+
+    /// The order's refunds, where the body lists them.
+    fn refunds(&self) -> Option<&Vec<Value>> {
+        self.body.get("refunds").and_then(Value::as_array)
+    }
+
+    /// Whether the body says that there is none.
+    fn has_no_refund(&self) -> bool {
+        self.refunds().is_some_and(Vec::is_empty)
+    }
+
+    /// The time of an update. A state without a refund, where one is known, is told as of just before that refund at the latest: its own
+    /// time, in whole seconds, may be the refund's, and what is not before that would be taken to have the refund in it.
+    fn before_refund(&self, timestamp: Option<String>, known: &KnownOrder) -> Option<String> {
+        let refunded_at = known.refunded_at.as_deref();
+        let is_from_before = is_before(timestamp.as_deref(), refunded_at);
+        if self.topic != Topic::OrdersUpdated || !self.has_no_refund() || is_from_before {
+            return timestamp;
+        }
+        let refunded_at = refunded_at.and_then(|at| at.parse::<Timestamp>().ok());
+        let just_before = refunded_at.and_then(|at| at.checked_sub(SignedDuration::from_millis(1)).ok());
+        just_before.map(|at| at.to_string()).or(timestamp)
     }
 
     /// The event.
@@ -356,6 +395,10 @@ impl Webhook {
             }
         };
         let Parts { properties, visitor, timestamp, order, order_unknown, warnings } = parts;
+        let timestamp = match known {
+            Some(known) => self.before_refund(timestamp, known),
+            None => timestamp,
+        };
         let mut context = visitor.context;
         let mut library = Object::default();
         library.text("name", Some("shopify-webhook")).text("version", plain(headers.api_version, 20));

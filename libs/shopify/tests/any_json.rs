@@ -72,12 +72,14 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         words(&["id", "name", "order_number"]),
         words(&["shop", "presentment"]),
         words(&["customer_id", "none"]),
+        words(&["created", "paid"]),
         any::<bool>(),
     )
-        .prop_map(|(order_id_from, amounts, user_id_from, test_orders)| {
+        .prop_map(|(order_id_from, amounts, user_id_from, completed_on, test_orders)| {
             Settings::parse(&json!({
                 "kind": "shopify", "webhook_secret": "shpss_test_secret", "order_id_from": order_id_from,
-                "amounts": amounts, "user_id_from": user_id_from, "test_orders": test_orders,
+                "amounts": amounts, "user_id_from": user_id_from,
+                "completed_on": completed_on, "test_orders": test_orders,
             }))
             .unwrap()
         })

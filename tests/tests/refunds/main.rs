@@ -39,9 +39,13 @@ async fn publish(platform: &Running, events: Vec<Value>) {
 
 /// The six connections, all with orders worth the same property.
 async fn connect(platform: &Running, value_from: &str) {
+    connect_by(platform, |kind| kind.document(platform, value_from)).await;
+}
+
+async fn connect_by(platform: &Running, document: impl Fn(&Kind) -> Value) {
     for kind in &KINDS {
         let file = platform.data_dir().join(format!("{}.json", kind.connection));
-        std::fs::write(&file, kind.document(platform, value_from).to_string()).unwrap();
+        std::fs::write(&file, document(kind).to_string()).unwrap();
         platform.cli(&["connections", "put", kind.connection, &file.display().to_string()]).await.unwrap();
     }
     // What comes before a connection's lanes have begun is not theirs.

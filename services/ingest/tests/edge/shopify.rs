@@ -397,12 +397,32 @@ async fn a_late_update_is_ignored_and_what_is_kept_loses_no_id() {
     order["updated_at"] = json!("2025-11-24T16:02:10-05:00");
     let late = send(&bench, "orders/updated", &order.to_string()).await;
     assert_eq!(late.json()["ignored"], "outdated", "it would undo the refund");
-    // An edit is told of by nothing else.
-    order["current_total_price"] = json!("420.00");
-    let edited = send(&bench, "orders/updated", &order.to_string()).await;
-    assert_eq!(edited.json().get("ignored"), None, "{}", edited.json());
+    // The order's state with the refund, which says no amount.
+    let mut refunded = order.clone();
+    refunded["updated_at"] = json!("2025-11-24T16:02:11-05:00");
+    refunded["refunds"] = json!([serde_json::from_str::<Value>(REFUND).unwrap()]);
+    assert_eq!(send(&bench, "orders/updated", &refunded.to_string()).await.rejected(), []);
+    let late = send(&bench, "orders/updated", &order.to_string()).await;
+    assert_eq!(late.json()["ignored"], "outdated", "it is worth what it was");
+    // An edit is told of by nothing else, and one of the refund's second is from before it.
+    for (total, updated_at) in
+        [("420.00", "2025-11-24T16:02:10-05:00"), ("430.00", "2025-11-24T16:02:11-05:00")]
+    {
+        order["current_total_price"] = json!(total);
+        order["updated_at"] = json!(updated_at);
+        let edited = send(&bench, "orders/updated", &order.to_string()).await;
+        assert_eq!(edited.json().get("ignored"), None, "{}", edited.json());
+    }
     let stored = bench.journal().await;
-    assert_eq!(stored.len(), 4);
+    assert_eq!(stored.len(), 6);
+    let time = |total: f64| {
+        let told = |event: &&tracklayer_proto::event::v1::Event| properties(event)["total"] == json!(total);
+        let time = stored.iter().find(told).unwrap().timestamp.as_ref().unwrap();
+        (time.seconds, time.nanos)
+    };
+    let refunded_at = "2025-11-24T21:02:11Z".parse::<jiff::Timestamp>().unwrap().as_second();
+    assert_eq!(time(420.0), (refunded_at - 1, 0));
+    assert_eq!(time(430.0), (refunded_at - 1, 999_000_000));
     let refund = stored.iter().find(|event| event.name == "Order Refunded").unwrap();
     assert_eq!(
         (refund.user_id.as_str(), refund.anonymous_id.as_str()),

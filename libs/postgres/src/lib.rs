@@ -1,15 +1,17 @@
 //! PostgreSQL for all services: a pool with sane limits, the migration runner, and what an error means.
 //!
-//! Modules in reading order: `pool` (connections and their limits), `migrations` (each service's own history inside its
+//! Modules in reading order: `pool` (connections and their limits), `transaction` (begun whole or not at all), `migrations` (each service's own history inside its
 //! own schema), `failure` (unavailable or not, which constraint). It knows no table of any service.
 
 mod failure;
 mod migrations;
 mod pool;
+mod transaction;
 
 pub use failure::{OnConstraint, constraint, is_unavailable};
 pub use migrations::{is_migrated, migrate};
 pub use pool::{Limits, connect, connect_with};
+pub use transaction::{Held, begin, hold};
 
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use tracklayer_ids::Secret;
 use tracklayer_local::{LocalPostgres, PgOptions};
 use tracklayer_postgres::{
-    Limits, OnConstraint as _, PostgresError, connect, connect_with, constraint, is_migrated, is_unavailable,
-    migrate,
+    Limits, OnConstraint as _, PostgresError, begin, connect, connect_with, constraint, hold, is_migrated,
+    is_unavailable, migrate,
 };
 use tracklayer_testkit::database;
 
@@ -147,4 +148,50 @@ async fn a_pool_outlives_a_restart_of_the_server() {
     assert_eq!(one, 1);
     server.stop().await.unwrap();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Polls a future so often, and drops it.
+async fn broken_off<F: Future>(future: F, polls: u32) {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        if futures::poll!(future.as_mut()).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_follows_a_transaction_whose_beginning_was_broken_off_is_durable() {
+    let database = database(&[]).await;
+    let one = connect(&Secret::new(database.url.clone()), 1).await.unwrap();
+    sqlx::query("create table told (polls integer, by_pool boolean)").execute(&one).await.unwrap();
+    // Somewhere in between the BEGIN is on its way.
+    for polls in 1..400 {
+        for by_pool in [true, false] {
+            if by_pool {
+                broken_off(begin(&one), polls).await;
+            } else {
+                let beginning = async {
+                    let mut held = hold(&one).await.unwrap();
+                    drop(held.begin().await.unwrap());
+                    held.give_back();
+                };
+                broken_off(beginning, polls).await;
+            }
+            sqlx::query("insert into told values ($1, $2)")
+                .bind(polls.cast_signed())
+                .bind(by_pool)
+                .execute(&one)
+                .await
+                .unwrap();
+            let seen: i64 = sqlx::query_scalar("select count(*) from told where polls = $1 and by_pool = $2")
+                .bind(polls.cast_signed())
+                .bind(by_pool)
+                .fetch_one(&database.pool)
+                .await
+                .unwrap();
+            assert_eq!(seen, 1, "after {polls} polls, by the pool: {by_pool}");
+        }
+    }
 }

@@ -55,7 +55,8 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn write(&self, workspace: WorkspaceId) -> Result<Writing, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(StoreError::of("begin to record"))?;
+        let mut transaction =
+            tracklayer_postgres::begin(&self.pool).await.map_err(StoreError::of("begin to record"))?;
         let newest =
             sqlx::query_scalar("select seq from consent.narrowing_head where workspace_id = $1 for update")
                 .bind(workspace.0)

@@ -27,7 +27,7 @@ impl Store {
     /// The database.
     pub async fn activate_policy(&self, policy: &Policy) -> Result<Activation, StoreError> {
         let failed = "bring the policy into force";
-        let mut transaction = self.pool.begin().await.map_err(StoreError::of(failed))?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await.map_err(StoreError::of(failed))?;
         // Replicas that start together follow each other.
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('tracklayer consent policy', 0))")
             .execute(&mut *transaction)

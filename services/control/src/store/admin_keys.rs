@@ -61,7 +61,7 @@ impl Store {
         hash: KeyHash,
         label: &Label,
     ) -> Result<(), ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         let workspace = match scope {
             Scope::Installation => None,
             Scope::Workspace(workspace) => {
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn insert_first_admin_key(&self, hash: KeyHash, label: &Label) -> Result<bool, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         sqlx::query("lock table control.admin_key in share row exclusive mode")
             .execute(&mut *transaction)
             .await?;

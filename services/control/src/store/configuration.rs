@@ -27,7 +27,7 @@ impl Store {
     /// # Errors
     /// The database.
     pub async fn configuration(&self) -> Result<Configuration, ControlError> {
-        let mut snapshot = self.pool.begin().await?;
+        let mut snapshot = tracklayer_postgres::begin(&self.pool).await?;
         // All statements see the database as of the first one: the version fits what is read.
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *snapshot)

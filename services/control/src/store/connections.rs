@@ -43,7 +43,7 @@ impl Store {
         name: &Name,
         prepare: impl FnOnce(&Workspace, Option<&Connection>) -> Result<Prepared, ControlError>,
     ) -> Result<Connection, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         let owner = lock_workspace(&mut transaction, workspace).await?;
         let saved = select_connection(&mut transaction, workspace, name).await?;
         let prepared = prepare(&owner, saved.as_ref())?;

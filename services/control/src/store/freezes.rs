@@ -27,7 +27,7 @@ impl Store {
         now: Timestamp,
         admin_key_id: i64,
     ) -> Result<Freeze, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         lock_workspace(&mut transaction, new.workspace).await?;
         if let Some(connection) = new.connection {
             connection_by_id(&mut transaction, new.workspace, connection).await?;

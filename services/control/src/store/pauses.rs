@@ -27,7 +27,7 @@ impl Store {
         reason: &Reason,
         admin_key_id: i64,
     ) -> Result<Connection, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         lock_workspace(&mut transaction, workspace).await?;
         connection_by_id(&mut transaction, workspace, connection).await?;
         sqlx::query(
@@ -56,7 +56,7 @@ impl Store {
         connection: ConnectionId,
         admin_key_id: i64,
     ) -> Result<(Connection, Option<Pause>), ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         lock_workspace(&mut transaction, workspace).await?;
         connection_by_id(&mut transaction, workspace, connection).await?;
         let ended = sqlx::query(

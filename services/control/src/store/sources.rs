@@ -22,7 +22,7 @@ impl Store {
         write_key: &Secret<String>,
         sealed_webhook: Option<String>,
     ) -> Result<Source, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         lock_workspace(&mut transaction, new.workspace).await?;
         let inserted = sqlx::query(
             "insert into control.source
@@ -121,7 +121,7 @@ impl Store {
         source_id: SourceId,
         change: impl FnOnce(&Source) -> Result<Option<String>, ControlError>,
     ) -> Result<Source, ControlError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         let saved = sqlx::query(
             "select workspace_id, source_id, name, write_key_sha256, write_key_hint, channel, default_place,
                     user_id_type, enabled, dedup_ttl_seconds, banner_writes_defaults, dedup_by_order_id,

@@ -157,7 +157,7 @@ impl CursorStore {
         begins: Record,
     ) -> Result<Place, StoreError> {
         let what = attempting("open a generation");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let moved = sqlx::query(
             "update delivery.resolve_cursor set generation = $3 + 1, next_offset = 0,

@@ -149,7 +149,7 @@ impl DeadLetterStore {
         letters: &[(ConnectionId, Position, Whose)],
     ) -> Result<u64, StoreError> {
         let what = attempting("file dead letters");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         let oldest = oldest(letters.iter().map(|(_, _, whose)| whose));
         let seen = reach_oldest(&mut tx, workspace, oldest).await?;
         let letters: Vec<_> = letters.iter().filter(|(_, _, whose)| whose.can_be_written(seen)).collect();
@@ -260,7 +260,7 @@ impl DeadLetterStore {
         .map_err(&what)?;
         let mut closed = 0;
         loop {
-            let mut tx = self.pool.begin().await.map_err(&what)?;
+            let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
             let gone = sqlx::query(
                 "delete from delivery.dead_letter where ctid = any(array(
                      select ctid from delivery.dead_letter

@@ -180,7 +180,7 @@ impl Filed {
         changes: &[Change],
     ) -> Result<bool, StoreError> {
         let what = attempting("apply narrowings to what is kept of people");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         let stands: Option<i64> = sqlx::query_scalar(self.statements.lock)
             .bind(workspace.0)
             .fetch_optional(&mut *tx)

@@ -63,7 +63,7 @@ impl GoldenStore {
         rows: &[GoldenRow],
     ) -> Result<bool, StoreError> {
         let what = attempting("freeze golden events");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query(
             "insert into delivery.golden_narrowing (workspace_id, seen_seq) values ($1, $2)
              on conflict on constraint golden_narrowing_pkey do nothing",

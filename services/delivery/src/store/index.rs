@@ -228,7 +228,7 @@ impl Index {
     /// else is about it. A merge changes nothing of what is found, so that it needs no lease.
     async fn merge(&self, duty: Duty, level: i16) -> Result<bool, StoreError> {
         let what = attempting("merge runs of the index");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         let Some(records) = merge_level(&mut tx, duty, level).await? else {
             // Not left to the pool, which may take its time: the lock would keep the next merge away.
             tx.rollback().await.map_err(&what)?;

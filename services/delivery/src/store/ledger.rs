@@ -162,7 +162,7 @@ impl LedgerStore {
             let mut connection = self.index.pool().acquire().await.map_err(&what)?;
             return settle_range(&mut connection, lease, first, commit).await;
         }
-        let mut tx = self.index.pool().begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(self.index.pool()).await.map_err(&what)?;
         settle_range(&mut tx, lease, first, commit).await?;
         let grows = write_rows(&mut tx, &self.index, lease, commit, &late).await?;
         tx.commit().await.map_err(&what)?;
@@ -179,7 +179,7 @@ impl LedgerStore {
     /// [`StoreError::Fenced`], [`StoreError::CursorMoved`] if one of them waits no longer, or the database.
     pub async fn commit_retries(&self, lease: &Lease, commit: &LaneCommit) -> Result<(), StoreError> {
         let what = attempting("commit a lane's retries");
-        let mut tx = self.index.pool().begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(self.index.pool()).await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let duty = lease.duty;
         let last: Option<(Option<Uuid>,)> = sqlx::query_as(

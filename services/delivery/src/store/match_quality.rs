@@ -82,7 +82,7 @@ impl MatchQualityStore {
     ) -> Result<(Vec<ReportedEvent>, bool), StoreError> {
         let what = attempting("read what events were matched by");
         // One look at both tables: a lane may commit in between.
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await
@@ -245,7 +245,7 @@ impl MatchQualityStore {
         // A name that comes twice counts once.
         let by_name: BTreeMap<&str, &EventQuality> =
             events.iter().map(|event| (event.event_name.as_str(), event)).collect();
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         let kept = sqlx::query(
             "update delivery.platform_quality_reading set read_at = now(), problem = ''
              where workspace_id = $1 and connection_id = $2 and revision = $3",

@@ -98,7 +98,7 @@ impl IngestRequestStore {
             connection: claimed.connection,
             partition: claimed.partition,
         };
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         lock_lease(&mut tx, duty).await?;
         if !write_told(&mut tx, claimed, told, now).await? {
             return Ok(None);

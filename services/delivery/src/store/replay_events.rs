@@ -125,7 +125,7 @@ impl ReplayStore {
     pub async fn take(&self, lease: &Lease, take: &Take<'_>) -> Result<Took, StoreError> {
         let what = attempting("take what is to be replayed");
         let duty = lease.duty;
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         // A cancellation waits for this, or is seen here.
         let runs = sqlx::query(
@@ -191,7 +191,7 @@ impl ReplayStore {
     pub async fn adopt(&self, lease: &Lease, start: Position, adopted: &Adopted) -> Result<bool, StoreError> {
         let what = attempting("answer for what was accepted before");
         let duty = lease.duty;
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         fence(&mut tx, lease).await?;
         let moved = sqlx::query(
             "update delivery.lane_cursor set start_generation = $6, start_offset = $7

@@ -198,7 +198,7 @@ impl ReplayStore {
     ) -> Result<Option<StoredReplay>, StoreError> {
         let what = attempting("write a replay down");
         let time = |at: Option<jiff::Timestamp>| at.map(jiff_sqlx::Timestamp::from);
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         // One at a time: two that count at once would both find room.
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('delivery.replay', $1))")
             .bind(connection.0)

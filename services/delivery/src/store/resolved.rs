@@ -116,7 +116,7 @@ impl ResolvedStore {
             self.index.grew(lease.duty);
             return Ok(());
         }
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         settle(&mut tx, lease, commit, span, record, None).await?;
         add_rows(&mut tx, lease.duty, commit).await?;
         tx.commit().await.map_err(&what)
@@ -314,7 +314,7 @@ impl ResolvedStore {
     ) -> Result<(), StoreError> {
         let Some(log) = &self.log else { return Ok(()) };
         let what = attempting("forget resolved blocks");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query(
             "update delivery.resolved set payload_record = null
              where workspace_id = $1 and partition = $2 and payload_record is not null and resolved_at < $5

@@ -128,7 +128,7 @@ impl StatsStore {
         reader: &mut impl BookReader,
     ) -> Result<Vec<Place>, StoreError> {
         let what = attempting("read the books");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await
@@ -155,7 +155,7 @@ impl StatsStore {
     /// The database.
     pub async fn resolved_counts(&self, workspace: WorkspaceId) -> Result<ResolvedCounts, StoreError> {
         let what = attempting("count what is resolved");
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await

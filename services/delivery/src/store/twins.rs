@@ -76,7 +76,7 @@ impl TwinStore {
     ) -> Result<TwinWindow, StoreError> {
         let what = attempting("read which events had a twin");
         // One look at both tables: resolve may commit in between.
-        let mut tx = self.pool.begin().await.map_err(&what)?;
+        let mut tx = tracklayer_postgres::begin(&self.pool).await.map_err(&what)?;
         sqlx::query("set transaction isolation level repeatable read, read only")
             .execute(&mut *tx)
             .await

@@ -103,21 +103,35 @@ impl Store {
         &self,
         workspace: WorkspaceId,
         types: &mut Types,
-        mut evidence: NewEvidence<'e>,
+        evidence: NewEvidence<'e>,
     ) -> (Recorded<'e>, Result<(), StoreError>) {
         let failed = StoreError::of("record what was seen together");
-        let mut connection = match self.pool.acquire().await {
+        // The caller may go away while one of its transactions begins.
+        let mut connection = match tracklayer_postgres::hold(&self.pool).await {
             Ok(connection) => connection,
             Err(source) => return (Recorded::default(), Err(failed(source))),
         };
-        let grown = match grow(&mut connection, workspace, types, &mut evidence).await {
+        let recorded = self.record_on(&mut connection, workspace, types, evidence).await;
+        connection.give_back();
+        recorded
+    }
+
+    async fn record_on<'e>(
+        &self,
+        connection: &mut PgConnection,
+        workspace: WorkspaceId,
+        types: &mut Types,
+        mut evidence: NewEvidence<'e>,
+    ) -> (Recorded<'e>, Result<(), StoreError>) {
+        let failed = StoreError::of("record what was seen together");
+        let grown = match grow(connection, workspace, types, &mut evidence).await {
             Ok(grown) => grown,
             Err(source) => return (Recorded::default(), Err(failed(source))),
         };
         if evidence.pairs.is_empty() {
             return (grown, Ok(()));
         }
-        match self.record_rest(&mut connection, workspace, types, &mut evidence).await {
+        match self.record_rest(connection, workspace, types, &mut evidence).await {
             Ok(recorded) => (grown.and(recorded), Ok(())),
             Err(source) => (grown, Err(failed(source))),
         }

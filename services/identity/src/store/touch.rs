@@ -96,7 +96,7 @@ impl Store {
         workspace: WorkspaceId,
         clicks: &[(ValueMac, ClickKind, &Sighting)],
     ) -> Result<Vec<Seen>, sqlx::Error> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = tracklayer_postgres::begin(&self.pool).await?;
         sqlx::query("select set_config('lock_timeout', $1, true)")
             .bind(LOCK_TIMEOUT)
             .execute(&mut *transaction)

@@ -17,7 +17,7 @@ pub async fn keep(
     known: &str,
     merge: impl FnOnce(&str) -> String + Send,
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = tracklayer_postgres::begin(pool).await?;
     // Waits for whoever inserts the same order just now.
     let inserted = sqlx::query(
         "insert into ingest.shopify_order (workspace_id, source_id, order_id, known) values ($1, $2, $3, $4)

@@ -130,7 +130,7 @@ fn show(output: Output, stories: &[EventStory], names: &Names) {
                     d.consent.clone(),
                     d.attempts.to_string(),
                     d.latency_ms.to_string(),
-                    d.detail.chars().take(60).collect(),
+                    d.detail.clone(),
                 ]
             })
             .collect();

@@ -29,6 +29,8 @@ pub struct TestDatabase {
     /// Its address, for code under test that connects by itself.
     pub url: String,
     name: String,
+    /// Of a database that has a server of its own.
+    own: Option<LocalPostgres>,
 }
 
 impl TestDatabase {
@@ -53,7 +55,18 @@ pub async fn database(migrations: &[(&'static str, &'static Migrator)]) -> TestD
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     run(server, format!("create database {name} template {template}")).await;
     let url = server.url_of(&name);
-    TestDatabase { pool: pool(&url).await, url, name }
+    TestDatabase { pool: pool(&url).await, url, name, own: None }
+}
+
+/// The same on a server of its own, for what depends on who else is under way on the server: other tests hold transactions open.
+///
+/// # Panics
+/// As [`database`].
+pub async fn database_alone(migrations: &[(&'static str, &'static Migrator)]) -> TestDatabase {
+    let server = start().await;
+    let name = make_template(&server, migrations).await;
+    let url = server.url_of(&name);
+    TestDatabase { pool: pool(&url).await, url, name, own: Some(server) }
 }
 
 async fn start() -> LocalPostgres {
@@ -132,6 +145,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if self.own.is_some() {
+            return;
+        }
         let Some(server) = SERVER.get() else { return };
         let (url, statement) = (server.url().to_owned(), format!("drop database {} with (force)", self.name));
         // Dropping a value cannot wait, and the test's runtime may be ending: a thread with a runtime of its own. Should the

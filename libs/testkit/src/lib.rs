@@ -10,7 +10,7 @@ mod kafka;
 mod patience;
 mod store;
 
-pub use database::{TestDatabase, database};
+pub use database::{TestDatabase, database, database_alone};
 pub use journal::append;
 pub use kafka::{TestKafka, kafka, own_kafka, secured_kafka};
 pub use patience::{eventually, eventually_seen};

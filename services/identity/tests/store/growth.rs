@@ -41,8 +41,7 @@ fn visit(person: &str, browser: usize, with_address: bool) -> Item {
     clicked(identifiers, &format!("fb.1.2.{browser}"), i64::try_from(browser).unwrap())
 }
 
-/// Probes and rows of the usual one of several visits, one by one. Not of all: while anybody in the same server is under way, as
-/// whoever makes a database for another test, what was read once is read again.
+/// Probes and rows of the usual one of several visits, one by one. Not of all: the first ones find nothing remembered.
 async fn usual_work(
     world: &World,
     (resolver, pool): (&Resolver, &PgPool),
@@ -67,7 +66,7 @@ async fn usual_work(
 
 #[tokio::test]
 async fn a_person_of_two_hundred_browsers_gets_a_hundred_more_for_what_the_first_ones_cost() {
-    let world = World::new(Policy::default()).await;
+    let world = World::alone(Policy::default()).await;
     let options: PgConnectOptions = world.database.url.parse().unwrap();
     let options = options.options([("enable_seqscan", "off")]);
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();

@@ -24,6 +24,8 @@ pub struct World {
     pub policy: Policy,
 }
 
+const SCHEMAS: &[(&str, &sqlx::migrate::Migrator)] = &[("identity", &tracklayer_identity::MIGRATOR)];
+
 /// Profiles, contested identifiers, hubs and collisions.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
@@ -36,7 +38,15 @@ pub struct State {
 
 impl World {
     pub async fn new(policy: Policy) -> Self {
-        let database = tracklayer_testkit::database(&[("identity", &tracklayer_identity::MIGRATOR)]).await;
+        Self::over(tracklayer_testkit::database(SCHEMAS).await, policy)
+    }
+
+    /// Where nobody else is under way: while somebody is, nothing that was read is remembered.
+    pub async fn alone(policy: Policy) -> Self {
+        Self::over(tracklayer_testkit::database_alone(SCHEMAS).await, policy)
+    }
+
+    fn over(database: TestDatabase, policy: Policy) -> Self {
         let resolver = resolver(database.pool.clone(), &policy);
         Self { database: Arc::new(database), workspace: WorkspaceId(1), resolver, policy }
     }

@@ -9,16 +9,17 @@ use rust_decimal::prelude::ToPrimitive;
 use serde_json::{Number, Value};
 
 use crate::connection::Connection;
-use crate::deliverable::{Deliverable, text_of};
+use crate::deliverable::{Deliverable, Path, text_of};
 use crate::json::Json;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 use crate::overlay::Overlay;
+use crate::usual::{usual, usuals};
 
 /// What a purchase is worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worth {
     /// Properties, the first with an amount wins.
-    pub value_from: Vec<String>,
+    pub value_from: Vec<Path>,
     /// Whether the products' sum stands in for a purchase without a value.
     pub from_products: bool,
 }
@@ -33,17 +34,14 @@ impl Worth {
     /// The amount of the first property that has one: what the customer sees, whatever an expression makes of it.
     #[must_use]
     pub fn paid(&self, event: &Deliverable) -> Option<Decimal> {
-        self.value_from.iter().find_map(|path| {
-            let path = path.strip_prefix("properties.").unwrap_or(path);
-            decimal_of(event.property(path)?)
-        })
+        self.value_from.iter().find_map(|path| decimal_of(path.of(event)?))
     }
 
     /// What a purchase is worth.
     ///
     /// # Errors
     /// None of `value_from` is there, or the amount is negative.
-    pub fn of_purchase(&self, event: &Deliverable, products: &[Product]) -> Result<Decimal, Refusal> {
+    pub fn of_purchase(&self, event: &Deliverable, products: &[Product<'_>]) -> Result<Decimal, Refusal> {
         let value = match mapped_value(event) {
             Some(given) => given.ok_or_else(|| {
                 Refusal::new(RefusalCode::MissingValue, "the expression of `fields.value` gives no amount")
@@ -61,17 +59,18 @@ impl Worth {
         Ok(value)
     }
 
-    fn paid_or_summed(&self, event: &Deliverable, products: &[Product]) -> Result<Decimal, Refusal> {
+    fn paid_or_summed(&self, event: &Deliverable, products: &[Product<'_>]) -> Result<Decimal, Refusal> {
         self.paid(event).or_else(|| self.from_products.then(|| sum_of(products)).flatten()).ok_or_else(|| {
-            let names = self.value_from.join(", ");
+            let name = |path: &Path| path.as_str().strip_prefix("properties.").unwrap_or_default().to_owned();
+            let names = self.value_from.iter().map(name).collect::<Vec<_>>().join(", ");
             Refusal::new(RefusalCode::MissingValue, format!("a purchase needs an amount in one of: {names}"))
-                .at(format!("properties.{}", self.value_from.first().map_or("revenue", String::as_str)))
+                .at(self.value_from.first().map_or("properties.revenue", Path::as_str).to_owned())
         })
     }
 
     /// What another event is worth: a stated amount, else the products' sum.
     #[must_use]
-    pub fn of_other(&self, event: &Deliverable, products: &[Product]) -> Option<Decimal> {
+    pub fn of_other(&self, event: &Deliverable, products: &[Product<'_>]) -> Option<Decimal> {
         mapped_value(event)
             .unwrap_or_else(|| self.paid(event).or_else(|| sum_of(products)))
             .filter(|value| !value.is_sign_negative() || value.is_zero())
@@ -83,21 +82,21 @@ fn mapped_value(event: &Deliverable) -> Option<Option<Decimal>> {
     event.overlay().and_then(Overlay::value)
 }
 
-/// A product of an event.
+/// A product of an event: its texts are the event's.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Product {
+pub struct Product<'e> {
     /// Its id, by the connection's `content_id_from`.
-    pub id: Option<String>,
+    pub id: Option<Cow<'e, str>>,
     /// Name.
-    pub name: Option<String>,
+    pub name: Option<Cow<'e, str>>,
     /// Brand.
-    pub brand: Option<String>,
+    pub brand: Option<Cow<'e, str>>,
     /// Category; a list is joined by commas.
-    pub category: Option<String>,
+    pub category: Option<Cow<'e, str>>,
     /// Variant.
-    pub variant: Option<String>,
+    pub variant: Option<Cow<'e, str>>,
     /// Coupon of this line.
-    pub coupon: Option<String>,
+    pub coupon: Option<Cow<'e, str>>,
     /// Price of one piece.
     pub price: Option<Decimal>,
     /// Pieces, at least 1.
@@ -105,7 +104,7 @@ pub struct Product {
     /// Place in a list.
     pub position: Option<u32>,
     /// Affiliation of this line.
-    pub affiliation: Option<String>,
+    pub affiliation: Option<Cow<'e, str>>,
     /// How it comes to the customer, one of [`DELIVERY_CATEGORIES`].
     pub delivery_category: Option<&'static str>,
 }
@@ -125,23 +124,12 @@ pub const CONTENT_ID_FROM: [&str; 2] = ["product_id", "sku"];
 
 /// The products of an event: its `products`, else the event itself if it names one.
 #[must_use]
-pub fn products<'e>(event: &'e Deliverable, id_from: &[String]) -> Cow<'e, [Product]> {
-    if id_from == CONTENT_ID_FROM {
-        Cow::Borrowed(usual_products(event))
-    } else {
-        read_products(event, id_from).into()
-    }
-}
-
-/// The same by the usual ids: read once for all connections.
-fn usual_products(event: &Deliverable) -> &[Product] {
-    event.products(|| read_products(event, &CONTENT_ID_FROM))
-}
-
-fn read_products(event: &Deliverable, id_from: &[impl AsRef<str>]) -> Vec<Product> {
-    match event.property("products") {
+pub fn products<'e>(event: &'e Deliverable, id_from: &[impl AsRef<str>]) -> Vec<Product<'e>> {
+    match event.at(usual!("properties.products")) {
         Some(Json::List(list)) => {
-            list.iter().filter(|v| v.as_object().is_some()).map(|v| product(v, id_from)).collect()
+            let mut products = Vec::with_capacity(list.iter().count());
+            products.extend(list.iter().filter(|v| v.as_object().is_some()).map(|v| product(v, id_from)));
+            products
         }
         _ => {
             let single = product(event.properties(), id_from);
@@ -150,33 +138,39 @@ fn read_products(event: &Deliverable, id_from: &[impl AsRef<str>]) -> Vec<Produc
     }
 }
 
+/// The same by the usual ids.
+fn usual_products(event: &Deliverable) -> Vec<Product<'_>> {
+    products(event, &CONTENT_ID_FROM)
+}
+
 /// Whether the event carries a list of products.
 #[must_use]
 pub fn has_product_list(event: &Deliverable) -> bool {
-    matches!(event.property("products"), Some(Json::List(list)) if !list.is_empty())
+    matches!(event.at(usual!("properties.products")), Some(Json::List(list)) if !list.is_empty())
 }
 
 /// Whether a product of the event's list names a price, be it one that is no amount ("$7.00").
 #[must_use]
 pub fn lists_a_price(event: &Deliverable) -> bool {
-    let Some(Json::List(list)) = event.property("products") else { return false };
+    let Some(Json::List(list)) = event.at(usual!("properties.products")) else { return false };
     list.iter().any(|product| product.at("price").and_then(text_of).is_some())
 }
 
-fn product(value: Json<'_>, id_from: &[impl AsRef<str>]) -> Product {
-    let text = |key: &str| value.at(key).and_then(text_of);
+fn product<'e>(value: Json<'e>, id_from: &[impl AsRef<str>]) -> Product<'e> {
+    let at = |key: &str| value.get(key).and_then(Json::present);
+    let text = |key: &str| at(key).and_then(text_of);
     Product {
         id: id_from.iter().find_map(|key| text(key.as_ref())),
         name: text("name"),
         brand: text("brand"),
-        category: value.at("category").and_then(joined),
+        category: at("category").and_then(joined),
         variant: text("variant"),
         coupon: text("coupon"),
-        price: value.at("price").and_then(decimal_of).filter(|p| !p.is_sign_negative() || p.is_zero()),
-        quantity: value.at("quantity").and_then(decimal_of).map_or(1, at_least_one),
-        position: value.at("position").and_then(decimal_of).and_then(|d| d.to_u32()),
+        price: at("price").and_then(decimal_of).filter(|p| !p.is_sign_negative() || p.is_zero()),
+        quantity: at("quantity").and_then(decimal_of).map_or(1, at_least_one),
+        position: at("position").and_then(decimal_of).and_then(|d| d.to_u32()),
         affiliation: text("affiliation"),
-        delivery_category: value.at("delivery_category").and_then(delivery_category),
+        delivery_category: at("delivery_category").and_then(delivery_category),
     }
 }
 
@@ -186,11 +180,11 @@ fn at_least_one(quantity: Decimal) -> u32 {
 
 /// A text, or a list of texts joined by commas.
 #[must_use]
-pub fn joined<'a>(value: impl Into<Json<'a>>) -> Option<String> {
+pub fn joined<'a>(value: impl Into<Json<'a>>) -> Option<Cow<'a, str>> {
     match value.into() {
         Json::List(list) => {
-            let parts: Vec<String> = list.iter().filter_map(text_of).collect();
-            (!parts.is_empty()).then(|| parts.join(","))
+            let parts: Vec<Cow<'_, str>> = list.iter().filter_map(text_of).collect();
+            (!parts.is_empty()).then(|| Cow::Owned(parts.join(",")))
         }
         other => text_of(other),
     }
@@ -198,7 +192,7 @@ pub fn joined<'a>(value: impl Into<Json<'a>>) -> Option<String> {
 
 /// Σ price × quantity of the products that have a price; none if none has.
 #[must_use]
-pub fn sum_of(products: &[Product]) -> Option<Decimal> {
+pub fn sum_of(products: &[Product<'_>]) -> Option<Decimal> {
     products
         .iter()
         .filter_map(|p| p.price?.checked_mul(Decimal::from(p.quantity)))
@@ -208,7 +202,7 @@ pub fn sum_of(products: &[Product]) -> Option<Decimal> {
 
 /// Σ quantity.
 #[must_use]
-pub fn pieces(products: &[Product]) -> u64 {
+pub fn pieces(products: &[Product<'_>]) -> u64 {
     products.iter().map(|p| u64::from(p.quantity)).sum()
 }
 
@@ -217,11 +211,26 @@ pub fn pieces(products: &[Product]) -> u64 {
 pub fn decimal_of<'a>(value: impl Into<Json<'a>>) -> Option<Decimal> {
     let read = |s: &str| Decimal::from_str(s).or_else(|_| Decimal::from_scientific(s)).ok();
     match value.into() {
-        Json::Number(n) => n.as_i64().map(Decimal::from).or_else(|| read(&n.to_string())),
+        Json::Number(n) => {
+            n.as_i64().map(Decimal::from).or_else(|| few_digits(n)).or_else(|| read(&n.to_string()))
+        }
         Json::Text(s) => read(s.trim()),
         Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => None,
     }
     .map(|d| d.normalize())
+}
+
+/// The decimal that a number is written as, where that has a few digits behind the point, as amounts of daily life have: the way over
+/// text takes ten times as long. Of decimals of at most 15 digits no two are the same double, so what divides to the number is it.
+/// Source: IEEE 754, DBL_DIG.
+fn few_digits(number: &Number) -> Option<Decimal> {
+    const POWERS: [(u32, f64); 4] = [(1, 1e1), (2, 1e2), (3, 1e3), (4, 1e4)];
+    let double = number.as_f64().filter(|_| number.is_f64())?;
+    POWERS.into_iter().find_map(|(scale, power)| {
+        let mantissa = (double * power).round();
+        let is_it = mantissa.abs() < 1e15 && mantissa / power == double;
+        is_it.then(|| Decimal::new(mantissa as i64, scale))
+    })
 }
 
 /// An amount as a JSON number: whole ones without a fraction, others in the shortest form that reads back the same.
@@ -252,10 +261,10 @@ fn double_of(amount: Decimal) -> Option<f64> {
 }
 
 /// What stands in `currency`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Currency {
     /// An ISO 4217 code in upper case.
-    Code(String),
+    Code(&'static str),
     /// Nothing there.
     Absent,
     /// Something that is no currency.
@@ -266,7 +275,7 @@ impl Currency {
     /// Reads the event's currency.
     #[must_use]
     pub fn of(connection: &Connection, event: &Deliverable) -> Self {
-        match connection.find(event, "currency", &["properties.currency"]) {
+        match connection.find(event, "currency", usuals!["properties.currency"]) {
             None => Self::Absent,
             Some(value) => currency_code(value).map_or(Self::Wrong, Self::Code),
         }
@@ -274,7 +283,7 @@ impl Currency {
 
     /// The code, if there is one.
     #[must_use]
-    pub fn code(&self) -> Option<&str> {
+    pub const fn code(self) -> Option<&'static str> {
         match self {
             Self::Code(code) => Some(code),
             Self::Absent | Self::Wrong => None,
@@ -285,7 +294,7 @@ impl Currency {
     ///
     /// # Errors
     /// There is none. It is never guessed: a wrong currency corrupts the reported revenue.
-    pub fn required(&self) -> Result<&str, Refusal> {
+    pub fn required(self) -> Result<&'static str, Refusal> {
         let why = match self {
             Self::Code(code) => return Ok(code),
             Self::Absent => "a purchase needs a currency (ISO 4217)",
@@ -296,14 +305,14 @@ impl Currency {
 }
 
 /// A currency to pay in: metals, funds and test codes are none, and the platforms refuse them.
-fn currency_code<'a>(value: impl Into<Json<'a>>) -> Option<String> {
-    tracklayer_normalise::money::currency(&text_of(value)?).map(str::to_owned)
+fn currency_code<'a>(value: impl Into<Json<'a>>) -> Option<&'static str> {
+    tracklayer_normalise::money::currency(&text_of(value)?)
 }
 
 /// The order's id.
 #[must_use]
-pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> {
-    connection.text(event, "order_id", &["properties.order_id", "properties.orderId"])
+pub fn order_id<'a>(connection: &'a Connection, event: &'a Deliverable) -> Option<Cow<'a, str>> {
+    connection.text(event, "order_id", usuals!["properties.order_id", "properties.orderId"])
 }
 
 /// The refunded amount of a refund event, positive: as stated, else the sum of the products that it lists; none: everything
@@ -312,7 +321,7 @@ pub fn order_id(connection: &Connection, event: &Deliverable) -> Option<String> 
 pub fn refund_amount(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
     stated_refund(connection, event).or_else(|| {
         let listed = has_product_list(event);
-        listed.then(|| sum_of(usual_products(event))).flatten()
+        listed.then(|| sum_of(&usual_products(event))).flatten()
     })
 }
 
@@ -326,11 +335,17 @@ pub fn refund_is_unpriced(connection: &Connection, event: &Deliverable) -> bool 
 }
 
 fn stated_refund(connection: &Connection, event: &Deliverable) -> Option<Decimal> {
-    ["total", "amount", "refund", "revenue", "value"]
-        .iter()
-        .find_map(|key| decimal_of(event.property(key)?))
-        .or_else(|| connection.worth.paid(event))
-        .map(|amount| amount.abs())
+    usuals![
+        "properties.total",
+        "properties.amount",
+        "properties.refund",
+        "properties.revenue",
+        "properties.value"
+    ]
+    .iter()
+    .find_map(|place| decimal_of(event.at(*place)?))
+    .or_else(|| connection.worth.paid(event))
+    .map(|amount| amount.abs())
 }
 
 /// What is left of an order after all refunds, in the terms in which its value was sent.
@@ -399,12 +414,12 @@ pub fn order_id_is_personal(order_id: &str) -> bool {
 
 /// The order's id where a platform takes it as it is and can do without: one that holds an address or number of a person stays
 /// behind, with a note.
-pub fn order_id_to_send(
-    connection: &Connection,
-    event: &Deliverable,
+pub fn order_id_to_send<'a>(
+    connection: &'a Connection,
+    event: &'a Deliverable,
     target: &'static str,
     notes: &mut Vec<Note>,
-) -> Option<String> {
+) -> Option<Cow<'a, str>> {
     let id = order_id(connection, event)?;
     if order_id_is_personal(&id) {
         notes.push(Note::rejected(target, Rule::LooksPersonal));
@@ -433,23 +448,22 @@ pub fn check_order_id(order_id: &str) -> Result<(), Refusal> {
 /// the whole request of a batch.
 #[must_use]
 pub fn custom_value(name: &str, value: Value) -> Option<Value> {
+    let text = |value: &Value| text_of(value).map(|text| Value::from(&*text));
     match name {
         "value" | "net_revenue" | "predicted_ltv" => {
             decimal_of(&value).filter(|amount| !amount.is_sign_negative() || amount.is_zero()).map(number)
         }
         "num_items" => decimal_of(&value).and_then(|count| count.to_u32()).map(Value::from),
-        "currency" => currency_code(&value).map(Value::String),
-        "content_type" => {
-            text_of(&value).filter(|t| t == "product" || t == "product_group").map(Value::String)
-        }
+        "currency" => currency_code(&value).map(Value::from),
+        "content_type" => text(&value).filter(|t| t == "product" || t == "product_group"),
         "delivery_category" => delivery_category(Json::from(&value)).map(Value::from),
         // Meta's words for it: `new_customer_to_business` and others of that form.
         "customer_segmentation" => text_of(&value)
             .filter(|t| t.len() <= 64 && t.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-            .map(Value::String),
-        "order_id" => text_of(&value).filter(|id| !order_id_is_personal(id)).map(Value::String),
+            .map(|text| Value::from(&*text)),
+        "order_id" => text_of(&value).filter(|id| !order_id_is_personal(id)).map(|text| Value::from(&*text)),
         "content_name" | "content_category" | "search_string" | "query" | "status" | "item_number"
-        | "shop_id" | "description" => text_of(&value).map(Value::String),
+        | "shop_id" | "description" => text(&value),
         // Built from the products, and from nothing else.
         "contents" | "content_ids" => None,
         _ => Some(value),
@@ -469,10 +483,11 @@ impl OrderFacts {
     /// Reads the event.
     #[must_use]
     pub fn of(connection: &Connection, event: &Deliverable) -> Self {
-        let total = event.property("total").and_then(decimal_of);
+        let total = event.at(usual!("properties.total")).and_then(decimal_of);
         // Refunds are amounts of what the customer paid, which an expression's value is not.
         let paid = || mapped_value(event).and_then(|_| connection.worth.paid(event));
-        Self { order_id: order_id(connection, event), total: total.or_else(paid) }
+        let order_id = order_id(connection, event).map(Cow::into_owned);
+        Self { order_id, total: total.or_else(paid) }
     }
 
     /// A purchase that goes out with this value, and with what a later change can say of whom it was matched by.
@@ -508,6 +523,16 @@ mod tests {
             for mantissa in [mantissa, mantissa >> small] {
                 let amount = Decimal::new(mantissa, scale);
                 prop_assert_eq!(double_of(amount), amount.to_string().parse::<f64>().ok(), "{}", amount);
+            }
+        }
+
+        #[test]
+        fn a_number_is_the_decimal_that_it_is_written_as(number in any::<f64>(), small in -1e7..1e7, cents in any::<i32>(), scale in 0..6) {
+            for number in [number, small, f64::from(cents) / 10_f64.powi(scale)] {
+                let Some(number) = Number::from_f64(number) else { continue };
+                let text = number.to_string();
+                let read = Decimal::from_str(&text).or_else(|_| Decimal::from_scientific(&text)).ok();
+                prop_assert_eq!(decimal_of(&Value::Number(number)), read.map(|d| d.normalize()), "{}", text);
             }
         }
 

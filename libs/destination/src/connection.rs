@@ -1,11 +1,12 @@
 //! What every kind needs of its document, made ready once: filter, maps, ids, money.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::commerce::Worth;
-use crate::deliverable::{Consent, Deliverable, text_of};
+use crate::deliverable::{Consent, Deliverable, Own, Path, text_of};
 use crate::destination::ConsentQuery;
 use crate::document::{ConsentCap, Document, Kind, MapTarget, Mode, Paths, SettingsError, WorkspaceDefaults};
 use crate::json::Json;
@@ -14,6 +15,7 @@ use crate::outcome::{Note, Refusal, RefusalCode, Rule, Skip};
 use crate::overlay::Overlay;
 use crate::person;
 use crate::places::may_hold_a_place;
+use crate::usual::{Usual, usual};
 
 /// Fields of browsers and orders that `field_map` and `constants` may name, beside those of [`person::FIELDS`], for every kind.
 const FIELDS: [&str; 38] = [
@@ -62,9 +64,6 @@ fn fields() -> impl Iterator<Item = &'static str> {
     person::FIELDS.into_iter().chain(FIELDS)
 }
 
-/// Where the event's id at the platform comes from, unless the document says so.
-const EVENT_ID_FROM: [&str; 2] = ["properties.event_id", "messageId"];
-
 /// The common part of an opened connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -82,9 +81,9 @@ pub struct Connection {
     pub has_own_person_fields: bool,
     field_map: BTreeMap<String, Paths>,
     constants: BTreeMap<String, Value>,
-    /// None: from the second key that the event has claimed, else as [`EVENT_ID_FROM`].
-    event_id_from: Option<Vec<String>>,
-    external_id_from: Vec<String>,
+    /// None: from the second key that the event has claimed, else `properties.event_id`, else `messageId`.
+    event_id_from: Option<Vec<Path>>,
+    external_id_from: Vec<Path>,
     extra_purposes: Vec<String>,
     cap: Option<ConsentCap>,
 }
@@ -117,16 +116,16 @@ impl Connection {
                 errors.push(SettingsError::new(format!("field_map.{field}"), why));
             }
         }
-        let paths = |given: &Option<Vec<String>>, default: &[&str]| {
-            given.clone().unwrap_or_else(|| default.iter().map(|p| (*p).to_owned()).collect())
-        };
+        let paths = |given: &[String]| given.iter().map(|path| Path::new(path)).collect::<Vec<_>>();
+        let external_id_from = document.external_id_from.as_deref().map(paths);
+        let value_from = document.value_from.as_ref().unwrap_or(&workspace.value_from);
         Self {
             kind: document.kind,
             mode: document.mode,
             filter: document.event_filter.clone(),
             map: EventMap::new(&document.event_map),
             worth: Worth {
-                value_from: document.value_from.clone().unwrap_or_else(|| workspace.value_from.clone()),
+                value_from: value_from.iter().map(|path| Path::of_property(path)).collect(),
                 from_products: document.value_fallback.is_some()
                     || workspace.value_fallback.as_deref() == Some("products"),
             },
@@ -137,8 +136,9 @@ impl Connection {
             }),
             field_map: document.field_map.clone(),
             constants: document.constants.clone(),
-            event_id_from: document.event_id_from.clone(),
-            external_id_from: paths(&document.external_id_from, &["userId", "anonymousId"]),
+            event_id_from: document.event_id_from.as_deref().map(paths),
+            external_id_from: external_id_from
+                .unwrap_or_else(|| ["userId", "anonymousId"].map(Path::new).into()),
             extra_purposes: document.purposes.iter().map(|p| p.as_str().to_owned()).collect(),
             cap: document.consent_cap,
         }
@@ -192,18 +192,18 @@ impl Connection {
 
     /// The event's name at the platform, where the map gives one.
     #[must_use]
-    pub fn mapped_name(&self, event: &Deliverable) -> Option<String> {
+    pub fn mapped_name<'a>(&'a self, event: &'a Deliverable) -> Option<&'a str> {
         match self.map.target(event)? {
-            MapTarget::Name(name) => Some(name.clone()),
-            MapTarget::Detail(detail) => detail.get("name").and_then(Value::as_str).map(str::to_owned),
+            MapTarget::Name(name) => Some(name),
+            MapTarget::Detail(detail) => detail.get("name").and_then(Value::as_str),
             MapTarget::Off(()) => None,
         }
     }
 
     /// A field's value: what an expression gives, which then is the only place; else the document's own paths first, then `defaults`, then its constant.
     #[must_use]
-    pub fn find<'a>(&'a self, event: &'a Deliverable, field: &str, defaults: &[&str]) -> Option<Json<'a>> {
-        self.find_or(event, field, || defaults.iter().find_map(|path| event.get(path)))
+    pub fn find<'a>(&'a self, event: &'a Deliverable, field: &str, defaults: &[Usual]) -> Option<Json<'a>> {
+        self.find_or(event, field, || defaults.iter().find_map(|place| event.at(*place)))
     }
 
     /// The same with a look of one's own in between.
@@ -226,35 +226,34 @@ impl Connection {
 
     /// The same as text.
     #[must_use]
-    pub fn text(&self, event: &Deliverable, field: &str, defaults: &[&str]) -> Option<String> {
+    pub fn text<'a>(
+        &'a self,
+        event: &'a Deliverable,
+        field: &str,
+        defaults: &[Usual],
+    ) -> Option<Cow<'a, str>> {
         text_of(self.find(event, field, defaults)?)
-    }
-
-    /// The same of a field whose usual place is the property of its name.
-    #[must_use]
-    pub fn text_of_property(&self, event: &Deliverable, field: &str) -> Option<String> {
-        text_of(self.find_or(event, field, || event.property(field))?)
     }
 
     /// The event's id at the platform: never empty, since ingest gives every event a message_id. Copies of a commerce event that
     /// were deduplicated by their order have one id, whichever of them it is that goes out; a pixel can have the same.
     #[must_use]
-    pub fn event_id(&self, event: &Deliverable) -> String {
-        let at = |path: &str| text_of(event.get(path)?);
+    pub fn event_id<'a>(&self, event: &'a Deliverable) -> Cow<'a, str> {
         let found = match &self.event_id_from {
-            Some(paths) => paths.iter().find_map(|path| at(path)),
+            Some(paths) => paths.iter().find_map(|path| text_of(path.of(event)?)),
             None => {
-                let of_order = event.commerce_key().map(str::to_owned);
-                of_order.or_else(|| EVENT_ID_FROM.into_iter().find_map(at))
+                let of_order = event.commerce_key().map(Cow::Borrowed);
+                let stated = || text_of(event.at(usual!("properties.event_id"))?);
+                of_order.or_else(stated).or_else(|| text_of(event.own(Own::MessageId)?))
             }
         };
-        found.unwrap_or_else(|| event.event.message_id.clone())
+        found.unwrap_or(Cow::Borrowed(&event.event.message_id))
     }
 
     /// The person's id at the platform, before normalisation.
     #[must_use]
-    pub fn external_id(&self, event: &Deliverable) -> Option<String> {
-        self.external_id_from.iter().find_map(|path| text_of(event.get(path)?))
+    pub fn external_id<'a>(&self, event: &'a Deliverable) -> Option<Cow<'a, str>> {
+        self.external_id_from.iter().find_map(|path| text_of(path.of(event)?))
     }
 
     /// Names of custom fields with this prefix, prefix cut off, for which there are expressions: whatever else would stand there does not.
@@ -382,12 +381,14 @@ pub fn looks_personal<'a>(value: impl Into<Json<'a>>) -> bool {
         Json::Object(members) => return members.iter().any(|(_, value)| looks_personal(value)),
         Json::Null | Json::Bool(_) | Json::Number(_) => return false,
     };
-    let mail = text
-        .split_once('@')
-        .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.') && !text.contains("://"));
-    let digits = text.chars().filter(char::is_ascii_digit).count();
-    let phone = text.starts_with('+')
-        && (7..=15).contains(&digits)
-        && text[1..].chars().all(|c| c.is_ascii_digit() || " -().".contains(c));
-    mail || phone
+    let is_mail = || {
+        let at = text.bytes().position(|byte| byte == b'@').filter(|at| *at > 0);
+        at.is_some_and(|at| text[at..].contains('.') && !text.contains("://"))
+    };
+    let is_phone = || {
+        text.starts_with('+')
+            && (7..=15).contains(&text.bytes().filter(u8::is_ascii_digit).count())
+            && text[1..].chars().all(|c| c.is_ascii_digit() || " -().".contains(c))
+    };
+    is_mail() || is_phone()
 }

@@ -1,19 +1,21 @@
 //! An event with everything that resolve found out about it, its JSON parsed once for all connections.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::id_of_key;
-use tracklayer_normalise::Platform;
+use tracklayer_normalise::{Numbers, Platform};
 use tracklayer_proto::event::v1::{ClickIds, ConnectionDecision, Event};
 
-use crate::commerce::{Product, order_id_is_personal};
+use crate::commerce::order_id_is_personal;
 use crate::json::{Json, ParsedJson};
 use crate::mapping::{folded, map_name};
 use crate::match_key::MatchKey;
 use crate::overlay::{Filled, Overlay};
-use crate::person::{Person, PersonKeys};
+use crate::person::PersonKeys;
+use crate::usual::{Usual, usual};
 
 /// What the consent firewall decided for this event and this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,13 +152,97 @@ impl OrderState {
     }
 }
 
+/// A text of an event beside its JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// `messageId`.
+    MessageId,
+    /// `userId`.
+    UserId,
+    /// `anonymousId`.
+    AnonymousId,
+    /// `groupId`.
+    GroupId,
+    /// `previousId`.
+    PreviousId,
+    /// `event`.
+    Name,
+    /// The profile's key.
+    CanonicalKey,
+}
+
+impl Own {
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "messageId" | "message_id" => Self::MessageId,
+            "userId" | "user_id" => Self::UserId,
+            "anonymousId" | "anonymous_id" => Self::AnonymousId,
+            "groupId" | "group_id" => Self::GroupId,
+            "previousId" | "previous_id" => Self::PreviousId,
+            "event" | "name" => Self::Name,
+            "canonical_key" => Self::CanonicalKey,
+            _ => return None,
+        })
+    }
+}
+
+/// A path that a document names, looked up once where that is enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    text: String,
+    lead: Lead,
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    Usual(Usual),
+    Own(Own),
+    /// To be walked.
+    Other,
+}
+
+impl Path {
+    /// From the top of the event, as [`Deliverable::get`] has it.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        // Whatever stands behind the dot, these have nothing in them.
+        let own = text.split('.').next().and_then(Own::named).map(Lead::Own);
+        let lead = Usual::find(text).map(Lead::Usual).or(own).unwrap_or(Lead::Other);
+        Self { text: text.to_owned(), lead }
+    }
+
+    /// From `properties`, with or without that word before it.
+    #[must_use]
+    pub fn of_property(text: &str) -> Self {
+        Self::new(&format!("properties.{}", text.strip_prefix("properties.").unwrap_or(text)))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands there.
+    #[must_use]
+    pub fn of<'e>(&self, event: &'e Deliverable) -> Option<Json<'e>> {
+        match self.lead {
+            Lead::Usual(place) => event.at(place),
+            Lead::Own(field) => event.own(field),
+            Lead::Other => event.get(&self.text),
+        }
+    }
+}
+
 /// What several connections read of an event, each in the same places, and what they make of it.
 #[derive(Debug, Default)]
 struct Readings {
-    person: OnceLock<Person>,
     /// The person in each platform's form.
     keys: [OnceLock<PersonKeys>; 4],
-    products: OnceLock<Vec<Product>>,
+    numbers: Numbers,
 }
 
 /// An event ready for [`crate::Destination::build`]. Cloning is cheap.
@@ -194,10 +280,14 @@ impl Deliverable {
         decision: Consent,
         order_state: Option<OrderState>,
     ) -> Self {
-        let parts: [&[u8]; 4] =
-            [&event.properties_json, &event.traits_json, &event.context_json, &event.integrations_json];
+        let parts: [(&[u8], Usual); 4] = [
+            (&event.properties_json, usual!("properties")),
+            (&event.traits_json, usual!("traits")),
+            (&event.context_json, usual!("context")),
+            (&event.integrations_json, usual!("integrations")),
+        ];
         Self {
-            json: Arc::new(ParsedJson::parse(&parts)),
+            json: Arc::new(ParsedJson::of_event(parts)),
             readings: Arc::default(),
             folded_name: folded(map_name(&event)).into(),
             commerce_key: Arc::default(),
@@ -288,40 +378,42 @@ impl Deliverable {
     /// `messageId`. Empty texts and nulls count as absent.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Json<'_>> {
-        let text = |s| Some(Json::Text(s)).filter(|_| !str::is_empty(s));
         let (head, rest) = path.split_once('.').unwrap_or((path, ""));
         let root = match head {
             "properties" => self.properties(),
             "traits" => self.traits(),
             "context" => self.context_object(),
             "integrations" => self.integrations(),
-            "messageId" | "message_id" => return text(&self.event.message_id),
-            "userId" | "user_id" => return text(&self.event.user_id),
-            "anonymousId" | "anonymous_id" => return text(&self.event.anonymous_id),
-            "groupId" | "group_id" => return text(&self.event.group_id),
-            "previousId" | "previous_id" => return text(&self.event.previous_id),
-            "event" | "name" => return text(&self.event.name),
-            "canonical_key" => return text(&self.canonical_key_hex),
-            _ => return None,
+            _ => return self.own(Own::named(head)?),
         };
         root.at(rest)
+    }
+
+    /// A text of the event beside its JSON; an empty one counts as absent.
+    #[must_use]
+    pub fn own(&self, field: Own) -> Option<Json<'_>> {
+        let text = match field {
+            Own::MessageId => &*self.event.message_id,
+            Own::UserId => &*self.event.user_id,
+            Own::AnonymousId => &*self.event.anonymous_id,
+            Own::GroupId => &*self.event.group_id,
+            Own::PreviousId => &*self.event.previous_id,
+            Own::Name => &*self.event.name,
+            Own::CanonicalKey => &*self.canonical_key_hex,
+        };
+        (!text.is_empty()).then_some(Json::Text(text))
+    }
+
+    /// The value at a usual place. Empty texts and nulls count as absent.
+    #[must_use]
+    pub fn at(&self, place: Usual) -> Option<Json<'_>> {
+        self.json.at(place)
     }
 
     /// A value of `properties` by its dotted path.
     #[must_use]
     pub fn property(&self, path: &str) -> Option<Json<'_>> {
         self.properties().at(path)
-    }
-
-    /// A value of `context` by its dotted path.
-    #[must_use]
-    pub fn context(&self, path: &str) -> Option<Json<'_>> {
-        self.context_object().at(path)
-    }
-
-    /// The person as connections without paths of their own read it: read once.
-    pub(crate) fn person(&self, read: impl FnOnce() -> Person) -> &Person {
-        self.readings.person.get_or_init(read)
     }
 
     /// The person in a platform's form, as connections that look at the usual places have it: normalised and hashed once.
@@ -339,9 +431,15 @@ impl Deliverable {
         self.readings.keys[slot].get_or_init(normalise)
     }
 
-    /// The products as connections with the usual ids read them: read once.
-    pub(crate) fn products(&self, read: impl FnOnce() -> Vec<Product>) -> &[Product] {
-        self.readings.products.get_or_init(read)
+    /// The person in the forms that were made before.
+    pub(crate) fn known_person_keys(&self) -> [(Platform, Option<&PersonKeys>); 4] {
+        let [meta, google, ga4, tiktok] = self.readings.keys.each_ref().map(OnceLock::get);
+        [(Platform::Meta, meta), (Platform::Google, google), (Platform::Ga4, ga4), (Platform::Tiktok, tiktok)]
+    }
+
+    /// Its telephone numbers, each looked up in its numbering plan once.
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.readings.numbers
     }
 
     /// The name that maps and filters know the event by, as it is compared: see [`folded`].
@@ -383,14 +481,15 @@ pub fn instant(t: &prost_types::Timestamp) -> Option<Timestamp> {
 
 /// A value as text: text trimmed, whole numbers and booleans written out. Lists and objects are no text.
 #[must_use]
-pub fn text_of<'a>(value: impl Into<Json<'a>>) -> Option<String> {
+pub fn text_of<'a>(value: impl Into<Json<'a>>) -> Option<Cow<'a, str>> {
     match value.into() {
         Json::Text(text) => {
             let text = text.trim();
-            (!text.is_empty()).then(|| text.to_owned())
+            (!text.is_empty()).then_some(Cow::Borrowed(text))
         }
-        Json::Number(number) => Some(number.to_string()),
-        Json::Bool(value) => Some(value.to_string()),
+        Json::Number(number) => Some(Cow::Owned(number.to_string())),
+        Json::Bool(true) => Some(Cow::Borrowed("true")),
+        Json::Bool(false) => Some(Cow::Borrowed("false")),
         Json::Null | Json::List(_) | Json::Object(_) => None,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A lane looks at some eighty places of every event, and most are empty. A [`ParsedJson`] is one flat list of nodes in the order
 //! of the text: objects know where they end, texts without escapes are ranges of the source. Parsing costs a few allocations
-//! an event instead of one for every key and text, and a look walks a handful of neighbouring nodes instead of hashing.
+//! an event instead of one for every key and text, and a look walks a handful of neighbouring nodes instead of hashing. Where
+//! connectors look at every event is found while it is parsed, see [`crate::usual`].
 //!
 //! [`Json`] is a view of one value; it reads a parsed document and a `serde_json::Value` (what a connection's settings
 //! hold) alike.
@@ -10,7 +11,10 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
+
+use crate::usual::{self, Usual, bit_of};
 
 /// One node; what an object or a list holds follows it, up to its end.
 #[derive(Debug, Clone)]
@@ -35,14 +39,6 @@ enum Node {
     },
 }
 
-/// The bit of a key in an object's mask.
-fn bit_of(key: &str) -> u64 {
-    let bytes = key.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return 1 };
-    let mixed = (bytes.len() as u64) << 16 | u64::from(*first) << 8 | u64::from(*last);
-    1 << (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58)
-}
-
 /// Several JSON texts, parsed.
 #[derive(Debug, Default)]
 pub struct ParsedJson {
@@ -50,43 +46,94 @@ pub struct ParsedJson {
     nodes: Vec<Node>,
     unescaped: Vec<Box<str>>,
     roots: Vec<u32>,
+    /// Whether an object names a key twice.
+    repeats: bool,
+    /// The node at each usual place, or [`NOWHERE`].
+    usual: Usuals,
+}
+
+/// A node for each usual place.
+#[derive(Debug)]
+struct Usuals([u32; usual::COUNT]);
+
+/// The number of no node.
+const NOWHERE: u32 = u32::MAX;
+
+impl Default for Usuals {
+    fn default() -> Self {
+        Self([NOWHERE; usual::COUNT])
+    }
+}
+
+impl Usuals {
+    /// Sets a place. What an earlier member of that name had in it is no longer there: the last one counts.
+    fn set(&mut self, place: Usual, node: usize) {
+        if self.0[place.number()] != NOWHERE {
+            self.clear(place);
+        }
+        self.0[place.number()] = index_of(node);
+    }
+
+    /// Forgets a place, and all that is in it.
+    fn clear(&mut self, place: Usual) {
+        self.0[place.number()..place.end()].fill(NOWHERE);
+    }
 }
 
 impl ParsedJson {
     /// Parses texts, each a value of its own. What is no JSON counts as null.
     #[must_use]
     pub fn parse(parts: &[&[u8]]) -> Self {
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        Self::filled(parts.iter().map(|part| (*part, None)))
+    }
+
+    /// The same of texts that are usual places of an event: what lies at those within them can be looked up afterwards.
+    #[must_use]
+    pub(crate) fn of_event(parts: [(&[u8], Usual); 4]) -> Self {
+        Self::filled(parts.into_iter().map(|(part, place)| (part, Some(place))))
+    }
+
+    fn filled<'p>(parts: impl Iterator<Item = (&'p [u8], Option<Usual>)> + Clone) -> Self {
+        let bytes: usize = parts.clone().map(|(part, _)| part.len()).sum();
         let mut document = Self {
             text: String::with_capacity(bytes),
             // A member takes some 25 bytes of text and two nodes.
-            nodes: Vec::with_capacity(bytes / 12 + parts.len()),
-            unescaped: Vec::new(),
-            roots: Vec::with_capacity(parts.len()),
+            nodes: Vec::with_capacity(bytes / 12 + 4),
+            ..Self::default()
         };
         // Ranges count in 32 bits; an event has at most 32 KiB.
         let readable = u32::try_from(bytes).is_ok();
-        for part in parts {
-            let text = std::str::from_utf8(part).ok().filter(|_| readable).unwrap_or_default();
-            let start = document.text.len();
-            document.text.push_str(text);
-            let root = document.nodes.len();
-            document.roots.push(index_of(root));
-            let kept = document.unescaped.len();
-            let mut fill = Fill {
-                origin: document.text.as_ptr() as usize,
-                nodes: &mut document.nodes,
-                unescaped: &mut document.unescaped,
-            };
-            let mut reader = serde_json::Deserializer::from_str(&document.text[start..]);
-            let parsed = fill.deserialize(&mut reader).is_ok() && reader.end().is_ok();
-            if !parsed {
-                document.nodes.truncate(root);
-                document.unescaped.truncate(kept);
-                document.nodes.push(Node::Null);
-            }
+        for (part, place) in parts {
+            document.push(if readable { part } else { b"" }, place);
         }
         document
+    }
+
+    fn push(&mut self, part: &[u8], place: Option<Usual>) {
+        let start = self.text.len();
+        self.text.push_str(std::str::from_utf8(part).unwrap_or_default());
+        let root = self.nodes.len();
+        self.roots.push(index_of(root));
+        let kept = self.unescaped.len();
+        let mut fill = Fill {
+            text: &self.text,
+            nodes: &mut self.nodes,
+            unescaped: &mut self.unescaped,
+            repeats: &mut self.repeats,
+            usual: &mut self.usual,
+            place: None,
+        };
+        fill.enter(place);
+        let mut reader = serde_json::Deserializer::from_str(&self.text[start..]);
+        let parsed = fill.deserialize(&mut reader).is_ok() && reader.end().is_ok();
+        if !parsed {
+            self.nodes.truncate(root);
+            self.unescaped.truncate(kept);
+            self.nodes.push(Node::Null);
+            if let Some(place) = place {
+                self.usual.clear(place);
+            }
+        }
     }
 
     /// What it takes in memory, bytes, as far as that is not the same for all. A text of many short values takes a multiple of itself.
@@ -102,6 +149,13 @@ impl ParsedJson {
     #[must_use]
     pub fn root(&self, part: usize) -> Json<'_> {
         self.roots.get(part).map_or(Json::Null, |at| self.view(*at as usize))
+    }
+
+    /// The value at a usual place. Null and blank text count as absent.
+    #[must_use]
+    pub(crate) fn at(&self, place: Usual) -> Option<Json<'_>> {
+        let node = self.usual.0[place.number()];
+        (node != NOWHERE).then(|| self.view(node as usize))?.present()
     }
 
     fn view(&self, at: usize) -> Json<'_> {
@@ -123,11 +177,7 @@ impl ParsedJson {
     }
 
     fn text_at(&self, at: usize) -> &str {
-        match &self.nodes[at] {
-            Node::Plain { start, end } => &self.text[*start as usize..*end as usize],
-            Node::Unescaped(index) => &self.unescaped[*index as usize],
-            Node::Null | Node::Bool(_) | Node::Number(_) | Node::List { .. } | Node::Object { .. } => "",
-        }
+        self.nodes[at].text(&self.text, &self.unescaped)
     }
 
     /// Whether a node is this text. Most differ in length, which is seen without a look at the source.
@@ -144,9 +194,25 @@ impl ParsedJson {
 
     /// Where the value after this one begins.
     fn after(&self, at: usize) -> usize {
-        match &self.nodes[at] {
-            Node::List { end } | Node::Object { end, .. } => *end as usize,
-            Node::Null | Node::Bool(_) | Node::Number(_) | Node::Plain { .. } | Node::Unescaped(_) => at + 1,
+        after(&self.nodes, at)
+    }
+}
+
+/// Where the value after this one begins.
+fn after(nodes: &[Node], at: usize) -> usize {
+    match &nodes[at] {
+        Node::List { end } | Node::Object { end, .. } => *end as usize,
+        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Plain { .. } | Node::Unescaped(_) => at + 1,
+    }
+}
+
+impl Node {
+    /// Its text, if it is one.
+    fn text<'t>(&self, source: &'t str, unescaped: &'t [Box<str>]) -> &'t str {
+        match self {
+            Self::Plain { start, end } => &source[*start as usize..*end as usize],
+            Self::Unescaped(index) => &unescaped[*index as usize],
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::List { .. } | Self::Object { .. } => "",
         }
     }
 }
@@ -158,9 +224,37 @@ fn index_of(length: usize) -> u32 {
 
 /// Appends what it reads to a document's nodes.
 struct Fill<'n> {
-    origin: usize,
+    text: &'n str,
     nodes: &'n mut Vec<Node>,
     unescaped: &'n mut Vec<Box<str>>,
+    repeats: &'n mut bool,
+    usual: &'n mut Usuals,
+    /// Where what is read next stands, if that is a usual place.
+    place: Option<Usual>,
+}
+
+impl Fill<'_> {
+    /// Says where the value that is read next stands.
+    fn enter(&mut self, place: Option<Usual>) {
+        self.place = place;
+        if let Some(place) = place {
+            self.usual.set(place, self.nodes.len());
+        }
+    }
+
+    /// Whether the key that was read last stands in its object for the second time.
+    fn is_repeated(&self, object: usize) -> bool {
+        let text = |at: usize| self.nodes[at].text(self.text, self.unescaped);
+        let last = self.nodes.len() - 1;
+        let mut at = object + 1;
+        while at < last {
+            if text(at) == text(last) {
+                return true;
+            }
+            at = after(self.nodes, at + 1);
+        }
+        false
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Fill<'_> {
@@ -204,7 +298,7 @@ impl<'de> Visitor<'de> for &mut Fill<'_> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        let start = text.as_ptr() as usize - self.origin;
+        let start = text.as_ptr() as usize - self.text.as_ptr() as usize;
         self.nodes.push(Node::Plain { start: index_of(start), end: index_of(start + text.len()) });
         Ok(())
     }
@@ -218,7 +312,11 @@ impl<'de> Visitor<'de> for &mut Fill<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let at = self.nodes.len();
         self.nodes.push(Node::Null);
-        while items.next_element_seed(&mut *self)?.is_some() {}
+        // Nothing within a list is a usual place.
+        self.place = None;
+        while items.next_element_seed(&mut *self)?.is_some() {
+            self.place = None;
+        }
         self.nodes[at] = Node::List { end: index_of(self.nodes.len()) };
         Ok(())
     }
@@ -226,9 +324,13 @@ impl<'de> Visitor<'de> for &mut Fill<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let at = self.nodes.len();
         self.nodes.push(Node::Null);
-        let mut keys = 0;
-        while let Some(bit) = members.next_key_seed(Key(&mut *self))? {
-            keys |= bit;
+        let (object, mut keys) = (self.place, 0);
+        while let Some((bit, place)) = members.next_key_seed(Key(&mut *self, object))? {
+            if keys & (1 << bit) != 0 && !*self.repeats {
+                *self.repeats = self.is_repeated(at);
+            }
+            keys |= 1 << bit;
+            self.enter(place);
             members.next_value_seed(&mut *self)?;
         }
         self.nodes[at] = Node::Object { end: index_of(self.nodes.len()), keys };
@@ -236,32 +338,44 @@ impl<'de> Visitor<'de> for &mut Fill<'_> {
     }
 }
 
-/// A key: filed like any text, and answered with its bit.
-struct Key<'f, 'n>(&'f mut Fill<'n>);
+/// A key of an object: filed like any text, and answered with its bit and the usual place that it leads to.
+struct Key<'f, 'n>(&'f mut Fill<'n>, Option<Usual>);
+
+/// What a key comes to.
+type Read = (u8, Option<Usual>);
+
+impl Key<'_, '_> {
+    fn read(&self, key: &str) -> Read {
+        let bit = bit_of(key);
+        (bit, self.1.and_then(|object| object.member(key, bit)))
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
-    type Value = u64;
+    type Value = Read;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<'de> Visitor<'de> for Key<'_, '_> {
-    type Value = u64;
+    type Value = Read;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a key")
     }
 
-    fn visit_borrowed_str<E: serde::de::Error>(self, key: &'de str) -> Result<u64, E> {
+    fn visit_borrowed_str<E: serde::de::Error>(self, key: &'de str) -> Result<Read, E> {
+        let read = self.read(key);
         self.0.visit_borrowed_str::<E>(key)?;
-        Ok(bit_of(key))
+        Ok(read)
     }
 
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<u64, E> {
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Read, E> {
+        let read = self.read(key);
         self.0.visit_str::<E>(key)?;
-        Ok(bit_of(key))
+        Ok(read)
     }
 }
 
@@ -363,6 +477,8 @@ impl<'a> Json<'a> {
     pub fn present(self) -> Option<Self> {
         match self {
             Self::Null => None,
+            // Nearly all begin with a letter or a digit.
+            Self::Text(text) if text.as_bytes().first().is_some_and(u8::is_ascii_graphic) => Some(self),
             Self::Text(text) if text.trim().is_empty() => None,
             Self::Text(_) | Self::Bool(_) | Self::Number(_) | Self::List(_) | Self::Object(_) => Some(self),
         }
@@ -406,6 +522,24 @@ impl<'a> Json<'a> {
             Self::Object(object) => {
                 Value::Object(object.iter().map(|(key, value)| (key.to_owned(), value.to_value())).collect())
             }
+        }
+    }
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(list) => serializer.collect_seq(list.iter()),
+            Self::Object(Object(Members::Values(members))) => members.serialize(serializer),
+            // A key that is repeated stands once, with its last value.
+            Self::Object(Object(Members::Nodes { document, .. })) if document.repeats => {
+                self.to_value().serialize(serializer)
+            }
+            Self::Object(object) => serializer.collect_map(object.iter()),
         }
     }
 }
@@ -463,7 +597,7 @@ impl<'a> Object<'a> {
     #[must_use]
     pub fn get(self, key: &str) -> Option<Json<'a>> {
         let (document, mut at, end) = match self.0 {
-            Members::Nodes { keys, .. } if keys & bit_of(key) == 0 => return None,
+            Members::Nodes { keys, .. } if keys & (1 << bit_of(key)) == 0 => return None,
             Members::Nodes { document, at, end, .. } => (document, at, end),
             Members::Values(members) => return members.get(key).map(Json::from),
         };
@@ -484,6 +618,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::usual::usual;
 
     fn parsed(text: &str) -> ParsedJson {
         ParsedJson::parse(&[text.as_bytes()])
@@ -501,6 +636,46 @@ mod tests {
         assert_eq!(root.at("café").and_then(Json::as_str), Some("café"), "escapes in key and value");
         assert_eq!(root.at("z").map(Json::to_value), Some(json!(-1.5)));
         assert!(root.at("").is_some(), "the empty path is the value itself");
+    }
+
+    fn event(parts: [&[u8]; 4]) -> ParsedJson {
+        let [properties, traits, context, integrations] = parts;
+        ParsedJson::of_event([
+            (properties, usual!("properties")),
+            (traits, usual!("traits")),
+            (context, usual!("context")),
+            (integrations, usual!("integrations")),
+        ])
+    }
+
+    /// What a walk finds at each usual place.
+    fn walked(document: &ParsedJson, place: Usual) -> Option<Json<'_>> {
+        let (root, rest) = place.path().split_once('.').unwrap_or((place.path(), ""));
+        let part = ["properties", "traits", "context", "integrations"].iter().position(|name| *name == root);
+        document.root(part.unwrap()).at(rest)
+    }
+
+    fn assert_as_walked(document: &ParsedJson) -> usize {
+        let all = Usual::all();
+        all.filter(|place| {
+            let (found, expected) = (document.at(*place), walked(document, *place));
+            assert_eq!(found.map(Json::to_value), expected.map(Json::to_value), "{}", place.path());
+            found.is_some()
+        })
+        .count()
+    }
+
+    #[test]
+    fn usual_places_are_where_a_walk_finds_them() {
+        let context: &[u8] = br#"{"traits":{"email":"old@a.example","address":{"city":"Bonn"}},"page":[{"url":"u"}],"os":7,
+            "traits":{"address":{"zip":" ","cit\u0079":"K\u00f6ln"},"phone":null,"firstName":"Ada"},"locale":"de"}"#;
+        let whole =
+            event([br#"{"order_id":"A-1","products":[{"sku":1}],"total":0}"#, b"{}", context, b"null"]);
+        // The three roots that are something, order id, products, total, and of the context both objects, the list, 7, city, name, language.
+        assert_eq!(assert_as_walked(&whole), 3 + 3 + 7);
+        assert_eq!(whole.at(usual!("context.traits.address.city")).and_then(Json::as_str), Some("Köln"));
+        let broken = event([br#"{"order_id":"A-1""#, br#"{"email":"a@b.example"}"#, b"7", b""]);
+        assert_eq!(assert_as_walked(&broken), 3, "traits, its address, and the number");
     }
 
     #[test]
@@ -557,6 +732,40 @@ mod tests {
         })
     }
 
+    /// Objects of the usual keys, written by hand so that keys may repeat, and sometimes cut off.
+    fn any_event() -> impl Strategy<Value = [String; 4]> {
+        let key = proptest::sample::select(vec![
+            "email",
+            "traits",
+            "address",
+            "city",
+            "page",
+            "url",
+            "order_id",
+            "Google Analytics 4",
+            "clientId",
+            "x",
+        ]);
+        let leaf =
+            proptest::sample::select(vec!["1", "null", "\"\"", "\" \"", "\"a\"", "\"\\u0041\"", "true"]);
+        let value = leaf.prop_map(str::to_owned).prop_recursive(4, 60, 8, move |inner| {
+            let members = proptest::collection::vec((key.clone(), inner.clone()), 0..8);
+            let object = members.prop_map(|members| {
+                let members: Vec<String> =
+                    members.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                format!("{{{}}}", members.join(","))
+            });
+            let list =
+                proptest::collection::vec(inner, 0..3).prop_map(|items| format!("[{}]", items.join(",")));
+            prop_oneof![4 => object, 1 => list]
+        });
+        let part = (value, 0..20_usize).prop_map(|(text, cut)| match cut {
+            0 => text[..text.len() / 2].to_owned(),
+            _ => text,
+        });
+        [part.clone(), part.clone(), part.clone(), part]
+    }
+
     proptest! {
         #[test]
         fn a_document_holds_what_serde_json_reads(first in any_json(), second in any_json()) {
@@ -564,9 +773,21 @@ mod tests {
             let document = ParsedJson::parse(&[texts[0].as_bytes(), texts[1].as_bytes()]);
             for (part, text) in texts.iter().enumerate() {
                 let expected: Value = serde_json::from_str(text).unwrap();
+                prop_assert_eq!(serde_json::to_string(&document.root(part)).unwrap(), expected.to_string());
                 prop_assert_eq!(document.root(part).to_value(), expected);
             }
             prop_assert_eq!(Json::from(&second).to_value(), second);
+        }
+
+        #[test]
+        fn usual_places_are_where_a_walk_finds_them_in_any_event(parts in any_event()) {
+            let texts = parts.each_ref().map(|part| part.as_bytes());
+            let document = event(texts);
+            assert_as_walked(&document);
+            for (part, text) in parts.iter().enumerate() {
+                let expected = serde_json::from_str::<Value>(text).unwrap_or_default();
+                prop_assert_eq!(serde_json::to_string(&document.root(part)).unwrap(), expected.to_string());
+            }
         }
 
         #[test]

@@ -6,7 +6,7 @@
 //! with everything that resolve found out about it), [`outcome`] (items, refusals, answers, outcomes), [`note`] (what stays
 //! behind of an event, and why), [`quality`] (what its person can be matched by), [`request`] (what goes on the wire, and its masked form), [`trial`] (what a platform says of a
 //! request without counting it), [`verify`] (the acceptance checks of a connection), [`quota_key`] (whose limits it has), [`destination`] (the trait); the readings of a Segment event that all platforms share:
-//! [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; what expressions of a connection make
+//! [`usual`] (where it is looked at), [`mapping`], [`connection`], [`commerce`], [`person`], [`clicks`], [`timing`], [`network`]; what expressions of a connection make
 //! of an event: [`places`] (what they may read, by `keys`), [`maps`] (compiled), [`overlay`] (what they gave), [`mapped`] (a connection that
 //! has some); [`fields`] (a payload while it is built); one folder per platform ([`google`] holds what its two upload APIs share);
 //! [`registry`]; [`plan`] (what becomes of an event, and which items share a request), [`order_book`], [`preview`] and [`tried`] (a
@@ -45,6 +45,7 @@ pub mod timing;
 pub mod trial;
 pub mod tried;
 pub mod unsent;
+pub mod usual;
 pub mod verify;
 
 pub mod data_manager;

@@ -12,6 +12,7 @@ use crate::document::{Kind, MapTarget};
 use crate::json::Json;
 use crate::outcome::{Skip, SkipReason};
 use crate::overlay::Overlay;
+use crate::usual::usuals;
 
 /// Which events a connection takes at all. Every part that is given must agree.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -139,7 +140,9 @@ pub fn wants(kind: Kind, filter: &EventFilter, map: &EventMap, event: &Deliverab
 }
 
 fn is_test_order(event: &Deliverable) -> bool {
-    ["test", "is_test", "test_order"].iter().any(|key| event.property(key).is_some_and(is_true))
+    usuals!["properties.test", "properties.is_test", "properties.test_order"]
+        .iter()
+        .any(|place| event.at(*place).is_some_and(is_true))
 }
 
 /// True, "true" and 1: where a flag restricts, it is read generously.

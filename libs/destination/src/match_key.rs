@@ -2,7 +2,10 @@
 //! takes. Data Manager refuses an adjustment without one, and most refunds come from a shop's server, which knows no click and
 //! often no e-mail. Source: D/events/google-ads/conversion-adjustments ("identifiers are still required"); 2026-11.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+use tracklayer_normalise::Wire;
 
 use crate::fields::{Fields, Member};
 use crate::google::user::{Clicks, Identifiers};
@@ -39,19 +42,20 @@ pub enum MatchKey {
 impl MatchKey {
     /// The first that there is: a click says least of a person.
     #[must_use]
-    pub fn of(clicks: &Clicks, ids: &Identifiers) -> Option<Self> {
-        let click = clicks.gclid.clone().map(Self::Gclid);
-        let click = click.or_else(|| clicks.gbraid.clone().map(Self::Gbraid));
-        let click = click.or_else(|| clicks.wbraid.clone().map(Self::Wbraid));
+    pub fn of(clicks: &Clicks<'_>, ids: &Identifiers<'_>) -> Option<Self> {
+        let own = |id: &Option<Cow<'_, str>>| id.as_deref().map(str::to_owned);
+        let click = own(&clicks.gclid).map(Self::Gclid);
+        let click = click.or_else(|| own(&clicks.gbraid).map(Self::Gbraid));
+        let click = click.or_else(|| own(&clicks.wbraid).map(Self::Wbraid));
         click
-            .or_else(|| ids.emails.first().cloned().map(Self::EmailAddress))
-            .or_else(|| ids.phones.first().cloned().map(Self::PhoneNumber))
+            .or_else(|| ids.emails.first().cloned().map(Wire::into_string).map(Self::EmailAddress))
+            .or_else(|| ids.phones.first().cloned().map(Wire::into_string).map(Self::PhoneNumber))
             .or_else(|| {
                 ids.address.as_ref().map(|address| Self::Address {
-                    given_name: address.first_name.clone(),
-                    family_name: address.last_name.clone(),
-                    region_code: address.country.clone(),
-                    postal_code: address.postal_code.clone(),
+                    given_name: address.first_name.to_owned(),
+                    family_name: address.last_name.to_owned(),
+                    region_code: address.country.to_owned(),
+                    postal_code: address.postal_code.to_owned(),
                 })
             })
     }
@@ -66,8 +70,8 @@ impl MatchKey {
     }
 
     /// Puts it into an event of Data Manager.
-    pub fn insert_into(&self, body: &mut Fields) {
-        let one = |key: &'static str, value: &str| Fields::default().with(key, value);
+    pub fn insert_into<'a>(&'a self, body: &mut Fields<'a>) {
+        let one = |key: &'static str, value: &'a str| Fields::default().with(key, value);
         let identifier = match self {
             Self::Gclid(id) => return body.insert("adIdentifiers", one("gclid", id)),
             Self::Gbraid(id) => return body.insert("adIdentifiers", one("gbraid", id)),

@@ -9,6 +9,8 @@ pub mod line;
 pub mod resolved;
 pub mod run;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tracklayer_event::{ParseContext, RejectCode, Rejection, parse_event_text};
@@ -84,7 +86,8 @@ impl ConsentChoice {
 fn stated(object: &Map<String, Value>) -> Consent {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_lowercase();
     let list = object.get("denied_purposes").and_then(Value::as_array);
-    let mut denied: Vec<String> = list.into_iter().flatten().filter_map(text_of).collect();
+    let mut denied: Vec<String> =
+        list.into_iter().flatten().filter_map(text_of).map(Cow::into_owned).collect();
     let states = ["ad_user_data", "ad_personalization"].map(|key| (key, text(key)));
     let says_something = states.iter().any(|(_, state)| !state.is_empty());
     if says_something {
@@ -94,8 +97,11 @@ fn stated(object: &Map<String, Value>) -> Consent {
     }
     let place =
         object.get("place").or_else(|| object.get("jurisdiction")).and_then(text_of).unwrap_or_default();
+    let place = place.into_owned();
     match text("outcome").as_str() {
-        "deny" => Consent::Deny { reason: object.get("reason").and_then(text_of).unwrap_or_default() },
+        "deny" => {
+            Consent::Deny { reason: object.get("reason").and_then(text_of).unwrap_or_default().into_owned() }
+        }
         "restricted" | "allow_restricted" => Consent::Restricted { place, denied_purposes: denied },
         "allow" if denied.is_empty() => Consent::Allow,
         // As a lane takes that answer of the firewall.
@@ -210,7 +216,7 @@ fn order_state_of(state: &Value) -> Option<OrderState> {
     state.is_object().then(|| OrderState {
         value: of(&["value", "original_value"]).and_then(decimal_of),
         total: of(&["total", "original_total"]).and_then(decimal_of),
-        currency: of(&["currency"]).and_then(text_of),
+        currency: of(&["currency"]).and_then(text_of).map(Cow::into_owned),
         at: of(&["at", "timestamp", "original_timestamp"])
             .and_then(text_of)
             .and_then(|text| text.parse().ok()),
@@ -225,7 +231,7 @@ fn order_state_of(state: &Value) -> Option<OrderState> {
 }
 
 fn click_ids_of(ids: &Value) -> ClickIds {
-    let text = |key: &str| ids.get(key).and_then(text_of).unwrap_or_default();
+    let text = |key: &str| ids.get(key).and_then(text_of).unwrap_or_default().into_owned();
     ClickIds {
         fbclid: text("fbclid"),
         fbc: text("fbc"),

@@ -208,7 +208,7 @@ impl KeySet {
     }
 
     /// Of an object's members those whose names are keys'; of lists and objects in it likewise.
-    pub(crate) fn within(member: &Member, key_of: fn(&[u8]) -> Option<Key>) -> Self {
+    pub(crate) fn within(member: &Member<'_>, key_of: fn(&[u8]) -> Option<Key>) -> Self {
         let mut found = Self::NONE;
         match member {
             Member::Object(fields) => {
@@ -216,10 +216,11 @@ impl KeySet {
                     match inner {
                         Member::Object(_) | Member::List(_) => found = found.and(Self::within(inner, key_of)),
                         Member::Text(_)
+                        | Member::Wire(_)
                         | Member::Number(_)
                         | Member::Bool(_)
                         | Member::Value(_)
-                        | Member::Shared(_) => {}
+                        | Member::Texts(_) => {}
                     }
                     if let Some(key) = key_of(name.as_bytes()) {
                         found.add(key);
@@ -231,7 +232,12 @@ impl KeySet {
                     found = found.and(Self::within(item, key_of));
                 }
             }
-            Member::Text(_) | Member::Number(_) | Member::Bool(_) | Member::Value(_) | Member::Shared(_) => {}
+            Member::Text(_)
+            | Member::Wire(_)
+            | Member::Number(_)
+            | Member::Bool(_)
+            | Member::Value(_)
+            | Member::Texts(_) => {}
         }
         found
     }

@@ -84,5 +84,6 @@ fn signed(duration: Duration) -> jiff::SignedDuration {
 /// Unix seconds, fractions cut towards the past.
 #[must_use]
 pub fn floor_seconds(time: Timestamp) -> i64 {
-    time.as_nanosecond().div_euclid(1_000_000_000).try_into().unwrap_or_default()
+    // A time before 1970 counts its fraction backwards.
+    time.as_second() - i64::from(time.subsec_nanosecond() < 0)
 }

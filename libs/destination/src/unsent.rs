@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::commerce::decimal_of;
 use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::outcome::{Refusal, RefusalCode, Remark};
+use crate::usual::usual;
 
 /// What becomes of changes of orders that were not sent from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -29,13 +30,14 @@ pub enum UnsentOrders {
 /// What the event says that the original was worth.
 #[must_use]
 pub fn original_value(event: &Deliverable) -> Option<Decimal> {
-    event.property("original_value").and_then(decimal_of)
+    event.at(usual!("properties.original_value")).and_then(decimal_of)
 }
 
 /// When the event says that the original happened. Nothing is changed before it happened: a time that says so is none.
 #[must_use]
 pub fn original_time(event: &Deliverable) -> Option<Timestamp> {
-    let stated = event.property("original_timestamp").and_then(text_of)?.parse::<Timestamp>().ok();
+    let stated =
+        event.at(usual!("properties.original_timestamp")).and_then(text_of)?.parse::<Timestamp>().ok();
     stated.filter(|at| *at <= event.time())
 }
 

@@ -3,6 +3,8 @@
 //! Lower-cased or cut ids are the commonest reason for `UNPARSEABLE_GCLID`; a macro that nobody replaced
 //! (`__CLICKID__`, `{gclid}`) is the commonest junk.
 
+use std::borrow::Cow;
+
 use url::form_urlencoded;
 
 use crate::Reason;
@@ -11,12 +13,12 @@ use crate::text;
 
 /// The value of a parameter in the query of `url`, percent-decoded once, case kept; `None` if it is missing or
 /// empty. What stands behind `#` is no query. Takes relative addresses too.
-pub fn from_url(url: &str, parameter: &str) -> Option<String> {
+pub fn from_url<'u>(url: &'u str, parameter: &str) -> Option<Cow<'u, str>> {
     let address = url.split('#').next()?;
     let (_, query) = address.split_once('?')?;
     form_urlencoded::parse(query.as_bytes())
         .find(|(name, value)| name == parameter && !value.is_empty())
-        .map(|(_, value)| value.into_owned())
+        .map(|(_, value)| value)
 }
 
 /// Tells whether a text is a placeholder of an ad server that was never replaced by an id.

@@ -1,5 +1,8 @@
 //! SHA-256, and telling digests from data.
 
+use std::fmt;
+
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of nothing. Sources that hash blank fields produce it; it would join everybody whose field was blank.
@@ -7,16 +10,84 @@ const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 
 /// SHA-256 of the text's UTF-8 bytes, as lower-case hex.
 pub fn sha256_hex(s: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // Digit by digit into a text took as long as the digest itself.
-    let mut digits = [0_u8; 64];
-    let (pairs, _) = digits.as_chunks_mut::<2>();
-    for (pair, byte) in pairs.iter_mut().zip(Sha256::digest(s.as_bytes()).iter()) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    }
-    // Digits are ASCII: there is nothing that could be no text.
-    str::from_utf8(&digits).unwrap_or_default().to_owned()
+    Sha256Hex::of(s).as_str().to_owned()
 }
+
+/// A SHA-256 as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha256Hex([u8; 64]);
+
+impl Sha256Hex {
+    /// Of the text's UTF-8 bytes.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut digits = [0_u8; 64];
+        for (eight, word) in digits.as_chunks_mut::<8>().0.iter_mut().zip(sha256(text.as_bytes())) {
+            *eight = hex_of(word);
+        }
+        Self(digits)
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // They are ASCII: there is nothing that could be no text.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Eight hexadecimal digits, all at once: one by one they took as long as the digest itself.
+fn hex_of(word: u32) -> [u8; 8] {
+    /// The same in each byte.
+    const fn each(byte: u8) -> u64 {
+        u64::from_be_bytes([byte; 8])
+    }
+    let mut nibbles = u64::from(word);
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & each(0x0f);
+    // From ten on a letter: 39 further on than the digits.
+    let letters = (nibbles + each(6)) >> 4 & each(1);
+    (nibbles + each(b'0') + letters * 39).to_be_bytes()
+}
+
+/// What fits into one block, as nearly every name and address does, is padded here: what a hasher does around the one compression
+/// takes as long as that.
+fn sha256(bytes: &[u8]) -> [u32; 8] {
+    /// Bytes of a block beside the bit that ends the text and its length.
+    const ROOM: usize = 64 - 1 - 8;
+    if bytes.len() > ROOM {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(digest.as_chunks::<4>().0) {
+            *word = u32::from_be_bytes(*bytes);
+        }
+        return words;
+    }
+    let mut block = [0_u8; 64];
+    block[..bytes.len()].copy_from_slice(bytes);
+    block[bytes.len()] = 0x80;
+    block[64 - 8..].copy_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
+    let mut state = INITIAL;
+    compress256(&mut state, &[block]);
+    state
+}
+
+/// Source: FIPS 180-4, 5.3.3.
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// What a text is when it is looked at as a digest.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +147,14 @@ mod tests {
             "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f"
         );
         assert_eq!(sha256_hex(""), OF_NOTHING);
+    }
+
+    #[test]
+    fn a_text_of_any_length_has_the_digest_that_a_hasher_makes() {
+        let text = "Größe ".repeat(30);
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            assert_eq!(sha256_hex(&text[..end]), hex::encode(Sha256::digest(&text[..end])), "{end} bytes");
+        }
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub(crate) fn form(platform: Platform, text: &str) -> Form {
     }
 }
 
+/// Whether a text may be an address that Google rewrites.
+pub(crate) fn is_of_gmail(text: &str) -> bool {
+    let text = text::tidy(text);
+    let domain = text.rsplit_once('@').map_or("", |(_, domain)| domain);
+    !domain.is_ascii() || GMAIL.iter().any(|gmail| domain.eq_ignore_ascii_case(gmail))
+}
+
 fn check(local: &str, domain: &str) -> Result<(), Reason> {
     if domain.contains('@') {
         return Err(Reason::SeveralAts);
@@ -37,9 +44,13 @@ fn check(local: &str, domain: &str) -> Result<(), Reason> {
     if domain.is_empty() {
         return Err(Reason::EmptyDomain);
     }
+    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b',' | b';');
     let of_no_address =
         |c: char| matches!(c, '<' | '>' | ',' | ';') || c.is_control() || text::is_invisible(c);
     for part in [local, domain] {
+        if part.bytes().all(is_plain) {
+            continue;
+        }
         if part.contains(char::is_whitespace) {
             return Err(Reason::WhiteSpace);
         }
@@ -47,10 +58,11 @@ fn check(local: &str, domain: &str) -> Result<(), Reason> {
             return Err(Reason::NotAnAddressAlone);
         }
     }
-    if !domain.contains('.') {
+    let domain = domain.as_bytes();
+    if !domain.contains(&b'.') {
         return Err(Reason::NoDotInDomain);
     }
-    if domain.split('.').any(str::is_empty) {
+    if domain.starts_with(b".") || domain.ends_with(b".") || domain.windows(2).any(|pair| pair == b"..") {
         return Err(Reason::EmptyLabel);
     }
     Ok(())

@@ -6,6 +6,8 @@
 //! Sources: Meta, Conversions API, "fbp and fbc Parameters" (2026-02) and "Parameter Builder Library" (2026-06); the
 //! index of a registrable domain and the accepted appendices as facebook/capi-param-builder nodejs 1.2.1 has them.
 
+use std::borrow::Cow;
+
 use crate::click;
 use crate::digest::is_meta_appendix;
 
@@ -36,7 +38,7 @@ impl Click<'_> {
         let fbclid = self.newest_fbclid();
         let cookie = self.cookie.map(str::trim).filter(|cookie| valid_fbc(cookie));
         match (cookie, fbclid) {
-            (Some(cookie), Some(fbclid)) if payload(cookie) != Some(fbclid.as_str()) => {
+            (Some(cookie), Some(fbclid)) if payload(cookie) != Some(&*fbclid) => {
                 build(&fbclid, self.first_seen_ms, self.cookie_domain).or_else(|| Some(cookie.to_owned()))
             }
             (Some(cookie), _) => Some(cookie.to_owned()),
@@ -45,19 +47,19 @@ impl Click<'_> {
         }
     }
 
-    fn newest_fbclid(&self) -> Option<String> {
+    fn newest_fbclid(&self) -> Option<Cow<'_, str>> {
         let of_page = self.page_url.and_then(from_url);
         let of_referrer = || {
             let (page, referrer) = (self.page_url?, self.referrer?);
             if is_same_site(page, referrer) { from_url(referrer) } else { None }
         };
-        let kept = || self.fbclid.map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
+        let kept = || self.fbclid.map(str::trim).filter(|id| !id.is_empty()).map(Cow::Borrowed);
         of_page.or_else(of_referrer).or_else(kept)
     }
 }
 
 /// The click id in a page's address, decoded once, case kept.
-pub fn from_url(url: &str) -> Option<String> {
+pub fn from_url(url: &str) -> Option<Cow<'_, str>> {
     click::from_url(url, "fbclid")
 }
 

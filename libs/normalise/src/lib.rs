@@ -31,9 +31,10 @@ mod reason;
 mod rule;
 mod text;
 
-pub use digest::sha256_hex;
+pub use digest::{Sha256Hex, sha256_hex};
 pub use field::{Field, UnknownField};
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Wire};
+pub use phone::Numbers;
 pub use platform::{Platform, UnknownPlatform};
 pub use reason::Reason;
-pub use rule::{Hints, normalise};
+pub use rule::{Hints, is_same_form, normalise};

@@ -18,7 +18,7 @@ pub fn answer(line: &str) -> String {
     match outcome(&question) {
         Ok(Outcome::Normalised { value, hash: None }) => told(id, [("normalized", value)]),
         Ok(Outcome::Normalised { value, hash: Some(hash) }) => {
-            told(id, [("normalized", value), ("hash", hash)])
+            told(id, [("normalized", value), ("hash", hash.to_string())])
         }
         Ok(Outcome::AlreadyHashed { hash }) => told(id, [("hash", hash)]),
         Ok(Outcome::Omitted { reason }) => told(id, [("omitted", reason.text().to_owned())]),
@@ -51,6 +51,7 @@ fn outcome(question: &Map<String, Value>) -> Result<Outcome, String> {
         assume_international: is_set("assume_international"),
         lower_external_id: is_set("lower_external_id"),
         now_year: Some(now_year(question)),
+        numbers: None,
     };
     Ok(normalise(platform, field, &input, &hints))
 }

@@ -8,6 +8,8 @@
 mod plan;
 mod written;
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::Reason;
 use crate::rule::Form;
 use crate::{Hints, Platform, place};
@@ -27,12 +29,54 @@ const KEEP_ZERO: [&str; 3] = ["39", "378", "379"];
 /// Sources: Meta, "Customer Information Parameters" (2026-01): digits, country code, no leading zeros, no symbols or
 /// letters. Google, Data Manager API, "Format user data" (2026-11) and TikTok (2026-08): E.164 with `+`.
 pub(crate) fn form(platform: Platform, text: &str, hints: &Hints) -> Form {
-    let written = written::read(text)?;
-    let e164 = e164(&written, hints)?;
+    let read = || e164(&written::read(text)?, hints);
+    let e164 = hints.numbers.map_or_else(read, |numbers| numbers.get_or(text, hints, read))?;
     Ok(match platform {
         Platform::Meta => e164,
-        Platform::Google | Platform::Ga4 | Platform::Tiktok => format!("+{e164}"),
+        Platform::Google | Platform::Ga4 | Platform::Tiktok => joined("+", &e164),
     })
+}
+
+/// Telephone numbers of one event that were read before. They are the same digits at every platform, and most of what normalising a
+/// person takes is to find them in their numbering plan.
+#[derive(Debug, Default)]
+pub struct Numbers(Mutex<Vec<Known>>);
+
+/// One number, by all that it depends on.
+#[derive(Debug)]
+struct Known {
+    text: String,
+    country: Option<&'static str>,
+    assume_international: bool,
+    form: Form,
+}
+
+/// Most numbers that are kept: an event names one or two.
+const MOST_KNOWN: usize = 4;
+
+impl Numbers {
+    fn get_or(&self, text: &str, hints: &Hints, read: impl FnOnce() -> Form) -> Form {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let country = hints.country.and_then(place::alpha2);
+        let is_it = |known: &&Known| {
+            known.text == text
+                && known.country == country
+                && known.assume_international == hints.assume_international
+        };
+        if let Some(known) = known.iter().find(is_it) {
+            return known.form.clone();
+        }
+        let form = read();
+        if known.len() < MOST_KNOWN {
+            known.push(Known {
+                text: text.to_owned(),
+                country,
+                assume_international: hints.assume_international,
+                form: form.clone(),
+            });
+        }
+        form
+    }
 }
 
 /// Country code and national number, digits only.
@@ -89,7 +133,7 @@ fn international(digits: &str, zero_at: Option<usize>) -> Form {
         rest = stripped;
     }
     within_bounds(code.len() + rest.len())?;
-    Ok(format!("{code}{rest}"))
+    Ok(joined(code, &rest))
 }
 
 /// A number as it is dialled inside its country, or one that begins with the country's code all the same.
@@ -99,7 +143,7 @@ fn national(digits: &str, plan: &Plan) -> Form {
     }
     let significant = plan.already_international(digits).map_or_else(|| in_plan(digits, plan), Ok)?;
     within_bounds(plan.code().len() + significant.len())?;
-    Ok(format!("{}{significant}", plan.code()))
+    Ok(joined(plan.code(), &significant))
 }
 
 /// The national number without its trunk prefix.
@@ -109,6 +153,13 @@ fn in_plan(digits: &str, plan: &Plan) -> Form {
         _ => digits.to_owned(),
     };
     if plan.matches(&significant) { Ok(significant) } else { Err(Reason::NotInPlan) }
+}
+
+fn joined(start: &str, rest: &str) -> String {
+    let mut text = String::with_capacity(start.len() + rest.len());
+    text.push_str(start);
+    text.push_str(rest);
+    text
 }
 
 fn within_bounds(digits: usize) -> Result<(), Reason> {
@@ -177,6 +228,28 @@ mod tests {
         assert_eq!(anywhere("+2101234567"), Err(Reason::NoSuchCountryCode));
         assert_eq!(anywhere("+0 123 456 789"), Err(Reason::CountryCodeZero));
         assert_eq!(anywhere("0171 2345678"), Err(Reason::CountryUnknown));
+    }
+
+    #[test]
+    fn a_number_that_was_read_before_is_told_by_all_that_it_depends_on() {
+        let numbers = Numbers::default();
+        let texts = ["020 7946 0018", "+44 20 7946 0018", "442079460018", "x"];
+        let hints = [Some("GB"), Some("DE"), None].into_iter().flat_map(|country| {
+            [true, false].map(|assume_international| Hints {
+                country,
+                assume_international,
+                ..Hints::default()
+            })
+        });
+        for _ in 0..2 {
+            for (hints, text) in hints.clone().flat_map(|hints| texts.map(|text| (hints, text))) {
+                let kept = Hints { numbers: Some(&numbers), ..hints };
+                for platform in [Platform::Meta, Platform::Google] {
+                    assert_eq!(form(platform, text, &kept), form(platform, text, &hints), "{text} {hints:?}");
+                }
+            }
+        }
+        assert_eq!(numbers.0.lock().unwrap().len(), MOST_KNOWN, "bounded");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::rule::Form;
 use crate::text::{self, Keep};
 
 pub use country::alpha2;
+pub(crate) use country::{SLOTS, slot_of};
 
 /// Country in the platform's form: lower case at Meta and TikTok, upper case at Google.
 pub(crate) fn country(platform: Platform, text: &str) -> Form {

@@ -1,6 +1,7 @@
 //! Which rule applies to a field at a platform, and the steps that all rules share.
 
 use crate::digest::{self, Kind};
+use crate::phone::Numbers;
 use crate::{
     Field, Outcome, Platform, Reason, address, click, date, email, fbc, gender, google_time, ids, money,
     name, phone, place, text,
@@ -16,6 +17,8 @@ pub struct Hints<'a> {
     pub assume_international: bool,
     /// Lower-cases TikTok's external_id. The pixel's `identify` must do the same. Meta's is always lower-cased.
     pub lower_external_id: bool,
+    /// Telephone numbers of the same event that were read before.
+    pub numbers: Option<&'a Numbers>,
     /// The current year, after which nobody is born; without it 2100.
     pub now_year: Option<i16>,
 }
@@ -66,7 +69,7 @@ pub fn normalise(platform: Platform, field: Field, input: &str, hints: &Hints) -
         }
         Ok(value) if treatment == Treatment::Plain => Outcome::Normalised { value, hash: None },
         Ok(value) => {
-            let hash = Some(digest::sha256_hex(&value));
+            let hash = Some(digest::Sha256Hex::of(&value));
             Outcome::Normalised { value, hash }
         }
     }
@@ -100,6 +103,32 @@ fn treatment(platform: Platform, field: Field) -> Treatment {
             _,
             Gender | Birthday | BirthDay | BirthMonth | BirthYear | Street | Fbc | Fbp | ConversionDateTime,
         ) => NotTaken,
+    }
+}
+
+/// Whether two platforms want this text in the same form, whatever it is: then what was made for one is good for the other. False where
+/// that is not known.
+pub fn is_same_form(one: Platform, other: Platform, field: Field, text: &str) -> bool {
+    use Field::*;
+    let is = |platform| one == platform || other == platform;
+    let (are_of_google, is_one_of_google) = match (one, other) {
+        (Platform::Google | Platform::Ga4, Platform::Google | Platform::Ga4) => (true, true),
+        (Platform::Google | Platform::Ga4, _) | (_, Platform::Google | Platform::Ga4) => (false, true),
+        _ => (false, false),
+    };
+    // Meta alone takes a digest with an appendix, which is longer than that.
+    let is_short = || text.len() < 64;
+    // GA4 alone drops digits, Google alone titles, which are words of their own.
+    let has_digits = || is(Platform::Ga4) && text.chars().any(char::is_numeric);
+    let is_a_word = || !is_one_of_google || text.bytes().all(|byte| byte.is_ascii_graphic());
+    match field {
+        Email => are_of_google || (is_short() && (!is_one_of_google || !email::is_of_gmail(text))),
+        Phone => !is(Platform::Meta),
+        FirstName | LastName => are_of_google && !has_digits() || is_short() && is_a_word() && !has_digits(),
+        Street | Country => are_of_google,
+        City | State => are_of_google && !has_digits(),
+        PostalCode => (are_of_google && !text.contains(['.', '~'])) || (!is_one_of_google && is_short()),
+        _ => false,
     }
 }
 
@@ -169,6 +198,19 @@ mod tests {
         let digest = digest::sha256_hex("berlin");
         assert_eq!(reason(Platform::Google, Field::City, &digest), Some(Reason::Digest));
         assert!(normalise(Platform::Meta, Field::City, &digest, &Hints::default()).wire().is_some());
+    }
+
+    #[test]
+    fn an_address_of_gmail_is_googles_own() {
+        let is_same = |text| is_same_form(Platform::Meta, Platform::Google, Field::Email, text);
+        for text in ["jane.doe@gmail.com", " Jane+x@GoogleMail.com\u{a0}"] {
+            let forms = [Platform::Meta, Platform::Google]
+                .map(|of| normalise(of, Field::Email, text, &Hints::default()));
+            assert_ne!(forms[0].wire(), forms[1].wire(), "{text}");
+            assert!(!is_same(text), "{text}");
+            assert!(is_same_form(Platform::Google, Platform::Ga4, Field::Email, text), "{text}");
+        }
+        assert!(is_same("jane.doe@mail.example"));
     }
 
     #[test]

@@ -21,6 +21,13 @@ pub(crate) fn tidy(text: &str) -> Cow<'_, str> {
 
 /// Trims white space (U+00A0 too), controls and invisible characters from both ends.
 pub(crate) fn trim(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    if let (Some(first), Some(last)) = (bytes.first(), bytes.last())
+        && first.is_ascii_graphic()
+        && last.is_ascii_graphic()
+    {
+        return text;
+    }
     text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c))
 }
 
@@ -48,6 +55,13 @@ pub(crate) struct Keep {
 
 /// Lower case without punctuation and symbols. Letters of every script, their marks and joiners stay.
 pub(crate) fn letters(text: &str, keep: Keep) -> String {
+    if text.is_ascii() {
+        return ascii_letters(text, keep);
+    }
+    any_letters(text, keep)
+}
+
+fn any_letters(text: &str, keep: Keep) -> String {
     let lowered = lower(text);
     let mut out = String::with_capacity(lowered.len());
     for c in lowered.chars() {
@@ -66,6 +80,21 @@ pub(crate) fn letters(text: &str, keep: Keep) -> String {
     let composed: String = out.nfc().collect();
     let trimmed = trim(&composed);
     if trimmed.chars().any(char::is_alphanumeric) { trimmed.to_owned() } else { String::new() }
+}
+
+/// The same of ASCII, which nearly every text is.
+fn ascii_letters(text: &str, keep: Keep) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => out.push(char::from(byte.to_ascii_lowercase())),
+            b'0'..=b'9' if keep.digits => out.push(char::from(byte)),
+            b' ' | b'\t'..=b'\r' if keep.spaces && !out.is_empty() && !out.ends_with(' ') => out.push(' '),
+            _ => {}
+        }
+    }
+    out.truncate(out.trim_end_matches(' ').len());
+    out
 }
 
 fn is_of_a_word(c: char) -> bool {
@@ -129,9 +158,9 @@ pub(crate) fn decimal_digit(c: char) -> Option<u8> {
 
 /// Words that programs write where a person's data are missing.
 pub(crate) fn is_placeholder(text: &str) -> bool {
-    ["null", "undefined", "n/a", "(null)", "(not set)", "[object object]"]
-        .iter()
-        .any(|word| text.eq_ignore_ascii_case(word))
+    const WORDS: [&str; 6] = ["null", "undefined", "n/a", "(null)", "(not set)", "[object object]"];
+    // Each text of a person is asked, twice.
+    matches!(text.len(), 3 | 4 | 6 | 9 | 15) && WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -170,6 +199,16 @@ mod tests {
         assert_eq!(letters("\u{2764}\u{fe0f} \u{1f600}", WORDS), "");
         assert_eq!(letters("e-\u{301}", WORDS), "é");
         assert_eq!(letters("علی\u{200c}رضا", WORDS), "علی\u{200c}رضا");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn ascii_has_the_letters_that_it_has_as_any_text(text in "[ -~\\t-\\r\\x00]{0,24}") {
+            for (spaces, digits) in [(true, true), (true, false), (false, true), (false, false)] {
+                let keep = Keep { spaces, digits };
+                proptest::prop_assert_eq!(ascii_letters(&text, keep), any_letters(&text, keep));
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tracklayer_normalise::{
-    Field, Hints, Outcome, Platform, click, fbc, google_time, line, money, normalise, place,
+    Field, Hints, Outcome, Platform, click, fbc, google_time, is_same_form, line, money, normalise, place,
 };
 
 const PLATFORMS: [Platform; 4] = [Platform::Meta, Platform::Google, Platform::Ga4, Platform::Tiktok];
@@ -79,6 +79,17 @@ proptest! {
                 // Meta's form of a number has no plus, which is what says that it is international.
                 let again = if field == Field::Phone { format!("+{}", value.trim_start_matches('+')) } else { value.clone() };
                 prop_assert_eq!(&normalise(platform, field, &again, &hints), &once, "{:?} {:?}", platform, field);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_the_same_form_at_two_platforms_is_the_same(text in texts(), country in prop::sample::select(COUNTRIES.to_vec())) {
+        let hints = Hints { country, ..Hints::default() };
+        for (one, other) in PLATFORMS.into_iter().flat_map(|one| PLATFORMS.map(|other| (one, other))) {
+            for field in FIELDS.into_iter().filter(|field| is_same_form(one, other, *field, &text)) {
+                let (one, other) = (normalise(one, field, &text, &hints), normalise(other, field, &text, &hints));
+                prop_assert_eq!((one.wire(), one.reason()), (other.wire(), other.reason()), "{:?}", field);
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod settings;
 mod verdict;
 mod verify;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -175,7 +176,11 @@ impl Destination for DataManager {
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
-        Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
+        Act::of(event)
+            .is_adjustment()
+            .then(|| order_id(&self.connection, event))
+            .flatten()
+            .map(Cow::into_owned)
     }
 
     fn order_need(&self, event: &Deliverable) -> Option<OrderNeed> {
@@ -184,7 +189,11 @@ impl Destination for DataManager {
         }
         let own = self.settings.conversion_action_id.as_deref();
         let sells = action::sells(&self.connection, own, event, Act::of(event));
-        sells.then(|| order_id(&self.connection, event)).flatten().map(OrderNeed::Overwrites)
+        sells
+            .then(|| order_id(&self.connection, event))
+            .flatten()
+            .map(Cow::into_owned)
+            .map(OrderNeed::Overwrites)
     }
 
     fn borrows_from(&self, event: &Deliverable) -> Option<String> {

@@ -2,6 +2,8 @@
 //!
 //! Source: `google-ads-datamanager` 0.9.4 (datamanager_v1 types), developers.google.com/data-manager/api; 2026-11.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use tracklayer_proto::event::v1::Channel;
@@ -19,17 +21,19 @@ use crate::fields::{Fields, Member};
 use crate::google::action;
 use crate::google::customer::CustomerType;
 use crate::google::order::{
-    Act, Adjusted, ReportedBy, adjusted, check_says_worth, check_sent, currency_left, money, state_to_change,
+    Act, Adjusted, Money, ReportedBy, adjusted, check_says_worth, check_sent, currency_left, money,
+    state_to_change,
 };
 use crate::google::time::rfc3339;
 use crate::google::user::{Clicks, Identifiers};
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::match_key::MatchKey;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode};
-use crate::person;
+use crate::person::{self, PersonKeys};
 use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent;
+use crate::usual::usuals;
 
 /// Most identifiers of one event. Source: developers.google.com/data-manager/api/limits; 2026-11.
 const MAX_IDENTIFIERS: usize = 10;
@@ -65,9 +69,11 @@ fn item(
     let event_id = connection.event_id(event);
     let transaction = transaction_id(settings, order_id.as_deref(), &event_id)?;
     let all = products(event, &settings.content_id_from);
+    let page = person::page_url(connection, event);
+    let mut own_keys = None;
 
-    let mut body = Fields::default();
-    body.insert("transactionId", transaction.as_str());
+    let mut body = Fields::with_capacity(12);
+    body.push("transactionId", transaction.as_str());
     let (at, worth) = if act.is_adjustment() {
         restated(connection, settings, event, act, order_id.as_deref(), time, now)?
     } else {
@@ -79,16 +85,16 @@ fn item(
     } else {
         worth.clone()
     };
-    body.insert("eventTimestamp", rfc3339(at));
-    if let Some((value, currency)) = &put {
-        body.insert("conversionValue", number(*value));
-        body.insert("currency", currency.as_str());
+    body.push("eventTimestamp", rfc3339(at));
+    if let Some((value, currency)) = put {
+        body.push("conversionValue", number(value));
+        body.push("currency", currency);
     }
-    body.insert("eventSource", source_of(settings, connection, event).as_str());
-    if let Some(consent) = consent(&event.decision) {
-        body.insert("consent", consent);
-    }
-    let match_key = insert_user(&mut body, connection, settings, event, act, notes)?;
+    body.push("eventSource", source_of(settings, connection, event).as_str());
+    body.push_some("consent", consent(&event.decision));
+    let clicks = Clicks::of(connection, event, page.as_deref(), notes);
+    let ids = identifiers(connection, settings, event, &mut own_keys, notes);
+    let match_key = insert_user(&mut body, event, act, clicks, &ids)?;
     let is_braid =
         body.get("adIdentifiers").is_some_and(|ids| ids.get("gbraid").or(ids.get("wbraid")).is_some());
     if !is_braid && !act.is_adjustment() && !event.decision.denies_user_data() {
@@ -112,7 +118,7 @@ fn item(
         notes: std::mem::take(notes),
         group: action.clone(),
         exclusive: Some(transaction),
-        event_id,
+        event_id: event_id.into_owned(),
         repeatable: true,
         name: action,
         order,
@@ -138,7 +144,7 @@ pub const TAKEN_KEYS: KeySet = KeySet::of(&[
 ]);
 
 /// What of it an event has.
-fn keys_in(body: &Fields) -> KeySet {
+fn keys_in(body: &Fields<'_>) -> KeySet {
     let parts =
         ["adIdentifiers", "userData", "eventDeviceInfo"].into_iter().filter_map(|part| body.get(part));
     parts.fold(KeySet::NONE, |keys, part| keys.and(KeySet::within(part, key_of)))
@@ -187,7 +193,7 @@ fn restated(
     order_id: Option<&str>,
     time: Timestamp,
     now: Timestamp,
-) -> Result<(Timestamp, Option<(Decimal, String)>), Refusal> {
+) -> Result<(Timestamp, Option<Money>), Refusal> {
     if order_id.is_none() {
         return Err(Refusal::new(RefusalCode::NoMatchKey, "a change of an order needs the order id")
             .at("properties.order_id"));
@@ -209,8 +215,8 @@ fn restated(
 fn put_by_sale(
     connection: &Connection,
     event: &Deliverable,
-    worth: Option<&(Decimal, String)>,
-) -> Result<Option<(Decimal, String)>, Refusal> {
+    worth: Option<&Money>,
+) -> Result<Option<Money>, Refusal> {
     let Some(state) = event.order_state.as_ref().filter(|state| state.is_changed()) else {
         return Ok(worth.cloned());
     };
@@ -224,7 +230,8 @@ fn put_by_sale(
     }
     let Some((value, code)) = worth.cloned() else { return Ok(None) };
     let total = OrderFacts::of(connection, event).total;
-    let sold = OrderState { value: Some(value), total, currency: Some(code.clone()), ..state.clone() };
+    let sold =
+        OrderState { value: Some(value), total, currency: Some(code.clone().into_owned()), ..state.clone() };
     let left = match remainder(Some(&sold), Some(Decimal::ZERO)) {
         Remainder::Nothing => Decimal::ZERO,
         Remainder::Left(left) => left,
@@ -234,7 +241,7 @@ fn put_by_sale(
 }
 
 fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) -> EventSource {
-    let stated = connection.text(event, "action_source", &["properties.action_source"]);
+    let stated = connection.text(event, "action_source", usuals!["properties.action_source"]);
     match stated.as_deref() {
         Some("website") => EventSource::Web,
         Some("app") => EventSource::App,
@@ -247,7 +254,7 @@ fn source_of(settings: &Settings, connection: &Connection, event: &Deliverable) 
 }
 
 /// Both fields of the consent, or nothing where nothing is known: never UNSPECIFIED.
-fn consent(decision: &Consent) -> Option<Fields> {
+fn consent(decision: &Consent) -> Option<Fields<'static>> {
     let word = |denied: bool| if denied { "CONSENT_DENIED" } else { "CONSENT_GRANTED" };
     (*decision != Consent::AllowUnstated).then(|| {
         Fields::default()
@@ -258,20 +265,13 @@ fn consent(decision: &Consent) -> Option<Fields> {
 
 /// With user data denied only the click id remains: no identifiers, no cart. A change that has neither says what its order was
 /// matched by; Google ignores it there, and refuses the event without it. Answers what a later change can say.
-fn insert_user(
-    body: &mut Fields,
-    connection: &Connection,
-    settings: &Settings,
-    event: &Deliverable,
+fn insert_user<'a>(
+    body: &mut Fields<'a>,
+    event: &'a Deliverable,
     act: Act,
-    notes: &mut Vec<Note>,
+    clicks: Clicks<'a>,
+    ids: &Identifiers<'a>,
 ) -> Result<Option<MatchKey>, Refusal> {
-    let clicks = Clicks::of(connection, event, notes);
-    let ids = if event.decision.denies_user_data() {
-        Identifiers::default()
-    } else {
-        Identifiers::of(connection, event, settings.default_country.as_deref(), true, notes)
-    };
     if clicks.is_empty() && ids.is_empty() {
         let of_order = event.order_state.as_ref().filter(|_| act.is_adjustment());
         let of_order = of_order.and_then(|state| state.match_key.as_ref());
@@ -290,12 +290,12 @@ fn insert_user(
         .at("context.traits.email")
         .as_platform("NO_IDENTIFIERS_PROVIDED"));
     }
-    let match_key = MatchKey::of(&clicks, &ids);
+    let match_key = MatchKey::of(&clicks, ids);
     if !clicks.is_empty() {
-        body.insert("adIdentifiers", clicks.members());
+        body.push("adIdentifiers", clicks.members());
     }
     if !ids.is_empty() {
-        body.insert("userData", Fields::default().with("userIdentifiers", identifiers(&ids)));
+        body.push("userData", Fields::default().with("userIdentifiers", listed(ids)));
     }
     Ok(match_key)
 }
@@ -303,33 +303,54 @@ fn insert_user(
 /// Whether an event has nothing of its own that it may be matched by.
 pub fn knows_nobody(connection: &Connection, settings: &Settings, event: &Deliverable) -> bool {
     let mut notes = Vec::new();
-    if !Clicks::of(connection, event, &mut notes).is_empty() {
-        return false;
-    }
-    event.decision.denies_user_data()
-        || Identifiers::of(connection, event, settings.default_country.as_deref(), true, &mut notes)
-            .is_empty()
+    let page = person::page_url(connection, event);
+    Clicks::of(connection, event, page.as_deref(), &mut notes).is_empty()
+        && identifiers(connection, settings, event, &mut None, &mut notes).is_empty()
 }
 
-fn identifiers(ids: &Identifiers) -> Member {
-    let mut list: Vec<Fields> =
-        ids.emails.iter().map(|hash| Fields::default().with("emailAddress", hash.as_str())).collect();
-    list.extend(ids.phones.iter().map(|hash| Fields::default().with("phoneNumber", hash.as_str())));
+/// None where user data is denied.
+fn identifiers<'a>(
+    connection: &Connection,
+    settings: &Settings,
+    event: &'a Deliverable,
+    own: &'a mut Option<PersonKeys>,
+    notes: &mut Vec<Note>,
+) -> Identifiers<'a> {
+    if event.decision.denies_user_data() {
+        return Identifiers::default();
+    }
+    Identifiers::of(connection, event, settings.default_country.as_deref(), true, own, notes)
+}
+
+fn listed<'a>(ids: &Identifiers<'a>) -> Member<'a> {
+    let one = |name, hash: &'a str| {
+        let mut one = Fields::with_capacity(1);
+        one.push(name, hash);
+        one
+    };
+    let mut list: Vec<Fields<'_>> =
+        ids.emails.iter().map(|hash| one("emailAddress", hash.as_str())).collect();
+    list.extend(ids.phones.iter().map(|hash| one("phoneNumber", hash.as_str())));
     list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
-    if let Some(address) = &ids.address {
+    if let Some(address) = ids.address {
         // Street, city and state are for Analytics only.
-        let address = Fields::default()
-            .with("givenName", address.first_name.as_str())
-            .with("familyName", address.last_name.as_str())
-            .with("regionCode", address.country.as_str())
-            .with("postalCode", address.postal_code.as_str());
-        list.push(Fields::default().with("address", address));
+        let mut parts = Fields::with_capacity(4);
+        parts.push("givenName", address.first_name);
+        parts.push("familyName", address.last_name);
+        parts.push("regionCode", address.country);
+        parts.push("postalCode", address.postal_code);
+        list.push(Fields::default().with("address", parts));
     }
     Member::from_iter(list)
 }
 
 /// The browser in which it happened. Source: `google-ads-datamanager` 0.9.4, `DeviceInfo`; 2026-11.
-fn insert_device(body: &mut Fields, connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) {
+fn insert_device<'a>(
+    body: &mut Fields<'a>,
+    connection: &'a Connection,
+    event: &'a Deliverable,
+    notes: &mut Vec<Note>,
+) {
     let mut device = Fields::default();
     device.insert_some("userAgent", person::user_agent(connection, event));
     device.insert_some("ipAddress", person::address(connection, event, "eventDeviceInfo.ipAddress", notes));
@@ -338,15 +359,15 @@ fn insert_device(body: &mut Fields, connection: &Connection, event: &Deliverable
     }
 }
 
-fn insert_cart(
-    body: &mut Fields,
+fn insert_cart<'a>(
+    body: &mut Fields<'a>,
     connection: &Connection,
-    settings: &Settings,
+    settings: &'a Settings,
     event: &Deliverable,
-    all: &[Product],
+    all: &'a [Product<'a>],
 ) {
     let Some(merchant) = &settings.merchant_id else { return };
-    let items: Vec<Fields> = all
+    let items: Vec<Fields<'_>> = all
         .iter()
         .filter_map(|p| {
             // int64 is a JSON string.
@@ -370,7 +391,7 @@ fn insert_cart(
             cart.insert(key, value.as_str());
         }
     }
-    let discount = connection.find(event, "discount", &["properties.discount"]).and_then(decimal_of);
+    let discount = connection.find(event, "discount", usuals!["properties.discount"]).and_then(decimal_of);
     if let Some(discount) = discount.filter(|discount| !discount.is_sign_negative()) {
         cart.insert("transactionDiscount", number(discount));
     }
@@ -378,12 +399,12 @@ fn insert_cart(
     body.insert("cartData", cart);
 }
 
-fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Fields> {
+fn variables(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Vec<Fields<'static>> {
     connection
         .custom_fields(event, "custom_variables.", notes)
         .into_iter()
         .filter_map(|(variable, value)| {
-            Some(Fields::default().with("variable", variable).with("value", text_of(&value)?))
+            Some(Fields::default().with("variable", variable).with("value", text_of(&value)?.into_owned()))
         })
         .collect()
 }
@@ -394,8 +415,8 @@ fn effect(
     event: &Deliverable,
     act: Act,
     is_sale: bool,
-    worth: Option<&(Decimal, String)>,
-    order_id: Option<String>,
+    worth: Option<&Money>,
+    order_id: Option<Cow<'_, str>>,
     at: Timestamp,
     match_key: Option<MatchKey>,
 ) -> Option<OrderEffect> {
@@ -404,20 +425,22 @@ fn effect(
         Act::Purchase | Act::Conversion if !is_sale => None,
         Act::Purchase | Act::Conversion => {
             let facts = OrderFacts::of(connection, event);
-            facts.sold(value, worth.map(|(_, code)| code.as_str()), at, match_key)
+            facts.sold(value, worth.map(|(_, code)| &**code), at, match_key)
         }
         Act::Refund => Some(OrderEffect::Refunded {
-            order_id: order_id?,
+            order_id: order_id?.into_owned(),
             amount: refund_amount(connection, event),
             at,
             changed_at: at,
         }),
-        Act::Cancel => Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at, changed_at: at }),
+        Act::Cancel => {
+            Some(OrderEffect::Refunded { order_id: order_id?.into_owned(), amount: None, at, changed_at: at })
+        }
         Act::Update => Some(OrderEffect::Restated {
-            order_id: order_id?,
+            order_id: order_id?.into_owned(),
             value,
             total: OrderFacts::of(connection, event).total,
-            currency: worth.map(|(_, code)| code.clone()),
+            currency: worth.map(|(_, code)| code.clone().into_owned()),
             at,
             changed_at: at,
         }),

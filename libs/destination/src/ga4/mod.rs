@@ -8,6 +8,7 @@ mod recommended;
 pub mod settings;
 mod verify;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -114,7 +115,10 @@ impl Destination for Ga4 {
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
-        names::is_refund(&self.connection, event).then(|| order_id(&self.connection, event)).flatten()
+        names::is_refund(&self.connection, event)
+            .then(|| order_id(&self.connection, event))
+            .flatten()
+            .map(Cow::into_owned)
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {

@@ -3,6 +3,8 @@
 //! Sources: developers.google.com/analytics/devguides/collection/protocol/ga4 (reference, validating events); reserved names
 //! as in rudder-transformer's ga4/utils.js; 2026-11.
 
+use std::borrow::Cow;
+
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_proto::event::v1::EventType;
 
@@ -73,20 +75,23 @@ const RESERVED_PREFIXES: [&str; 8] =
 ///
 /// # Errors
 /// GA4 keeps the name for itself, or there is none.
-pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<String, Refusal> {
+pub fn name_of<'a>(
+    connection: &'a Connection,
+    settings: &Settings,
+    event: &'a Deliverable,
+) -> Result<Cow<'a, str>, Refusal> {
     let own = event.folded_name();
-    let recommended =
-        RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
+    let recommended = RECOMMENDED.iter().find(|(segment, _)| *segment == own).map(|(_, name)| *name);
     let mapped = connection.mapped_name(event);
-    if mapped.as_deref() == Some("purchase") && (own == ORDER_REFUNDED || own == ORDER_CANCELLED) {
+    if mapped == Some("purchase") && (own == ORDER_REFUNDED || own == ORDER_CANCELLED) {
         let why = "a refund must not be sent as a purchase: it would count as one more";
         return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
     }
     let name = match (mapped, event.event.r#type(), recommended) {
         (Some(name), _, _) => name,
-        (None, EventType::Page, _) => return Ok("page_view".to_owned()),
-        (None, EventType::Track, Some(name)) => return Ok(name),
-        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.clone(),
+        (None, EventType::Page, _) => return Ok("page_view".into()),
+        (None, EventType::Track, Some(name)) => return Ok(name.into()),
+        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.as_str(),
         (None, _, _) => {
             return Err(Refusal::new(RefusalCode::EventNotMapped, "no mapping for this event").at("event"));
         }
@@ -99,11 +104,11 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
     if is_reserved(name.trim()) {
         return Err(reserved());
     }
-    let name = sanitised(&name).ok_or_else(|| {
+    let name = sanitised(name).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "nothing of the name is left that GA4 takes").at("event")
     })?;
     // "Session start" is none of GA4's names until its space has become an underscore.
-    if is_reserved(&name) { Err(reserved()) } else { Ok(name) }
+    if is_reserved(&name) { Err(reserved()) } else { Ok(name.into()) }
 }
 
 /// GA4's name for what takes something off an order.
@@ -115,7 +120,7 @@ pub const REFUND: &str = "refund";
 #[must_use]
 pub fn is_refund(connection: &Connection, event: &Deliverable) -> bool {
     match connection.mapped_name(event) {
-        Some(name) => sanitised(&name).as_deref() == Some(REFUND),
+        Some(name) => sanitised(name).as_deref() == Some(REFUND),
         None => {
             event.event.r#type() == EventType::Track
                 && (event.folded_name() == ORDER_REFUNDED || event.event.name.trim() == REFUND)

@@ -1,9 +1,11 @@
 //! Resolved event + settings → the body of one request.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::Value;
-use tracklayer_normalise::{Field, Hints, Platform};
+use tracklayer_normalise::{Field, Platform};
 
 use super::names::{REFUND, name_of, sanitised};
 use super::recommended;
@@ -18,14 +20,16 @@ use crate::commerce::{
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
+use crate::google;
 use crate::google::order::{Act, ReportedBy, state_of};
 use crate::google::user::address;
 use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Remark, Rule};
-use crate::person::{self, Keys, Person};
+use crate::person::{self, KeyName, PersonKeys};
 use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent;
+use crate::usual::{usual, usuals};
 
 /// Most parameters of an event. Source: GA4 Measurement Protocol, "Limitations"; 2026-11.
 const MAX_PARAMS: usize = 25;
@@ -59,6 +63,8 @@ fn item(
     let act = act_of(event, &name);
     let time = timing::checked(event, now, Some(MAX_EVENT_AGE), MAX_SKEW)?.min(now);
     check_refund(connection, settings, event, act)?;
+    let all = products(event, &settings.content_id_from);
+    let mut own_keys = None;
     let mut body = Fields::with_capacity(7);
     let (key, client) = client_id(connection, settings, event)?;
     body.push(key, client);
@@ -70,7 +76,7 @@ fn item(
     body.push("timestamp_micros", time.as_microsecond());
     body.push_some("consent", consent(&event.decision));
     if settings.send_user_data && !event.decision.denies_user_data() {
-        let user = user_data(connection, settings, event, notes);
+        let user = user_data(connection, settings, event, &mut own_keys, notes);
         if !user.is_empty() {
             body.push("user_data", user);
         }
@@ -81,9 +87,9 @@ fn item(
     {
         body.push("ip_override", ip);
     }
-    let params = params(connection, settings, event, (name.as_str(), act), notes)?;
+    let params = params(connection, settings, event, &all, (&name, act), notes)?;
     let (order, remark) = order_effect(connection, event, act, &params, time);
-    let told = Fields::default().with("name", name.as_str()).with("params", params);
+    let told = Fields::default().with("name", &*name).with("params", params);
     body.push("events", list_of(told));
     Ok(Item {
         keys: Some(keys_in(&body)),
@@ -91,10 +97,10 @@ fn item(
         notes: std::mem::take(notes),
         group: String::new(),
         exclusive: None,
-        event_id: connection.event_id(event),
+        event_id: connection.event_id(event).into_owned(),
         // GA4 knows no event ids: a repeat counts again.
         repeatable: false,
-        name,
+        name: name.into_owned(),
         order,
         remark,
         built_at: now,
@@ -118,7 +124,7 @@ pub const TAKEN_KEYS: KeySet = KeySet::of(&[
 ]);
 
 /// What of it a body has.
-fn keys_in(body: &Fields) -> KeySet {
+fn keys_in(body: &Fields<'_>) -> KeySet {
     let user = fields_of(body.get("user_data"));
     let address = fields_of(user.and_then(|user| user.get("address")));
     let parts = [Some(body), user, address].into_iter().flatten();
@@ -126,16 +132,21 @@ fn keys_in(body: &Fields) -> KeySet {
 }
 
 /// The object that stands there, or that a list there begins with.
-fn fields_of(member: Option<&Member>) -> Option<&Fields> {
+fn fields_of<'m, 'a>(member: Option<&'m Member<'a>>) -> Option<&'m Fields<'a>> {
     match member? {
         Member::Object(fields) => Some(fields),
         Member::List(items) => fields_of(items.first()),
-        Member::Text(_) | Member::Number(_) | Member::Bool(_) | Member::Value(_) | Member::Shared(_) => None,
+        Member::Text(_)
+        | Member::Wire(_)
+        | Member::Number(_)
+        | Member::Bool(_)
+        | Member::Value(_)
+        | Member::Texts(_) => None,
     }
 }
 
 /// A list of one object.
-fn list_of(fields: Fields) -> Member {
+fn list_of(fields: Fields<'_>) -> Member<'_> {
     std::iter::once(fields).collect()
 }
 
@@ -174,7 +185,7 @@ fn order_effect(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
-    params: &Fields,
+    params: &Fields<'_>,
     at: Timestamp,
 ) -> (Option<OrderEffect>, Option<Remark>) {
     let currency = params.get("currency").and_then(Member::as_value).and_then(Json::as_str);
@@ -188,7 +199,7 @@ fn order_effect(
             let remark = remark(connection, event, act, amount, currency);
             // What is left open, or is in another currency, says nothing about what is left.
             let counts = !matches!(remark, Some(Remark::AmountOpen | Remark::OtherCurrency));
-            let order_id = order_id(connection, event).filter(|_| counts);
+            let order_id = order_id(connection, event).filter(|_| counts).map(Cow::into_owned);
             (order_id.map(|order_id| OrderEffect::Refunded { order_id, amount, at, changed_at: at }), remark)
         }
         Act::Conversion | Act::Update => (None, None),
@@ -196,7 +207,7 @@ fn order_effect(
 }
 
 /// The value that goes out.
-fn value_in(params: &Fields) -> Option<Decimal> {
+fn value_in(params: &Fields<'_>) -> Option<Decimal> {
     params.get("value").and_then(Member::as_value).and_then(decimal_of)
 }
 
@@ -251,19 +262,19 @@ fn is_left_open(connection: &Connection, event: &Deliverable, act: Act) -> bool 
 }
 
 /// A client id is taken from the browser, never invented: an invented one is a new visitor.
-fn client_id(
-    connection: &Connection,
+fn client_id<'a>(
+    connection: &'a Connection,
     settings: &Settings,
-    event: &Deliverable,
-) -> Result<(&'static str, String), Refusal> {
-    let option = |key: &str| event.integrations().get(INTEGRATION).and_then(|i| i.get(key)).and_then(text_of);
+    event: &'a Deliverable,
+) -> Result<(&'static str, Cow<'a, str>), Refusal> {
+    let option = |place| event.at(place).and_then(text_of);
     let (key, found) = if settings.firebase_app_id.is_some() {
-        let found = option("firebaseAppInstanceId")
-            .or_else(|| connection.text(event, "client_id", &["properties.app_instance_id"]));
+        let found = option(usual!("integrations.Google Analytics 4.firebaseAppInstanceId"))
+            .or_else(|| connection.text(event, "client_id", usuals!["properties.app_instance_id"]));
         ("app_instance_id", found)
     } else {
-        let found = option("clientId")
-            .or_else(|| clicks::find(connection, event, "client_id", None, |ids| &ids.ga_client_id));
+        let found = option(usual!("integrations.Google Analytics 4.clientId"))
+            .or_else(|| clicks::find(connection, event, clicks::CLIENT_ID, None));
         ("client_id", found)
     };
     // A client id that is a person's address is none, and Google forbids it.
@@ -275,7 +286,7 @@ fn client_id(
 }
 
 /// Both words, or nothing where nothing is known. The firewall allows GA4 for analytics alone: what else is denied is said here.
-fn consent(decision: &Consent) -> Option<Fields> {
+fn consent(decision: &Consent) -> Option<Fields<'static>> {
     let word = |denied: bool| if denied { "DENIED" } else { "GRANTED" };
     (*decision != Consent::AllowUnstated).then(|| {
         Fields::default()
@@ -284,27 +295,34 @@ fn consent(decision: &Consent) -> Option<Fields> {
     })
 }
 
-fn user_data(
+/// Where GA4 has the keys that it takes lists of.
+const CONTACTS: [KeyName; 2] = [
+    KeyName {
+        field: Field::Email,
+        name: "sha256_email_address",
+        target: "user_data.sha256_email_address",
+        is_list: true,
+    },
+    KeyName {
+        field: Field::Phone,
+        name: "sha256_phone_number",
+        target: "user_data.sha256_phone_number",
+        is_list: true,
+    },
+];
+
+fn user_data<'a>(
     connection: &Connection,
     settings: &Settings,
-    event: &Deliverable,
+    event: &'a Deliverable,
+    own: &'a mut Option<PersonKeys>,
     notes: &mut Vec<Note>,
-) -> Fields {
-    let person = Person::of(connection, event);
-    let country = person.country.as_deref().or(settings.default_country.as_deref());
-    let mut keys = Keys::new(Platform::Ga4, Hints { country, ..Hints::default() }, notes);
+) -> Fields<'a> {
+    let country = settings.default_country.as_deref();
+    let keys = person::keys_of(connection, event, Platform::Ga4, &google::user::KEYS, (country, None), own);
     let mut user = Fields::with_capacity(3);
-    let lists = [
-        ("sha256_email_address", Field::Email, &person.emails),
-        ("sha256_phone_number", Field::Phone, &person.phones),
-    ];
-    for (key, field, inputs) in lists {
-        let hashes = keys.list(format_args!("user_data.{key}"), field, inputs);
-        if !hashes.is_empty() {
-            user.push(key, hashes.into_iter().collect::<Member>());
-        }
-    }
-    if let Some(address) = address(&mut keys, &person) {
+    keys.insert(&CONTACTS, &mut user, notes);
+    if let Some(address) = address(keys, notes) {
         let mut parts = Fields::with_capacity(7);
         parts.push("sha256_first_name", address.first_name);
         parts.push("sha256_last_name", address.last_name);
@@ -318,16 +336,16 @@ fn user_data(
     user
 }
 
-fn params(
-    connection: &Connection,
+fn params<'a>(
+    connection: &'a Connection,
     settings: &Settings,
-    event: &Deliverable,
+    event: &'a Deliverable,
+    all: &'a [Product<'a>],
     (name, act): (&str, Act),
     notes: &mut Vec<Note>,
-) -> Result<Fields, Refusal> {
-    let mut params = Fields::with_capacity(8);
-    let all = products(event, &settings.content_id_from);
-    insert_money(&mut params, connection, event, act, &all, notes)?;
+) -> Result<Fields<'a>, Refusal> {
+    let mut params = Fields::with_capacity(10);
+    insert_money(&mut params, connection, event, act, all, notes)?;
     for &(param, from) in recommended::params_of(name) {
         let field = if param == "search_term" { "query" } else { param };
         let found = connection.text(event, field, from);
@@ -336,9 +354,9 @@ fn params(
     if name == "page_view" {
         insert_page(&mut params, connection, event);
     }
-    let items: Vec<Fields> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
+    let items: Vec<Fields<'_>> = all.iter().filter_map(ga4_item).take(MAX_ITEMS).collect();
     if !items.is_empty() && !is_all_of_it(event, name, &params) {
-        params.insert("items", items.into_iter().collect::<Member>());
+        params.insert("items", items.into_iter().collect::<Member<'_>>());
     }
     if recommended::takes_others(name) {
         let taken = |(key, value): (String, Value)| {
@@ -363,11 +381,9 @@ fn params(
         }
     }
     let session = event
-        .integrations()
-        .get(INTEGRATION)
-        .and_then(|i| i.get("sessionId"))
+        .at(usual!("integrations.Google Analytics 4.sessionId"))
         .and_then(text_of)
-        .or_else(|| connection.text(event, "session_id", &["properties.ga_session_id"]))
+        .or_else(|| connection.text(event, "session_id", usuals!["properties.ga_session_id"]))
         .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
     let room = MAX_PARAMS - 2;
     if params.names().count() > room {
@@ -402,12 +418,12 @@ fn is_reserved_param(key: &str) -> bool {
 }
 
 /// Purchases and refunds need their transaction; a value needs its currency.
-fn insert_money(
-    params: &mut Fields,
-    connection: &Connection,
-    event: &Deliverable,
+fn insert_money<'a>(
+    params: &mut Fields<'a>,
+    connection: &'a Connection,
+    event: &'a Deliverable,
     act: Act,
-    all: &[Product],
+    all: &[Product<'_>],
     notes: &mut Vec<Note>,
 ) -> Result<(), Refusal> {
     let is_order = matches!(act, Act::Purchase | Act::Refund | Act::Cancel);
@@ -451,9 +467,8 @@ fn insert_money(
         (None, _) => {}
     }
     if is_order {
-        for key in ["tax", "shipping"] {
-            if let Some(amount) = connection.find_or(event, key, || event.property(key)).and_then(decimal_of)
-            {
+        for (key, place) in [("tax", usual!("properties.tax")), ("shipping", usual!("properties.shipping"))] {
+            if let Some(amount) = connection.find(event, key, &[place]).and_then(decimal_of) {
                 params.insert(key, number(amount));
             }
         }
@@ -481,60 +496,60 @@ fn refund_value(
 }
 
 /// Whether a refund is all of an order that went out: then its items say nothing more.
-fn is_all_of_it(event: &Deliverable, name: &str, params: &Fields) -> bool {
+fn is_all_of_it(event: &Deliverable, name: &str, params: &Fields<'_>) -> bool {
     let Some(state) = event.order_state.as_ref().filter(|_| name == REFUND) else { return false };
     state.refunded.is_zero() && state.value.is_some_and(|sold| value_in(params) == Some(sold))
 }
 
-fn insert_page(params: &mut Fields, connection: &Connection, event: &Deliverable) {
+fn insert_page<'a>(params: &mut Fields<'a>, connection: &'a Connection, event: &'a Deliverable) {
     insert_text(params, "page_location", person::page_url(connection, event), 1_000);
     insert_text(params, "page_referrer", person::referrer(connection, event), 420);
-    let title = event.property("title").or_else(|| event.context("page.title")).and_then(text_of);
+    let title = event
+        .at(usual!("properties.title"))
+        .or_else(|| event.at(usual!("context.page.title")))
+        .and_then(text_of);
     insert_text(params, "page_title", title, 300);
 }
 
-fn insert_text(params: &mut Fields, key: &'static str, text: Option<String>, most: usize) {
+fn insert_text<'a>(params: &mut Fields<'a>, key: &'static str, text: Option<Cow<'a, str>>, most: usize) {
     params.insert_some(key, text.map(|text| at_most(text, most)));
 }
 
 fn cut(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(at_most(text, MAX_TEXT)),
+        Value::String(text) => Value::String(at_most(text.into(), MAX_TEXT).into_owned()),
         other => other,
     }
 }
 
 /// The first so many characters.
-fn at_most(mut text: String, most: usize) -> String {
+fn at_most(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
     // Where there are no more bytes there are no more characters.
     let end = if text.len() > most { text.char_indices().nth(most) } else { None };
-    if let Some((end, _)) = end {
-        text.truncate(end);
+    match (end, text) {
+        (None, text) => text,
+        (Some((end, _)), Cow::Borrowed(text)) => Cow::Borrowed(&text[..end]),
+        (Some((end, _)), Cow::Owned(text)) => Cow::Owned(text[..end].to_owned()),
     }
-    text
 }
 
-fn ga4_item(product: &Product) -> Option<Fields> {
-    let mut item = Fields::with_capacity(6);
-    let texts = [("item_id", &product.id), ("item_name", &product.name)];
-    for (key, text) in texts {
-        insert_text(&mut item, key, text.clone(), MAX_TEXT);
+fn ga4_item<'a>(product: &'a Product<'_>) -> Option<Fields<'a>> {
+    fn text<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
+        text.as_deref().map(|text| at_most(text.into(), MAX_TEXT))
     }
+    let mut item = Fields::with_capacity(8);
+    item.push_some("item_id", text(&product.id));
+    item.push_some("item_name", text(&product.name));
     if item.is_empty() {
         return None;
     }
     item.push_some("price", product.price.map(number));
     item.push("quantity", product.quantity);
-    let texts = [
-        ("item_brand", &product.brand),
-        ("item_category", &product.category),
-        ("item_variant", &product.variant),
-        ("coupon", &product.coupon),
-        ("affiliation", &product.affiliation),
-    ];
-    for (key, text) in texts {
-        insert_text(&mut item, key, text.clone(), MAX_TEXT);
-    }
+    item.push_some("item_brand", text(&product.brand));
+    item.push_some("item_category", text(&product.category));
+    item.push_some("item_variant", text(&product.variant));
+    item.push_some("coupon", text(&product.coupon));
+    item.push_some("affiliation", text(&product.affiliation));
     item.push_some("index", product.position);
     Some(item)
 }
@@ -549,7 +564,8 @@ mod tests {
     fn a_text_is_cut_between_characters() {
         for (text, most, cut) in [("Größe", 5, "Größe"), ("Größe", 3, "Grö"), ("Größe", 0, ""), ("", 3, "")]
         {
-            assert_eq!(at_most(text.to_owned(), most), cut);
+            assert_eq!(at_most(text.into(), most), cut);
+            assert_eq!(at_most(text.to_owned().into(), most), cut);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::deliverable::{Deliverable, text_of};
 use crate::json::Json;
+use crate::usual::usual;
 
 /// What a buyer is to the shop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,15 @@ impl CustomerType {
     /// they say nothing, or something else: it is never guessed.
     #[must_use]
     pub fn of(event: &Deliverable) -> Option<Self> {
-        let stated = event.property("customer_type").and_then(text_of).map(|text| text.to_ascii_lowercase());
+        let stated = event
+            .at(usual!("properties.customer_type"))
+            .and_then(text_of)
+            .map(|text| text.to_ascii_lowercase());
         match stated.as_deref() {
             Some("new") => Some(Self::New),
             Some("returning") => Some(Self::Returning),
             Some("reengaged") => Some(Self::Reengaged),
-            _ => match event.property("new_customer")? {
+            _ => match event.at(usual!("properties.new_customer"))? {
                 Json::Bool(true) => Some(Self::New),
                 Json::Bool(false) => Some(Self::Returning),
                 _ => None,

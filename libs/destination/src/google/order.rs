@@ -1,5 +1,7 @@
 //! Which order event is what at Google, and what is left of an order.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
@@ -12,6 +14,7 @@ use crate::deliverable::{Deliverable, OrderState, text_of};
 use crate::google::MAX_ADJUSTMENT_AGE;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
 use crate::unsent::{self, UnsentOrders};
+use crate::usual::{Usual, usual, usuals};
 
 /// The order is worth something else by now, as names are compared.
 pub const ORDER_UPDATED: &str = "order updated";
@@ -50,6 +53,9 @@ impl Act {
         matches!(self, Self::Refund | Self::Cancel | Self::Update)
     }
 }
+
+/// An amount, and the code of its currency.
+pub type Money = (Decimal, Cow<'static, str>);
 
 /// What an adjustment leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +130,13 @@ fn check_adjustable(act: Act, state: &OrderState, now: Timestamp) -> Result<(), 
 }
 
 /// Where an order says what it is worth.
-const AMOUNTS: [&str; 5] = ["total", "revenue", "subtotal", "value", "amount"];
+const AMOUNTS: &[Usual] = usuals![
+    "properties.total",
+    "properties.revenue",
+    "properties.subtotal",
+    "properties.value",
+    "properties.amount",
+];
 
 /// Refuses an update that says nothing of what its order is worth (a label, a tracking number, an order whose amounts are left to its
 /// refunds), whatever is known of the order. Where it names an amount that the connection does not read, or that is none ("$70.00"),
@@ -134,13 +146,9 @@ const AMOUNTS: [&str; 5] = ["total", "revenue", "subtotal", "value", "amount"];
 /// It says nothing.
 pub fn check_says_worth(connection: &Connection, event: &Deliverable, act: Act) -> Result<(), Refusal> {
     let names_an_amount = || {
-        let is_named = |path: &str| {
-            let path = path.strip_prefix("properties.").unwrap_or(path);
-            event.property(path).is_some()
-        };
         lists_a_price(event)
-            || AMOUNTS.iter().any(|name| is_named(name))
-            || connection.worth.value_from.iter().any(|path| is_named(path))
+            || AMOUNTS.iter().any(|place| event.at(*place).is_some())
+            || connection.worth.value_from.iter().any(|path| path.of(event).is_some())
     };
     if act != Act::Update || connection.worth.stated(event).is_some() || names_an_amount() {
         return Ok(());
@@ -261,7 +269,7 @@ fn check_new_value(
         )
         .at("timestamp"));
     }
-    if event.property("restate").and_then(text_of).is_some_and(|text| text == "true") {
+    if event.at(usual!("properties.restate")).and_then(text_of).is_some_and(|text| text == "true") {
         return Ok(());
     }
     if is_known() {
@@ -420,19 +428,19 @@ pub fn currency_left(
     event: &Deliverable,
     act: Act,
     state: &OrderState,
-) -> Result<String, Refusal> {
+) -> Result<Cow<'static, str>, Refusal> {
     let stated = Currency::of(connection, event);
-    let sold = state.currency.clone();
+    let sold = state.currency.clone().map(Cow::Owned);
     let code = match act {
         Act::Update => match stated {
-            Currency::Code(_) | Currency::Wrong => return stated.required().map(str::to_owned),
+            Currency::Code(_) | Currency::Wrong => return stated.required().map(Cow::Borrowed),
             Currency::Absent => sold,
         },
         Act::Refund | Act::Cancel | Act::Purchase | Act::Conversion => {
-            sold.or_else(|| stated.code().map(str::to_owned))
+            sold.or_else(|| stated.code().map(Cow::Borrowed))
         }
     };
-    code.map_or_else(|| stated.required().map(str::to_owned), Ok)
+    code.map_or_else(|| stated.required().map(Cow::Borrowed), Ok)
 }
 
 /// A negative or absent amount is no money; a purchase's is required, others' is optional. Value and currency go out as a
@@ -444,17 +452,17 @@ pub fn money(
     connection: &Connection,
     event: &Deliverable,
     act: Act,
-    products: &[crate::commerce::Product],
+    products: &[crate::commerce::Product<'_>],
     notes: &mut Vec<Note>,
-) -> Result<Option<(Decimal, String)>, Refusal> {
+) -> Result<Option<Money>, Refusal> {
     let currency = Currency::of(connection, event);
     if act == Act::Purchase {
         let value = connection.worth.of_purchase(event, products)?;
-        return Ok(Some((value, currency.required()?.to_owned())));
+        return Ok(Some((value, currency.required()?.into())));
     }
     let value = connection.worth.of_other(event, products);
     match (value, currency.code()) {
-        (Some(value), Some(code)) => Ok(Some((value, code.to_owned()))),
+        (Some(value), Some(code)) => Ok(Some((value, code.into()))),
         (Some(_), None) => {
             notes.push(Note::rejected("conversionValue", Rule::ValueWithoutCurrency));
             Ok(None)

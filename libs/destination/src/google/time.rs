@@ -1,6 +1,7 @@
 //! Times in Google's forms.
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::{Offset, TimeZone};
 
 /// `yyyy-mm-dd hh:mm:ss±hh:mm`, fraction cut off. The offset is the one the event came with; one with seconds, or beyond a
@@ -15,10 +16,10 @@ pub fn conversion_date_time(time: Timestamp, utc_offset_seconds: i32) -> String 
 /// RFC 3339 in UTC, with milliseconds where there are any.
 #[must_use]
 pub fn rfc3339(time: Timestamp) -> String {
-    let text = time.to_string();
-    let Some((seconds, fraction)) = text.trim_end_matches('Z').split_once('.') else { return text };
-    let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
-    if millis == "000" { format!("{seconds}Z") } else { format!("{seconds}.{millis}Z") }
+    // A time before 1970 counts its fraction backwards, and is written forwards.
+    let millis = time.subsec_nanosecond().rem_euclid(1_000_000_000) / 1_000_000;
+    let digits = if millis == 0 { 0 } else { 3 };
+    DateTimePrinter::new().precision(Some(digits)).timestamp_to_string(&time)
 }
 
 #[cfg(test)]

@@ -1,50 +1,53 @@
 //! Whom a conversion belongs to: click ids and hashed identifiers, in Google's forms.
 
-use tracklayer_normalise::{Field, Hints, Platform};
-use tracklayer_proto::event::v1::{Channel, ClickIds};
+use std::borrow::Cow;
 
-use crate::clicks;
+use tracklayer_normalise::{Field, Platform, Wire};
+use tracklayer_proto::event::v1::Channel;
+
+use crate::clicks::{self, ClickId};
 use crate::connection::Connection;
 use crate::deliverable::Deliverable;
 use crate::fields::Fields;
 use crate::outcome::{Note, Rule};
-use crate::person::{self, Keys, Person};
+use crate::person::{self, KeyName, PersonKeys};
 
 /// Click ids of one conversion. gclid may stand beside gbraid since October 2025; gbraid and wbraid never together; gclid
 /// beside wbraid is unconfirmed, so gclid goes alone. Source: Google's post of 2025-07-22 by ppc.land; the Ads API's
 /// `GBRAID_WBRAID_BOTH_SET`; 2026-11.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Clicks {
+pub struct Clicks<'a> {
     /// gclid.
-    pub gclid: Option<String>,
+    pub gclid: Option<Cow<'a, str>>,
     /// gbraid.
-    pub gbraid: Option<String>,
+    pub gbraid: Option<Cow<'a, str>>,
     /// wbraid.
-    pub wbraid: Option<String>,
+    pub wbraid: Option<Cow<'a, str>>,
 }
 
-impl Clicks {
+impl<'a> Clicks<'a> {
     /// Of the event itself; only if it has none, of what identity knows. One that Google could not read stays behind with a
     /// note.
     #[must_use]
-    pub fn of(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Self {
-        let page = person::page_url(connection, event);
-        let mut own = |name: &'static str, of: fn(&ClickIds) -> &str| {
-            let found = clicks::of_event(connection, event, name, page.as_deref(), of)?;
+    pub fn of(
+        connection: &'a Connection,
+        event: &'a Deliverable,
+        page: Option<&'a str>,
+        notes: &mut Vec<Note>,
+    ) -> Self {
+        let mut own = |id: ClickId| {
+            let found = clicks::of_event(connection, event, id, page)?;
             if is_readable(&found) {
                 return Some(found);
             }
-            notes.push(Note::rejected(name, Rule::NotOfAClickIdsLetters));
+            notes.push(Note::rejected(id.name, Rule::NotOfAClickIdsLetters));
             None
         };
-        let found = Self {
-            gclid: own("gclid", |ids| &ids.gclid),
-            gbraid: own("gbraid", |ids| &ids.gbraid),
-            wbraid: own("wbraid", |ids| &ids.wbraid),
-        };
+        let found =
+            Self { gclid: own(clicks::GCLID), gbraid: own(clicks::GBRAID), wbraid: own(clicks::WBRAID) };
         let found = if found.is_empty() {
-            let known = &event.known_click_ids;
-            let readable = |id: &str| clicks::usable(id).filter(|id| is_readable(id));
+            let known = &*event.known_click_ids;
+            let readable = |id: &'a str| clicks::usable(id).filter(|id| is_readable(id)).map(Cow::Borrowed);
             Self {
                 gclid: readable(&known.gclid),
                 gbraid: readable(&known.gbraid),
@@ -79,11 +82,12 @@ impl Clicks {
 
     /// As JSON members.
     #[must_use]
-    pub fn members(&self) -> Fields {
-        [("gclid", &self.gclid), ("gbraid", &self.gbraid), ("wbraid", &self.wbraid)]
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value.as_deref()?)))
-            .fold(Fields::default(), |fields, (key, value)| fields.with(key, value))
+    pub fn members(self) -> Fields<'a> {
+        let mut members = Fields::with_capacity(2);
+        members.push_some("gclid", self.gclid);
+        members.push_some("gbraid", self.gbraid);
+        members.push_some("wbraid", self.wbraid);
+        members
     }
 }
 
@@ -95,51 +99,66 @@ fn is_readable(id: &str) -> bool {
 }
 
 /// A postal address that is complete enough: both names, country and postal code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address<'a> {
     /// Hash.
-    pub first_name: String,
+    pub first_name: &'a str,
     /// Hash.
-    pub last_name: String,
+    pub last_name: &'a str,
     /// Hash.
-    pub street: Option<String>,
+    pub street: Option<&'a str>,
     /// Plain.
-    pub city: Option<String>,
+    pub city: Option<&'a str>,
     /// Plain.
-    pub state: Option<String>,
+    pub state: Option<&'a str>,
     /// Plain, upper case.
-    pub country: String,
+    pub country: &'a str,
     /// Plain.
-    pub postal_code: String,
+    pub postal_code: &'a str,
 }
 
 /// Identifiers of one person.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identifiers {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Identifiers<'a> {
     /// Hashes.
-    pub emails: Vec<String>,
+    pub emails: &'a [Wire],
     /// Hashes.
-    pub phones: Vec<String>,
+    pub phones: &'a [Wire],
     /// If complete.
-    pub address: Option<Address>,
+    pub address: Option<Address<'a>>,
 }
 
-impl Identifiers {
-    /// Reads and hashes.
+const fn key(field: Field, name: &'static str, target: &'static str) -> KeyName {
+    KeyName { field, name, target, is_list: false }
+}
+
+const EMAIL: KeyName = key(Field::Email, "email", "userIdentifiers.email");
+const PHONE: KeyName = key(Field::Phone, "phone", "userIdentifiers.phone");
+const FIRST_NAME: KeyName = key(Field::FirstName, "first_name", "address.first_name");
+const LAST_NAME: KeyName = key(Field::LastName, "last_name", "address.last_name");
+const COUNTRY: KeyName = key(Field::Country, "country", "address.country");
+const POSTAL_CODE: KeyName = key(Field::PostalCode, "postal_code", "address.postal_code");
+const STREET: KeyName = key(Field::Street, "street", "address.street");
+const CITY: KeyName = key(Field::City, "city", "address.city");
+const STATE: KeyName = key(Field::State, "state", "address.state");
+
+/// What Google takes of a person.
+pub const KEYS: [KeyName; 9] =
+    [EMAIL, PHONE, FIRST_NAME, LAST_NAME, COUNTRY, POSTAL_CODE, STREET, CITY, STATE];
+
+impl<'a> Identifiers<'a> {
+    /// Reads and hashes; what is the connection's alone is kept in `own`.
     pub fn of(
         connection: &Connection,
-        event: &Deliverable,
+        event: &'a Deliverable,
         default_country: Option<&str>,
         with_address: bool,
+        own: &'a mut Option<PersonKeys>,
         notes: &mut Vec<Note>,
     ) -> Self {
-        let person = Person::of(connection, event);
-        let country = person.country.clone().or_else(|| default_country.map(str::to_owned));
-        let hints = Hints { country: country.as_deref(), ..Hints::default() };
-        let mut keys = Keys::new(Platform::Google, hints, notes);
-        let emails = keys.list(format_args!("userIdentifiers.email"), Field::Email, &person.emails);
-        let phones = keys.list(format_args!("userIdentifiers.phone"), Field::Phone, &person.phones);
-        let address = if with_address { address(&mut keys, &person) } else { None };
+        let keys = person::keys_of(connection, event, Platform::Google, &KEYS, (default_country, None), own);
+        let (emails, phones) = (keys.texts(EMAIL, notes), keys.texts(PHONE, notes));
+        let address = if with_address { address(keys, notes) } else { None };
         Self { emails, phones, address }
     }
 
@@ -151,17 +170,20 @@ impl Identifiers {
 }
 
 /// The person's address, if it is complete enough.
-pub fn address(keys: &mut Keys<'_>, person: &Person) -> Option<Address> {
-    // Without one of the four there is no address: what is there is not even hashed.
-    let (first, last) = (person.first_name.as_deref()?, person.last_name.as_deref()?);
-    let (country, postal_code) = (person.country.as_deref()?, person.postal_code.as_deref()?);
+pub fn address<'a>(keys: &'a PersonKeys, notes: &mut Vec<Note>) -> Option<Address<'a>> {
+    // Without one of the four there is no address, and nothing about the others that anybody could mend.
+    let needed = [Field::FirstName, Field::LastName, Field::Country, Field::PostalCode];
+    if !needed.into_iter().all(|field| keys.states(field)) {
+        return None;
+    }
+    let mut one = |name| keys.texts(name, notes).first().map(Wire::as_str);
     Some(Address {
-        first_name: keys.one(format_args!("address.first_name"), Field::FirstName, Some(first))?,
-        last_name: keys.one(format_args!("address.last_name"), Field::LastName, Some(last))?,
-        country: keys.one(format_args!("address.country"), Field::Country, Some(country))?,
-        postal_code: keys.one(format_args!("address.postal_code"), Field::PostalCode, Some(postal_code))?,
-        street: keys.one(format_args!("address.street"), Field::Street, person.street.as_deref()),
-        city: keys.one(format_args!("address.city"), Field::City, person.city.as_deref()),
-        state: keys.one(format_args!("address.state"), Field::State, person.state.as_deref()),
+        first_name: one(FIRST_NAME)?,
+        last_name: one(LAST_NAME)?,
+        country: one(COUNTRY)?,
+        postal_code: one(POSTAL_CODE)?,
+        street: one(STREET),
+        city: one(CITY),
+        state: one(STATE),
     })
 }

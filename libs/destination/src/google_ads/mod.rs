@@ -6,6 +6,7 @@ mod payload;
 pub mod settings;
 mod verify;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -185,7 +186,11 @@ impl Destination for GoogleAds {
     }
 
     fn order_key(&self, event: &Deliverable) -> Option<String> {
-        Act::of(event).is_adjustment().then(|| order_id(&self.connection, event)).flatten()
+        Act::of(event)
+            .is_adjustment()
+            .then(|| order_id(&self.connection, event))
+            .flatten()
+            .map(Cow::into_owned)
     }
 
     fn wants(&self, event: &Deliverable) -> Result<(), Skip> {

@@ -25,10 +25,11 @@ use crate::google::user::{Clicks, Identifiers};
 use crate::google::{MAX_ADJUSTMENT_AGE, MAX_CONVERSION_AGE};
 use crate::json::Json;
 use crate::outcome::{Item, Note, OrderEffect, Refusal, RefusalCode, Rule};
-use crate::person;
+use crate::person::{self, PersonKeys};
 use crate::quality::{Key, KeySet};
 use crate::timing;
 use crate::unsent::{self, UnsentOrders};
+use crate::usual::{usual, usuals};
 
 /// Most identifiers of one item.
 const MAX_IDENTIFIERS: usize = 5;
@@ -67,20 +68,36 @@ fn item(
     let is_sale = act == Act::Purchase
         || (act == Act::Conversion
             && action::takes_changes(connection, settings.conversion_action_id.as_deref(), &action));
+    let all = products(event, &settings.content_id_from);
+    let page = person::page_url(connection, event);
+    let mut own_keys = None;
     let (body, time, at, group) = if act.is_adjustment() {
         let time = timing::checked(event, now, Some(MAX_ADJUSTMENT_AGE), MAX_SKEW)?.min(now);
         let state = known_state(connection, settings, event, act, (time, now))?;
         let at = time.max(earliest_change(&state));
+        let clicks = || Clicks::of(connection, event, page.as_deref(), notes);
         let body =
-            change(connection, settings, event, act, &state, resource, order_id.as_deref(), at, notes)?;
+            change(connection, settings, event, act, &state, resource, order_id.as_deref(), at, clicks)?;
         (body, time, at, ADJUSTMENTS)
     } else if settings.mode == UploadMode::Enhancement {
         let time = timing::checked(event, now, Some(MAX_ENHANCEMENT_AGE), MAX_SKEW)?.min(now);
-        let body = enhancement(connection, settings, event, resource, order_id.as_deref(), notes)?;
+        let body =
+            enhancement(connection, settings, event, resource, order_id.as_deref(), &mut own_keys, notes)?;
         (body, time, time, ADJUSTMENTS)
     } else {
         let time = timing::checked(event, now, Some(MAX_CONVERSION_AGE), MAX_SKEW)?.min(now);
-        let body = conversion(connection, settings, event, act, resource, order_id.as_deref(), time, notes)?;
+        let (order_id, page) = (order_id.as_deref(), page.as_deref());
+        let body = conversion(
+            connection,
+            settings,
+            event,
+            act,
+            resource,
+            order_id,
+            time,
+            (&all, page, &mut own_keys),
+            notes,
+        )?;
         (body, time, time, CONVERSIONS)
     };
     let exclusive = order_id
@@ -93,12 +110,21 @@ fn item(
     let keys = keys_in(&body);
     let repeatable = order_id.is_some() || body.get("gclid").is_some() || group == ADJUSTMENTS;
     Ok(Item {
-        order: order_effect(connection, event, act, is_sale, settings.mode, &body, order_id, (time, at)),
+        order: order_effect(
+            connection,
+            event,
+            act,
+            is_sale,
+            settings.mode,
+            &body,
+            order_id.as_deref(),
+            (time, at),
+        ),
         remark: unsent::remark(event).filter(|_| act.is_adjustment()),
         notes: std::mem::take(notes),
         group: group.to_owned(),
         exclusive,
-        event_id: connection.event_id(event),
+        event_id: connection.event_id(event).into_owned(),
         repeatable,
         name: action,
         keys: Some(keys),
@@ -125,7 +151,7 @@ pub const TAKEN_KEYS: KeySet = KeySet::of(&[
 ]);
 
 /// What of it an item has.
-fn keys_in(body: &Fields) -> KeySet {
+fn keys_in(body: &Fields<'_>) -> KeySet {
     let own = KeySet::of_names(body.names(), key_of);
     let parts = ["userIdentifiers", "gclidDateTimePair"].into_iter().filter_map(|part| body.get(part));
     parts.fold(own, |keys, part| keys.and(KeySet::within(part, key_of)))
@@ -165,39 +191,37 @@ fn check_expressible(decision: &Consent) -> Result<(), Refusal> {
 }
 
 #[allow(clippy::too_many_arguments, reason = "one place where all that makes a conversion comes together")]
-fn conversion(
-    connection: &Connection,
-    settings: &Settings,
-    event: &Deliverable,
+fn conversion<'a>(
+    connection: &'a Connection,
+    settings: &'a Settings,
+    event: &'a Deliverable,
     act: Act,
     resource: String,
-    order_id: Option<&str>,
+    order_id: Option<&'a str>,
     time: Timestamp,
+    (all, page, own): (&'a [Product<'a>], Option<&'a str>, &'a mut Option<PersonKeys>),
     notes: &mut Vec<Note>,
-) -> Result<Fields, Refusal> {
-    let all = products(event, &settings.content_id_from);
-    let mut body = Fields::default();
-    body.insert("conversionAction", resource);
-    body.insert("conversionDateTime", date_time(time, event));
-    if let Some((value, currency)) = money(connection, event, act, &all, notes)? {
-        body.insert("conversionValue", number(value));
-        body.insert("currencyCode", currency);
+) -> Result<Fields<'a>, Refusal> {
+    let mut body = Fields::with_capacity(12);
+    body.push("conversionAction", resource);
+    body.push("conversionDateTime", date_time(time, event));
+    if let Some((value, currency)) = money(connection, event, act, all, notes)? {
+        body.push("conversionValue", number(value));
+        body.push("currencyCode", currency);
     }
-    if let Some(id) = order_id {
-        body.insert("orderId", id);
-    }
+    body.push_some("orderId", order_id);
     let environment = if event.event.channel() == Channel::Mobile { "APP" } else { "WEB" };
-    body.insert("conversionEnvironment", environment);
+    body.push("conversionEnvironment", environment);
     // What denies either of Google's words has been refused by now.
     if event.decision != Consent::AllowUnstated {
-        body.insert("consent", Fields::default().with("adUserData", "GRANTED"));
+        body.push("consent", Fields::default().with("adUserData", "GRANTED"));
     }
     if let Some(customer) = CustomerType::of(event).filter(|customer| *customer != CustomerType::Reengaged) {
-        body.insert("customerType", customer.as_str());
+        body.push("customerType", customer.as_str());
     }
-    let clicks = Clicks::of(connection, event, notes);
+    let clicks = Clicks::of(connection, event, page, notes);
     // `addressInfo` is refused here (UNSUPPORTED_USER_IDENTIFIER).
-    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), false, notes);
+    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), false, own, notes);
     if clicks.is_empty() && ids.is_empty() {
         return Err(Refusal::new(RefusalCode::NoMatchKey, "neither a click id nor an e-mail or phone")
             .at("context.traits.email")
@@ -207,7 +231,7 @@ fn conversion(
     if !ids.is_empty() {
         body.insert("userIdentifiers", identifiers(&ids));
     }
-    if let Some(cart) = cart(connection, settings, event, &all, notes) {
+    if let Some(cart) = cart(connection, settings, event, all, notes) {
         body.insert("cartData", cart);
     }
     let customer = super::digits(&settings.customer_id);
@@ -222,38 +246,38 @@ fn date_time(time: Timestamp, event: &Deliverable) -> String {
     conversion_date_time(time, event.event.utc_offset_seconds)
 }
 
-fn identifiers(ids: &Identifiers) -> Member {
-    let mut list: Vec<Fields> =
-        ids.emails.iter().map(|hash| Fields::default().with("hashedEmail", hash.as_str())).collect();
-    list.extend(ids.phones.iter().map(|hash| Fields::default().with("hashedPhoneNumber", hash.as_str())));
+fn identifiers<'a>(ids: &Identifiers<'a>) -> Member<'a> {
+    let one = |name, hash: &'a str| {
+        let mut one = Fields::with_capacity(1);
+        one.push(name, hash);
+        one
+    };
+    let mut list: Vec<Fields<'_>> = ids.emails.iter().map(|hash| one("hashedEmail", hash.as_str())).collect();
+    list.extend(ids.phones.iter().map(|hash| one("hashedPhoneNumber", hash.as_str())));
     list.truncate(MAX_IDENTIFIERS - usize::from(ids.address.is_some()));
-    if let Some(address) = &ids.address {
-        let mut info = Fields::default();
-        info.insert("hashedFirstName", address.first_name.as_str());
-        info.insert("hashedLastName", address.last_name.as_str());
-        let optional =
-            [("hashedStreetAddress", &address.street), ("city", &address.city), ("state", &address.state)];
-        for (key, value) in optional {
-            if let Some(value) = value {
-                info.insert(key, value.as_str());
-            }
-        }
-        info.insert("countryCode", address.country.as_str());
-        info.insert("postalCode", address.postal_code.as_str());
+    if let Some(address) = ids.address {
+        let mut info = Fields::with_capacity(7);
+        info.push("hashedFirstName", address.first_name);
+        info.push("hashedLastName", address.last_name);
+        info.push_some("hashedStreetAddress", address.street);
+        info.push_some("city", address.city);
+        info.push_some("state", address.state);
+        info.push("countryCode", address.country);
+        info.push("postalCode", address.postal_code);
         list.push(Fields::default().with("addressInfo", info));
     }
     Member::from_iter(list)
 }
 
-fn cart(
+fn cart<'a>(
     connection: &Connection,
-    settings: &Settings,
+    settings: &'a Settings,
     event: &Deliverable,
-    all: &[Product],
+    all: &'a [Product<'a>],
     notes: &mut Vec<Note>,
-) -> Option<Fields> {
+) -> Option<Fields<'a>> {
     let merchant = settings.merchant_id.as_ref()?;
-    let items: Vec<Fields> = all
+    let items: Vec<Fields<'_>> = all
         .iter()
         .filter_map(|p| {
             let id = p.id.as_deref()?;
@@ -281,7 +305,7 @@ fn cart(
             cart.insert(key, value.as_str());
         }
     }
-    let discount = connection.find(event, "discount", &["properties.discount"]).and_then(decimal_of);
+    let discount = connection.find(event, "discount", usuals!["properties.discount"]).and_then(decimal_of);
     if let Some(discount) = discount.filter(|discount| !discount.is_sign_negative()) {
         cart.insert("localTransactionCost", number(discount));
     }
@@ -295,30 +319,34 @@ fn variables(
     event: &Deliverable,
     customer: &str,
     notes: &mut Vec<Note>,
-) -> Vec<Fields> {
+) -> Vec<Fields<'static>> {
     connection
         .custom_fields(event, "custom_variables.", notes)
         .into_iter()
         .filter_map(|(id, value)| {
             let variable = format!("customers/{customer}/conversionCustomVariables/{id}");
-            Some(Fields::default().with("conversionCustomVariable", variable).with("value", text_of(&value)?))
+            Some(
+                Fields::default()
+                    .with("conversionCustomVariable", variable)
+                    .with("value", text_of(&value)?.into_owned()),
+            )
         })
         .collect()
 }
 
 /// A refund, cancellation or new value: RETRACTION or RESTATEMENT.
 #[allow(clippy::too_many_arguments, reason = "one place where all that makes an adjustment comes together")]
-fn change(
+fn change<'a>(
     connection: &Connection,
     settings: &Settings,
     event: &Deliverable,
     act: Act,
     state: &OrderState,
     resource: String,
-    order_id: Option<&str>,
+    order_id: Option<&'a str>,
     at: Timestamp,
-    notes: &mut Vec<Note>,
-) -> Result<Fields, Refusal> {
+    clicks: impl FnOnce() -> Clicks<'a>,
+) -> Result<Fields<'a>, Refusal> {
     let mut body = Fields::default();
     body.insert("conversionAction", resource);
     body.insert("adjustmentDateTime", date_time(at, event));
@@ -328,7 +356,7 @@ fn change(
         }
         // Only for conversions that went out without an order id; the time must be the one uploaded, to the second.
         // Never for those that a tag reported (MISSING_ORDER_ID_FOR_WEBPAGE).
-        None => match (Clicks::of(connection, event, notes).gclid, state.at) {
+        None => match (clicks().gclid, state.at) {
             (Some(gclid), Some(at)) if settings.mode == UploadMode::Conversion => {
                 let pair = Fields::default()
                     .with("gclid", gclid)
@@ -403,28 +431,29 @@ fn earliest_change(state: &OrderState) -> Timestamp {
 
 /// The original's time in the offset in which it was written, if the event quotes it.
 fn original_time(event: &Deliverable, at: Timestamp) -> String {
-    let quoted = event.property("original_timestamp").and_then(text_of);
+    let quoted = event.at(usual!("properties.original_timestamp")).and_then(text_of);
     let offset = quoted.and_then(|text| {
-        let pieces = jiff::fmt::temporal::Pieces::parse(&text).ok()?.to_numeric_offset()?;
+        let pieces = jiff::fmt::temporal::Pieces::parse(&*text).ok()?.to_numeric_offset()?;
         Some(pieces.seconds())
     });
     conversion_date_time(at, offset.unwrap_or(0))
 }
 
 /// Identifiers for a conversion that the tag reported.
-fn enhancement(
-    connection: &Connection,
+fn enhancement<'a>(
+    connection: &'a Connection,
     settings: &Settings,
-    event: &Deliverable,
+    event: &'a Deliverable,
     resource: String,
-    order_id: Option<&str>,
+    order_id: Option<&'a str>,
+    own: &'a mut Option<PersonKeys>,
     notes: &mut Vec<Note>,
-) -> Result<Fields, Refusal> {
+) -> Result<Fields<'a>, Refusal> {
     let order_id = order_id.ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "an enhancement needs the order id that the tag reported")
             .at("properties.order_id")
     })?;
-    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), true, notes);
+    let ids = Identifiers::of(connection, event, settings.default_country.as_deref(), true, own, notes);
     if ids.is_empty() {
         return Err(Refusal::new(
             RefusalCode::NoMatchKey,
@@ -450,8 +479,8 @@ fn order_effect(
     act: Act,
     is_sale: bool,
     mode: UploadMode,
-    body: &Fields,
-    order_id: Option<String>,
+    body: &Fields<'_>,
+    order_id: Option<&str>,
     (time, at): (Timestamp, Timestamp),
 ) -> Option<OrderEffect> {
     let restated = |name: &str| body.get("restatementValue")?.get(name)?.as_value();
@@ -469,16 +498,16 @@ fn order_effect(
             OrderFacts::of(connection, event).sold(Some(value), currency.code(), time, None)
         }
         Act::Refund => Some(OrderEffect::Refunded {
-            order_id: order_id?,
+            order_id: order_id?.to_owned(),
             amount: refund_amount(connection, event),
             at,
             changed_at: time,
         }),
         Act::Cancel => {
-            Some(OrderEffect::Refunded { order_id: order_id?, amount: None, at, changed_at: time })
+            Some(OrderEffect::Refunded { order_id: order_id?.to_owned(), amount: None, at, changed_at: time })
         }
         Act::Update => Some(OrderEffect::Restated {
-            order_id: order_id?,
+            order_id: order_id?.to_owned(),
             value: restated("adjustedValue").and_then(decimal_of).or(Some(Decimal::ZERO)),
             total: OrderFacts::of(connection, event).total,
             currency: restated("currencyCode").and_then(Json::as_str).map(str::to_owned),

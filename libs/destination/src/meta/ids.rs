@@ -3,7 +3,7 @@
 //! Sources: Meta, CAPI/parameters/customer-information-parameters; 2026-01. Business messaging: Meta, "Conversions API for
 //! Business Messaging", and the subcodes of its refusals as public notes have them; 2026-11.
 
-use tracklayer_normalise::{Field, Hints, Outcome, Platform, Reason, normalise};
+use tracklayer_normalise::{Field, Hints, Outcome, Platform, Reason, Wire, normalise};
 
 use super::settings::ActionSource;
 use crate::clicks;
@@ -13,6 +13,7 @@ use crate::fields::{Fields, Member};
 use crate::json::Json;
 use crate::note::NoteReason;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
+use crate::usual::{Usual, usual, usuals};
 
 /// The form of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +40,37 @@ enum Carrier {
 }
 
 /// The ids by their names, which they bear in `field_map`, in `properties` and in `user_data`, with what a note calls them.
-const IDS: [(&str, &str, Form, Carrier); 10] = [
-    ("subscription_id", "user_data.subscription_id", Form::Text, Carrier::Any),
-    ("fb_login_id", "user_data.fb_login_id", Form::Number, Carrier::Any),
-    ("lead_id", "user_data.lead_id", Form::Lead, Carrier::Any),
-    ("anon_id", "user_data.anon_id", Form::Text, Carrier::App),
-    ("page_id", "user_data.page_id", Form::Text, Carrier::Messaging),
-    ("page_scoped_user_id", "user_data.page_scoped_user_id", Form::Text, Carrier::Messaging),
-    ("ctwa_clid", "user_data.ctwa_clid", Form::Click, Carrier::Messaging),
-    ("ig_account_id", "user_data.ig_account_id", Form::Text, Carrier::Messaging),
-    ("ig_sid", "user_data.ig_sid", Form::Text, Carrier::Messaging),
+const IDS: [(&str, Usual, &str, Form, Carrier); 10] = [
+    (
+        "subscription_id",
+        usual!("properties.subscription_id"),
+        "user_data.subscription_id",
+        Form::Text,
+        Carrier::Any,
+    ),
+    ("fb_login_id", usual!("properties.fb_login_id"), "user_data.fb_login_id", Form::Number, Carrier::Any),
+    ("lead_id", usual!("properties.lead_id"), "user_data.lead_id", Form::Lead, Carrier::Any),
+    ("anon_id", usual!("properties.anon_id"), "user_data.anon_id", Form::Text, Carrier::App),
+    ("page_id", usual!("properties.page_id"), "user_data.page_id", Form::Text, Carrier::Messaging),
+    (
+        "page_scoped_user_id",
+        usual!("properties.page_scoped_user_id"),
+        "user_data.page_scoped_user_id",
+        Form::Text,
+        Carrier::Messaging,
+    ),
+    ("ctwa_clid", usual!("properties.ctwa_clid"), "user_data.ctwa_clid", Form::Click, Carrier::Messaging),
+    (
+        "ig_account_id",
+        usual!("properties.ig_account_id"),
+        "user_data.ig_account_id",
+        Form::Text,
+        Carrier::Messaging,
+    ),
+    ("ig_sid", usual!("properties.ig_sid"), "user_data.ig_sid", Form::Text, Carrier::Messaging),
     (
         "whatsapp_business_account_id",
+        usual!("properties.whatsapp_business_account_id"),
         "user_data.whatsapp_business_account_id",
         Form::Text,
         Carrier::Messaging,
@@ -62,10 +82,10 @@ pub fn insert(
     connection: &Connection,
     event: &Deliverable,
     source: ActionSource,
-    user: &mut Fields,
+    user: &mut Fields<'_>,
     notes: &mut Vec<Note>,
 ) {
-    for (name, target, form, carrier) in IDS {
+    for (name, place, target, form, carrier) in IDS {
         let goes_out = match carrier {
             Carrier::Any => true,
             Carrier::App => source == ActionSource::App,
@@ -74,7 +94,7 @@ pub fn insert(
         if !goes_out {
             continue;
         }
-        let Some(text) = connection.text_of_property(event, name) else { continue };
+        let Some(text) = connection.text(event, name, &[place]) else { continue };
         match checked(form, &text) {
             Ok(value) => user.insert(name, value),
             Err(reason) => notes.push(Note { about: ABOUT, ..Note::rejected(target, reason) }),
@@ -86,16 +106,16 @@ pub fn insert(
 const ABOUT: &str = Field::OpaqueId.as_str();
 
 /// An id in Meta's form, or why it is none. One that is wrong fails its whole request.
-fn checked(form: Form, text: &str) -> Result<Member, NoteReason> {
+fn checked(form: Form, text: &str) -> Result<Member<'static>, NoteReason> {
     let id = match normalise(Platform::Meta, Field::OpaqueId, text, &Hints::default()) {
         Outcome::Omitted { reason } | Outcome::Rejected { reason } => return Err(reason.into()),
-        id => id.into_wire().unwrap_or_default(),
+        id => id.into_wire().map(Wire::into_string).unwrap_or_default(),
     };
     let number = || id.parse::<u64>().ok().filter(|id| *id > 0);
     match form {
         Form::Text if looks_personal(Json::Text(&id)) => Err(Rule::LooksPersonal.into()),
         Form::Text => Ok(id.into()),
-        Form::Click => Ok(clicks::checked(&id)?.into()),
+        Form::Click => Ok(clicks::checked(&id)?.to_owned().into()),
         Form::Number => number().map(Member::from).ok_or(Reason::NotANumber.into()),
         // Source: Meta, "Conversion Leads", payload specification: "15 or 16-digit number"; a bad one is 2804036; 2026-11.
         Form::Lead => {
@@ -140,7 +160,8 @@ impl MessagingChannel {
     /// # Errors
     /// There is none, or it is not one of the three.
     pub fn of(connection: &Connection, event: &Deliverable) -> Result<Self, Refusal> {
-        let word = connection.text_of_property(event, "messaging_channel").unwrap_or_default();
+        let word = connection.text(event, "messaging_channel", usuals!["properties.messaging_channel"]);
+        let word = word.unwrap_or_default();
         [Self::Whatsapp, Self::Messenger, Self::Instagram]
             .into_iter()
             .find(|channel| word.eq_ignore_ascii_case(channel.as_str()))
@@ -179,7 +200,7 @@ impl MessagingChannel {
     ///
     /// # Errors
     /// The name is none of a conversation's, or nothing says which conversation it was.
-    pub fn check(self, name: &str, user: &Fields) -> Result<(), Refusal> {
+    pub fn check(self, name: &str, user: &Fields<'_>) -> Result<(), Refusal> {
         if !MESSAGING_NAMES.contains(&name) {
             let why = format!("`{name}` is no event of business messaging; map it to one that is");
             return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event").as_platform("2804066"));

@@ -1,5 +1,7 @@
 //! Resolved event + settings → one element of `data`.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
@@ -12,16 +14,17 @@ use super::settings::{ActionSource, Refunds, Settings};
 use super::{MAX_EVENT_AGE, MAX_SKEW, MAX_STORE_EVENT_AGE, quality, restriction};
 use crate::body::ItemBody;
 use crate::clicks;
-use crate::commerce::order_id_is_personal;
+use crate::commerce::{order_id_is_personal, products};
 use crate::connection::{Connection, looks_personal};
 use crate::deliverable::{Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
-use crate::person::{self, KeyName, Keys};
+use crate::person::{self, KeyName, Keys, PersonKeys};
 use crate::quality::KeySet;
 use crate::timing;
+use crate::usual::{usual, usuals};
 
 /// Longest custom event name. Source: Meta, docs/meta-pixel/implementation/conversion-tracking; 2026-11.
 const MAX_NAME: usize = 50;
@@ -71,7 +74,7 @@ pub fn build(
     let mut notes = Vec::new();
     match element(connection, settings, event, now, &mut notes) {
         Ok(Element { name, event_id, keys, body }) => Ok(Item {
-            body: ItemBody::of(&body),
+            body,
             notes,
             group: String::new(),
             exclusive: None,
@@ -95,8 +98,8 @@ struct Element {
     event_id: String,
     /// What its person can be matched by.
     keys: KeySet,
-    /// Its fields.
-    body: Fields,
+    /// Its text.
+    body: ItemBody,
 }
 
 fn element(
@@ -113,22 +116,24 @@ fn element(
         _ => None,
     };
     // A lead of a conversation has a name of its own.
-    let name = if channel.is_some() && name == "Lead" { "LeadSubmitted".to_owned() } else { name };
+    let name = if channel.is_some() && name == "Lead" { "LeadSubmitted" } else { name };
     let max_age = if source == ActionSource::PhysicalStore { MAX_STORE_EVENT_AGE } else { MAX_EVENT_AGE };
     let time = timing::checked(event, now, Some(max_age), MAX_SKEW)?.min(now);
 
+    let all = products(event, &settings.content_id_from);
+    let mut own_keys = None;
     let mut body = Fields::with_capacity(16);
     let event_id = connection.event_id(event);
-    body.push("event_name", name.as_str());
+    body.push("event_name", name);
     body.push("event_time", timing::floor_seconds(time));
-    body.push("event_id", event_id.as_str());
+    body.push("event_id", &*event_id);
     body.push("action_source", source.as_str());
 
     let page = person::page_url(connection, event);
     if source == ActionSource::Website {
         match &page {
             Some(url) => {
-                body.push("event_source_url", url.as_str());
+                body.push("event_source_url", &**url);
             }
             None => notes.push(Note::warned("event_source_url", Rule::NoPageAddress)),
         }
@@ -137,10 +142,10 @@ fn element(
         }
     }
 
-    let mut user = user_data(connection, settings, event, page.as_deref(), now, notes);
+    let mut user = user_data(connection, settings, event, page.as_deref(), now, &mut own_keys, notes);
     ids::insert(connection, event, source, &mut user, notes);
     if let Some(channel) = channel {
-        channel.check(&name, &user)?;
+        channel.check(name, &user)?;
         body.push("messaging_channel", channel.as_str());
     }
     if source == ActionSource::Website && !user.contains("client_user_agent") {
@@ -158,7 +163,7 @@ fn element(
     let keys = quality::keys_of(&user);
     body.push("user_data", user);
 
-    let custom = custom_data(connection, settings, event, &name, shape, notes)?;
+    let custom = custom_data(connection, settings, event, &all, (name, shape), notes)?;
     if !custom.is_empty() {
         body.push("custom_data", custom);
     }
@@ -168,18 +173,19 @@ fn element(
     if let Some(original) = original_event(event, notes) {
         body.push("original_event_data", original);
     }
-    if event.property("opt_out").is_some_and(is_true) {
+    if event.at(usual!("properties.opt_out")).is_some_and(is_true) {
         body.push("opt_out", true);
     }
     restriction::write(&mut body, event, settings.ldu, has_address)?;
 
-    Ok(Element { name, event_id, keys, body })
+    let body = ItemBody::of(&body);
+    Ok(Element { name: name.to_owned(), event_id: event_id.into_owned(), keys, body })
 }
 
 /// The earlier event that a delayed one belongs to: `properties.original_event_data`, in Meta's types and without other keys,
 /// which would fail the whole request. Source: Meta, CAPI/parameters/server-event, original_event_data; 2026-02.
-fn original_event(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
-    let stated = event.property("original_event_data")?;
+fn original_event<'e>(event: &'e Deliverable, notes: &mut Vec<Note>) -> Option<Fields<'e>> {
+    let stated = event.at(usual!("properties.original_event_data"))?;
     let mut original = Fields::default();
     match stated.at("event_time").map(seconds_of) {
         Some(Some(seconds)) => original.insert("event_time", seconds),
@@ -220,7 +226,7 @@ fn seconds_of(value: Json<'_>) -> Option<i64> {
 /// Where the conversion happened.
 pub fn action_source(connection: &Connection, settings: &Settings, event: &Deliverable) -> ActionSource {
     let stated =
-        connection.text(event, "action_source", &["properties.action_source", "context.action_source"]);
+        connection.text(event, "action_source", usuals!["properties.action_source", "context.action_source"]);
     stated.as_deref().and_then(ActionSource::parse).unwrap_or_else(|| match event.event.channel() {
         Channel::Mobile if person::page_url(connection, event).is_none() => ActionSource::App,
         Channel::Mobile | Channel::Browser | Channel::Server | Channel::Unspecified => {
@@ -229,11 +235,11 @@ pub fn action_source(connection: &Connection, settings: &Settings, event: &Deliv
     })
 }
 
-fn name_of(
-    connection: &Connection,
-    settings: &Settings,
-    event: &Deliverable,
-) -> Result<(String, Shape), Refusal> {
+fn name_of<'a>(
+    connection: &'a Connection,
+    settings: &'a Settings,
+    event: &'a Deliverable,
+) -> Result<(&'a str, Shape), Refusal> {
     let mapped = connection.mapped_name(event);
     let own = event.folded_name();
     if REFUNDS.contains(&own) {
@@ -244,7 +250,7 @@ fn name_of(
             )
             .at("event")),
             (Some(name), _) => Ok((checked_name(name)?, Shape::Refund)),
-            (None, Refunds::CustomEvent) => Ok((settings.refund_event_name.clone(), Shape::Refund)),
+            (None, Refunds::CustomEvent) => Ok((&settings.refund_event_name, Shape::Refund)),
             (None, Refunds::Skip) => Err(Refusal::new(
                 RefusalCode::EventNotSupported,
                 "Meta has no refund or retraction; set refunds to custom_event to send one of your own",
@@ -252,12 +258,12 @@ fn name_of(
             .at("event")),
         };
     }
-    let standard = STANDARD.iter().find(|(segment, _)| *segment == own).map(|(_, name)| (*name).to_owned());
+    let standard = STANDARD.iter().find(|(segment, _)| *segment == own).map(|(_, name)| *name);
     let name = match (mapped, event.event.r#type(), standard) {
         (Some(name), _, _) => name,
-        (None, EventType::Page, _) => "PageView".to_owned(),
+        (None, EventType::Page, _) => "PageView",
         (None, EventType::Track, Some(name)) => name,
-        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.trim().to_owned(),
+        (None, EventType::Track, None) if settings.send_custom_events => event.event.name.trim(),
         (None, _, _) => {
             return Err(Refusal::new(RefusalCode::EventNotMapped, "no mapping for this event").at("event"));
         }
@@ -266,7 +272,7 @@ fn name_of(
     Ok((checked_name(name)?, shape))
 }
 
-fn checked_name(name: String) -> Result<String, Refusal> {
+fn checked_name(name: &str) -> Result<&str, Refusal> {
     if name.is_empty() || name.chars().count() > MAX_NAME {
         let why = format!("an event name at Meta has 1 to {MAX_NAME} characters");
         return Err(Refusal::new(RefusalCode::InvalidPayload, why).at("event"));
@@ -288,27 +294,29 @@ const KEYS: [KeyName; 10] = [
     KeyName { field: Field::Country, name: "country", target: "user_data.country", is_list: true },
 ];
 
-fn user_data(
-    connection: &Connection,
+fn user_data<'a>(
+    connection: &'a Connection,
     settings: &Settings,
-    event: &Deliverable,
+    event: &'a Deliverable,
     page: Option<&str>,
     now: Timestamp,
+    own: &'a mut Option<PersonKeys>,
     notes: &mut Vec<Note>,
-) -> Fields {
+) -> Fields<'a> {
     let mut user = Fields::with_capacity(20);
     // Nobody is born later, wherever he is.
     let now_year = Some(now.to_zoned(jiff::tz::TimeZone::UTC).year());
     let country = settings.default_country.as_deref();
-    let person = person::keys_of(connection, event, Platform::Meta, &KEYS, country, now_year);
+    let person = person::keys_of(connection, event, Platform::Meta, &KEYS, (country, now_year), own);
     person.insert(&KEYS, &mut user, notes);
     let mut keys = Keys::new(Platform::Meta, Hints::default(), notes);
     let external = connection.external_id(event);
-    let hashes = keys.list(format_args!("user_data.external_id"), Field::ExternalId, external.as_slice());
-    if !hashes.is_empty() {
-        user.push("external_id", hashes.into_iter().collect::<Member>());
+    if let Some(hash) =
+        keys.one(format_args!("user_data.external_id"), Field::ExternalId, external.as_deref())
+    {
+        user.push("external_id", Member::from_iter([hash]));
     }
-    let madid = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
+    let madid = connection.text(event, "advertising_id", usuals!["context.device.advertisingId"]);
     if let Some(madid) = keys.one(format_args!("user_data.madid"), Field::MobileAdId, madid.as_deref()) {
         user.push("madid", madid);
     }
@@ -327,9 +335,13 @@ fn user_data(
     user
 }
 
-fn fbp(connection: &Connection, event: &Deliverable, notes: &mut Vec<Note>) -> Option<String> {
-    let found = clicks::find(connection, event, "fbp", None, |ids| &ids.fbp);
-    if found.is_none() && clicks::unusable(connection, event, "fbp", None).is_none() {
+fn fbp<'a>(
+    connection: &'a Connection,
+    event: &'a Deliverable,
+    notes: &mut Vec<Note>,
+) -> Option<Cow<'a, str>> {
+    let found = clicks::find(connection, event, clicks::FBP, None);
+    if found.is_none() && clicks::unusable(connection, event, clicks::FBP, None).is_none() {
         return None;
     }
     if let Some(value) = found.filter(|value| fbc::valid_fbp(value)) {
@@ -349,17 +361,17 @@ fn fbc(
     notes: &mut Vec<Note>,
 ) -> Option<String> {
     let event_ms = event.time().as_millisecond();
-    let cookie = clicks::of_event(connection, event, "fbc", None, |ids| &ids.fbc);
-    let fbclid = clicks::of_event(connection, event, "fbclid", page, |ids| &ids.fbclid);
+    let cookie = clicks::of_event(connection, event, clicks::FBC, None);
+    let fbclid = clicks::of_event(connection, event, clicks::FBCLID, page);
     if fbclid.is_none()
-        && let Some(reason) = clicks::unusable(connection, event, "fbclid", page)
+        && let Some(reason) = clicks::unusable(connection, event, clicks::FBCLID, page)
     {
         notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "fbclid", reason));
     }
     let referrer = person::referrer(connection, event);
     let is_broken = match &cookie {
         Some(cookie) => !fbc::valid_fbc(cookie),
-        None => clicks::unusable(connection, event, "fbc", None).is_some(),
+        None => clicks::unusable(connection, event, clicks::FBC, None).is_some(),
     };
     if is_broken {
         notes.push(Note::of_value(NoteKind::Rejected, Field::Fbc, "user_data.fbc", Reason::NotAnFbc));
@@ -376,13 +388,13 @@ fn fbc(
         let known = &event.known_click_ids;
         let seen = known.first_seen.as_ref().and_then(crate::deliverable::instant);
         let seen_ms = seen.map_or(event_ms, |seen| seen.as_millisecond().min(event_ms));
-        fbc::prefer(clicks::usable(&known.fbc).as_deref(), clicks::usable(&known.fbclid).as_deref(), seen_ms)
+        fbc::prefer(clicks::usable(&known.fbc), clicks::usable(&known.fbclid), seen_ms)
     })
 }
 
 /// Keys that Meta finds too broad: only keys of one of these sets, or a subset, and the event fails its request (2804050).
 /// Source: Meta, CAPI/best-practices; 2026-01.
-fn check_breadth(user: &Fields) -> Result<(), Refusal> {
+fn check_breadth(user: &Fields<'_>) -> Result<(), Refusal> {
     const TOO_BROAD: [&[&str]; 4] = [
         &["ct", "country", "st", "zp", "ge", "client_user_agent"],
         &["db", "client_user_agent"],
@@ -402,8 +414,9 @@ fn check_breadth(user: &Fields) -> Result<(), Refusal> {
 
 /// `app_data`: extinfo is exactly 16 texts, unknown ones empty. Source: Meta, CAPI/parameters/app-data; 2026-02.
 fn app_data(event: &Deliverable) -> Result<Value, Refusal> {
-    let text = |path: &str| event.context(path).and_then(text_of).unwrap_or_default();
-    let system = format!("{} {}", text("os.name"), text("device.type")).to_lowercase();
+    let text = |place| event.at(place).and_then(text_of).unwrap_or_default();
+    let system =
+        format!("{} {}", text(usual!("context.os.name")), text(usual!("context.device.type"))).to_lowercase();
     let version = if system.contains("android") {
         "a2"
     } else if system.contains("ios") || system.contains("ipados") || system.contains("iphone") {
@@ -415,34 +428,34 @@ fn app_data(event: &Deliverable) -> Result<Value, Refusal> {
         )
         .at("context.os.name"));
     };
-    if text("os.version").is_empty() {
+    if text(usual!("context.os.version")).is_empty() {
         return Err(Refusal::new(RefusalCode::InvalidPayload, "an app event needs context.os.version")
             .at("context.os.version"));
     }
     let extinfo = [
-        version.to_owned(),
-        text("app.namespace"),
-        text("app.version"),
-        text("app.build"),
-        text("os.version"),
-        text("device.model"),
-        text("locale"),
-        String::new(),
-        text("network.carrier"),
-        text("screen.width"),
-        text("screen.height"),
-        text("screen.density"),
-        String::new(),
-        String::new(),
-        String::new(),
-        text("timezone"),
+        Cow::Borrowed(version),
+        text(usual!("context.app.namespace")),
+        text(usual!("context.app.version")),
+        text(usual!("context.app.build")),
+        text(usual!("context.os.version")),
+        text(usual!("context.device.model")),
+        text(usual!("context.locale")),
+        Cow::default(),
+        text(usual!("context.network.carrier")),
+        text(usual!("context.screen.width")),
+        text(usual!("context.screen.height")),
+        text(usual!("context.screen.density")),
+        Cow::default(),
+        Cow::default(),
+        Cow::default(),
+        text(usual!("context.timezone")),
     ];
     // Segment's plugins for iOS tell the answer to Apple's question beside the flag, or instead of it.
-    let tracking = match event.context("device.adTrackingEnabled") {
+    let tracking = match event.at(usual!("context.device.adTrackingEnabled")) {
         Some(flag) => is_true(flag),
-        None => text("device.trackingStatus").eq_ignore_ascii_case("authorized"),
+        None => text(usual!("context.device.trackingStatus")).eq_ignore_ascii_case("authorized"),
     };
-    let collecting = event.property("application_tracking_enabled").is_none_or(is_true);
+    let collecting = event.at(usual!("properties.application_tracking_enabled")).is_none_or(is_true);
     Ok(json!({
         "advertiser_tracking_enabled": u8::from(tracking),
         "application_tracking_enabled": u8::from(collecting),

@@ -34,7 +34,7 @@ pub const TAKEN: KeySet = KeySet::of(&[
 ]);
 
 /// What of it `user_data` has.
-pub fn keys_of(user: &crate::fields::Fields) -> KeySet {
+pub fn keys_of(user: &crate::fields::Fields<'_>) -> KeySet {
     KeySet::of_names(user.names(), key_of)
 }
 

@@ -11,6 +11,7 @@ use crate::fields::Fields;
 use crate::json::Json;
 use crate::mapping::is_true;
 use crate::outcome::{Refusal, RefusalCode};
+use crate::usual::usual;
 
 /// Meta's numbers of the states in which LDU applies.
 const STATES: [(&str, u16); 14] = [
@@ -38,7 +39,7 @@ const GEOLOCATE: LduPlace = LduPlace { country: 0, state: 0 };
 /// The decision is restricted and LDU cannot say so: not a US state of the list, or Meta would have to look where an address
 /// is that is not there.
 pub fn write(
-    body: &mut Fields,
+    body: &mut Fields<'_>,
     event: &Deliverable,
     setting: Option<Ldu>,
     has_address: bool,
@@ -93,13 +94,16 @@ fn place_of(place: &str) -> Result<LduPlace, Refusal> {
 
 /// The event itself may ask for the restriction, never for less.
 fn asked_by_event(event: &Deliverable) -> Option<LduPlace> {
-    let listed = event.property("data_processing_options").and_then(Json::as_list);
-    let asked = event.property("limited_data_use").is_some_and(is_true)
+    let listed = event.at(usual!("properties.data_processing_options")).and_then(Json::as_list);
+    let asked = event.at(usual!("properties.limited_data_use")).is_some_and(is_true)
         || listed.is_some_and(|list| list.iter().any(|v| v.as_str() == Some("LDU")));
     asked.then(|| {
-        let number = |key| event.property(key).and_then(Json::as_u64).and_then(|n| u16::try_from(n).ok());
+        let number = |place| event.at(place).and_then(Json::as_u64).and_then(|n| u16::try_from(n).ok());
         let known = |state: u16| state == 0 || STATES.iter().any(|(_, s)| *s == state);
-        match (number("data_processing_options_country"), number("data_processing_options_state")) {
+        match (
+            number(usual!("properties.data_processing_options_country")),
+            number(usual!("properties.data_processing_options_state")),
+        ) {
             (Some(country @ 0..=1), Some(state)) if known(state) => LduPlace { country, state },
             _ => GEOLOCATE,
         }

@@ -2,6 +2,8 @@
 //!
 //! Sources: TikTok help, "supported standard events", "custom events", "reserved events", "updated standard events"; 2026-11.
 
+use std::borrow::Cow;
+
 use tracklayer_event::commerce::{ORDER_CANCELLED, ORDER_COMPLETED, ORDER_REFUNDED};
 use tracklayer_proto::event::v1::EventType;
 
@@ -62,9 +64,9 @@ const SEGMENT: [(&str, &str); 13] = [
 
 /// TikTok's name for an event, and whether it is a custom one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct Name<'a> {
     /// As sent.
-    pub text: String,
+    pub text: Cow<'a, str>,
     /// Whether it is the name of a purchase.
     pub is_purchase: bool,
     /// Whether it is none of TikTok's own.
@@ -75,11 +77,15 @@ pub struct Name {
 ///
 /// # Errors
 /// There is none, or it cannot be one.
-pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable) -> Result<Name, Refusal> {
+pub fn name_of<'a>(
+    connection: &'a Connection,
+    settings: &Settings,
+    event: &'a Deliverable,
+) -> Result<Name<'a>, Refusal> {
     let own = event.folded_name();
     let is_refund = own == ORDER_REFUNDED || own == ORDER_CANCELLED;
     if let Some(mapped) = connection.mapped_name(event) {
-        let name = checked(mapped, settings)?;
+        let name = checked(mapped.into(), settings)?;
         if is_refund && name.is_purchase {
             let why = "a refund must not be sent as a purchase: it would count as one more";
             return Err(Refusal::new(RefusalCode::EventNotSupported, why).at("event"));
@@ -99,7 +105,7 @@ pub fn name_of(connection: &Connection, settings: &Settings, event: &Deliverable
             Some((_, name)) => Ok(standard(name)),
             // A checkout step is no event of TikTok's; others send a purchase here that did not happen.
             None if settings.send_custom_events && own != "checkout step completed" => {
-                checked(sanitised(&event.event.name), settings)
+                checked(sanitised(&event.event.name).into(), settings)
             }
             None => Err(not_mapped()),
         },
@@ -116,14 +122,14 @@ fn not_mapped() -> Refusal {
         .at("event")
 }
 
-fn standard(name: &str) -> Name {
+fn standard(name: &str) -> Name<'_> {
     let is_purchase = name == "Purchase" || name == "CompletePayment";
-    Name { text: name.to_owned(), is_purchase, is_custom: false }
+    Name { text: name.into(), is_purchase, is_custom: false }
 }
 
-fn checked(name: String, settings: &Settings) -> Result<Name, Refusal> {
-    if STANDARD.contains(&name.as_str()) || LEGACY.contains(&name.as_str()) {
-        return Ok(standard(&name));
+fn checked<'a>(name: Cow<'a, str>, settings: &Settings) -> Result<Name<'a>, Refusal> {
+    if STANDARD.contains(&&*name) || LEGACY.contains(&&*name) {
+        return Ok(Name { text: name.clone(), ..standard(&name) });
     }
     let is = |list: &[&str]| list.iter().any(|n| n.eq_ignore_ascii_case(&name));
     if is(&RESERVED) || is(&STANDARD) || is(&LEGACY) {

@@ -1,5 +1,7 @@
 //! Resolved event + settings → one element of `data`.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use tracklayer_normalise::{Field, Hints, Platform};
 
@@ -8,15 +10,16 @@ use super::settings::{EventSource, Settings};
 use super::{MAX_SKEW, max_age, source};
 use crate::body::ItemBody;
 use crate::clicks;
-use crate::commerce::{self, Currency, custom_value, number, order_id_to_send, products};
+use crate::commerce::{Currency, Product, custom_value, number, order_id_to_send, products};
 use crate::connection::{Connection, harmless_properties, looks_personal};
 use crate::deliverable::{Consent, Deliverable, text_of};
 use crate::fields::{Fields, Member};
 use crate::mapping::is_true;
 use crate::outcome::{Item, Note, NoteKind, Refusal, RefusalCode, Rule};
-use crate::person::{self, KeyName, Keys};
+use crate::person::{self, KeyName, Keys, PersonKeys};
 use crate::quality::{Key, KeySet};
 use crate::timing;
+use crate::usual::{Usual, usual, usuals};
 
 /// Builds the event's element of `data`.
 pub fn build(
@@ -28,7 +31,7 @@ pub fn build(
     let mut notes = Vec::new();
     match element(connection, settings, event, now, &mut notes) {
         Ok(Element { name, event_id, keys, body }) => Ok(Item {
-            body: ItemBody::of(&body),
+            body,
             notes,
             group: settings.test_event_code.clone().unwrap_or_default(),
             exclusive: None,
@@ -52,8 +55,8 @@ struct Element {
     event_id: String,
     /// What its person can be matched by.
     keys: KeySet,
-    /// Its fields.
-    body: Fields,
+    /// Its text.
+    body: ItemBody,
 }
 
 fn element(
@@ -69,12 +72,14 @@ fn element(
 
     let page = person::page_url(connection, event);
     let event_id = connection.event_id(event);
+    let all = products(event, &settings.content_id_from);
+    let mut own_keys = None;
     let mut body = Fields::with_capacity(10);
-    body.push("event", name.text.as_str());
+    body.push("event", &*name.text);
     body.push("event_time", timing::floor_seconds(time));
-    body.push("event_id", event_id.as_str());
+    body.push("event_id", &*event_id);
 
-    let user = user(connection, settings, event, page.as_deref(), notes);
+    let user = user(connection, settings, event, page.as_deref(), &mut own_keys, notes);
     check_match_key(&user, kind)?;
     if is_limited(settings, event, kind, user.contains("ip"))? {
         body.push("limited_data_use", true);
@@ -84,18 +89,17 @@ fn element(
 
     match kind {
         EventSource::Web => {
-            let url = page.or_else(|| settings.default_page_url.clone()).ok_or_else(|| {
+            let url = page.as_deref().or(settings.default_page_url.as_deref()).ok_or_else(|| {
                 Refusal::new(
                     RefusalCode::InvalidPayload,
                     "a web event needs a page address; set default_page_url",
                 )
                 .at("context.page.url")
             })?;
-            let mut page = Fields::default().with("url", url);
-            if let Some(referrer) = person::referrer(connection, event) {
-                page.insert("referrer", referrer);
-            }
-            body.push("page", page);
+            let mut about = Fields::with_capacity(2);
+            about.push("url", url);
+            about.push_some("referrer", person::referrer(connection, event));
+            body.push("page", about);
         }
         EventSource::App => {
             body.push("app", source::app(settings, event)?);
@@ -112,9 +116,10 @@ fn element(
         body.push("ad", ad);
     }
 
-    let properties = properties(connection, settings, event, &name, notes)?;
+    let properties = properties(connection, event, &all, &name, notes)?;
     body.push("properties", properties);
-    Ok(Element { name: name.text, event_id, keys, body })
+    let body = ItemBody::of(&body);
+    Ok(Element { name: name.text.into_owned(), event_id: event_id.into_owned(), keys, body })
 }
 
 /// What TikTok can match a person by. Source: TikTok, "How to set up matching events with Events API"; 2026-08.
@@ -168,13 +173,14 @@ const KEYS: [KeyName; 8] = [
     KeyName { field: Field::Country, name: "country", target: "user.country", is_list: false },
 ];
 
-fn user(
-    connection: &Connection,
+fn user<'a>(
+    connection: &'a Connection,
     settings: &Settings,
-    event: &Deliverable,
-    page: Option<&str>,
+    event: &'a Deliverable,
+    page: Option<&'a str>,
+    own: &'a mut Option<PersonKeys>,
     notes: &mut Vec<Note>,
-) -> Fields {
+) -> Fields<'a> {
     let mut user = Fields::with_capacity(18);
     if let Some(ip) = person::address(connection, event, "user.ip", notes) {
         user.push("ip", ip);
@@ -182,46 +188,52 @@ fn user(
     if let Some(agent) = person::user_agent(connection, event) {
         user.push("user_agent", agent);
     }
-    if let Some(locale) = connection.text(event, "locale", &["context.locale"]) {
-        user.push("locale", locale.replace('_', "-"));
+    if let Some(locale) = connection.text(event, "locale", usuals!["context.locale"]) {
+        let is_plain = !locale.contains('_');
+        user.push("locale", if is_plain { locale } else { locale.replace('_', "-").into() });
     }
-    let referrer = person::referrer(connection, event).filter(|r| same_host(r, page));
-    let ttclid = clicks::of_event(connection, event, "ttclid", page, |ids| &ids.ttclid)
-        .or_else(|| referrer.and_then(|r| clicks::from_query(&r, "ttclid")))
-        .or_else(|| clicks::usable(&event.known_click_ids.ttclid));
-    let ttp = clicks::find(connection, event, "ttp", None, |ids| &ids.ttp)
-        .or_else(|| event.property("_ttp").and_then(text_of).and_then(|t| clicks::usable(&t)));
+    let of_referrer = || {
+        let referrer = person::referrer(connection, event).filter(|r| same_host(r, page))?;
+        clicks::from_query(&referrer, "ttclid").map(|id| Cow::Owned(id.into_owned()))
+    };
+    let ttclid = clicks::of_event(connection, event, clicks::TTCLID, page)
+        .or_else(of_referrer)
+        .or_else(|| clicks::usable(&event.known_click_ids.ttclid).map(Cow::Borrowed));
+    let ttp = clicks::find(connection, event, clicks::TTP, None)
+        .or_else(|| clicks::usable_text(event.at(usual!("properties._ttp")).and_then(text_of)?));
     if ttclid.is_none()
-        && let Some(reason) = clicks::unusable(connection, event, "ttclid", page)
+        && let Some(reason) = clicks::unusable(connection, event, clicks::TTCLID, page)
     {
         notes.push(Note::of_value(NoteKind::Rejected, Field::ClickId, "user.ttclid", reason));
     }
     user.push_some("ttclid", ttclid);
     user.push_some("ttp", ttp);
     let country = settings.default_country.as_deref();
-    let person = person::keys_of(connection, event, Platform::Tiktok, &KEYS, country, None);
+    let person = person::keys_of(connection, event, Platform::Tiktok, &KEYS, (country, None), own);
     let (contacts, others) = KEYS.split_at(2);
     person.insert(contacts, &mut user, notes);
     let hints = Hints { lower_external_id: settings.external_id_lower_case, ..Hints::default() };
     let external = connection.external_id(event);
-    let hashes = Keys::new(Platform::Tiktok, hints, notes).list(
+    let hash = Keys::new(Platform::Tiktok, hints, notes).one(
         format_args!("user.external_id"),
         Field::ExternalId,
-        external.as_slice(),
+        external.as_deref(),
     );
-    if !hashes.is_empty() {
-        user.push("external_id", hashes.into_iter().collect::<Member>());
+    if let Some(hash) = hash {
+        user.push("external_id", Member::from_iter([hash]));
     }
     person.insert(others, &mut user, notes);
     let mut keys = Keys::new(Platform::Tiktok, hints, notes);
-    let device = connection.text(event, "advertising_id", &["context.device.advertisingId"]);
-    let android =
-        event.context("os.name").and_then(text_of).is_some_and(|os| os.eq_ignore_ascii_case("android"));
+    let device = connection.text(event, "advertising_id", usuals!["context.device.advertisingId"]);
+    let android = event
+        .at(usual!("context.os.name"))
+        .and_then(text_of)
+        .is_some_and(|os| os.eq_ignore_ascii_case("android"));
     let key = if android { "gaid" } else { "idfa" };
     if let Some(id) = keys.one(format_args!("user.{key}"), Field::MobileAdId, device.as_deref()) {
         user.push(key, id);
     }
-    let vendor = connection.text(event, "idfv", &["properties.idfv", "context.device.idfv"]);
+    let vendor = connection.text(event, "idfv", usuals!["properties.idfv", "context.device.idfv"]);
     if let Some(id) = keys.one(format_args!("user.idfv"), Field::MobileAdId, vendor.as_deref()) {
         user.push("idfv", id);
     }
@@ -237,7 +249,7 @@ fn same_host(referrer: &str, page: Option<&str>) -> bool {
 }
 
 /// At least one key that TikTok can match a person by; offline and CRM sources are stricter.
-fn check_match_key(user: &Fields, source: EventSource) -> Result<(), Refusal> {
+fn check_match_key(user: &Fields<'_>, source: EventSource) -> Result<(), Refusal> {
     let has = |key: &str| user.contains(key);
     let found = match source {
         EventSource::Web | EventSource::App => {
@@ -282,7 +294,8 @@ fn is_limited(
         }
         Consent::Deny { .. } => return Err(not_expressible("consent denies this event".to_owned())),
     };
-    let asked = settings.limited_data_use || event.property("limited_data_use").is_some_and(is_true);
+    let asked =
+        settings.limited_data_use || event.at(usual!("properties.limited_data_use")).is_some_and(is_true);
     if !decided && !asked {
         return Ok(false);
     }
@@ -336,34 +349,33 @@ const TAKEN: [&str; 29] = [
 ];
 
 /// What goes along as the event states it, in the type that TikTok takes, with what a note calls it.
-const STATED: [(&str, &str); 6] = [
-    ("description", "properties.description"),
-    ("status", "properties.status"),
-    ("shop_id", "properties.shop_id"),
-    ("delivery_category", "properties.delivery_category"),
-    ("num_items", "properties.num_items"),
-    ("predicted_ltv", "properties.predicted_ltv"),
+const STATED: [(&str, Usual, &str); 6] = [
+    ("description", usual!("properties.description"), "properties.description"),
+    ("status", usual!("properties.status"), "properties.status"),
+    ("shop_id", usual!("properties.shop_id"), "properties.shop_id"),
+    ("delivery_category", usual!("properties.delivery_category"), "properties.delivery_category"),
+    ("num_items", usual!("properties.num_items"), "properties.num_items"),
+    ("predicted_ltv", usual!("properties.predicted_ltv"), "properties.predicted_ltv"),
 ];
 
-fn properties(
-    connection: &Connection,
-    settings: &Settings,
-    event: &Deliverable,
-    name: &Name,
+fn properties<'a>(
+    connection: &'a Connection,
+    event: &'a Deliverable,
+    all: &'a [Product<'a>],
+    name: &Name<'_>,
     notes: &mut Vec<Note>,
-) -> Result<Fields, Refusal> {
-    let mut map = Fields::default();
+) -> Result<Fields<'a>, Refusal> {
+    let mut map = Fields::with_capacity(6);
     if let Some(id) = order_id_to_send(connection, event, "properties.order_id", notes) {
         map.insert("order_id", id);
     }
-    let all = products(event, &settings.content_id_from);
     let currency = Currency::of(connection, event);
     let value = if name.is_purchase {
-        let value = connection.worth.of_purchase(event, &all)?;
+        let value = connection.worth.of_purchase(event, all)?;
         currency.required()?;
         Some(value)
     } else {
-        connection.worth.of_other(event, &all)
+        connection.worth.of_other(event, all)
     };
     match (value, currency.code()) {
         (Some(value), Some(code)) => {
@@ -375,7 +387,7 @@ fn properties(
     }
     let is_list = event.folded_name() == "product list viewed";
     let kind = if is_list { "product_group" } else { "product" };
-    let contents: Vec<Fields> = all.iter().filter_map(|product| content(product, kind)).collect();
+    let contents: Vec<Fields<'_>> = all.iter().filter_map(|product| content(product, kind)).collect();
     if contents.len() < all.len() {
         notes.push(Note::rejected("properties.contents", Rule::ProductWithoutId));
     }
@@ -385,19 +397,19 @@ fn properties(
     }
     if name.text == "Search"
         && let Some(query) =
-            connection.text(event, "query", &["properties.query", "properties.search_string"])
+            connection.text(event, "query", usuals!["properties.query", "properties.search_string"])
     {
         map.insert("query", query);
     }
-    for (key, target) in STATED {
-        let Some(stated) = event.property(key) else { continue };
+    for (key, place, target) in STATED {
+        let Some(stated) = event.at(place) else { continue };
         if looks_personal(stated) {
             notes.push(Note::rejected(target, Rule::LooksPersonal));
             continue;
         }
         match custom_value(key, stated.to_value()) {
             // TikTok's list has it among the strings.
-            Some(value) if key == "num_items" => map.insert_some(key, text_of(&value)),
+            Some(value) if key == "num_items" => map.insert_some(key, text_of(&value).map(Cow::into_owned)),
             Some(value) => map.insert(key, value),
             None => notes.push(Note::rejected(target, Rule::NotTaken)),
         }
@@ -431,18 +443,14 @@ fn properties(
     Ok(map)
 }
 
-fn content(product: &commerce::Product, kind: &'static str) -> Option<Fields> {
-    let mut content = Fields::default().with("content_id", product.id.as_deref()?).with("content_type", kind);
-    let texts =
-        [("content_name", &product.name), ("content_category", &product.category), ("brand", &product.brand)];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            content.insert(key, text.as_str());
-        }
-    }
-    if let Some(price) = product.price {
-        content.insert("price", number(price));
-    }
-    content.insert("quantity", product.quantity);
+fn content<'a>(product: &'a Product<'a>, kind: &'static str) -> Option<Fields<'a>> {
+    let mut content = Fields::with_capacity(7);
+    content.push("content_id", product.id.as_deref()?);
+    content.push("content_type", kind);
+    content.push_some("content_name", product.name.as_deref());
+    content.push_some("content_category", product.category.as_deref());
+    content.push_some("brand", product.brand.as_deref());
+    content.push_some("price", product.price.map(number));
+    content.push("quantity", product.quantity);
     Some(content)
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: TikTok portal 1771101151059969, as integrations cite it; 2026-08.
 
+use std::borrow::Cow;
+
 use super::settings::Settings;
 use crate::clicks;
 use crate::connection::{Connection, looks_personal};
@@ -10,17 +12,21 @@ use crate::fields::Fields;
 use crate::json::Json;
 use crate::mapping::truth_of;
 use crate::outcome::{Note, Refusal, RefusalCode, Rule};
+use crate::usual::{usual, usuals};
 
 /// `app`: which app it was.
-pub fn app(settings: &Settings, event: &Deliverable) -> Result<Fields, Refusal> {
-    let text = |path: &str| event.context(path).and_then(text_of);
-    let id = settings.app_id.clone().or_else(|| text("app.namespace")).ok_or_else(|| {
+pub fn app<'a>(settings: &'a Settings, event: &'a Deliverable) -> Result<Fields<'a>, Refusal> {
+    let text = |place| event.at(place).and_then(text_of);
+    let own = settings.app_id.as_deref().map(Cow::Borrowed);
+    let id = own.or_else(|| text(usual!("context.app.namespace"))).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "an app event needs an app id; set app_id")
             .at("context.app.namespace")
     })?;
     let mut app = Fields::default().with("app_id", id);
-    for (key, path) in [("app_name", "app.name"), ("app_version", "app.version")] {
-        if let Some(value) = text(path) {
+    for (key, place) in
+        [("app_name", usual!("context.app.name")), ("app_version", usual!("context.app.version"))]
+    {
+        if let Some(value) = text(place) {
             app.insert(key, value);
         }
     }
@@ -28,12 +34,12 @@ pub fn app(settings: &Settings, event: &Deliverable) -> Result<Fields, Refusal> 
 }
 
 /// `lead`: which lead of the CRM it was.
-pub fn lead(connection: &Connection, event: &Deliverable) -> Result<Fields, Refusal> {
-    let id = connection.text(event, "lead_id", &["properties.lead_id"]).ok_or_else(|| {
+pub fn lead<'a>(connection: &'a Connection, event: &'a Deliverable) -> Result<Fields<'a>, Refusal> {
+    let id = connection.text(event, "lead_id", usuals!["properties.lead_id"]).ok_or_else(|| {
         Refusal::new(RefusalCode::InvalidPayload, "a CRM event needs the lead's id").at("properties.lead_id")
     })?;
     let mut lead = Fields::default().with("lead_id", id);
-    if let Some(source) = event.property("lead_event_source").and_then(text_of) {
+    if let Some(source) = event.at(usual!("properties.lead_event_source")).and_then(text_of) {
         lead.insert("lead_event_source", source);
     }
     Ok(lead)
@@ -41,13 +47,13 @@ pub fn lead(connection: &Connection, event: &Deliverable) -> Result<Fields, Refu
 
 /// `ad`, of web and app events: which ad it was, where the event or its app's measurement partner says so in
 /// `properties.ad`, under TikTok's own names.
-pub fn ad(event: &Deliverable, notes: &mut Vec<Note>) -> Option<Fields> {
-    let stated = event.property("ad").filter(|ad| ad.as_object().is_some())?;
+pub fn ad<'e>(event: &'e Deliverable, notes: &mut Vec<Note>) -> Option<Fields<'e>> {
+    let stated = event.at(usual!("properties.ad")).filter(|ad| ad.as_object().is_some())?;
     let mut ad = Fields::default();
     // The older name of ttclid, with what is known of it: a macro that nobody replaced is none.
     if let Some(callback) = stated.at("callback").and_then(text_of) {
         match clicks::checked(&callback) {
-            Ok(callback) => ad.insert("callback", callback),
+            Ok(callback) => ad.insert("callback", callback.to_owned()),
             Err(reason) => notes.push(Note::rejected("ad.callback", reason)),
         }
     }
@@ -82,8 +88,11 @@ pub fn att_status(
     event: &Deliverable,
     notes: &mut Vec<Note>,
 ) -> Option<&'static str> {
-    let stated =
-        connection.text(event, "att_status", &["properties.att_status", "context.device.trackingStatus"])?;
+    let stated = connection.text(
+        event,
+        "att_status",
+        usuals!["properties.att_status", "context.device.trackingStatus"],
+    )?;
     let plain =
         |word: &str| word.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase();
     let words = ["AUTHORIZED", "DENIED", "NOT_DETERMINED", "RESTRICTED", "NOT_APPLICABLE"];

@@ -100,7 +100,7 @@ impl Destination for Warehouse {
             notes: Vec::new(),
             group: folder::of(event),
             exclusive: None,
-            event_id: self.connection.event_id(event),
+            event_id: self.connection.event_id(event).into_owned(),
             // By itself. A whole file is written again under its name, which is the lane's to say.
             repeatable: false,
             name: event.event.name.clone(),

@@ -10,7 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::Value;
 use sha2::Sha256;
 use tracklayer_ids::Secret;
 use tracklayer_proto::event::v1::EventType;
@@ -127,15 +128,15 @@ impl Destination for Webhook {
 
     fn build(&self, event: &Deliverable, now: Timestamp) -> Result<Item, Refusal> {
         self.connection.check_unrestricted(event, "an unknown receiver cannot be told to restrict itself")?;
-        let name = self.connection.mapped_name(event).unwrap_or_else(|| event.event.name.clone());
+        let name = self.connection.mapped_name(event).unwrap_or(&event.event.name);
         Ok(Item {
-            body: ItemBody::of(&event_json(event, &name)),
+            body: ItemBody::of(&EventText { event, name }),
             notes: Vec::new(),
             group: String::new(),
             exclusive: None,
-            event_id: self.connection.event_id(event),
+            event_id: self.connection.event_id(event).into_owned(),
             repeatable: true,
-            name,
+            name: name.to_owned(),
             order: None,
             remark: None,
             keys: None,
@@ -202,45 +203,55 @@ fn header_safe(id: &str) -> String {
 }
 
 /// The event in Segment's words, with the profile's key.
-fn event_json(event: &Deliverable, name: &str) -> Value {
-    let source = &event.event;
-    let mut map = Map::new();
-    let (call, name_key) = match source.r#type() {
-        EventType::Track => ("track", "event"),
-        EventType::Page => ("page", "name"),
-        EventType::Screen => ("screen", "name"),
-        EventType::Identify => ("identify", ""),
-        EventType::Group => ("group", ""),
-        EventType::Alias => ("alias", ""),
-        EventType::Unspecified => ("", ""),
-    };
-    map.insert("type".to_owned(), json!(call));
-    let texts = [
-        (name_key, name),
-        ("messageId", source.message_id.as_str()),
-        ("userId", source.user_id.as_str()),
-        ("anonymousId", source.anonymous_id.as_str()),
-        ("groupId", source.group_id.as_str()),
-        ("previousId", source.previous_id.as_str()),
-        ("profileKey", &*event.canonical_key_hex),
-    ];
-    for (key, text) in texts {
-        if !key.is_empty() && !text.is_empty() {
-            map.insert(key.to_owned(), json!(text));
+struct EventText<'e> {
+    event: &'e Deliverable,
+    name: &'e str,
+}
+
+impl Serialize for EventText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (event, source) = (self.event, &self.event.event);
+        let (call, name_key) = match source.r#type() {
+            EventType::Track => ("track", "event"),
+            EventType::Page => ("page", "name"),
+            EventType::Screen => ("screen", "name"),
+            EventType::Identify => ("identify", ""),
+            EventType::Group => ("group", ""),
+            EventType::Alias => ("alias", ""),
+            EventType::Unspecified => ("", ""),
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", call)?;
+        let texts = [
+            (name_key, self.name),
+            ("messageId", &source.message_id),
+            ("userId", &source.user_id),
+            ("anonymousId", &source.anonymous_id),
+            ("groupId", &source.group_id),
+            ("previousId", &source.previous_id),
+            ("profileKey", &*event.canonical_key_hex),
+        ];
+        for (key, text) in texts {
+            if !key.is_empty() && !text.is_empty() {
+                map.serialize_entry(key, text)?;
+            }
         }
-    }
-    map.insert("timestamp".to_owned(), json!(rfc3339(event.time())));
-    if let Some(received) = source.received_at.as_ref().and_then(instant) {
-        map.insert("receivedAt".to_owned(), json!(rfc3339(received)));
-    }
-    for (key, value) in
-        [("properties", event.properties()), ("traits", event.traits()), ("context", event.context_object())]
-    {
-        if !matches!(value, Json::Null) {
-            map.insert(key.to_owned(), value.to_value());
+        map.serialize_entry("timestamp", &rfc3339(event.time()))?;
+        if let Some(received) = source.received_at.as_ref().and_then(instant) {
+            map.serialize_entry("receivedAt", &rfc3339(received))?;
         }
+        let objects = [
+            ("properties", event.properties()),
+            ("traits", event.traits()),
+            ("context", event.context_object()),
+        ];
+        for (key, value) in objects {
+            if !matches!(value, Json::Null) {
+                map.serialize_entry(key, &value)?;
+            }
+        }
+        map.end()
     }
-    Value::Object(map)
 }
 
 fn read(answer: &Answer) -> ItemOutcome {

@@ -30,7 +30,7 @@ impl Written {
 /// Reads a number. Letters before it are a label ("tel: +1 650 …"), letters behind it an extension; inside it they
 /// are no number ("1-800-FLOWERS" is dialled by the letters of a keypad that nobody has standardised).
 pub(super) fn read(text: &str) -> Result<Written, Reason> {
-    let mut written = Written::default();
+    let mut written = Written { digits: String::with_capacity(text.len()), ..Written::default() };
     let mut before = [' ', ' '];
     for (at, c) in text.char_indices() {
         let has_begun = written.has_plus || !written.digits.is_empty();

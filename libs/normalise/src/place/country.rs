@@ -1,5 +1,7 @@
 //! Countries: ISO 3166-1 alpha-2.
 
+use std::sync::LazyLock;
+
 use celes::Country;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
@@ -13,12 +15,32 @@ pub fn alpha2(text: &str) -> Option<&'static str> {
     let text = text.trim();
     let country = match text.len() {
         2 if text.eq_ignore_ascii_case("uk") => return Some("GB"),
-        2 => Country::from_alpha2(text).ok(),
+        2 => return CODES.get(slot_of(text)?).copied().flatten(),
         3 => Country::from_alpha3(text).ok().or_else(|| by_name(text)),
         4..=64 => by_name(text),
         _ => None,
     };
     country.map(|country| country.alpha2)
+}
+
+/// The codes of two letters by [`slot_of`]: every field of an address asks for its country's.
+static CODES: LazyLock<Vec<Option<&'static str>>> = LazyLock::new(|| {
+    let letters = || (b'a'..=b'z').map(char::from);
+    let codes = letters().flat_map(|first| letters().map(move |second| String::from_iter([first, second])));
+    codes.map(|code| Country::from_alpha2(&code).ok().map(|country| country.alpha2)).collect()
+});
+
+/// How many numbers [`slot_of`] has.
+pub(crate) const SLOTS: usize = 26 * 26;
+
+/// A number for each two letters, in any case.
+pub(crate) fn slot_of(code: &str) -> Option<usize> {
+    let place = |letter: u8| {
+        let letter = letter.to_ascii_lowercase();
+        letter.is_ascii_lowercase().then(|| usize::from(letter - b'a'))
+    };
+    let [first, second] = code.as_bytes() else { return None };
+    Some(place(*first)? * 26 + place(*second)?)
 }
 
 /// Country in the platform's form. Meta sends names through its own tools, so names and alpha-3 are mapped there
@@ -107,6 +129,16 @@ mod tests {
             ("Moldova", "MD"),
         ] {
             assert_eq!(alpha2(text), Some(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_its_own() {
+        let countries = Country::get_countries();
+        assert!(countries.len() > 240);
+        for country in countries {
+            assert_eq!(alpha2(country.alpha2), Some(country.alpha2));
+            assert_eq!(alpha2(&country.alpha2.to_lowercase()), Some(country.alpha2));
         }
     }
 

@@ -42,23 +42,27 @@ pub(crate) fn form(platform: Platform, text: &str, country: Option<&str>) -> For
 }
 
 fn compact(text: &str, country: Option<&str>) -> Form {
-    let lowered = text::lower(text);
-    let code =
-        text::letters(without_country_letters(&lowered, country), Keep { spaces: false, digits: true });
+    let keep = Keep { spaces: false, digits: true };
     if country == Some("US") {
-        return first_five(&code);
+        return first_five(text::letters(text, keep));
     }
+    let lowered = text::lower(text);
+    let code = text::letters(without_country_letters(&lowered, country), keep);
     // Five digits, a dash and four digits are a ZIP+4; nearly nobody else writes so.
     let is_zip_plus_4 = country.is_none() && text.len() == 10 && text.as_bytes()[5] == b'-';
-    if is_zip_plus_4 && let Ok(zip) = first_five(&code) {
+    if is_zip_plus_4 && let Ok(zip) = first_five(code.clone()) {
         return Ok(zip);
     }
     Ok(code)
 }
 
-fn first_five(code: &str) -> Form {
+fn first_five(mut code: String) -> Form {
     let is_zip = matches!(code.len(), 5 | 9) && code.bytes().all(|b| b.is_ascii_digit());
-    if is_zip { Ok(code[..5].to_owned()) } else { Err(Reason::UsZipLength) }
+    if !is_zip {
+        return Err(Reason::UsZipLength);
+    }
+    code.truncate(5);
+    Ok(code)
 }
 
 fn without_country_letters<'a>(code: &'a str, country: Option<&str>) -> &'a str {

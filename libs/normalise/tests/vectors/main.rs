@@ -71,7 +71,7 @@ fn the_command_answers_every_vector_as_the_library_does() {
             assert_eq!(answer["id"], vector["id"]);
             let (value, hash) = match checks::expected(vector) {
                 Some(Outcome::Normalised { value, hash }) => {
-                    (Value::from(value), hash.map_or(Value::Null, Value::from))
+                    (Value::from(value), hash.map_or(Value::Null, |hash| Value::from(hash.as_str())))
                 }
                 Some(Outcome::AlreadyHashed { hash }) => (Value::Null, hash.into()),
                 Some(Outcome::Omitted { .. } | Outcome::Rejected { .. }) | None => (Value::Null, Value::Null),

@@ -107,7 +107,7 @@ pub fn usable_text(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The same, or why it may not be sent.
+/// The same as [`usable`], or why it may not be sent.
 ///
 /// # Errors
 /// It may not.

@@ -61,7 +61,8 @@ impl Worth {
 
     fn paid_or_summed(&self, event: &Deliverable, products: &[Product<'_>]) -> Result<Decimal, Refusal> {
         self.paid(event).or_else(|| self.from_products.then(|| sum_of(products)).flatten()).ok_or_else(|| {
-            let name = |path: &Path| path.as_str().strip_prefix("properties.").unwrap_or_default().to_owned();
+            let name =
+                |path: &Path| path.as_str().strip_prefix("properties.").unwrap_or(path.as_str()).to_owned();
             let names = self.value_from.iter().map(name).collect::<Vec<_>>().join(", ");
             Refusal::new(RefusalCode::MissingValue, format!("a purchase needs an amount in one of: {names}"))
                 .at(self.value_from.first().map_or("properties.revenue", Path::as_str).to_owned())
@@ -127,8 +128,9 @@ pub const CONTENT_ID_FROM: [&str; 2] = ["product_id", "sku"];
 pub fn products<'e>(event: &'e Deliverable, id_from: &[impl AsRef<str>]) -> Vec<Product<'e>> {
     match event.at(usual!("properties.products")) {
         Some(Json::List(list)) => {
-            let mut products = Vec::with_capacity(list.iter().count());
-            products.extend(list.iter().filter(|v| v.as_object().is_some()).map(|v| product(v, id_from)));
+            let objects = || list.iter().filter(|value| value.as_object().is_some());
+            let mut products = Vec::with_capacity(objects().count());
+            products.extend(objects().map(|value| product(value, id_from)));
             products
         }
         _ => {
@@ -160,7 +162,7 @@ fn product<'e>(value: Json<'e>, id_from: &[impl AsRef<str>]) -> Product<'e> {
     let at = |key: &str| value.get(key).and_then(Json::present);
     let text = |key: &str| at(key).and_then(text_of);
     Product {
-        id: id_from.iter().find_map(|key| text(key.as_ref())),
+        id: id_from.iter().find_map(|path| value.at(path.as_ref()).and_then(text_of)),
         name: text("name"),
         brand: text("brand"),
         category: at("category").and_then(joined),

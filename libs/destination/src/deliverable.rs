@@ -410,12 +410,6 @@ impl Deliverable {
         self.json.at(place)
     }
 
-    /// A value of `properties` by its dotted path.
-    #[must_use]
-    pub fn property(&self, path: &str) -> Option<Json<'_>> {
-        self.properties().at(path)
-    }
-
     /// The person in a platform's form, as connections that look at the usual places have it: normalised and hashed once.
     pub(crate) fn person_keys(
         &self,

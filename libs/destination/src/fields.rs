@@ -15,6 +15,8 @@ use crate::json::Json;
 /// A member's name.
 pub type Name<'a> = Cow<'a, str>;
 
+const _: () = assert!(size_of::<Member<'_>>() <= 40, "members are moved while their object grows");
+
 /// An object: members in the order in which they came. What stands in the event already is borrowed from there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fields<'a>(Vec<(Name<'a>, Member<'a>)>);
@@ -24,15 +26,14 @@ pub struct Fields<'a>(Vec<(Name<'a>, Member<'a>)>);
 pub enum Member<'a> {
     /// A text.
     Text(Cow<'a, str>),
-    /// A person's text in a platform's form.
-    Wire(Wire),
+
     /// A number.
     Number(Number),
     /// True or false.
     Bool(bool),
     /// Any other JSON.
     Value(Box<Value>),
-    /// A list of texts that several payloads have in common.
+    /// A list of a person's texts, which are kept beside the payload.
     Texts(&'a [Wire]),
     /// An object.
     Object(Fields<'a>),
@@ -136,7 +137,6 @@ impl<'a> Member<'a> {
         match self {
             Self::Object(fields) => fields.get(name),
             Self::Text(_)
-            | Self::Wire(_)
             | Self::Number(_)
             | Self::Bool(_)
             | Self::Value(_)
@@ -150,7 +150,6 @@ impl<'a> Member<'a> {
     pub fn as_value(&self) -> Option<Json<'_>> {
         match self {
             Self::Text(text) => Some(Json::Text(text)),
-            Self::Wire(text) => Some(Json::Text(text.as_str())),
             Self::Number(number) => Some(Json::Number(number)),
             Self::Bool(value) => Some(Json::Bool(*value)),
             Self::Value(value) => Some(Json::from(&**value)),
@@ -214,7 +213,7 @@ impl From<Value> for Member<'_> {
 
 impl From<Wire> for Member<'_> {
     fn from(text: Wire) -> Self {
-        Self::Wire(text)
+        Self::Text(Cow::Owned(text.into_string()))
     }
 }
 
@@ -268,7 +267,6 @@ impl Serialize for Member<'_> {
             Self::Number(number) => number.serialize(serializer),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Value(value) => value.serialize(serializer),
-            Self::Wire(text) => serializer.serialize_str(text.as_str()),
             Self::Texts(texts) => serializer.collect_seq(texts.iter().map(Wire::as_str)),
             Self::Object(fields) => fields.serialize(serializer),
             Self::List(items) => items.serialize(serializer),

@@ -8,13 +8,16 @@
 //! [`Json`] is a view of one value; it reads a parsed document and a `serde_json::Value` (what a connection's settings
 //! hold) alike.
 
-use std::fmt;
+mod fill;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::collections::HashSet;
+
+use serde::de::DeserializeSeed as _;
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
-use crate::usual::{self, Usual, bit_of};
+use crate::usual::{Usual, bit_of};
+use fill::{Fill, Usuals};
 
 /// One node; what an object or a list holds follows it, up to its end.
 #[derive(Debug, Clone)]
@@ -46,48 +49,19 @@ pub struct ParsedJson {
     nodes: Vec<Node>,
     unescaped: Vec<Box<str>>,
     roots: Vec<u32>,
-    /// Whether an object names a key twice.
-    repeats: bool,
-    /// The node at each usual place, or [`NOWHERE`].
+    /// The node at each usual place.
     usual: Usuals,
-}
-
-/// A node for each usual place.
-#[derive(Debug)]
-struct Usuals([u32; usual::COUNT]);
-
-/// The number of no node.
-const NOWHERE: u32 = u32::MAX;
-
-impl Default for Usuals {
-    fn default() -> Self {
-        Self([NOWHERE; usual::COUNT])
-    }
-}
-
-impl Usuals {
-    /// Sets a place. What an earlier member of that name had in it is no longer there: the last one counts.
-    fn set(&mut self, place: Usual, node: usize) {
-        if self.0[place.number()] != NOWHERE {
-            self.clear(place);
-        }
-        self.0[place.number()] = index_of(node);
-    }
-
-    /// Forgets a place, and all that is in it.
-    fn clear(&mut self, place: Usual) {
-        self.0[place.number()..place.end()].fill(NOWHERE);
-    }
 }
 
 impl ParsedJson {
     /// Parses texts, each a value of its own. What is no JSON counts as null.
-    #[must_use]
-    pub fn parse(parts: &[&[u8]]) -> Self {
+    #[cfg(test)]
+    fn parse(parts: &[&[u8]]) -> Self {
         Self::filled(parts.iter().map(|part| (*part, None)))
     }
 
-    /// The same of texts that are usual places of an event: what lies at those within them can be looked up afterwards.
+    /// Parses texts, each at a usual place of an event: what lies at those within it can be looked up afterwards. What is no JSON
+    /// counts as null.
     #[must_use]
     pub(crate) fn of_event(parts: [(&[u8], Usual); 4]) -> Self {
         Self::filled(parts.into_iter().map(|(part, place)| (part, Some(place))))
@@ -119,7 +93,6 @@ impl ParsedJson {
             text: &self.text,
             nodes: &mut self.nodes,
             unescaped: &mut self.unescaped,
-            repeats: &mut self.repeats,
             usual: &mut self.usual,
             place: None,
         };
@@ -154,8 +127,7 @@ impl ParsedJson {
     /// The value at a usual place. Null and blank text count as absent.
     #[must_use]
     pub(crate) fn at(&self, place: Usual) -> Option<Json<'_>> {
-        let node = self.usual.0[place.number()];
-        (node != NOWHERE).then(|| self.view(node as usize))?.present()
+        self.view(self.usual.get(place)?).present()
     }
 
     fn view(&self, at: usize) -> Json<'_> {
@@ -217,166 +189,9 @@ impl Node {
     }
 }
 
-/// Texts of more than four billion nodes are not parsed: see [`ParsedJson::parse`].
+/// Texts of more than four billion nodes are not parsed: see [`ParsedJson::filled`].
 fn index_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-/// Appends what it reads to a document's nodes.
-struct Fill<'n> {
-    text: &'n str,
-    nodes: &'n mut Vec<Node>,
-    unescaped: &'n mut Vec<Box<str>>,
-    repeats: &'n mut bool,
-    usual: &'n mut Usuals,
-    /// Where what is read next stands, if that is a usual place.
-    place: Option<Usual>,
-}
-
-impl Fill<'_> {
-    /// Says where the value that is read next stands.
-    fn enter(&mut self, place: Option<Usual>) {
-        self.place = place;
-        if let Some(place) = place {
-            self.usual.set(place, self.nodes.len());
-        }
-    }
-
-    /// Whether the key that was read last stands in its object for the second time.
-    fn is_repeated(&self, object: usize) -> bool {
-        let text = |at: usize| self.nodes[at].text(self.text, self.unescaped);
-        let last = self.nodes.len() - 1;
-        let mut at = object + 1;
-        while at < last {
-            if text(at) == text(last) {
-                return true;
-            }
-            at = after(self.nodes, at + 1);
-        }
-        false
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Fill<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Fill<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.nodes.push(Node::Null);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.nodes.push(Node::Bool(value));
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.nodes.push(Node::Number(value.into()));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.nodes.push(Node::Number(value.into()));
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.nodes.push(Number::from_f64(value).map_or(Node::Null, Node::Number));
-        Ok(())
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        let start = text.as_ptr() as usize - self.text.as_ptr() as usize;
-        self.nodes.push(Node::Plain { start: index_of(start), end: index_of(start + text.len()) });
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.nodes.push(Node::Unescaped(index_of(self.unescaped.len())));
-        self.unescaped.push(text.into());
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let at = self.nodes.len();
-        self.nodes.push(Node::Null);
-        // Nothing within a list is a usual place.
-        self.place = None;
-        while items.next_element_seed(&mut *self)?.is_some() {
-            self.place = None;
-        }
-        self.nodes[at] = Node::List { end: index_of(self.nodes.len()) };
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let at = self.nodes.len();
-        self.nodes.push(Node::Null);
-        let (object, mut keys) = (self.place, 0);
-        while let Some((bit, place)) = members.next_key_seed(Key(&mut *self, object))? {
-            if keys & (1 << bit) != 0 && !*self.repeats {
-                *self.repeats = self.is_repeated(at);
-            }
-            keys |= 1 << bit;
-            self.enter(place);
-            members.next_value_seed(&mut *self)?;
-        }
-        self.nodes[at] = Node::Object { end: index_of(self.nodes.len()), keys };
-        Ok(())
-    }
-}
-
-/// A key of an object: filed like any text, and answered with its bit and the usual place that it leads to.
-struct Key<'f, 'n>(&'f mut Fill<'n>, Option<Usual>);
-
-/// What a key comes to.
-type Read = (u8, Option<Usual>);
-
-impl Key<'_, '_> {
-    fn read(&self, key: &str) -> Read {
-        let bit = bit_of(key);
-        (bit, self.1.and_then(|object| object.member(key, bit)))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
-    type Value = Read;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_, '_> {
-    type Value = Read;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E: serde::de::Error>(self, key: &'de str) -> Result<Read, E> {
-        let read = self.read(key);
-        self.0.visit_borrowed_str::<E>(key)?;
-        Ok(read)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Read, E> {
-        let read = self.read(key);
-        self.0.visit_str::<E>(key)?;
-        Ok(read)
-    }
 }
 
 /// A view of one value. Copied like a reference.
@@ -536,9 +351,7 @@ impl Serialize for Json<'_> {
             Self::List(list) => serializer.collect_seq(list.iter()),
             Self::Object(Object(Members::Values(members))) => members.serialize(serializer),
             // A key that is repeated stands once, with its last value.
-            Self::Object(Object(Members::Nodes { document, .. })) if document.repeats => {
-                self.to_value().serialize(serializer)
-            }
+            Self::Object(object) if object.repeats_a_key() => self.to_value().serialize(serializer),
             Self::Object(object) => serializer.collect_map(object.iter()),
         }
     }
@@ -591,6 +404,23 @@ impl<'a> Object<'a> {
             }),
             Members::Values(_) => values.as_mut()?.next().map(|(key, value)| (key.as_str(), value.into())),
         })
+    }
+
+    /// Whether the text repeats a key.
+    fn repeats_a_key(self) -> bool {
+        /// Up to so many keys are compared with each other; more cost less in a set, however many a sender makes up.
+        const FEW: usize = 32;
+        let Members::Nodes { keys, .. } = self.0 else { return false };
+        let count = self.iter().count();
+        if keys.count_ones() as usize == count {
+            return false;
+        }
+        if count > FEW {
+            let mut seen = HashSet::with_capacity(count);
+            return !self.iter().all(|(key, _)| seen.insert(key));
+        }
+        let names = || self.iter().map(|(key, _)| key);
+        names().enumerate().any(|(index, key)| names().take(index).any(|earlier| earlier == key))
     }
 
     /// A member's value; of a key that the text repeats the last, as `serde_json` has it.
@@ -674,8 +504,34 @@ mod tests {
         // The three roots that are something, order id, products, total, and of the context both objects, the list, 7, city, name, language.
         assert_eq!(assert_as_walked(&whole), 3 + 3 + 7);
         assert_eq!(whole.at(usual!("context.traits.address.city")).and_then(Json::as_str), Some("Köln"));
+        let twice = event([
+            b"",
+            b"",
+            br#"{"traits":{"address":{"city":1},"address":1},"page":{"url":"u"},"page":{}}"#,
+            b"",
+        ]);
+        assert_eq!(
+            assert_as_walked(&twice),
+            4,
+            "the context, the traits, the number in place of their address, and the empty page"
+        );
         let broken = event([br#"{"order_id":"A-1""#, br#"{"email":"a@b.example"}"#, b"7", b""]);
-        assert_eq!(assert_as_walked(&broken), 3, "traits, its address, and the number");
+        assert_eq!(assert_as_walked(&broken), 3, "the traits, the address in them, and the number");
+    }
+
+    #[test]
+    fn what_is_written_has_each_key_once() {
+        let many: String = (0..4_000).map(|number| format!(r#""k{number}":1,"#)).collect();
+        let some: String = (0..30).map(|number| format!(r#""k{number}":1,"#)).collect();
+        for text in [
+            r#"{"a":[{"x":1,"y":2,"x":{"z":3,"z":4}}],"a2":0}"#.to_owned(),
+            format!(r#"{{{some}"k7":2}}"#),
+            format!(r#"{{{many}"k3999":2}}"#),
+            format!(r#"{{{many}"last":2}}"#),
+        ] {
+            let expected: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&parsed(&text).root(0)).unwrap(), expected.to_string());
+        }
     }
 
     #[test]

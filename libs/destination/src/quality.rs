@@ -216,7 +216,6 @@ impl KeySet {
                     match inner {
                         Member::Object(_) | Member::List(_) => found = found.and(Self::within(inner, key_of)),
                         Member::Text(_)
-                        | Member::Wire(_)
                         | Member::Number(_)
                         | Member::Bool(_)
                         | Member::Value(_)
@@ -232,12 +231,7 @@ impl KeySet {
                     found = found.and(Self::within(item, key_of));
                 }
             }
-            Member::Text(_)
-            | Member::Wire(_)
-            | Member::Number(_)
-            | Member::Bool(_)
-            | Member::Value(_)
-            | Member::Texts(_) => {}
+            Member::Text(_) | Member::Number(_) | Member::Bool(_) | Member::Value(_) | Member::Texts(_) => {}
         }
         found
     }

@@ -1,6 +1,6 @@
 //! The usual places: the paths of an event that connectors look at whatever a connection's document says.
 //!
-//! A lane looks at some eighty of them for every event and connection, and most are empty. They are known when this is compiled, so
+//! A lane looks at some eighty of them for every event and connection, and most are empty there. They are known when this is compiled, so
 //! each is found once, while the event's JSON is parsed, and a look is one step whether something is there or not. What a document
 //! names itself is walked to, see [`crate::Json::at`].
 
@@ -262,8 +262,8 @@ impl Usual {
     }
 
     /// Its path.
-    #[must_use]
-    pub const fn path(self) -> &'static str {
+    #[cfg(test)]
+    pub(crate) const fn path(self) -> &'static str {
         PATHS[self.0 as usize]
     }
 

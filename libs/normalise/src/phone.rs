@@ -8,6 +8,7 @@
 mod plan;
 mod written;
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Reason;
@@ -39,11 +40,10 @@ pub(crate) fn form(platform: Platform, text: &str, hints: &Hints) -> Form {
 
 /// Telephone numbers of one event that were read before. They are the same digits at every platform, and most of what normalising a
 /// person takes is to find them in their numbering plan.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Numbers(Mutex<Vec<Known>>);
 
 /// One number, by all that it depends on.
-#[derive(Debug)]
 struct Known {
     text: String,
     country: Option<&'static str>,
@@ -56,17 +56,18 @@ const MOST_KNOWN: usize = 4;
 
 impl Numbers {
     fn get_or(&self, text: &str, hints: &Hints, read: impl FnOnce() -> Form) -> Form {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let country = hints.country.and_then(place::alpha2);
         let is_it = |known: &&Known| {
             known.text == text
                 && known.country == country
                 && known.assume_international == hints.assume_international
         };
-        if let Some(known) = known.iter().find(is_it) {
+        if let Some(known) = kept().iter().find(is_it) {
             return known.form.clone();
         }
         let form = read();
+        let mut known = kept();
         if known.len() < MOST_KNOWN {
             known.push(Known {
                 text: text.to_owned(),
@@ -76,6 +77,12 @@ impl Numbers {
             });
         }
         form
+    }
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -250,6 +257,7 @@ mod tests {
             }
         }
         assert_eq!(numbers.0.lock().unwrap().len(), MOST_KNOWN, "bounded");
+        assert_eq!(format!("{numbers:?}"), "***");
     }
 
     #[test]

@@ -38,8 +38,6 @@ const MAX_ITEMS: usize = 200;
 /// Longest text of a parameter; some have their own length.
 const MAX_TEXT: usize = 100;
 
-const INTEGRATION: &str = "Google Analytics 4";
-
 /// Builds the body.
 pub fn build(
     connection: &Connection,
@@ -136,12 +134,7 @@ fn fields_of<'m, 'a>(member: Option<&'m Member<'a>>) -> Option<&'m Fields<'a>> {
     match member? {
         Member::Object(fields) => Some(fields),
         Member::List(items) => fields_of(items.first()),
-        Member::Text(_)
-        | Member::Wire(_)
-        | Member::Number(_)
-        | Member::Bool(_)
-        | Member::Value(_)
-        | Member::Texts(_) => None,
+        Member::Text(_) | Member::Number(_) | Member::Bool(_) | Member::Value(_) | Member::Texts(_) => None,
     }
 }
 
@@ -280,7 +273,7 @@ fn client_id<'a>(
     // A client id that is a person's address is none, and Google forbids it.
     found.filter(|id| !looks_personal(Json::Text(id))).map(|id| (key, id)).ok_or_else(|| {
         Refusal::new(RefusalCode::NoClientId, format!("no {key}: the event cannot be joined to a visitor"))
-            .at(format!("integrations.{INTEGRATION}.clientId"))
+            .at("integrations.Google Analytics 4.clientId")
             .as_platform("NO_CLIENT_ID")
     })
 }

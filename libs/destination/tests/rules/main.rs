@@ -17,6 +17,7 @@ mod plain_places;
 mod preview;
 mod preview_runs;
 mod random;
+mod shared;
 mod tiktok_payload;
 mod updates;
 mod warehouse;

@@ -74,8 +74,12 @@ fn a_change_that_was_told_a_second_later_happened_when_it_did() {
     assert_eq!(after.adjusted_at, at("2026-11-23T11:05:01Z"));
     assert_eq!(after.changed_at, at("2026-11-23T11:05:00.2Z"));
     let between = updated(json!({ "revenue": 30 }), "2026-11-23T11:05:00.7Z");
-    let item = change("google_ads", between, Some(after)).unwrap();
+    let item = change("google_ads", between, Some(after.clone())).unwrap();
     assert_eq!(item.body.to_value()["adjustmentDateTime"], "2026-11-23 11:05:02+00:00");
+    let after = after.after(item.order.as_ref().unwrap());
+    let times = (after.adjusted_at, after.changed_at, after.restated_at);
+    let happened = at("2026-11-23T11:05:00.7Z");
+    assert_eq!(times, (at("2026-11-23T11:05:02Z"), happened, happened));
 }
 
 #[test]

@@ -107,6 +107,36 @@ async fn a_person_of_two_hundred_browsers_gets_a_hundred_more_for_what_the_first
     }
 }
 
+#[tokio::test]
+async fn click_ids_of_a_few_cost_no_look_at_everybody() {
+    let world = World::alone(Policy::default()).await;
+    let options: PgConnectOptions = world.database.url.parse().unwrap();
+    let options = options.options([("enable_seqscan", "off")]);
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let resolver = resolver(pool.clone(), &world.policy);
+    let visits = |from: usize, count: usize| -> Vec<Item> {
+        (from..from + count).map(|n| visit(&format!("p-{n}"), n, true)).collect()
+    };
+    // What was planned for large batches in a small workspace, and stays.
+    resolver.resolve(world.workspace, &visits(0, 300)).await.unwrap();
+    sqlx::query("analyze").execute(&pool).await.unwrap();
+    resolver.resolve(world.workspace, &visits(300, 600)).await.unwrap();
+    resolver.resolve(world.workspace, &visits(1_000, 1_000)).await.unwrap();
+
+    let clicks = |value: &str, minute: i64| {
+        let known = (0..10).map(|n| vec![raw("anonymous_id", &format!("p-{n}-{n}"))]);
+        known.map(|identifiers| clicked(identifiers, value, minute)).collect::<Vec<_>>()
+    };
+    for (what, batch) in [("new", visits(3_000, 10)), ("known", clicks("fb.1.2.9999", 9_999))] {
+        let before = work_of(&pool).await;
+        resolver.resolve(world.workspace, &batch).await.unwrap();
+        let (probes, rows) = work_of(&pool).await;
+        let told = format!("{} probes and {} rows of {what} visitors", probes - before.0, rows - before.1);
+        assert!(probes - before.0 < 800 && rows - before.1 < 800, "{told}, of 6,000 identifiers");
+        println!("{told}");
+    }
+}
+
 /// What two answers must agree in; the order of the others' keys is no part of it.
 fn comparable(mut answer: Answer) -> Answer {
     answer.subject_keys.sort_unstable();

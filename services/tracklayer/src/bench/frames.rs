@@ -26,7 +26,7 @@ const BATCH: u8 = (2 << 3) | 2;
 
 /// Within how many seconds before they are sent events happened: Google counts one conversion of a click in a second, and an order of a
 /// visitor in the second of an earlier one would be that again.
-const SECONDS: u64 = 3_600;
+const SECONDS: usize = 3_600;
 
 /// Events that are sent again and again, each time under ids of their own.
 pub struct Frames(Vec<Frame>);
@@ -70,7 +70,7 @@ impl Frames {
                     frame.anonymous_id.clone()
                 },
                 timestamp: Some(prost_types::Timestamp {
-                    seconds: stamp.seconds - (id % SECONDS).cast_signed(),
+                    seconds: stamp.seconds - SECONDS as i64 + self.second(from + i),
                     ..stamp
                 }),
                 ..PublishEvent::default()
@@ -81,6 +81,13 @@ impl Frames {
         }
         write(&PublishRequest { events: Vec::new(), sent_at: Some(stamp) }, &mut batch);
         batch.freeze()
+    }
+
+    /// In which second of [`SECONDS`] an event happened: later than those that are sent before it, as what a visitor does is. When
+    /// all are sent again, each happens a second later than the time before.
+    fn second(&self, place: usize) -> i64 {
+        let (round, place) = (place / self.0.len(), place % self.0.len());
+        ((place * SECONDS / self.0.len() + round) % SECONDS) as i64
     }
 
     /// The same as a message of a stream.
@@ -194,7 +201,7 @@ mod tests {
             let batch = message.batch.unwrap();
             assert_eq!((message.sequence, batch.events.len()), (7, 4));
             let sent_at = batch.sent_at.unwrap().seconds;
-            let mut seconds = BTreeSet::new();
+            let mut seconds = Vec::new();
             for (place, mut read) in batch.events.into_iter().enumerate() {
                 let event = &events[(1 + place) % 3];
                 let (number, own) = read.message_id.split_once('-').unwrap();
@@ -203,14 +210,15 @@ mod tests {
                 let expected = if new_visitors { &visitor } else { &event.anonymous_id };
                 assert_eq!(read.anonymous_id, *expected);
                 let ago = sent_at - read.timestamp.unwrap().seconds;
-                assert!((0..3_600).contains(&ago), "{ago} s before it is sent");
-                assert!(seconds.insert(ago), "none in the second of another");
+                assert!((1..=3_600).contains(&ago), "{ago} s before it is sent");
+                seconds.push(3_600 - ago);
                 assert!(ids.insert(read.message_id));
                 read.message_id = event.message_id.clone();
                 read.anonymous_id = event.anonymous_id.clone();
                 read.timestamp = event.timestamp;
                 assert_eq!(read, *event);
             }
+            assert_eq!(seconds, [1_200, 2_400, 1, 1_201], "in order, and a second later when sent again");
         }
         assert_eq!(ids.len(), 8);
     }

@@ -52,6 +52,8 @@ impl Processes {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg(name)
+            // As in the image (k8s/Dockerfile).
+            .env("MIMALLOC_PURGE_DELAY", "10000")
             .envs(&self.environment)
             .env("TRACKLAYER_PROCESS__LISTEN_GRPC", bare(grpc))
             .env("TRACKLAYER_PROCESS__LISTEN_OPS", bare(ops))

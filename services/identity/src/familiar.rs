@@ -12,7 +12,8 @@
 //! One who was under way while that component became what was read here may have seen another or none, and his click id comes
 //! without a new version. So a profile counts as remembered only once it was read again, the same, when all who were under
 //! way at its first reading were done: whoever began later sees it. Of one that somebody joined, only that one's click ids
-//! are read again until then: whoever writes some of the others waits for the lock that it was changed under.
+//! are read again until then: whoever writes some of the others waits for the lock that it was changed under. A profile that this
+//! process has just made of new identifiers ([`Familiar::found`]) is not read at all: all of them have joined it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -149,6 +150,12 @@ impl Familiar {
         }
     }
 
+    /// Remembers a profile that this process has stored, which must be committed: it has new identifiers alone. What click ids may
+    /// have been seen on them is read until it is settled, as of those who join.
+    pub fn found(&self, workspace: WorkspaceId, state: &Arc<ProfileState>, members: &[ValueMac]) {
+        self.lock().found(workspace, state, members);
+    }
+
     /// Follows what this process changed, which must be committed. What is another profile by now than the one that was changed
     /// is not touched: it does not hold, or somebody has read what came of it.
     pub fn follow(&self, workspace: WorkspaceId, followed: &Followed<'_>) {
@@ -259,6 +266,22 @@ impl Memories {
             (remembered.reading, if shared { profile.clicks.clone() } else { known.clicks.clone() })
         });
         self.members.note(at, Member { profile: place.profile, hub: place.hub, own });
+    }
+
+    fn found(&mut self, workspace: WorkspaceId, state: &Arc<ProfileState>, members: &[ValueMac]) {
+        self.readings += 1;
+        let remembered = Remembered {
+            state: Arc::clone(state),
+            clicks: Clicks::default(),
+            reading: self.readings,
+            unsettled: None,
+            joined: members.iter().map(|mac| (*mac, NOT_READ)).collect(),
+        };
+        self.profiles.note((workspace.0, state.profile.0), remembered);
+        for mac in members {
+            let member = Member { profile: state.profile, hub: false, own: None };
+            self.members.note(key(workspace, *mac), member);
+        }
     }
 
     fn follow(&mut self, workspace: WorkspaceId, followed: &Followed<'_>) {

@@ -28,7 +28,7 @@ use crate::store::lookup::{
 };
 use crate::store::outbox::Waiting;
 use crate::store::profile::Profile;
-use crate::store::record::{NewEvidence, Recorded};
+use crate::store::record::{Founded, NewEvidence, Recorded};
 use crate::store::touch::{Seen, SeenPair};
 
 /// Most events of one batch.
@@ -242,9 +242,13 @@ impl Resolver {
             // What joined first may have changed further with the rest.
             let grown: Vec<&Grown> =
                 recorded.grown.iter().filter(|grown| !changed.contains(&grown.component)).collect();
-            let followed = self.follow_growth(workspace, batch, &grown);
+            let mut followed = self.follow_growth(workspace, batch, &grown);
             let components = grown.iter().map(|grown| grown.component);
             changed.extend(components.filter(|component| !followed.contains(component)));
+            for component in self.follow_founding(workspace, batch, &recorded.founded) {
+                changed.remove(&component);
+                followed.insert(component);
+            }
             let stale = batch.stale(&changed, &followed);
             let again = self.look_up_again(workspace, batch, &stale);
             let (looked_up, numbers) = tokio::join!(again, self.tell(&recorded.narrowings));
@@ -387,6 +391,31 @@ impl Resolver {
                 self.familiar.follow(workspace, &change);
             }
             followed.insert(*component);
+        }
+        followed
+    }
+
+    /// Takes into the batch and the memory what its new identifiers made up. Answers with the components.
+    fn follow_founding(
+        &self,
+        workspace: WorkspaceId,
+        batch: &mut Batch<'_>,
+        founded: &[Founded],
+    ) -> Vec<ComponentId> {
+        if founded.is_empty() {
+            return Vec::new();
+        }
+        let place_of: FastMap<ValueMac, u32> =
+            batch.identifiers.iter().map(|identifier| identifier.mac).zip(0..).collect();
+        let mut followed = Vec::with_capacity(founded.len());
+        for founded in founded {
+            let macs: Vec<ValueMac> = founded.members.iter().map(|identifier| identifier.mac).collect();
+            let places: Vec<u32> = macs.iter().filter_map(|mac| place_of.get(mac).copied()).collect();
+            if places.len() == macs.len() {
+                let state = batch.found(founded, &places);
+                self.familiar.found(workspace, &state, &macs);
+                followed.push(founded.component);
+            }
         }
         followed
     }
@@ -606,6 +635,22 @@ impl<'a> Batch<'a> {
         let now = Arc::new(ProfileState { profile, component, version, key, person, members });
         known.state = Arc::clone(&now);
         Some((before, now))
+    }
+
+    /// Takes in a profile of new identifiers, by place. Their click ids are those that were looked up when nobody had stored them.
+    fn found(&mut self, founded: &Founded, places: &[u32]) -> Arc<ProfileState> {
+        let Founded { component, profile, version, key, person, ref members } = *founded;
+        let mut members: Vec<SubjectKey> = members.iter().map(|identifier| identifier.key).collect();
+        members.sort_unstable();
+        let mut clicks = Clicks::default();
+        for place in places {
+            let own = &mut self.known[*place as usize];
+            own.place = Some(Place { component, profile, hub: false, contested: false });
+            clicks.merge(&own.clicks);
+        }
+        let state = Arc::new(ProfileState { profile, component, version, key, person, members });
+        self.profiles.insert(profile, KnownProfile { state: Arc::clone(&state), clicks });
+        state
     }
 
     /// The item's identifiers that are neither blocked by a decision nor erased.

@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection, Row};
-use tracklayer_ids::WorkspaceId;
+use tracklayer_ids::{SubjectKey, WorkspaceId};
 
 use super::grow::{Grown, grow};
-use super::lookup::Place;
+use super::lookup::{FEW_MEMBERS, Place};
 use super::outbox::{Waiting, write_narrowings};
 use super::region::{Region, RegionError, Seed};
 use super::touch::{SeenPair, insert_links};
 use super::write::write_difference;
 use super::{Store, bytes, uuids};
-use crate::difference::{ComponentId, ProfileId, Stored, difference};
+use crate::difference::{ComponentId, Difference, ProfileId, Stored, difference};
 use crate::error::StoreError;
 use crate::identifier::{Identifier, ValueMac};
+use crate::memory::{FastMap, FastSet};
 use crate::metrics;
 use crate::policy::Types;
 use crate::union_find::UnionFind;
@@ -53,8 +54,27 @@ pub struct Recorded<'e> {
     pub components: BTreeSet<ComponentId>,
     /// Components that new identifiers joined and of which all else is as it was.
     pub grown: Vec<Grown>,
+    /// Components that are made of new identifiers alone.
+    pub founded: Vec<Founded>,
     /// What consent has to be told now.
     pub narrowings: Vec<Waiting>,
+}
+
+/// A component of new identifiers alone: one profile, with nobody in it who is contested or a hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founded {
+    /// Which.
+    pub component: ComponentId,
+    /// Its profile.
+    pub profile: ProfileId,
+    /// The version that it was stored with.
+    pub version: i64,
+    /// The profile's canonical key.
+    pub key: SubjectKey,
+    /// Whether a person is known.
+    pub person: bool,
+    /// Its identifiers, at most [`FEW_MEMBERS`].
+    pub members: Vec<Identifier>,
 }
 
 impl Recorded<'_> {
@@ -63,6 +83,7 @@ impl Recorded<'_> {
         self.stored.extend(other.stored);
         self.components.extend(other.components);
         self.grown.extend(other.grown);
+        self.founded.extend(other.founded);
         self.narrowings.extend(other.narrowings);
         self
     }
@@ -211,15 +232,43 @@ impl Store {
             spare.next().expect("a node needs at most one new component and one new profile")
         });
         let cause = |nodes: &[usize]| cause_of(&region, &stored, nodes);
-        write_difference(&mut transaction, workspace, &region, &change, &verdict, &cause).await?;
+        let versions =
+            write_difference(&mut transaction, workspace, &region, &change, &verdict, &cause).await?;
         let narrowings = write_narrowings(&mut transaction, workspace, &change.outdated, &cause).await?;
         transaction.commit().await?;
 
         change.changes.iter().for_each(|change| metrics::changed(change.kind));
         let before = region.stored.iter().map(|stored| stored.component);
         let components = before.chain(change.component_of.iter().copied()).collect();
-        Ok(Recorded { stored, components, grown: Vec::new(), narrowings })
+        let founded = founded(&fresh, &region, &change, &versions);
+        Ok(Recorded { stored, components, grown: Vec::new(), founded, narrowings })
     }
+}
+
+/// Of the components that are wholly new, those that the verdict left as they were made up.
+fn founded(
+    fresh: &[(Identifier, Stored)],
+    region: &Region,
+    change: &Difference,
+    versions: &FastMap<ComponentId, i64>,
+) -> Vec<Founded> {
+    let rewritten: FastSet<ComponentId> =
+        change.rewrites.iter().map(|rewrite| region.stored[rewrite.node].component).collect();
+    let mut members: BTreeMap<(ComponentId, ProfileId), Vec<Identifier>> = BTreeMap::new();
+    for (identifier, stored) in fresh.iter().filter(|(_, stored)| !rewritten.contains(&stored.component)) {
+        members.entry((stored.component, stored.profile)).or_default().push(*identifier);
+    }
+    let profiles: FastMap<ProfileId, _> =
+        change.profiles.iter().map(|state| (state.profile, state)).collect();
+    let all = members.into_iter().filter_map(|((component, profile), members)| {
+        let (version, state) = (*versions.get(&component)?, *profiles.get(&profile)?);
+        let (key, person) = (state.key, state.person);
+        // Who was put beside them by a decision is counted, and is none of them.
+        let is_whole = change.components.get(&component) == Some(&members.len());
+        let is_small = is_whole && members.len() <= FEW_MEMBERS;
+        is_small.then_some(Founded { component, profile, version, key, person, members })
+    });
+    all.collect()
 }
 
 /// Bounds the waits of the transaction, and enters the workspace beside others or, as a last resort, alone.

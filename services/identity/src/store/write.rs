@@ -12,8 +12,10 @@ use crate::difference::{Change, ComponentId, Difference};
 use crate::evidence::CollisionKey;
 use crate::graph::Verdict;
 use crate::identifier::ValueMac;
+use crate::memory::FastMap;
 
-/// Writes a difference of a region. `cause` names the event that a node's change is due to.
+/// Writes a difference of a region. `cause` names the event that a node's change is due to. Answers with the versions of components
+/// that are new.
 pub(super) async fn write_difference(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
@@ -21,12 +23,13 @@ pub(super) async fn write_difference(
     difference: &Difference,
     verdict: &Verdict,
     cause: impl Fn(&[usize]) -> String,
-) -> Result<(), sqlx::Error> {
+) -> Result<FastMap<ComponentId, i64>, sqlx::Error> {
     write_identifiers(connection, workspace, region, difference).await?;
-    write_components(connection, workspace, difference).await?;
+    let versions = write_components(connection, workspace, difference).await?;
     write_profiles(connection, workspace, difference).await?;
     write_changes(connection, workspace, &difference.changes, &cause).await?;
-    write_collisions(connection, workspace, region, difference, verdict, &cause).await
+    write_collisions(connection, workspace, region, difference, verdict, &cause).await?;
+    Ok(versions)
 }
 
 async fn write_identifiers(
@@ -61,24 +64,25 @@ async fn write_components(
     connection: &mut PgConnection,
     workspace: WorkspaceId,
     difference: &Difference,
-) -> Result<(), sqlx::Error> {
+) -> Result<FastMap<ComponentId, i64>, sqlx::Error> {
     let sizes = difference.components.values().map(|size| i32::try_from(*size).unwrap_or(i32::MAX));
-    sqlx::query(
+    let rows: Vec<(i64, i64)> = sqlx::query_as(
         "with gone as (
              delete from identity.component where workspace_id = $1 and component_id = any($4)
          )
-         insert into identity.component (workspace_id, component_id, size)
+         insert into identity.component as c (workspace_id, component_id, size)
          select $1, x.id, x.size from unnest($2::bigint[], $3::int[]) as x(id, size)
          on conflict (workspace_id, component_id) do update set size = excluded.size
-         where component.size <> excluded.size",
+         where c.size <> excluded.size
+         returning c.component_id, c.version",
     )
     .bind(workspace.0)
     .bind(difference.components.keys().map(|id| id.0).collect::<Vec<_>>())
     .bind(sizes.collect::<Vec<_>>())
     .bind(difference.gone_components.iter().map(|id| id.0).collect::<Vec<_>>())
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().map(|(id, version)| (ComponentId(id), version)).collect())
 }
 
 async fn write_profiles(

@@ -185,6 +185,35 @@ async fn a_click_whose_writer_did_not_see_its_identifier_stored_is_not_missed() 
     assert_eq!(click_of(&world.resolve_one(&person).await), Some("late"));
 }
 
+#[tokio::test]
+async fn who_is_new_is_remembered_as_stored_and_not_read_again() {
+    let world = World::new(Policy::default()).await;
+    let person = [("user_id", "u-1"), ("anonymous_id", "a-1"), ("email", "ann@example.org")];
+    let stored = world.resolve(&[clicked(&person, "first", 0)]).await.remove(0);
+    assert_eq!((stored.resolution, click_of(&stored)), (Resolution::Recorded, Some("first")));
+    let other = resolver(world.database.pool.clone(), &world.policy);
+    let read = other.resolve(world.workspace, &[item(&person)]).await.unwrap().answers.remove(0);
+    assert_eq!(read, Answer { resolution: Resolution::Known, ..stored });
+    let behind_their_back = "set session_replication_role = replica; delete from identity.profile;
+         set session_replication_role = origin";
+    sqlx::raw_sql(behind_their_back).execute(&world.database.pool).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(world.resolve_one(&person).await, read);
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_on_a_browser_before_it_was_stored_is_told_of_all_who_are_stored_with_it() {
+    let world = World::new(Policy::default()).await;
+    let alone = world.resolve(&[clicked(&[("anonymous_id", "a-1")], "first", 0)]).await.remove(0);
+    assert_eq!(alone.resolution, Resolution::Computed);
+    let (browser, user) = (("anonymous_id", "a-1"), ("user_id", "u-1"));
+    let batch = [item(&[browser, user]), item(&[user, ("email", "ann@example.org")])];
+    for answer in world.resolve(&batch).await {
+        assert_eq!((answer.resolution, click_of(&answer)), (Resolution::Recorded, Some("first")));
+    }
+}
+
 async fn version(executor: impl sqlx::PgExecutor<'_>) -> i64 {
     sqlx::query_scalar("select version from identity.component").fetch_one(executor).await.unwrap()
 }

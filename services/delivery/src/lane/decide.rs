@@ -125,7 +125,7 @@ impl Lane {
             if let Some(state) = slot.deliverable.as_mut().and_then(|d| d.order_state.as_mut()) {
                 state.match_key = None;
             }
-            slot.borrowed = kept.get(&order).cloned().map(|kept| Borrowed { order, kept });
+            slot.borrowed = kept.get(&order).cloned().map(|kept| Box::new(Borrowed { order, kept }));
             lent.extend(slot.borrowed.is_some().then_some(index));
         }
         Ok(lent)

@@ -59,7 +59,7 @@ pub fn plan(slot: &mut Slot, destination: &dyn Destination, now: Timestamp) {
             slot.notes = std::mem::take(&mut item.notes);
             slot.keys_left_out = item.keys.map(|keys| left_out(keys, &slot.notes)).unwrap_or_default();
             let shadowed = (destination.mode() == Mode::Shadow).then(|| item.name.clone());
-            slot.item = Some(*item);
+            slot.item = Some(item);
             if let Some(name) = shadowed {
                 slot.settle(State::Shadowed, "", &name, now);
             }

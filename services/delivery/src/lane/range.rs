@@ -9,7 +9,6 @@ use tracklayer_journal::not_aside;
 
 use super::decide::tell_of_fields;
 use super::plan;
-use super::slot::Slot;
 use super::{Lane, LaneError};
 use crate::connections::OpenConnection;
 use crate::store::StoreError;
@@ -94,7 +93,8 @@ impl Lane {
             }
             Err(error) => return Err(error.into()),
         }
-        let done: Vec<Slot> = self.range.drain(..settled).collect();
+        let rest = self.range.split_off(settled);
+        let done = std::mem::replace(&mut self.range, rest);
         self.cursor = Some(end);
         self.after_commit(&commit, &done, started);
         for row in &commit.retries {

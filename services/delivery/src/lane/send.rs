@@ -335,7 +335,7 @@ async fn send(
 }
 
 pub(super) fn items_of<'a>(slots: &'a [Slot], members: &[usize]) -> Vec<&'a tracklayer_destination::Item> {
-    members.iter().filter_map(|i| slots[*i].item.as_ref()).collect()
+    members.iter().filter_map(|i| slots[*i].item.as_deref()).collect()
 }
 
 /// Requests of one lane at the same time: its share of what the connection may have under way in this process, one where requests

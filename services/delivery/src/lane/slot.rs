@@ -34,7 +34,7 @@ pub struct Slot {
     /// The event with this connection's decision and order.
     pub deliverable: Option<Deliverable>,
     /// What would go into a request.
-    pub item: Option<Item>,
+    pub item: Option<Box<Item>>,
     /// Newest narrowing that the decision saw.
     pub decided_at: i64,
     /// When consent was asked; for a decision of resolve, the event's receipt, which is earlier.
@@ -86,7 +86,7 @@ pub struct Slot {
     /// How long it has waited for its order, holds apart; none: it did not have to.
     pub waited: Option<SignedDuration>,
     /// What it takes over from the sale that it changes.
-    pub borrowed: Option<Borrowed>,
+    pub borrowed: Option<Box<Borrowed>>,
 }
 
 /// What the person of an event could be matched by as it went out, or would have.
@@ -181,7 +181,8 @@ impl Slot {
             consent: self.consent_word(),
         });
         self.order = None;
-        if let Some(Item { name, keys, order, .. }) = self.item.take() {
+        if let Some(item) = self.item.take() {
+            let Item { name, keys, order, .. } = *item;
             self.matched = keys.map(|keys| Matched { name, keys });
             self.order = order.filter(|_| state == State::Delivered);
         }
